@@ -1,0 +1,190 @@
+"""The run directory: names of its files, reading and writing them, the lock, and the state they add up to.
+
+    runs/<dataset>/<arm>/seed<k>-<id>/
+        spec.json  status.json  provenance.json  train.jsonl  detections.json.gz  metrics.json  logs/  checkpoints/
+
+Everything on disk is complete or absent: a file is written under a temporary name, synced and renamed.
+A run is done if and only if its `metrics.json` is there and valid, whatever else the directory says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.errors import UserError
+
+SCHEMA = 1
+
+SPEC = "spec.json"
+STATUS = "status.json"
+PROVENANCE = "provenance.json"
+TRAIN_LOG = "train.jsonl"
+EVALUATIONS = "evaluations.jsonl"
+DETECTIONS = "detections.json.gz"
+METRICS = "metrics.json"
+LOGS = "logs"
+CHECKPOINTS = "checkpoints"
+WEIGHTS = "checkpoints/weights.pth"
+LOCK = "lock"
+GRID_SUFFIX = ".grid.json"
+
+LOCK_PATIENCE_S = 2.0
+
+
+class RunLockedError(UserError):
+    """Another process is training this run."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands: `name` is absent, running, done or failed (stale is decided by the plan)."""
+
+    name: str
+    cause: str | None = None
+    message: str | None = None
+    iteration: int = 0
+    max_iterations: int = 0
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """Write `value` as JSON under a temporary name, sync it, and rename it to `path`."""
+    write_bytes_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Write `content` under a temporary name, sync it, and rename it to `path`. Raises OSError on a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one of the JSON files above. Raises UserError if it is missing, corrupt, foreign or of a newer schema."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error.__class__.__name__}: {error})") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from None
+    if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
+        raise UserError(f"{path}: no file of this suite (it has no integer field 'schema')")
+    if value["schema"] > SCHEMA:
+        raise UserError(f"{path}: schema {value['schema']} is newer than {SCHEMA}, which this version reads; update it")
+    return value
+
+
+def read_metrics(run_dir: Path) -> dict[str, Any]:
+    """The run's metrics. Raises UserError if they are missing or not valid."""
+    path = run_dir / METRICS
+    value = read_json(path)
+    metrics = value.get("metrics")
+    if not isinstance(metrics, dict) or "AP" not in metrics or "AP90" not in metrics:
+        raise UserError(f"{path}: field 'metrics' must hold AP and AP90; move the file away to evaluate again")
+    return value
+
+
+def read_state(run_dir: Path) -> State:
+    """The state of the run in `run_dir`, from disk alone; changes nothing."""
+    if not (run_dir / SPEC).exists():
+        return State("absent")
+    status = _status_or_empty(run_dir)
+    progress = {key: int(status.get(key) or 0) for key in ("iteration", "max_iterations")}
+    if (run_dir / METRICS).exists():
+        try:
+            read_metrics(run_dir)
+        except UserError as error:
+            return State("failed", "corrupt metrics", str(error), **progress)
+        return State("done", **progress)
+    if is_locked(run_dir):
+        return State("running", **progress)
+    if not status:
+        return State("absent")
+    if status.get("state") == "failed":
+        return State("failed", status.get("cause"), status.get("message"), **progress)
+    return State("failed", "killed", "its process is gone without a word; a relaunch resumes it", **progress)
+
+
+def _status_or_empty(run_dir: Path) -> dict[str, Any]:
+    try:
+        return read_json(run_dir / STATUS)
+    except UserError:
+        return {}
+
+
+def is_locked(run_dir: Path) -> bool:
+    """Whether a process is training the run now."""
+    try:
+        file = (run_dir / LOCK).open("rb")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the run's lock; the kernel frees it however the process ends. Raises RunLockedError if it is held."""
+    with (run_dir / LOCK).open("ab") as file:
+        deadline = time.monotonic() + LOCK_PATIENCE_S  # a reader of the state holds it for an instant
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise RunLockedError(f"{run_dir}: another process is training this run") from None
+                time.sleep(0.05)
+        yield
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Append one line and flush it; a torn last line is dropped by `read_jsonl`."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; [] if it is missing. A torn last line (a killed writer) is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):  # no newline behind it
+                break
+            raise UserError(f"{path}: line {number} is not valid JSON ({error.msg})") from None
+    return rows
+
+
+def truncate_jsonl(path: Path, iteration: int) -> None:
+    """Keep only rows up to `iteration`: what an interrupted attempt logged beyond its last checkpoint comes again."""
+    rows = [row for row in read_jsonl(path) if row["iteration"] <= iteration]
+    if path.exists():
+        write_bytes_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
