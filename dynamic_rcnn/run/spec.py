@@ -23,8 +23,6 @@ NEUTRAL = (
     "dataset.val_ann",
     "dataset.train_img",
     "dataset.val_img",
-    "dataset.train_images",
-    "dataset.val_images",
     "config.train.workers",
     "config.train.log_interval",
     "config.train.checkpoint_interval",
