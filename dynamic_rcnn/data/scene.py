@@ -1,0 +1,211 @@
+"""Draws one image of the shapes data set: background, clutter, objects, blur and noise.
+
+The class is in the outline only: colours, textures and sizes are random. Every operation is on integers and
+all randomness is a `RandomState`, whose stream numpy keeps frozen: the same pixels everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from dynamic_rcnn.data.outlines import OUTLINES, ROTATIONS, Mask, outline_mask
+
+Pixels = NDArray[np.int64]
+
+MAX_OBJECTS = 7
+SIDES = (13, 16, 20, 24, 29, 34, 39, 44, 49, 55, 61, 68, 75)  # of the longer side, in pixels
+VISIBLE = (3, 5)  # at least 3/5 of an object's pixels are visible
+ATTEMPTS = 30  # at placing one object
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object: its class and the mask of its visible pixels, (size, size)."""
+
+    name: str
+    visible: Mask
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """A mask with the image position of its upper left pixel, which may lie outside the image."""
+
+    mask: Mask
+    left: int
+    top: int
+
+    def clipped(self, size: int) -> tuple[tuple[slice, slice], Mask]:
+        """The image window that the stamp covers, and the part of the mask in it."""
+        rows, columns = self.mask.shape
+        top, left = min(max(self.top, 0), size), min(max(self.left, 0), size)
+        bottom, right = max(min(self.top + rows, size), top), max(min(self.left + columns, size), left)
+        inside = self.mask[top - self.top : bottom - self.top, left - self.left : right - self.left]
+        return (slice(top, bottom), slice(left, right)), inside
+
+
+def draw_scene(rng: RandomState, size: int) -> tuple[NDArray[np.uint8], list[SceneObject]]:
+    """Draw one image.
+
+    Args:
+        rng: the only source of randomness.
+        size: height and width in pixels, at least 64.
+
+    Returns:
+        The image, (size, size, 3), and its 1 to MAX_OBJECTS objects, in the order in which they were painted.
+    """
+    image, base = _background(rng, size)
+    for _ in range(_integer(rng, 4, 12)):
+        stamp = _clutter(rng, size)
+        _paint(image, stamp, _surface(rng, base, stamp.mask))
+    owner, stamps, names = _place_objects(rng, size)
+    for stamp in stamps:
+        _paint(image, stamp, _surface(rng, base, stamp.mask))
+    for _ in range(_integer(rng, 0, 4)):
+        scratch = _line(rng, size, thickness=1)
+        covered = _stamped(owner, scratch, 0)
+        if _enough_visible(covered, stamps):
+            owner = covered
+            _paint(image, scratch, _surface(rng, base, scratch.mask))
+    for _ in range(_integer(rng, 0, 3)):
+        image = _blurred(image)
+    noise = _integer(rng, 6, 25)
+    image += rng.randint(-noise, noise + 1, size=image.shape, dtype=np.int8)
+    objects = [SceneObject(name, owner == number) for number, name in enumerate(names, start=1)]
+    return image.clip(0, 255).astype(np.uint8), objects
+
+
+def _place_objects(rng: RandomState, size: int) -> tuple[Pixels, list[_Stamp], list[str]]:
+    """Where the objects are: owner (size, size) is 0 or the number, from 1, of the object seen there."""
+    owner = np.zeros((size, size), dtype=np.int64)
+    stamps: list[_Stamp] = []
+    names: list[str] = []
+    for _ in range(_integer(rng, 1, MAX_OBJECTS + 1)):
+        for _ in range(ATTEMPTS):
+            name = list(OUTLINES)[_integer(rng, 0, len(OUTLINES))]
+            stamp = _object(rng, size, name, stamps)
+            placed = _stamped(owner, stamp, len(stamps) + 1)
+            if _enough_visible(placed, [*stamps, stamp]):
+                owner = placed
+                stamps.append(stamp)
+                names.append(name)
+                break
+    assert stamps, "an object fits into an empty image"
+    return owner, stamps, names
+
+
+def _object(rng: RandomState, size: int, name: str, others: list[_Stamp]) -> _Stamp:
+    """A random object, in one case of three beside or upon one that is there."""
+    sides = [side for side in SIDES if side <= size // 2]
+    longer = sides[_integer(rng, 0, len(sides))] + _integer(rng, -1, 2)
+    shorter = max(longer * _integer(rng, 11, 21) // 20, 11)
+    width, height = (longer, shorter) if _integer(rng, 0, 2) else (shorter, longer)
+    cosine, sine, hypotenuse = ROTATIONS[_integer(rng, 0, len(ROTATIONS))]
+    sine *= 1 - 2 * _integer(rng, 0, 2)
+    mask = outline_mask(name, width, height, (cosine, sine, hypotenuse), _integer(rng, 0, 4))
+    rows, columns = mask.shape
+    left = _integer(rng, -(columns // 8), size - columns + columns // 8 + 1)
+    top = _integer(rng, -(rows // 8), size - rows + rows // 8 + 1)
+    if others and _integer(rng, 0, 3) == 0:
+        other = others[_integer(rng, 0, len(others))]
+        left = other.left + _integer(rng, -columns, other.mask.shape[1] + 1)
+        top = other.top + _integer(rng, -rows, other.mask.shape[0] + 1)
+    return _Stamp(mask, left, top)
+
+
+def _enough_visible(owner: Pixels, stamps: list[_Stamp]) -> bool:
+    seen = np.bincount(owner.ravel(), minlength=len(stamps) + 1)[1:]
+    share, of = VISIBLE
+    return all(
+        of * int(count) >= share * int(stamp.mask.sum()) for count, stamp in zip(seen, stamps, strict=True)
+    )
+
+
+def _stamped(owner: Pixels, stamp: _Stamp, number: int) -> Pixels:
+    window, inside = stamp.clipped(len(owner))
+    result = owner.copy()
+    result[window][inside] = number
+    return result
+
+
+def _paint(image: Pixels, stamp: _Stamp, surface: Pixels) -> None:
+    window, inside = stamp.clipped(len(image))
+    rows, columns = inside.shape
+    top, left = max(-stamp.top, 0), max(-stamp.left, 0)
+    if inside.size:
+        image[window][inside] = surface[top : top + rows, left : left + columns][inside]
+
+
+def _background(rng: RandomState, size: int) -> tuple[Pixels, Pixels]:
+    """An uneven ground, (size, size, 3), and its mean colour, (3,)."""
+    base = rng.randint(50, 206, size=3, dtype=np.int64)
+    image = base + _smooth_noise(rng, size, size, spacing=32, amplitude=_integer(rng, 4, 36), channels=3)
+    image += _smooth_noise(rng, size, size, spacing=8, amplitude=_integer(rng, 2, 24), channels=1)
+    return image, base
+
+
+def _surface(rng: RandomState, base: Pixels, mask: Mask) -> Pixels:
+    """Colour and texture over a mask, (rows, columns, 3); in one case of four near the ground's colour."""
+    rows, columns = mask.shape
+    lowest, highest = (16, 36) if _integer(rng, 0, 4) == 0 else (36, 100)
+    offset = rng.randint(lowest, highest, size=3, dtype=np.int64) * (
+        2 * rng.randint(0, 2, size=3, dtype=np.int64) - 1
+    )
+    colour = np.where((base + offset < 0) | (base + offset > 255), base - offset, base + offset)
+    amplitude = _integer(rng, 4, 32)
+    if _integer(rng, 0, 2):
+        return colour + _smooth_noise(rng, rows, columns, spacing=6, amplitude=amplitude, channels=1)
+    along = rng.randint(-2, 3, size=2, dtype=np.int64)
+    y, x = np.arange(rows, dtype=np.int64)[:, None], np.arange(columns, dtype=np.int64)[None, :]
+    stripes = (along[0] * x + along[1] * y) // _integer(rng, 3, 10) % 2
+    return colour + (amplitude * (2 * stripes - 1))[:, :, None]
+
+
+def _clutter(rng: RandomState, size: int) -> _Stamp:
+    """Not an object: a line, a speck smaller than any object, or a smudge without a regular outline."""
+    kind = _integer(rng, 0, 4)
+    if kind < 2:
+        return _line(rng, size, thickness=_integer(rng, 1, 4))
+    if kind == 2:
+        mask = outline_mask("ellipse", _integer(rng, 3, 8), _integer(rng, 3, 8), ROTATIONS[0], 0)
+    else:
+        mask = _smooth_noise(rng, 24, 24, spacing=6, amplitude=100, channels=1)[:, :, 0] > 25
+    return _Stamp(mask, _integer(rng, -4, size), _integer(rng, -4, size))
+
+
+def _line(rng: RandomState, size: int, thickness: int) -> _Stamp:
+    columns, rows = _integer(rng, 6, size // 2), _integer(rng, 6, size // 2)
+    y, x = np.arange(rows, dtype=np.int64)[:, None], np.arange(columns, dtype=np.int64)[None, :]
+    mask = abs(columns * y - rows * x) * 2 <= thickness * max(rows, columns)
+    if _integer(rng, 0, 2):
+        mask = mask[::-1]
+    return _Stamp(mask, _integer(rng, -columns // 2, size), _integer(rng, -rows // 2, size))
+
+
+def _smooth_noise(
+    rng: RandomState, rows: int, columns: int, spacing: int, amplitude: int, channels: int
+) -> Pixels:
+    """Values in -amplitude..amplitude on a coarse lattice, linear between: (rows, columns, channels)."""
+    lattice = (rows // spacing + 2, columns // spacing + 2, channels)
+    values = rng.randint(-amplitude, amplitude + 1, size=lattice, dtype=np.int64)
+    y, x = np.arange(rows, dtype=np.int64), np.arange(columns, dtype=np.int64)
+    low, part = y // spacing, (y % spacing)[:, None, None]
+    values = values[low] * (spacing - part) + values[low + 1] * part
+    low, part = x // spacing, (x % spacing)[None, :, None]
+    values = values[:, low] * (spacing - part) + values[:, low + 1] * part
+    return values // (spacing * spacing)
+
+
+def _blurred(image: Pixels) -> Pixels:
+    """The image under the filter (1, 2, 1) / 4 in both directions, its border repeated."""
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    columns = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    return (columns[:-2] + 2 * columns[1:-1] + columns[2:] + 8) // 16
+
+
+def _integer(rng: RandomState, low: int, high: int) -> int:
+    """A random integer in low..high-1. The type is named: numpy's default differs between platforms."""
+    return int(rng.randint(low, high, dtype=np.int64))

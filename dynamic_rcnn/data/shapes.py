@@ -1,0 +1,157 @@
+"""The `shapes` data set: drawn from a recipe on first use, in COCO format, the same everywhere.
+
+`ensure_shapes(root, recipe)` is all that a run needs. It draws into `root/<recipe hash>/` where that is
+not there yet, and on every use compares the content (decoded pixels and annotations, not file bytes, which
+depend on the PNG encoder) with the fingerprint taken when it was drawn. How an image looks is in `scene`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.data.outlines import CATEGORY_IDS
+from dynamic_rcnn.data.shapes_files import canonical, content_fingerprint, draw_files, read_json
+from dynamic_rcnn.errors import UserError, unknown_name
+
+CLASSES: tuple[str, ...] = tuple(CATEGORY_IDS)
+DRAWING_VERSION = 1  # goes up with every change of a pixel, a box or a category
+
+# Content by recipe hash: a drawing that differs was made by changed code or on an unsound machine.
+KNOWN_FINGERPRINTS: dict[str, str] = {}
+
+_LIMITS = {
+    "seed": (0, 2**32 - 1),
+    "train_images": (1, 1_000_000),
+    "val_images": (1, 1_000_000),
+    "image_size": (64, 1024),
+    "version": (DRAWING_VERSION, DRAWING_VERSION),
+}
+
+
+@dataclass(frozen=True)
+class ShapesRecipe:
+    """All that the content of the data set depends on. `image_size` is height and width in pixels.
+
+    Raises:
+        UserError: a value is not an integer or is outside its limits.
+    """
+
+    seed: int = 0
+    train_images: int = 2000
+    val_images: int = 300
+    image_size: int = 160
+    version: int = DRAWING_VERSION
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                rule = (
+                    f"an integer from {low} to {high}" if low < high else f"{low}, the drawing of this code"
+                )
+                raise UserError(f"shapes recipe: {name} is {value!r}; it must be {rule}")
+
+    def to_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ShapesRecipe:
+        """The recipe with these fields, defaults for the others. UserError names all unknown fields."""
+        valid = [field.name for field in fields(cls)]
+        if unknown := [name for name in values if name not in valid]:
+            raise unknown_name("field", unknown, valid, where="shapes recipe")
+        return cls(**values)
+
+    @property
+    def hash(self) -> str:
+        """10 hex digits: the identity of the data set, known before it is drawn."""
+        return hashlib.sha256(canonical(self.to_dict())).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class ShapesPaths:
+    """A drawn and checked data set: absolute paths, and the sha256 of its content."""
+
+    root: Path
+    fingerprint: str
+
+    @property
+    def train_ann(self) -> Path:
+        return self.root / "annotations" / "train.json"
+
+    @property
+    def val_ann(self) -> Path:
+        return self.root / "annotations" / "val.json"
+
+    @property
+    def train_img(self) -> Path:
+        return self.root / "train"
+
+    @property
+    def val_img(self) -> Path:
+        return self.root / "val"
+
+
+def ensure_shapes(root: Path, recipe: ShapesRecipe) -> ShapesPaths:
+    """The data set of `recipe` below `root`, drawn if it is not there, its content checked.
+
+    Two processes may call this at once: both draw, one is first, both use the drawing of the first.
+
+    Raises:
+        UserError: the folder cannot be written, or its content is not what was drawn.
+    """
+    folder = root.resolve() / recipe.hash
+    try:
+        if not folder.exists():
+            _draw(folder, recipe)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot draw the shapes data set: {error.strerror or error}") from error
+    return ShapesPaths(folder, _checked_fingerprint(folder, recipe))
+
+
+def _checked_fingerprint(folder: Path, recipe: ShapesRecipe) -> str:
+    way_out = f"delete the folder {folder} and it will be drawn again"
+    try:
+        found = content_fingerprint(folder)
+        record = read_json(folder / "dataset.json")
+    except UserError as error:
+        raise UserError(f"{error}; {way_out}") from error
+    if record != {"recipe": recipe.to_dict(), "fingerprint": found}:
+        raise UserError(f"{folder}: content is not what was drawn (now {found[:10]}); {way_out}")
+    known = KNOWN_FINGERPRINTS.get(recipe.hash, found)
+    if known != found:
+        raise UserError(f"{folder}: fingerprint is {found[:10]}, this recipe's is {known[:10]}; {way_out}")
+    return found
+
+
+def _draw(folder: Path, recipe: ShapesRecipe) -> None:
+    """Draw beside `folder` and rename: the folder is complete or absent."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        draw_files(temporary, recipe.seed, recipe.image_size, (recipe.train_images, recipe.val_images))
+        record = {"recipe": recipe.to_dict(), "fingerprint": content_fingerprint(temporary)}
+        (temporary / "dataset.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.chmod(0o755)  # mkdtemp makes it private
+        with contextlib.suppress(FileExistsError):
+            _rename_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename_folder(source: Path, target: Path) -> None:
+    """Rename, or FileExistsError where another process was first (some systems report ENOTEMPTY)."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if target.exists():
+            raise FileExistsError(target) from error
+        raise

@@ -1,0 +1,118 @@
+"""The files of a drawn shapes data set: PNG images, COCO annotations, the fingerprint of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from dynamic_rcnn.data.outlines import CATEGORY_IDS, Mask
+from dynamic_rcnn.data.scene import draw_scene
+from dynamic_rcnn.errors import UserError
+
+SPLITS = ("train", "val")
+
+
+def draw_files(folder: Path, seed: int, size: int, counts: tuple[int, int]) -> None:
+    """Draw `counts` images, `size` pixels high and wide, for each of SPLITS, and write their annotations."""
+    (folder / "annotations").mkdir()
+    for number, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
+        (folder / split).mkdir()
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index in range(count):
+            # One generator an image: an image does not depend on how many there are.
+            image, objects = draw_scene(RandomState([seed, number, index]), size)
+            name = f"{index:06d}.png"
+            _write_png(folder / split / name, image)
+            images.append({"id": index + 1, "file_name": name, "height": size, "width": size})
+            for item in objects:
+                ids = {"id": len(annotations) + 1, "image_id": index + 1}
+                ids["category_id"] = CATEGORY_IDS[item.name]
+                annotations.append(ids | mask_fields(item.visible))
+        content = {"images": images, "annotations": annotations, "categories": _categories()}
+        (folder / "annotations" / f"{split}.json").write_bytes(canonical(content))
+
+
+def content_fingerprint(folder: Path) -> str:
+    """sha256 over annotations (canonical JSON) and decoded pixels (RGB, with their size) of both splits.
+
+    Raises:
+        UserError: an annotation file or an image is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        path = folder / "annotations" / f"{split}.json"
+        content = read_json(path)
+        try:
+            files = [folder / split / image["file_name"] for image in content["images"]]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: not the annotations that were drawn") from error
+        digest.update(canonical(content))
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for pixels in pool.map(_pixel_digest, files):
+                digest.update(pixels)
+    return digest.hexdigest()
+
+
+def mask_fields(mask: Mask) -> dict[str, Any]:
+    """COCO's fields of a visible mask, (height, width).
+
+    The box is tight, (x, y, width, height) in pixels; the run lengths go down the columns and begin with
+    the pixels outside.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    flat = np.concatenate(([False], mask.ravel(order="F")))
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    counts = np.diff(np.concatenate(([0], changes, [mask.size])))
+    return {
+        "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+        "area": int(mask.sum()),
+        "iscrowd": 0,
+        "segmentation": {"counts": counts.tolist(), "size": list(mask.shape)},
+    }
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. UserError where it is missing or broken."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: file is missing or not JSON") from error
+
+
+def canonical(value: Any) -> bytes:
+    """JSON that depends on the content only."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _categories() -> list[dict[str, Any]]:
+    return [{"id": number, "name": name, "supercategory": "shape"} for name, number in CATEGORY_IDS.items()]
+
+
+def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an RGB image, (height, width, 3)."""
+    import cv2  # here, because planning imports this module and reads no image
+
+    _, encoded = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    path.write_bytes(encoded.tobytes())
+
+
+def _pixel_digest(path: Path) -> bytes:
+    import cv2
+
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype=np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:
+        raise UserError(f"{path}: image is missing or cannot be read") from error
+    if image is None:
+        raise UserError(f"{path}: image is missing or cannot be read")
+    pixels = np.ascontiguousarray(image[:, :, ::-1])
+    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest()
