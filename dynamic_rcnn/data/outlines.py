@@ -1,4 +1,4 @@
-"""The eight classes of the shapes data set: each is an outline, a test of the points of a square.
+"""The six classes of the shapes data set: each is an outline, a test of the points of a square.
 
 Only integers are used, so that a mask is the same on every machine: rotations are Pythagorean triples, and
 the coordinates of an object run from -UNIT to UNIT over its width and its height.
@@ -11,22 +11,19 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
+Integers = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 Outline = Callable[[Integers, Integers], Mask]
 
 UNIT = 1024
 
-# (cosine, sine) as integers over a common hypotenuse: 0 to 22.6 degrees. Less than 45, which turns a
-# rectangle into a diamond.
+# (cosine, sine) as integers over a common hypotenuse: 0 to 12.7 degrees. At 45,
+# rectangles and diamonds would be the same.
 ROTATIONS: tuple[tuple[int, int, int], ...] = (
     (1, 0, 1),
     (84, 13, 85),
     (60, 11, 61),
     (40, 9, 41),
-    (24, 7, 25),
-    (35, 12, 37),
-    (12, 5, 13),
 )
 
 
@@ -54,25 +51,14 @@ def _ring(p: Integers, q: Integers) -> Mask:
     return _disc(p, q) & (4 * (p * p + q * q) >= UNIT * UNIT)
 
 
-def _crescent(p: Integers, q: Integers) -> Mask:
-    shifted = q + UNIT * 5 // 8
-    return _disc(p, q) & (p * p + shifted * shifted >= UNIT * UNIT * 3 // 4)
-
-
-def _hourglass(p: Integers, q: Integers) -> Mask:
-    return _square(p, q) & (abs(p) <= np.maximum(abs(q), UNIT // 4))
-
-
 # Category ids have gaps, as COCO's do: nothing may take an id for an index.
 CATEGORY_IDS: dict[str, int] = {
     "ellipse": 1,
     "rectangle": 2,
     "diamond": 3,
     "triangle": 5,
-    "cross": 6,
-    "ring": 8,
-    "crescent": 9,
-    "hourglass": 12,
+    "cross": 8,
+    "ring": 9,
 }
 OUTLINES: dict[str, Outline] = {
     "ellipse": _disc,
@@ -81,31 +67,26 @@ OUTLINES: dict[str, Outline] = {
     "triangle": _triangle,
     "cross": _cross,
     "ring": _ring,
-    "crescent": _crescent,
-    "hourglass": _hourglass,
 }
 
 
-def outline_mask(name: str, width: int, height: int, rotation: tuple[int, int, int], turns: int) -> Mask:
+def outline_mask(name: str, width: int, height: int, rotation: tuple[int, int, int]) -> Mask:
     """The pixels of an outline, cropped to their bounding box.
 
     Args:
         name: a key of OUTLINES.
         width, height: of the outline before it is rotated, in pixels.
         rotation: (cosine, sine, hypotenuse), cosine**2 + sine**2 == hypotenuse**2; the sine may be negative.
-        turns: quarter turns made before the rotation, 0 to 3.
 
     Returns:
         (rows, columns), touching all four sides.
     """
     cosine, sine, hypotenuse = rotation
     half = (cosine * max(width, height) + abs(sine) * max(width, height)) // (2 * hypotenuse) + 2
-    centres = 2 * np.arange(-half, half, dtype=np.int64) + 1  # pixel centres, in half pixels
+    centres = 2 * np.arange(-half, half, dtype=np.int32) + 1  # pixel centres, in half pixels
     x, y = centres[None, :], centres[:, None]
     p = (cosine * x + sine * y) * UNIT // (hypotenuse * width)
     q = (cosine * y - sine * x) * UNIT // (hypotenuse * height)
-    for _ in range(turns):
-        p, q = q, -p
     mask = OUTLINES[name](p, q)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from dynamic_rcnn.data.outlines import OUTLINES, ROTATIONS, Mask, outline_mask
 
-Pixels = NDArray[np.int64]
+Pixels = NDArray[np.int32]
 
 MAX_OBJECTS = 7
-SIDES = (13, 16, 20, 24, 29, 34, 39, 44, 49, 55, 61, 68, 75)  # of the longer side, in pixels
-VISIBLE = (3, 5)  # at least 3/5 of an object's pixels are visible
+SIDES = (14, 18, 22, 26, 30, 34, 39, 44, 50, 56, 62, 68, 75)  # of the longer side, in pixels
+VISIBLE = (2, 3)  # at least 2/3 of an object's pixels are visible
 ATTEMPTS = 30  # at placing one object
 
 
@@ -58,21 +58,21 @@ def draw_scene(rng: RandomState, size: int) -> tuple[NDArray[np.uint8], list[Sce
         The image, (size, size, 3), and its 1 to MAX_OBJECTS objects, in the order in which they were painted.
     """
     image, base = _background(rng, size)
-    for _ in range(_integer(rng, 4, 12)):
+    for _ in range(_integer(rng, 2, 8)):
         stamp = _clutter(rng, size)
         _paint(image, stamp, _surface(rng, base, stamp.mask))
     owner, stamps, names = _place_objects(rng, size)
     for stamp in stamps:
         _paint(image, stamp, _surface(rng, base, stamp.mask))
-    for _ in range(_integer(rng, 0, 4)):
+    for _ in range(_integer(rng, 0, 3)):
         scratch = _line(rng, size, thickness=1)
         covered = _stamped(owner, scratch, 0)
         if _enough_visible(covered, stamps):
             owner = covered
             _paint(image, scratch, _surface(rng, base, scratch.mask))
-    for _ in range(_integer(rng, 0, 3)):
+    for _ in range(_integer(rng, 0, 2)):
         image = _blurred(image)
-    noise = _integer(rng, 6, 25)
+    noise = _integer(rng, 4, 17)
     image += rng.randint(-noise, noise + 1, size=image.shape, dtype=np.int8)
     objects = [SceneObject(name, owner == number) for number, name in enumerate(names, start=1)]
     return image.clip(0, 255).astype(np.uint8), objects
@@ -80,7 +80,7 @@ def draw_scene(rng: RandomState, size: int) -> tuple[NDArray[np.uint8], list[Sce
 
 def _place_objects(rng: RandomState, size: int) -> tuple[Pixels, list[_Stamp], list[str]]:
     """Where the objects are: owner (size, size) is 0 or the number, from 1, of the object seen there."""
-    owner = np.zeros((size, size), dtype=np.int64)
+    owner = np.zeros((size, size), dtype=np.int32)
     stamps: list[_Stamp] = []
     names: list[str] = []
     for _ in range(_integer(rng, 1, MAX_OBJECTS + 1)):
@@ -101,11 +101,11 @@ def _object(rng: RandomState, size: int, name: str, others: list[_Stamp]) -> _St
     """A random object, in one case of three beside or upon one that is there."""
     sides = [side for side in SIDES if side <= size // 2]
     longer = sides[_integer(rng, 0, len(sides))] + _integer(rng, -1, 2)
-    shorter = max(longer * _integer(rng, 11, 21) // 20, 11)
+    shorter = max(longer * _integer(rng, 13, 21) // 20, 12)
     width, height = (longer, shorter) if _integer(rng, 0, 2) else (shorter, longer)
     cosine, sine, hypotenuse = ROTATIONS[_integer(rng, 0, len(ROTATIONS))]
     sine *= 1 - 2 * _integer(rng, 0, 2)
-    mask = outline_mask(name, width, height, (cosine, sine, hypotenuse), _integer(rng, 0, 4))
+    mask = outline_mask(name, width, height, (cosine, sine, hypotenuse))
     rows, columns = mask.shape
     left = _integer(rng, -(columns // 8), size - columns + columns // 8 + 1)
     top = _integer(rng, -(rows // 8), size - rows + rows // 8 + 1)
@@ -141,25 +141,25 @@ def _paint(image: Pixels, stamp: _Stamp, surface: Pixels) -> None:
 
 def _background(rng: RandomState, size: int) -> tuple[Pixels, Pixels]:
     """An uneven ground, (size, size, 3), and its mean colour, (3,)."""
-    base = rng.randint(50, 206, size=3, dtype=np.int64)
-    image = base + _smooth_noise(rng, size, size, spacing=32, amplitude=_integer(rng, 4, 36), channels=3)
-    image += _smooth_noise(rng, size, size, spacing=8, amplitude=_integer(rng, 2, 24), channels=1)
+    base = rng.randint(80, 176, size=3, dtype=np.int32)
+    image = base + _smooth_noise(rng, size, size, spacing=32, amplitude=_integer(rng, 4, 28), channels=3)
+    image += _smooth_noise(rng, size, size, spacing=8, amplitude=_integer(rng, 2, 16), channels=1)
     return image, base
 
 
 def _surface(rng: RandomState, base: Pixels, mask: Mask) -> Pixels:
-    """Colour and texture over a mask, (rows, columns, 3); in one case of four near the ground's colour."""
+    """Colour and texture over a mask, (rows, columns, 3); in one case of five near the ground's colour."""
     rows, columns = mask.shape
-    lowest, highest = (16, 36) if _integer(rng, 0, 4) == 0 else (36, 100)
-    offset = rng.randint(lowest, highest, size=3, dtype=np.int64) * (
-        2 * rng.randint(0, 2, size=3, dtype=np.int64) - 1
+    lowest, highest = (16, 40) if _integer(rng, 0, 5) == 0 else (40, 120)
+    offset = rng.randint(lowest, highest, size=3, dtype=np.int32) * (
+        2 * rng.randint(0, 2, size=3, dtype=np.int32) - 1
     )
     colour = np.where((base + offset < 0) | (base + offset > 255), base - offset, base + offset)
-    amplitude = _integer(rng, 4, 32)
+    amplitude = _integer(rng, 2, 22)
     if _integer(rng, 0, 2):
         return colour + _smooth_noise(rng, rows, columns, spacing=6, amplitude=amplitude, channels=1)
-    along = rng.randint(-2, 3, size=2, dtype=np.int64)
-    y, x = np.arange(rows, dtype=np.int64)[:, None], np.arange(columns, dtype=np.int64)[None, :]
+    along = rng.randint(-2, 3, size=2, dtype=np.int32)
+    y, x = np.arange(rows, dtype=np.int32)[:, None], np.arange(columns, dtype=np.int32)[None, :]
     stripes = (along[0] * x + along[1] * y) // _integer(rng, 3, 10) % 2
     return colour + (amplitude * (2 * stripes - 1))[:, :, None]
 
@@ -170,7 +170,7 @@ def _clutter(rng: RandomState, size: int) -> _Stamp:
     if kind < 2:
         return _line(rng, size, thickness=_integer(rng, 1, 4))
     if kind == 2:
-        mask = outline_mask("ellipse", _integer(rng, 3, 8), _integer(rng, 3, 8), ROTATIONS[0], 0)
+        mask = outline_mask("ellipse", _integer(rng, 3, 8), _integer(rng, 3, 8), ROTATIONS[0])
     else:
         mask = _smooth_noise(rng, 24, 24, spacing=6, amplitude=100, channels=1)[:, :, 0] > 25
     return _Stamp(mask, _integer(rng, -4, size), _integer(rng, -4, size))
@@ -178,7 +178,7 @@ def _clutter(rng: RandomState, size: int) -> _Stamp:
 
 def _line(rng: RandomState, size: int, thickness: int) -> _Stamp:
     columns, rows = _integer(rng, 6, size // 2), _integer(rng, 6, size // 2)
-    y, x = np.arange(rows, dtype=np.int64)[:, None], np.arange(columns, dtype=np.int64)[None, :]
+    y, x = np.arange(rows, dtype=np.int32)[:, None], np.arange(columns, dtype=np.int32)[None, :]
     mask = abs(columns * y - rows * x) * 2 <= thickness * max(rows, columns)
     if _integer(rng, 0, 2):
         mask = mask[::-1]
@@ -190,8 +190,8 @@ def _smooth_noise(
 ) -> Pixels:
     """Values in -amplitude..amplitude on a coarse lattice, linear between: (rows, columns, channels)."""
     lattice = (rows // spacing + 2, columns // spacing + 2, channels)
-    values = rng.randint(-amplitude, amplitude + 1, size=lattice, dtype=np.int64)
-    y, x = np.arange(rows, dtype=np.int64), np.arange(columns, dtype=np.int64)
+    values = rng.randint(-amplitude, amplitude + 1, size=lattice, dtype=np.int32)
+    y, x = np.arange(rows, dtype=np.int32), np.arange(columns, dtype=np.int32)
     low, part = y // spacing, (y % spacing)[:, None, None]
     values = values[low] * (spacing - part) + values[low + 1] * part
     low, part = x // spacing, (x % spacing)[None, :, None]
@@ -208,4 +208,4 @@ def _blurred(image: Pixels) -> Pixels:
 
 def _integer(rng: RandomState, low: int, high: int) -> int:
     """A random integer in low..high-1. The type is named: numpy's default differs between platforms."""
-    return int(rng.randint(low, high, dtype=np.int64))
+    return int(rng.randint(low, high, dtype=np.int32))
