@@ -1,0 +1,266 @@
+"""Every rule for a data set in COCO format, with the message that a user sees."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.data.coco_format import describe, fingerprint, validate
+from dynamic_rcnn.errors import UserError
+from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
+
+TRAIN = LAYOUT["train_ann"]
+VAL = LAYOUT["val_ann"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_coco(tmp_path)
+    return tmp_path
+
+
+def message(root: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        validate(root, **LAYOUT)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def message_after(root: Path, change: Callable[[Any], Any], name: str = TRAIN) -> str:
+    edit_json(root / name, change)
+    return message(root)
+
+
+def set_first(section: str, key: str, value: Any) -> Callable[[Any], Any]:
+    def change(content: Any) -> None:
+        content[section][0][key] = value
+
+    return change
+
+
+def test_describes_legal_data_with_gaps_crowds_empty_and_grey_images(root: Path) -> None:
+    found = validate(root, **LAYOUT)
+    assert found.classes == ("cat", "dog", "bird")
+    assert found.category_ids == (3, 7, 90)
+    assert (found.train_images, found.val_images) == (6, 4)
+    assert found.train_ann == root / TRAIN
+    assert found.val_img == root / LAYOUT["val_img"]
+    parts = [hashlib.sha256((root / name).read_bytes()).digest() for name in (TRAIN, VAL)]
+    assert found.fingerprint == hashlib.sha256(b"".join(parts)).hexdigest()
+    assert found.fingerprint == fingerprint(root, TRAIN, VAL)
+    assert found == describe(root, **LAYOUT)
+
+
+def test_fingerprint_changes_with_either_annotation_file(root: Path) -> None:
+    before = fingerprint(root, TRAIN, VAL)
+    edit_json(root / VAL, set_first("annotations", "area", 1))
+    after = fingerprint(root, TRAIN, VAL)
+    edit_json(root / TRAIN, set_first("annotations", "area", 1))
+    assert len({before, after, fingerprint(root, TRAIN, VAL)}) == 3
+
+
+def test_missing_root(tmp_path: Path) -> None:
+    absent = tmp_path / "nowhere"
+    assert message(absent) == f"{absent}: no such folder; dataset.root must be the folder of the data set"
+
+
+def test_missing_annotation_file(root: Path) -> None:
+    (root / VAL).unlink()
+    expected = f"{root / VAL}: no such file; dataset.val_ann must be an annotation file below {root}"
+    assert message(root) == expected
+    with pytest.raises(UserError, match=r"val\.json: no such file"):
+        fingerprint(root, TRAIN, VAL)
+
+
+def test_broken_json(root: Path) -> None:
+    (root / TRAIN).write_text('{"images": [')
+    assert message(root) == f"{root / TRAIN}: not JSON: Expecting value: line 1 column 13 (char 12)"
+
+
+def test_bytes_that_are_no_text(root: Path) -> None:
+    (root / TRAIN).write_bytes(b"\xff\xfe\xfd\x00")
+    assert message(root).startswith(f"{root / TRAIN}: not JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([], "content is a list; it must be an object with 'images', 'annotations' and 'categories'"),
+        (
+            {"images": [], "categories": []},
+            "key 'annotations' is missing; required: 'images', 'annotations' and 'categories'",
+        ),
+        ({"images": {}, "annotations": [], "categories": []}, "'images' is a dict; it must be a list"),
+        (
+            {"images": [], "annotations": [], "categories": []},
+            "'categories' is empty; at least one is needed",
+        ),
+    ],
+)
+def test_sections(root: Path, content: Any, expected: str) -> None:
+    (root / TRAIN).write_text(json.dumps(content))
+    assert message(root) == f"{root / TRAIN}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("images", "id", "ten", "image number 1: id is 'ten'; it must be an integer"),
+        ("images", "id", True, "image number 1: id is True; it must be an integer"),
+        ("images", "width", 0, "image 10: size is 0 x 97; it must be positive"),
+        ("images", "file_name", "", "image 10: file_name is empty"),
+        ("images", "file_name", 5, "image number 1: file_name is 5; it must be a text"),
+        ("categories", "id", 7, "category 7: id is used twice"),
+        ("categories", "name", "dog", "category 7: name 'dog' is used twice"),
+        ("annotations", "id", 102, "annotation 102: id is used twice"),
+        ("annotations", "image_id", 11, "annotation 100: image_id 11 is not among the images"),
+        (
+            "annotations",
+            "category_id",
+            4,
+            "annotation 100: category_id 4 is not among the categories (3, 7, 90)",
+        ),
+        ("annotations", "bbox", {}, "annotation number 1: bbox is {}; it must be a list"),
+        (
+            "annotations",
+            "bbox",
+            [1, 2, -3, 4],
+            "annotation 100: bbox is [1, 2, -3, 4]; width and height must not be negative",
+        ),
+        (
+            "annotations",
+            "bbox",
+            [1, 2, 3, -4],
+            "annotation 100: bbox is [1, 2, 3, -4]; width and height must not be negative",
+        ),
+        (
+            "annotations",
+            "bbox",
+            [1, float("nan"), 3, 4],
+            "annotation 100: bbox is [1, nan, 3, 4]; its numbers must be finite",
+        ),
+        (
+            "annotations",
+            "bbox",
+            [1, 2, float("inf"), 4],
+            "annotation 100: bbox is [1, 2, inf, 4]; its numbers must be finite",
+        ),
+        (
+            "annotations",
+            "bbox",
+            [1, 2, 3],
+            "annotation 100: bbox is [1, 2, 3]; it must be [x, y, width, height]",
+        ),
+        (
+            "annotations",
+            "bbox",
+            [1, 2, 3, "4"],
+            "annotation 100: bbox is [1, 2, 3, '4']; it must be four numbers",
+        ),
+        ("annotations", "area", -1, "annotation 100: area is -1; it must be finite and not negative"),
+        ("annotations", "area", None, "annotation number 1: area is None; it must be a number"),
+        ("annotations", "iscrowd", 2, "annotation 100: iscrowd is 2; it must be 0 or 1"),
+    ],
+)
+def test_one_wrong_value(root: Path, section: str, key: str, value: Any, expected: str) -> None:
+    found = message_after(root, set_first(section, key, value))
+    assert found.startswith(f"{root / TRAIN}: {expected}")
+
+
+def test_duplicate_image_id(root: Path) -> None:
+    expected = f"{root / VAL}: image 13: id is used twice"
+    assert message_after(root, set_first("images", "id", 13), VAL).startswith(expected)
+
+
+def test_missing_keys_are_all_named(root: Path) -> None:
+    def change(content: Any) -> None:
+        del content["annotations"][0]["area"]
+        del content["annotations"][0]["iscrowd"]
+
+    required = "id, image_id, category_id, bbox, area, iscrowd"
+    expected = f"{root / TRAIN}: annotation number 1: area, iscrowd missing; required: {required}"
+    assert message_after(root, change) == expected
+
+
+def test_item_that_is_no_object(root: Path) -> None:
+    def change(content: Any) -> None:
+        content["images"].append(5)
+
+    expected = "image number 7: id, file_name, width, height missing; required: id, file_name, width, height"
+    assert message_after(root, change) == f"{root / TRAIN}: {expected}"
+
+
+def test_several_problems_are_counted(root: Path) -> None:
+    def change(content: Any) -> None:
+        for item in content["annotations"]:
+            item["bbox"][2] = -1
+        assert len(content["annotations"]) > 4
+
+    count = len(json.loads((root / TRAIN).read_text())["annotations"])
+    found = message_after(root, change)
+    assert found.count("must not be negative") == 3
+    assert found.endswith(f"; and {count - 3} more")
+
+
+def test_missing_image_is_named(root: Path) -> None:
+    image = root / LAYOUT["val_img"] / "2.png"
+    image.unlink()
+    assert message(root) == f"{root / VAL}: image 16: file {image} is missing"
+    assert describe(root, **LAYOUT).val_images == 4  # a plan does not look at images
+
+
+def test_missing_image_folder_names_the_first_files(root: Path) -> None:
+    shutil.rmtree(root / LAYOUT["train_img"])
+    found = message(root)
+    assert found.startswith(
+        f"{root / TRAIN}: image 10: file {root / LAYOUT['train_img'] / '0.png'} is missing; "
+    )
+    assert found.endswith("; and 3 more")
+
+
+def test_images_in_folders_of_their_own_are_found(root: Path) -> None:
+    folder = root / LAYOUT["train_img"]
+    (folder / "deep").mkdir()
+    (folder / "0.png").rename(folder / "deep" / "a.png")
+    edit_json(root / TRAIN, set_first("images", "file_name", "deep/a.png"))
+    assert validate(root, **LAYOUT).train_images == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda c: c["categories"].append({"id": 95, "name": "cow"}),
+            "category cow (95) is not in train.json",
+        ),
+        (lambda c: c["categories"].reverse(), "categories are in another order than in train.json"),
+        (
+            lambda c: c["categories"][1].update(name="wolf"),
+            "category dog (7) is missing, but is in train.json",
+        ),
+    ],
+)
+def test_categories_of_the_splits_differ(root: Path, change: Callable[[Any], Any], expected: str) -> None:
+    assert message_after(root, change, VAL) == f"{root / VAL}: {expected}"
+
+
+def test_nothing_to_learn_from(root: Path) -> None:
+    def only_crowds_and_empty_boxes(content: Any) -> None:
+        for item in content["annotations"]:
+            if item["bbox"][2] > 0:
+                item["iscrowd"] = 1
+
+    expected = f"{root / TRAIN}: no training image has a box of positive size that is not a crowd"
+    assert message_after(root, only_crowds_and_empty_boxes) == expected
+
+
+def test_validation_without_boxes_is_legal(root: Path) -> None:
+    edit_json(root / VAL, lambda content: content["annotations"].clear())
+    assert validate(root, **LAYOUT).val_images == 4
