@@ -1,0 +1,53 @@
+"""What the commands of this package share: key=value arguments, and errors as one line with exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from dynamic_rcnn.errors import UserError, unknown_name
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOLEANS = {"true": True, "false": False}
+
+
+def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """`defaults` overridden by key=value `arguments`. Raises UserError for other forms and unknown keys."""
+    values = dict(defaults)
+    broken = [argument for argument in arguments if "=" not in argument]
+    if broken:
+        raise UserError(
+            f"argument {broken[0]!r} is not of the form key=value; valid: {', '.join(sorted(defaults))}"
+        )
+    pairs = [argument.split("=", 1) for argument in arguments]
+    unknown = [key for key, _ in pairs if key not in defaults]
+    if unknown:
+        raise unknown_name("argument", unknown, defaults)
+    for key, value in pairs:
+        if not value:
+            raise UserError(f"argument {key!r} is empty; give a value: {key}=...")
+        values[key] = value
+    return values
+
+
+def boolean(key: str, value: str) -> bool:
+    """Raises UserError unless `value` is true or false."""
+    if value.lower() not in BOOLEANS:
+        raise UserError(f"argument {key!r} is {value!r}; it must be one of {', '.join(BOOLEANS)}")
+    return BOOLEANS[value.lower()]
+
+
+def run(usage: str, main: Callable[[Sequence[str]], int]) -> int:
+    """The exit code of `main`; a UserError or an unwritable disk is one line on stderr and exit code 2."""
+    arguments = sys.argv[1:]
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(usage.strip())
+        return 0
+    try:
+        return main(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
+    return 2

@@ -1,0 +1,89 @@
+"""From tidy tables to the numbers that the figures draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.collect import Records
+from analysis.comparison import Comparison
+from analysis.run_files import IOU_THRESHOLDS
+from analysis.statistics import finite, running_mean, summarize
+
+SMOOTHING = 0.05  # width of the running mean, as a fraction of a run's logged points
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with its band: four sequences of the same length."""
+
+    x: Sequence[float]
+    middle: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+Curves = Mapping[str, Band]  # arm -> its curve, in table order
+
+
+def ap_by_iou(comparison: Comparison) -> Curves:
+    """Mean AP at each IoU threshold in percent; the band is ± sd over seeds (none for one seed)."""
+    bands = {}
+    for arm in comparison.grid.arms:
+        summaries = [comparison.summary(iou, arm) for iou in IOU_THRESHOLDS]
+        middle = [math.nan if s.mean is None else s.mean for s in summaries]
+        half = [s.sd or 0.0 for s in summaries]
+        low, high = ([m + sign * h for m, h in zip(middle, half, strict=True)] for sign in (-1, 1))
+        bands[arm] = Band(IOU_THRESHOLDS, middle, low, high)
+    return bands
+
+
+def difference_by_iou(comparison: Comparison) -> Curves:
+    """Arm minus baseline at each IoU threshold in points of AP; the band is the 90% interval, if any."""
+    bands = {}
+    for arm in comparison.others:
+        found = [comparison.difference(iou, arm) for iou in IOU_THRESHOLDS]
+        middle = [math.nan if d is None else d.value for d in found]
+        low = [m if d is None or d.low is None else d.low for d, m in zip(found, middle, strict=True)]
+        high = [m if d is None or d.high is None else d.high for d, m in zip(found, middle, strict=True)]
+        bands[arm] = Band(IOU_THRESHOLDS, middle, low, high)
+    return bands
+
+
+def training_frame(records: Records, comparison: Comparison) -> pd.DataFrame:
+    """The curves of the grid's finished runs with arm and seed: one row an iteration, the last if twice."""
+    done = comparison.runs[comparison.runs["state"] == "done"][["arm", "seed", "path"]]
+    frame = done.merge(records.curves, on="path").sort_values(["arm", "seed", "iteration"], kind="stable")
+    return frame.drop_duplicates(["arm", "seed", "iteration"], keep="last")
+
+
+def training_curves(frame: pd.DataFrame, arms: list[str], column: str, smooth: bool = False) -> Curves:
+    """`column` over iterations: mean over seeds, band from the lowest to the highest seed.
+
+    With `smooth`, each run is smoothed first, by a running mean over SMOOTHING of its points.
+    """
+    curves = {}
+    for arm in arms:
+        runs = [run for _, run in frame[frame["arm"] == arm].groupby("seed")]
+        values: dict[int, list[float]] = {}
+        for run in runs:
+            series = [float("nan") if pd.isna(value) else float(value) for value in run[column]]
+            series = running_mean(series, max(1, round(SMOOTHING * len(series)))) if smooth else series
+            for iteration, value in zip(run["iteration"], series, strict=True):
+                values.setdefault(int(iteration), []).append(value)
+        curves[arm] = _band(values)
+    return curves
+
+
+def _band(values: dict[int, list[float]]) -> Band:
+    known = {iteration: finite(values[iteration]) for iteration in sorted(values)}
+    known = {iteration: numbers for iteration, numbers in known.items() if numbers}
+    return Band(
+        [float(iteration) for iteration in known],
+        [summarize(numbers).mean or 0.0 for numbers in known.values()],
+        [min(numbers) for numbers in known.values()],
+        [max(numbers) for numbers in known.values()],
+    )

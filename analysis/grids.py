@@ -1,0 +1,129 @@
+"""A grid manifest (`<grid>-<setting>.grid.json`): what a launch asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import GRID_SUFFIX, read_json
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run that a grid asks for; `path` is its directory relative to the runs folder."""
+
+    arm: str
+    seed: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The rows of the paper that a grid reproduces: arm -> metric -> value in percent, as printed."""
+
+    table: str
+    source: str
+    dataset: str
+    rows: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a launch asked for. `arms` maps name to title in table order; `baseline` is one of them."""
+
+    name: str
+    title: str
+    setting: str
+    dataset: str
+    baseline: str
+    arms: dict[str, str]
+    seeds: list[int]
+    cells: list[Cell]
+    paper: Paper | None
+
+    @property
+    def key(self) -> str:
+        """Unique among manifests; used in file names."""
+        return f"{self.dataset}-{self.name}-{self.setting}"
+
+
+def find_manifests(runs: Path) -> list[Path]:
+    """All manifests below `runs`, in an order that does not depend on the file system."""
+    return sorted(runs.glob(f"*/*{GRID_SUFFIX}"))
+
+
+def read_grid(path: Path) -> Grid:
+    """The manifest at `path`. Raises UserError if it is corrupt, foreign or newer."""
+    value = read_json(path)
+    texts = {
+        field: _field(path, value, field, str)
+        for field in ("grid", "title", "setting", "dataset", "baseline")
+    }
+    for field in ("grid", "setting", "dataset"):
+        if not _NAME.fullmatch(texts[field]):
+            raise UserError(f"{path}: field '{field}' is {texts[field]!r}; it must be a plain name")
+    place = f"{texts['dataset']}/{texts['grid']}-{texts['setting']}{GRID_SUFFIX}"
+    if f"{path.parent.name}/{path.name}" != place:
+        raise UserError(f"{path}: holds the manifest of {place}; move it there")
+    arms = _field(path, value, "arms", dict)
+    if texts["baseline"] not in arms:
+        raise UserError(
+            f"{path}: field 'baseline' is {texts['baseline']!r}; it must be one of {', '.join(arms)}"
+        )
+    cells = [_cell(path, item, arms) for item in _field(path, value, "runs", list)]
+    return Grid(
+        name=texts["grid"],
+        title=texts["title"],
+        setting=texts["setting"],
+        dataset=texts["dataset"],
+        baseline=texts["baseline"],
+        arms={str(name): str(title) for name, title in arms.items()},
+        seeds=sorted({cell.seed for cell in cells}),
+        cells=cells,
+        paper=_paper(path, value.get("paper")),
+    )
+
+
+def is_run_path(text: str) -> bool:
+    """Whether `text` is dataset/arm/run, all plain names: a manifest cannot point outside its runs folder."""
+    parts = text.split("/")
+    return len(parts) == 3 and all(_NAME.fullmatch(part) for part in parts)
+
+
+def _cell(path: Path, item: Any, arms: dict[str, Any]) -> Cell:
+    if not isinstance(item, dict):
+        raise UserError(f"{path}: field 'runs' holds {item!r}; each must have arm, seed and path")
+    arm, seed, where = item.get("arm"), item.get("seed"), item.get("path")
+    if arm not in arms:
+        raise UserError(f"{path}: a run's arm is {arm!r}; it must be one of {', '.join(arms)}")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UserError(f"{path}: a run's seed is {seed!r}; it must be an integer")
+    if not isinstance(where, str) or not is_run_path(where):
+        raise UserError(f"{path}: a run's path is {where!r}; it must be <dataset>/<arm>/seed<k>-<id>")
+    return Cell(arm, seed, where)
+
+
+def _paper(path: Path, value: Any) -> Paper | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: field 'paper' is {value!r}; it must be an object or null")
+    rows = _field(path, value, "rows", dict)
+    for arm, row in rows.items():
+        if not isinstance(row, dict) or not all(isinstance(number, int | float) for number in row.values()):
+            raise UserError(f"{path}: field 'paper.rows.{arm}' must map metrics to numbers in percent")
+    table, source, dataset = (_field(path, value, field, str) for field in ("table", "source", "dataset"))
+    return Paper(table, source, dataset, rows)
+
+
+def _field(path: Path, value: dict[str, Any], field: str, kind: type) -> Any:
+    found = value.get(field)
+    if not isinstance(found, kind):
+        rule = {"str": "text", "dict": "an object", "list": "a list"}[kind.__name__]
+        raise UserError(f"{path}: field '{field}' is {found!r}; it must be {rule}")
+    return found

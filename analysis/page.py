@@ -1,0 +1,103 @@
+"""REPORT.md as text, and the figures that it links to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis.claims import ARM, COCO, COMMAND, claims_table, difference_text
+from analysis.collect import Records
+from analysis.comparison import Comparison, describe_state
+from analysis.markdown import bullets, escape, figure, one_of
+from analysis.sections import FigureFile, figures, section
+
+VERDICTS = {
+    True: " (differs from the baseline)",
+    False: " (cannot be told apart from the baseline)",
+    None: "",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """The report: its Markdown, and its figures, which lie in the folder that the Markdown links to."""
+
+    markdown: str
+    figures: list[FigureFile]
+
+
+def build(records: Records, figure_folder: str) -> Page:
+    """The whole report. `figure_folder` is the relative folder for the links to figures."""
+    comparisons = [Comparison(records, grid) for grid in records.grids]
+    all_figures: list[FigureFile] = []
+    blocks = _top(comparisons)
+    for comparison in comparisons:
+        own = figures(records, comparison)
+        links = [figure(file.title, f"{figure_folder}/{file.name}", file.caption) for file in own]
+        blocks += section(records, comparison, links)
+        all_figures += own
+    blocks += ["## What was not run", bullets(_not_run(comparisons))]
+    blocks += [
+        "## Problems found while reading",
+        bullets([escape(line) for line in records.problems] or ["None."]),
+    ]
+    blocks += ["## How to rebuild this page", *_how_to()]
+    return Page("\n\n".join(blocks) + "\n", all_figures)
+
+
+def _top(comparisons: list[Comparison]) -> list[str]:
+    done = sum(comparison.n_done for comparison in comparisons)
+    asked = sum(len(comparison.runs) for comparison in comparisons)
+    return [
+        "# Dynamic R-CNN: what was measured",
+        f"Generated from the records of {one_of('grid', len(comparisons))}: "
+        f"{done} of {one_of('run', asked)} done. Do not edit; see the last section.",
+        "## The paper's headline claims",
+        claims_table(comparisons),
+        "## What the runs on other data sets show",
+        "Results at small scale: they show whether the mechanism works here, and say nothing on the claims "
+        "above.",
+        bullets([_summary(c) for c in comparisons if c.grid.dataset != COCO] or ["No such run."]),
+    ]
+
+
+def _summary(comparison: Comparison) -> str:
+    """The full method against the baseline in one line; the section has the rest."""
+    grid = comparison.grid
+    head = f"**{escape(grid.dataset)}**, {escape(grid.title)}"
+    arm = ARM if ARM in grid.arms else (comparison.others or [grid.baseline])[-1]
+    texts = []
+    for metric in ("AP", "AP90"):
+        difference, text = comparison.difference(metric, arm), difference_text(comparison, metric, arm)
+        if difference is not None and text is not None:
+            texts.append(f"{metric} {text.removeprefix('measured ')}{VERDICTS[difference.told_apart]}")
+    if not texts:
+        count = f"{comparison.n_done} of {one_of('run', len(comparison.runs))}"
+        return f"{head}: nothing to compare yet ({count} done)."
+    return f"{head}: {escape(arm)} minus {escape(grid.baseline)}, {'; '.join(texts)}."
+
+
+def _not_run(comparisons: list[Comparison]) -> list[str]:
+    lines = []
+    if not any(comparison.grid.dataset == COCO for comparison in comparisons):
+        lines.append(f"COCO: no grid on it is in these records. `{COMMAND}`")
+    for comparison in comparisons:
+        rows = comparison.runs[comparison.runs["state"] != "done"]
+        lines += [
+            f"{escape(comparison.grid.key)}: {escape(row.arm)}, seed {row.seed}: "
+            f"{escape(describe_state(row.state, row.cause))}"
+            for row in rows.itertuples()
+        ]
+    return lines or ["Every run that a grid asks for is done."]
+
+
+def _how_to() -> list[str]:
+    return [
+        "From run directories, and again from the records that are committed beside the code; "
+        "the last command compares this page with them and changes nothing:",
+        "```\n"
+        "python analysis/report.py\n"
+        "python analysis/records.py runs=runs out=analysis/records\n"
+        "python analysis/report.py runs=analysis/records\n"
+        "python analysis/report.py check=true\n"
+        "```",
+    ]

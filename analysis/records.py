@@ -1,0 +1,133 @@
+"""Copies what the report needs into a folder that is small enough to commit.
+
+    python analysis/records.py [runs=runs] [out=analysis/records] [grids=ablation,...]
+
+runs   the folder of runs; relative to the current directory; default: runs in the project's root
+out    the folder of records, replaced as a whole; default: analysis/records in the project's root
+grids  only grids of these names, or <name>-<setting>; default: all grids in the folder
+
+Taken: the manifests, and of each run that they name, or that such a run starts from, its spec, status,
+provenance, curves, metrics and detections. Not taken: checkpoints, logs, runs that no grid asks for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
+    _ROOT = Path(__file__).resolve().parents[1]
+    sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
+
+from analysis.collect import Records, collect
+from analysis.command import ROOT, parse, run
+from analysis.grids import Grid
+from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.run import directory
+
+FILES = (
+    *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
+    directory.DETECTIONS,
+)
+MAX_DETECTIONS_BYTES = 1_000_000
+DEFAULTS = {"runs": "", "out": "", "grids": ""}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0. Raises UserError, and leaves `out` as it was, for what cannot be taken."""
+    values = parse(arguments, DEFAULTS)
+    runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
+    out = Path(values["out"]) if values["out"] else ROOT / "analysis/records"
+    records = collect(runs)
+    grids = choose(records.grids, [name for name in values["grids"].split(",") if name])
+    if not grids:
+        raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
+    paths = run_paths(records, grids)
+    files = [manifest(grid) for grid in grids] + [file for path in paths for file in record_files(runs, path)]
+    replace_folder(runs, files, out)
+    size = sum((out / file).stat().st_size for file in files)
+    print(f"{out}: {len(grids)} grids, {len(paths)} runs, {size / 1e6:.1f} MB")
+    return 0
+
+
+def choose(grids: list[Grid], names: list[str]) -> list[Grid]:
+    """The grids with one of `names` (all without names). Raises UserError for a name that no grid has."""
+    valid = {name for grid in grids for name in (grid.name, f"{grid.name}-{grid.setting}")}
+    unknown = [name for name in names if name not in valid]
+    if unknown:
+        raise unknown_name("grid", unknown, valid)
+    return [grid for grid in grids if not names or {grid.name, f"{grid.name}-{grid.setting}"} & set(names)]
+
+
+def run_paths(records: Records, grids: list[Grid]) -> list[str]:
+    """The directories of the runs that `grids` ask for and of those they start from; none may be running."""
+    frames = [frame for grid in grids for frame in (records.of(grid), records.starts(grid))]
+    states = {
+        path: state for frame in frames for path, state in zip(frame["path"], frame["state"], strict=True)
+    }
+    running = sorted(path for path, state in states.items() if state == "running")
+    if running:
+        raise UserError(f"{running[0]}: still running; wait for it or cancel it, then copy the records")
+    return sorted(path for path in states if path in set(records.runs["path"]))
+
+
+def manifest(grid: Grid) -> str:
+    return f"{grid.dataset}/{grid.name}-{grid.setting}{directory.GRID_SUFFIX}"
+
+
+def record_files(runs: Path, path: str) -> list[str]:
+    """The files of the run at `path` that go into the records. Raises UserError for large detections."""
+    detections = runs / path / directory.DETECTIONS
+    if detections.exists() and detections.stat().st_size > MAX_DETECTIONS_BYTES:
+        size = detections.stat().st_size / 1e6
+        raise UserError(
+            f"{detections}: {size:.1f} MB; at most {MAX_DETECTIONS_BYTES / 1e6:.0f} MB of detections may go "
+            "into the records; choose other grids with grids="
+        )
+    return [f"{path}/{name}" for name in FILES if (runs / path / name).exists()]
+
+
+def replace_folder(source: Path, files: list[str], out: Path) -> None:
+    """Make `out` hold copies of `files` and nothing else; it is complete or as before."""
+    _check_target(source, out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
+    try:
+        for file in files:
+            (fresh / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, fresh / file)
+        if out.exists():
+            out.rename(old)
+        fresh.rename(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_target(source: Path, out: Path) -> None:
+    """`out` may be absent, empty, or a folder of records; anything else would be lost."""
+    ours, theirs = source.resolve(), out.resolve()
+    if ours == theirs or ours in theirs.parents or theirs in ours.parents:
+        raise UserError(f"{out}: lies within runs={source} or around it; out= must be a folder of its own")
+    if not out.exists():
+        return
+    foreign = [
+        path
+        for path in (sorted(out.rglob("*")) if out.is_dir() else [out])
+        if path.is_file() and path.name not in FILES and not path.name.endswith(directory.GRID_SUFFIX)
+    ]
+    if foreign:
+        raise UserError(
+            f"{foreign[0]}: no record, and {out} is replaced as a whole; move it away or choose another out="
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run(__doc__ or "", main))

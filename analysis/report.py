@@ -1,0 +1,102 @@
+"""Writes REPORT.md and its figures from run directories.
+
+    python analysis/report.py [runs=runs] [out=REPORT.md] [check=true]
+
+runs   the folder of runs; relative to the current directory; default: runs in the project's root
+out    the report, with its figures in <out without .md>_files; default: REPORT.md in the project's root
+check  true: write nothing, compare `out` with what the records say (default runs=analysis/records);
+       exit code 0 if it says the same, 1 with one line on the first difference if not
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
+    _ROOT = Path(__file__).resolve().parents[1]
+    sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
+
+from analysis.collect import collect
+from analysis.command import ROOT, boolean, parse, run
+from analysis.page import Page, build
+from analysis.sections import IDENTIFIER, FigureFile
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import write_bytes_atomic
+
+DEFAULTS = {"runs": "", "out": "", "check": "false"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0, or 1 where check=true finds a difference. Raises UserError for bad input."""
+    values = parse(arguments, DEFAULTS)
+    check = boolean("check", values["check"])
+    runs = Path(values["runs"]) if values["runs"] else ROOT / ("analysis/records" if check else "runs")
+    out = Path(values["out"]) if values["out"] else ROOT / "REPORT.md"
+    if out.is_dir() or not out.parent.is_dir():
+        raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists")
+    records = collect(runs)
+    page = build(records, figure_folder(out).name)
+    if check:
+        return report_difference(page, out)
+    write(page, out)
+    print(f"{out}: {len(records.grids)} grids, {len(records.runs)} runs, {len(records.problems)} problems")
+    return 0
+
+
+def figure_folder(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_files")
+
+
+def write(page: Page, out: Path) -> None:
+    """Figures first, the page that links to them last, then away with figures that it no longer links to."""
+    from analysis.figures import to_svg
+
+    folder = figure_folder(out)
+    drawn = {figure.name: to_svg(figure.draw(), figure.identifier) for figure in page.figures}
+    for name, content in drawn.items():
+        write_bytes_atomic(folder / name, content)
+    write_bytes_atomic(out, page.markdown.encode())
+    for path in sorted(folder.glob("*.svg")):
+        if path.name not in drawn and IDENTIFIER in path.read_text(encoding="utf-8", errors="replace"):
+            path.unlink()
+
+
+def report_difference(page: Page, out: Path) -> int:
+    """0 if `out` and its figures say what `page` does; else 1, and one line on stderr."""
+    difference = first_difference(page, out)
+    if difference:
+        print(difference, file=sys.stderr)
+    return 1 if difference else 0
+
+
+def first_difference(page: Page, out: Path) -> str | None:
+    """Where `out` and its figures differ from `page`, or None. Figures are compared by their numbers."""
+    if not out.is_file():
+        return f"{out}: missing"
+    committed = out.read_bytes().decode(errors="replace")
+    if committed != page.markdown:
+        return f"{out}: {_first_line(committed.split(chr(10)), page.markdown.split(chr(10)))}"
+    different = [figure for figure in page.figures if not _is_drawn(figure, figure_folder(out))]
+    return f"{figure_folder(out) / different[0].name}: not drawn from these records" if different else None
+
+
+def _first_line(committed: list[str], expected: list[str]) -> str:
+    pairs = enumerate(zip_longest(committed, expected, fillvalue=None), start=1)
+    number, (ours, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    return f"line {number} is {_shown(ours)}, the records say {_shown(theirs)}"
+
+
+def _shown(line: str | None) -> str:
+    return "missing" if line is None else repr(line if len(line) <= 160 else line[:157] + "...")
+
+
+def _is_drawn(figure: FigureFile, folder: Path) -> bool:
+    path = folder / figure.name
+    return path.is_file() and figure.identifier in path.read_text(encoding="utf-8", errors="replace")
+
+
+if __name__ == "__main__":
+    sys.exit(run(__doc__ or "", main))

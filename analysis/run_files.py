@@ -1,0 +1,89 @@
+"""Reading the files of one run directory, and holding them to their format. Each reader raises UserError."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run import directory
+
+# fmt: off
+METRICS = [
+    "AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "APs", "APm", "APl",
+    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+]
+CURVES = [
+    "iteration", "loss", "loss_cls", "loss_bbox", "loss_rpn_cls", "loss_rpn_bbox", "acc", "lr", "T", "beta",
+    "iou_statistic", "error_statistic", "positives", "proposals_50", "proposals_60", "proposals_70",
+    "seconds",
+]
+# fmt: on
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """id, arm, seed, dataset (its name) and init (the id of the run that it starts from, or None)."""
+    value = directory.read_json(path)
+    for name, kind in (("id", str), ("arm", str), ("seed", int), ("dataset", dict)):
+        if not isinstance(value.get(name), kind):
+            raise UserError(
+                f"{path}: field '{name}' is {value.get(name)!r}; it must be of type {kind.__name__}"
+            )
+    init = value.get("init")
+    return {
+        **{name: value[name] for name in ("id", "arm", "seed")},
+        "dataset": str(value["dataset"].get("name")),
+        "init": init.get("run") if isinstance(init, dict) else None,
+    }
+
+
+def read_state(run: Path) -> directory.State:
+    """The state of the run; a status whose numbers are none is a UserError."""
+    try:
+        return directory.read_state(run)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{run / directory.STATUS}: {error}") from None
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """attempts: how often the run was started."""
+    attempts = directory.read_json(path).get("attempts")
+    return {"attempts": len(attempts) if isinstance(attempts, list) else None}
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """commit, dirty and device."""
+    value = directory.read_json(path)
+    return {name: value.get(name) for name in ("commit", "dirty", "device")}
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """The content of metrics.json, with every value checked to be a fraction or None."""
+    value = directory.read_metrics(run)
+    path = run / directory.METRICS
+    for name, score in value["metrics"].items():
+        if not _is_fraction(score):
+            raise UserError(f"{path}: metric '{name}' is {score!r}; it must be a fraction in [0, 1] or null")
+    by_iou, classes = value.get("by_iou"), value.get("per_class")
+    if not isinstance(by_iou, list) or len(by_iou) != 10 or not all(map(_is_fraction, by_iou)):
+        raise UserError(f"{path}: field 'by_iou' must be ten fractions, for IoU 0.50 to 0.95")
+    if not isinstance(classes, dict) or not all(isinstance(scores, dict) for scores in classes.values()):
+        raise UserError(f"{path}: field 'per_class' must map class names to metrics")
+    return value
+
+
+def _is_fraction(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
+
+
+def read_curves(path: Path) -> list[dict[str, Any]]:
+    """The logged rows with the known columns; numbers or None."""
+    rows = directory.read_jsonl(path)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
+            raise UserError(f"{path}: row {number} has no integer field 'iteration'")
+        for name in CURVES[1:]:
+            if not isinstance(row.get(name), int | float | None):
+                raise UserError(f"{path}: row {number}: field '{name}' is {row[name]!r}; it must be a number")
+    return [{name: row.get(name) for name in CURVES} for row in rows]

@@ -1,0 +1,191 @@
+"""A grid's section of the report: the reading, the tables and the figures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis import curves
+from analysis.claims import COCO
+from analysis.collect import Records
+from analysis.comparison import Comparison
+from analysis.curves import Curves
+from analysis.markdown import code, escape
+from analysis.reading import paragraph
+from analysis.tables import ablation_table, class_table, difference_table, paper_table, run_table, size_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_CLASSES = 20
+IDENTIFIER = "dynamic-rcnn data sha256:"
+LOSS_PANELS = {
+    "total loss": ("loss", "loss"),
+    "RoI head: classification": ("loss_cls", "cross entropy"),
+    "RoI head: box regression": ("loss_bbox", "SmoothL1, weighted"),
+    "RPN: objectness": ("loss_rpn_cls", "cross entropy"),
+    "RPN: box regression": ("loss_rpn_bbox", "loss, weighted"),
+    "positives sampled": ("positives", "proposals an image"),
+}
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """A figure of the page: `data` is everything that it shows, `draw` makes it (and imports matplotlib)."""
+
+    name: str
+    title: str
+    caption: str
+    data: Mapping[str, Curves]
+    draw: Callable[[], Figure]
+
+    @property
+    def identifier(self) -> str:
+        """Says in the file's metadata which numbers it was drawn from: a hash of them to nine digits."""
+        rows = {
+            panel: [
+                [arm, *([f"{v:.9g}" for v in series] for series in vars(band).values())]
+                for arm, band in bands.items()
+            ]
+            for panel, bands in self.data.items()
+        }
+        return IDENTIFIER + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def figures(records: Records, comparison: Comparison) -> list[FigureFile]:
+    """The section's figures; none while no run has finished."""
+    if not comparison.n_done:
+        return []
+    frame = curves.training_frame(records, comparison)
+    arms, what = list(comparison.grid.arms), f"{comparison.grid.dataset}, {comparison.seeds_text()}"
+    key = comparison.grid.key
+    found = [_ap_figure(comparison, key, what)]
+    if len(frame):
+        found.append(
+            _state_figure({c: curves.training_curves(frame, arms, c) for c in ("T", "beta")}, key, what)
+        )
+        panels = {
+            title: curves.training_curves(frame, arms, column, smooth=True)
+            for title, (column, _) in LOSS_PANELS.items()
+        }
+        found.append(_training_figure(panels, key, what))
+    return found
+
+
+def _ap_figure(comparison: Comparison, key: str, what: str) -> FigureFile:
+    data = {"AP": curves.ap_by_iou(comparison), "difference": curves.difference_by_iou(comparison)}
+
+    def draw() -> Figure:
+        from analysis.figures import draw_ap_by_iou
+
+        return draw_ap_by_iou(data["AP"], data["difference"], comparison.grid.baseline)
+
+    caption = (
+        f"{escape(what)}. Left: mean over seeds, error bars ± 1 sd. Right: difference from the baseline in "
+        "points of AP, error bars the 90% t interval on the pooled sd of the arms (seed noise only; not "
+        "corrected for several comparisons); the arms are set side by side at each threshold. "
+        "Without error bars: one seed."
+    )
+    return FigureFile(f"{key}-ap-by-iou.svg", "AP against the IoU threshold", caption, data, draw)
+
+
+def _state_figure(data: Mapping[str, Curves], key: str, what: str) -> FigureFile:
+    def draw() -> Figure:
+        from analysis.figures import draw_state
+
+        return draw_state(data["T"], data["beta"])
+
+    caption = (
+        f"{escape(what)}. Line: mean over seeds; band: from the lowest to the highest seed. Not smoothed."
+    )
+    return FigureFile(f"{key}-t-and-beta.svg", "T and beta over training", caption, data, draw)
+
+
+def _training_figure(data: Mapping[str, Curves], key: str, what: str) -> FigureFile:
+    def draw() -> Figure:
+        from analysis.figures import draw_training
+
+        return draw_training({title: (LOSS_PANELS[title][1], data[title]) for title in data})
+
+    caption = (
+        f"{escape(what)}. Each run smoothed by a running mean over {100 * curves.SMOOTHING:.0f}% of its "
+        "logged points; line: mean over seeds; band: from the lowest to the highest seed. SmoothL1 with a "
+        "smaller beta is a larger number for the same error, and T decides what is counted: box regression "
+        "losses of different arms are on different scales."
+    )
+    return FigureFile(f"{key}-training.svg", "Training curves", caption, data, draw)
+
+
+def section(records: Records, comparison: Comparison, figure_texts: list[str]) -> list[str]:
+    """The section's blocks of Markdown, from its heading on."""
+    grid = comparison.grid
+    blocks = [
+        f"## {escape(grid.title)} ({escape(grid.dataset)})",
+        f"Grid {code(grid.name)}, setting {code(grid.setting)}, data set {code(grid.dataset)}, "
+        f"baseline {code(grid.baseline)}.",
+        paragraph(comparison),
+        "### Ablation: AP by arm",
+        f"AP in percent on {escape(grid.dataset)}: mean ± sd over seeds (ddof 1), n finished runs.",
+        ablation_table(comparison),
+        "### Difference from the baseline",
+        "Difference of the means in points of AP, in brackets the 90% t interval on the sd pooled over all "
+        "arms (which takes their variances for equal), **bold** where it leaves out 0; where it does not, "
+        "the arm cannot be told apart from the baseline. The noise is that between seeds, on one set of "
+        f"images. Not corrected for several comparisons.{_start_note(records, comparison)}",
+        difference_table(comparison),
+        *_paper_blocks(comparison),
+        *figure_texts,
+        "### Object sizes and recall",
+        f"AP by object size and recall (AR), in percent on {escape(grid.dataset)}: mean ± sd over seeds.",
+        size_table(comparison),
+        *_class_blocks(records, comparison),
+        "### Runs",
+        "AP and AP90 in percent. An id names the run's directory; a dirty commit had changes that were not "
+        "committed. s / iteration is the median over the run, with whatever else ran beside it.",
+        run_table(records, comparison),
+    ]
+    return blocks
+
+
+def _start_note(records: Records, comparison: Comparison) -> str:
+    """What the intervals leave out where all runs start from the same weights."""
+    starts = records.starts(comparison.grid)
+    if len(starts) != 1:
+        return ""
+    return (
+        f" All runs start from the weights of one run ({code(starts['id'].iloc[0])}): what another start "
+        "would have changed is not in these intervals."
+    )
+
+
+def _paper_blocks(comparison: Comparison) -> list[str]:
+    grid, paper = comparison.grid, comparison.grid.paper
+    if paper is None:
+        return []
+    if grid.dataset == COCO:
+        heading = "### The paper's numbers"
+        note = "The decision rule is not applied yet."
+    else:
+        heading = f"### The paper's numbers: COCO, NOT comparable with {escape(grid.dataset)}"
+        note = (
+            f"Numbers printed in the paper ({escape(paper.source)}); in brackets the difference from the "
+            "paper's own baseline. Another data set, another model, another schedule: none of these numbers "
+            f"can be held against one measured on {escape(grid.dataset)}. At most the direction and the "
+            "pattern of the differences can."
+        )
+    return [heading, note, paper_table(paper, grid)]
+
+
+def _class_blocks(records: Records, comparison: Comparison) -> list[str]:
+    done = comparison.runs.loc[comparison.runs["state"] == "done", "path"]
+    count = records.classes.loc[records.classes["path"].isin(done), "name"].nunique()
+    if not 0 < count <= MAX_CLASSES:
+        return []
+    return [
+        "### Classes",
+        f"AP and AP90 in percent on {escape(comparison.grid.dataset)}: mean over seeds.",
+        class_table(records, comparison),
+    ]

@@ -1,0 +1,116 @@
+"""Pure statistics over seeds. Values and results are in the unit of the input; sd has ddof 1.
+
+Sums are exact (`math.fsum`): no order of the records and no version of a library moves a printed digit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.stats import t as student_t
+
+CONFIDENCE = 0.90
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and sd of `n` values; mean is None for n = 0, sd is None for n < 2."""
+
+    n: int
+    mean: float | None
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The sd that arms share if their variances are equal; sd is None for df = 0 (one seed an arm)."""
+
+    sd: float | None
+    df: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of an arm minus mean of the baseline, with a t interval on the pooled sd.
+
+    `low` and `high` are None where no arm has two seeds: the noise is not known then.
+    `pairs` counts the seeds that both arms have, `paired_sd` is the sd of their differences (None below two).
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    pairs: int
+    paired_sd: float | None
+
+    @property
+    def told_apart(self) -> bool | None:
+        """Whether the interval leaves out 0; None where there is no interval."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low > 0 or self.high < 0
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """The values that are defined (not None, not NaN)."""
+    return [float(value) for value in values if value is not None and math.isfinite(value)]
+
+
+def summarize(values: Iterable[float | None]) -> Summary:
+    """Mean and sd of the defined values."""
+    kept = finite(values)
+    if not kept:
+        return Summary(0, None, None)
+    mean = math.fsum(kept) / len(kept)
+    if len(kept) < 2:
+        return Summary(1, mean, None)
+    return Summary(len(kept), mean, math.sqrt(_squares(kept) / (len(kept) - 1)))
+
+
+def pooled(groups: Iterable[Iterable[float | None]]) -> Pooled:
+    """The pooled sd of several arms: squared deviations from each arm's own mean, over the sum of (n - 1)."""
+    kept = [values for values in map(finite, groups) if values]
+    df = sum(len(values) - 1 for values in kept)
+    if df == 0:
+        return Pooled(None, 0)
+    return Pooled(math.sqrt(math.fsum(_squares(values) for values in kept) / df), df)
+
+
+def difference(
+    arm: Mapping[int, float], baseline: Mapping[int, float], noise: Pooled, confidence: float = CONFIDENCE
+) -> Difference | None:
+    """`arm` minus `baseline` (each seed -> value); None if either has no defined value."""
+    ours, theirs = _defined(arm), _defined(baseline)
+    if not ours or not theirs:
+        return None
+    value = math.fsum(ours.values()) / len(ours) - math.fsum(theirs.values()) / len(theirs)
+    seeds = sorted(set(ours) & set(theirs))
+    paired_sd = summarize([ours[seed] - theirs[seed] for seed in seeds]).sd
+    if noise.sd is None:
+        return Difference(value, None, None, len(seeds), paired_sd)
+    half = t_quantile(confidence, noise.df) * noise.sd * math.sqrt(1 / len(ours) + 1 / len(theirs))
+    return Difference(value, value - half, value + half, len(seeds), paired_sd)
+
+
+def t_quantile(confidence: float, df: int) -> float:
+    """Half-width of the central interval of Student's t, in standard errors."""
+    return float(student_t.ppf((1 + confidence) / 2, df))
+
+
+def running_mean(values: Sequence[float], width: int) -> list[float]:
+    """Mean over a centred window of `width` points, cut short at both ends; undefined points are left out."""
+    before, after = (width - 1) // 2, width // 2
+    windows = (values[max(0, i - before) : i + after + 1] for i in range(len(values)))
+    means = (summarize(window).mean for window in windows)
+    return [math.nan if mean is None else mean for mean in means]
+
+
+def _defined(values: Mapping[int, float]) -> dict[int, float]:
+    return {key: float(value) for key, value in values.items() if finite([value])}
+
+
+def _squares(values: Sequence[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values)

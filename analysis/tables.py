@@ -1,0 +1,161 @@
+"""The tables of a grid's section in the report. AP in percent, mean ± sd over seeds (ddof 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.collect import MISSING, Records
+from analysis.comparison import Comparison, describe_state
+from analysis.grids import Grid, Paper
+from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed, table
+
+ABLATION_METRICS = ["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
+SIZE_METRICS = ["APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+SHORT_COMMIT = 8
+
+
+def ablation_table(comparison: Comparison) -> str:
+    """A row an arm: how its runs ended, n, and AP at the thresholds of the paper's Table 2 and 0.75."""
+    return _metric_table(comparison, ABLATION_METRICS)
+
+
+def size_table(comparison: Comparison) -> str:
+    """A row an arm: AP by object size, and recall by detections an image and by object size."""
+    return _metric_table(comparison, SIZE_METRICS)
+
+
+def _metric_table(comparison: Comparison, metrics: list[str]) -> str:
+    rows = []
+    for arm in comparison.grid.arms:
+        cells = [_mean_cell(comparison, metric, arm) for metric in metrics]
+        n = comparison.summary("AP", arm).n
+        rows.append([arm_title(comparison.grid, arm), state_counts(comparison, arm), str(n), *cells])
+    return table(["arm", "runs", "n", *metrics], rows, text_columns=2)
+
+
+def _mean_cell(comparison: Comparison, metric: str, arm: str) -> str:
+    summary = comparison.summary(metric, arm)
+    text = mean_sd(summary.mean, summary.sd)
+    return f"{text} (n = {summary.n})" if 0 < summary.n < comparison.summary("AP", arm).n else text
+
+
+def difference_table(comparison: Comparison) -> str:
+    """Arm minus baseline with its 90% t interval, bold where that leaves out 0; below it the noise."""
+    rows = [
+        [arm_title(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
+        for arm in comparison.others
+    ]
+    noise = [comparison.noise(metric) for metric in ABLATION_METRICS]
+    rows.append(["pooled sd of the arms (df)", *(f"{number(pooled.sd)} ({pooled.df})" for pooled in noise)])
+    for arm in comparison.others:
+        found = [comparison.difference(metric, arm) for metric in ABLATION_METRICS]
+        pairs = found[0].pairs if found[0] else 0
+        label = f"sd of the difference by seed, {escape(arm)} ({one_of('pair', pairs)})"
+        rows.append([label, *(number(difference.paired_sd if difference else None) for difference in found)])
+    return table(["arm minus baseline", *ABLATION_METRICS], rows)
+
+
+def _difference_cell(comparison: Comparison, metric: str, arm: str) -> str:
+    difference = comparison.difference(metric, arm)
+    if difference is None:
+        return NOTHING
+    value, limits = signed(difference.value), interval(difference.low, difference.high)
+    value = f"**{value}**" if difference.told_apart else value
+    return f"{value}<br>{limits}" if limits else value
+
+
+def paper_table(paper: Paper, grid: Grid) -> str:
+    """The paper's rows, each number with its difference from the paper's own baseline."""
+    metrics = [metric for metric in ABLATION_METRICS if any(metric in row for row in paper.rows.values())]
+    base = paper.rows.get(grid.baseline, {})
+    rows = []
+    for arm in [arm for arm in grid.arms if arm in paper.rows]:
+        row = paper.rows[arm]
+        rows.append(
+            [arm_title(grid, arm), *(_paper_cell(row.get(m), base.get(m), arm, grid) for m in metrics)]
+        )
+    return table([f"{escape(paper.table)}, {escape(paper.dataset)}", *metrics], rows)
+
+
+def _paper_cell(value: float | None, base: float | None, arm: str, grid: Grid) -> str:
+    if value is None or base is None or arm == grid.baseline:
+        return number(value, 1)
+    return f"{number(value, 1)} ({signed(value - base, 1)})"
+
+
+def class_table(records: Records, comparison: Comparison) -> str:
+    """A row a class: AP and AP90 of each arm, mean over seeds."""
+    done = comparison.runs[comparison.runs["state"] == "done"][["arm", "path"]]
+    means = done.merge(records.classes, on="path").groupby(["name", "arm"])[["AP", "AP90"]].mean()
+    names = sorted({name for name, _ in means.index})
+    header = [
+        "class",
+        *(f"{metric}, {escape(arm)}" for metric in ("AP", "AP90") for arm in comparison.grid.arms),
+    ]
+    rows = [
+        [
+            escape(name),
+            *(
+                _class_cell(means[metric].get((name, arm)))
+                for metric in ("AP", "AP90")
+                for arm in comparison.grid.arms
+            ),
+        ]
+        for name in names
+    ]
+    return table(header, rows)
+
+
+def _class_cell(value: Any) -> str:
+    return number(None if value is None or pd.isna(value) else 100 * float(value), 1)
+
+
+def run_table(records: Records, comparison: Comparison) -> str:
+    """A row a run, the shared starting run first: how it ended, on what, and its AP and AP90."""
+    starts = records.starts(comparison.grid)
+    rows = [*starts.to_dict("records"), *comparison.runs.to_dict("records")]
+    header = ["arm", "seed", "id", "state", "attempts", "commit", "device", "s / iteration", "AP", "AP90"]
+    return table(header, [_run_row(row) for row in rows], text_columns=7)
+
+
+def _run_row(row: dict[Any, Any]) -> list[str]:
+    known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
+    run_id = known["id"] or known["path"].rsplit("-", 1)[-1]
+    commit = (
+        code(known["commit"][:SHORT_COMMIT]) + (" dirty" if known["dirty"] else "")
+        if known["commit"]
+        else NOTHING
+    )
+    ap, ap90 = (None if known[m] is None else 100 * known[m] for m in ("AP", "AP90"))
+    return [
+        escape(known["arm"]),
+        NOTHING if known["seed"] is None else str(int(known["seed"])),
+        code(run_id),
+        escape(_run_state(known)),
+        NOTHING if known["attempts"] is None else str(int(known["attempts"])),
+        commit,
+        escape(known["device"]) if known["device"] else NOTHING,
+        number(known["seconds"], 3),
+        number(ap),
+        number(ap90),
+    ]
+
+
+def _run_state(row: dict[Any, Any]) -> str:
+    text = describe_state(row["state"], row["cause"])
+    if row["state"] in ("failed", "running") and row["max_iterations"]:
+        text += f" at iteration {int(row['iteration'])} of {int(row['max_iterations'])}"
+    return text
+
+
+def state_counts(comparison: Comparison, arm: str) -> str:
+    """'2 done, 1 failed (NaN)'."""
+    counts = comparison.states(arm) or [(MISSING, 0)]
+    return escape(", ".join(f"{count} {state}" for state, count in counts))
+
+
+def arm_title(grid: Grid, arm: str) -> str:
+    """The arm's name and title, escaped."""
+    return f"{escape(arm)}: {escape(grid.arms[arm])}"

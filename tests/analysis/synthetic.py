@@ -1,0 +1,165 @@
+"""Small run folders for the tests of `analysis`: numbers chosen by the test, everything else made up."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from analysis.run_files import IOU_THRESHOLDS, METRICS
+
+SETTING = "0123456789"
+ARMS = {"baseline": "neither", "dla": "DLA only", "dsl": "DSL only", "both": "DLA + DSL"}
+PAPER = {
+    "table": "Table 2",
+    "source": "arXiv 2004.06002",
+    "dataset": "COCO val2017, R-50-FPN",
+    "rows": {
+        "baseline": {"AP": 37.0, "AP50": 58.0, "AP60": 53.5, "AP70": 46.0, "AP80": 32.6, "AP90": 9.7},
+        "dsl": {"AP": 38.0, "AP50": 57.6, "AP60": 53.5, "AP70": 46.7, "AP80": 34.4, "AP90": 13.2},
+        "dla": {"AP": 38.2, "AP50": 57.5, "AP60": 53.6, "AP70": 47.1, "AP80": 35.2, "AP90": 12.6},
+        "both": {"AP": 38.9, "AP50": 57.3, "AP60": 53.6, "AP70": 47.4, "AP80": 36.3, "AP90": 15.2},
+    },
+}
+START = "aaaaaaaaaa"
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+class RunsFolder:
+    """Writes runs and manifests below `root`, as the launcher would."""
+
+    def __init__(self, root: Path, dataset: str = "shapes") -> None:
+        self.root, self.dataset = root, dataset
+        self.cells: list[dict[str, Any]] = []
+
+    def path(self, arm: str, seed: int) -> str:
+        number = sum(map(ord, f"{self.dataset}{arm}")) * 1000 + seed
+        return f"{self.dataset}/{arm}/seed{seed}-{number:010x}"
+
+    def ask(self, arm: str, seed: int) -> Path:
+        """Only in the manifest: a run that was never started."""
+        self.cells.append({"arm": arm, "seed": seed, "path": self.path(arm, seed)})
+        return self.root / self.path(arm, seed)
+
+    def start(self, arm: str, seed: int, state: str, cause: str | None = None, iteration: int = 40) -> Path:
+        """A run that has begun; `state` goes into its status."""
+        run = self.ask(arm, seed)
+        init = {"run": START}
+        self._write(run, arm, seed, run.name.split("-")[1], init, state, cause, iteration)
+        return run
+
+    def done(self, arm: str, seed: int, ap: float, ap90: float | None = 0.1) -> Path:
+        """A finished run with this AP and AP90 (fractions)."""
+        run = self.start(arm, seed, "done", iteration=100)
+        self._metrics(run, ap, ap90)
+        return run
+
+    def shared_start(self) -> Path:
+        """The run that all others start from; no manifest names it."""
+        run = self.root / f"{self.dataset}/pretrain/seed0-{START}"
+        self._write(run, "pretrain", 0, START, None, "done", None, 100)
+        self._metrics(run, 0.3, 0.05)
+        return run
+
+    def manifest(self, name: str = "ablation", **changes: Any) -> Path:
+        """The manifest of everything asked for so far."""
+        path = self.root / self.dataset / f"{name}-{SETTING}.grid.json"
+        value = {
+            "schema": 1,
+            "grid": name,
+            "title": "Which component does it?",
+            "setting": SETTING,
+            "dataset": self.dataset,
+            "baseline": "baseline",
+            "arms": ARMS,
+            "seeds": sorted({cell["seed"] for cell in self.cells}),
+            "runs": self.cells,
+            "paper": PAPER,
+        }
+        write_json(path, value | changes)
+        return path
+
+    def _write(
+        self,
+        run: Path,
+        arm: str,
+        seed: int,
+        id_: str,
+        init: Any,
+        state: str,
+        cause: str | None,
+        iteration: int,
+    ) -> None:
+        dataset = {"name": self.dataset}
+        spec = {
+            "schema": 1,
+            "id": id_,
+            "arm": arm,
+            "seed": seed,
+            "dataset": dataset,
+            "init": init,
+            "config": {},
+        }
+        write_json(run / "spec.json", spec)
+        attempt = {"number": 1, "started": 1.0, "ended": 2.0, "from_iteration": 0, "to_iteration": iteration}
+        status = {"schema": 1, "state": state, "iteration": iteration, "max_iterations": 100, "cause": cause}
+        write_json(run / "status.json", {**status, "message": None, "heartbeat": 2.0, "attempts": [attempt]})
+        provenance = {"schema": 1, "commit": "0123456789abcdef", "dirty": True, "device": "cpu"}
+        write_json(run / "provenance.json", provenance)
+        rows = [json.dumps(curve_row(arm, seed, i)) for i in range(10, iteration + 1, 10)]
+        (run / "train.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+    def _metrics(self, run: Path, ap: float, ap90: float | None) -> None:
+        metrics = dict.fromkeys(METRICS, 0.5) | {"AP": ap, "AP90": ap90, "ARs": None}
+        by_iou = [max(0.0, ap + 0.2 - 0.06 * step) for step in range(len(IOU_THRESHOLDS))]
+        value = {
+            "schema": 1,
+            "iteration": 100,
+            "split": "val",
+            "images": 30,
+            "metrics": metrics,
+            "by_iou": by_iou,
+        }
+        classes = {"circle": {"AP": ap, "AP50": 0.9, "AP75": 0.5, "AP90": ap90}}
+        write_json(run / "metrics.json", value | {"per_class": classes})
+        (run / "detections.json.gz").write_bytes(gzip.compress(b"[]", mtime=0))
+
+
+def curve_row(arm: str, seed: int, iteration: int) -> dict[str, Any]:
+    """A logged iteration: T rises and beta falls in the arms that move them."""
+    moves_t, moves_beta = arm in ("dla", "both"), arm in ("dsl", "both")
+    wave = ((iteration * 7919 + seed * 104729) % 100) / 1000
+    names = ("loss_cls", "loss_bbox", "loss_rpn_cls", "loss_rpn_bbox")
+    losses = {name: (1 + k) / 10 + 5 / iteration + wave for k, name in enumerate(names)}
+    return {
+        "iteration": iteration,
+        "loss": sum(losses.values()),
+        **losses,
+        "acc": 90.0,
+        "lr": 0.02,
+        "T": 0.4 + 0.002 * iteration + wave / 10 if moves_t else 0.5,
+        "beta": max(0.1, 1.0 - 0.01 * iteration + wave) if moves_beta else 1.0,
+        "iou_statistic": 0.5,
+        "error_statistic": None,
+        "positives": 12.0 + 10 * wave,
+        "proposals_50": 30.0,
+        "proposals_60": 20.0,
+        "proposals_70": 10.0,
+        "seconds": 0.25,
+    }
+
+
+def ablation(root: Path) -> RunsFolder:
+    """Four arms, three seeds, one start. AP in percent: baseline 40 41 42, dla 41 42 43, both 50 51 52."""
+    folder = RunsFolder(root)
+    folder.shared_start()
+    for arm, first in (("baseline", 40), ("dla", 41), ("dsl", 40), ("both", 50)):
+        for seed in range(3):
+            folder.done(arm, seed, (first + seed) / 100, ap90=(first - 30 + 2 * seed) / 100)
+    folder.manifest()
+    return folder

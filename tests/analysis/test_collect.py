@@ -1,0 +1,190 @@
+"""What collect makes of good, missing, corrupt, foreign and newer files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.collect import collect
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import locked
+
+from .synthetic import PAPER, RunsFolder, ablation, write_json
+
+
+def test_tidy_tables(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    records = collect(tmp_path)
+    assert records.problems == []
+    assert len(records.runs) == 13 and len(records.curves) == 130 and len(records.thresholds) == 130
+    rows = records.done(records.grids[0])
+    assert list(rows["arm"]) == ["baseline"] * 3 + ["dla"] * 3 + ["dsl"] * 3 + ["both"] * 3
+    assert list(rows["AP"][:3]) == [0.40, 0.41, 0.42]
+    assert rows["ARs"].isna().all()
+    assert list(records.starts(records.grids[0])["arm"]) == ["pretrain"]
+
+
+def test_states_come_from_disk(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    folder.done("baseline", 0, 0.4)
+    folder.start("dla", 0, "failed", cause="NaN")
+    folder.start("dsl", 0, "running")  # says running, but nobody holds its lock
+    held = folder.start("both", 0, "running")
+    folder.ask("both", 1)
+    folder.manifest()
+    with locked(held):
+        records = collect(tmp_path)
+    rows = records.of(records.grids[0])
+    assert list(rows["state"]) == ["done", "failed", "failed", "running", "missing"]
+    assert list(rows["cause"][1:3]) == ["NaN", "killed"]
+
+
+def _truncate(run: Path) -> None:
+    text = (run / "metrics.json").read_text()
+    (run / "metrics.json").write_text(text[: len(text) // 2])
+
+
+def _newer(run: Path) -> None:
+    value = json.loads((run / "metrics.json").read_text())
+    write_json(run / "metrics.json", value | {"schema": 99})
+
+
+def _foreign(run: Path) -> None:
+    write_json(run / "metrics.json", [1, 2])
+
+
+def _percent(run: Path) -> None:
+    value = json.loads((run / "metrics.json").read_text())
+    value["metrics"]["AP"] = 41.0
+    write_json(run / "metrics.json", value)
+
+
+def _binary_curve(run: Path) -> None:
+    (run / "train.jsonl").write_bytes(b"\xff\xfe\n{}\n")
+
+
+def _broken_curve(run: Path) -> None:
+    (run / "train.jsonl").write_text('{"iteration": 10}\n{"iteration":\n{"iteration": 30}\n')
+
+
+def _stray(run: Path) -> None:
+    (run / "notes.txt").write_text("mine")
+
+
+def _no_spec(run: Path) -> None:
+    (run / "spec.json").unlink()
+
+
+CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "truncated": (_truncate, "metrics.json: not valid JSON", "unreadable"),
+    "newer": (_newer, "metrics.json: schema 99 is newer than 1", "unreadable"),
+    "foreign": (_foreign, "metrics.json: no file of this suite", "unreadable"),
+    "percent": (
+        _percent,
+        "metrics.json: metric 'AP' is 41.0; it must be a fraction in [0, 1] or null",
+        "unreadable",
+    ),
+    "binary": (_binary_curve, "train.jsonl: cannot be read (UnicodeDecodeError)", "done"),
+    "line": (_broken_curve, "train.jsonl: line 2 is not valid JSON", "done"),
+    "stray": (_stray, "notes.txt: no part of a run; ignored", "done"),
+    "spec": (_no_spec, "spec.json: missing", "unreadable"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_bad_file_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> None:
+    damage, expected, state = CASES[name]
+    folder = ablation(tmp_path)
+    damage(tmp_path / folder.path("both", 1))
+    records = collect(tmp_path)
+    named = [line for line in records.problems if expected in line]
+    assert len(named) == 1 and named[0].startswith(folder.path("both", 1))
+    assert str(tmp_path) not in "".join(records.problems)
+    rows = records.of(records.grids[0]).set_index(["arm", "seed"])
+    assert rows.loc[("both", 1), "state"] == state
+    assert (rows.drop(index=("both", 1))["state"] == "done").all()
+
+
+def test_a_status_that_is_no_number_is_named(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    run = folder.start("both", 0, "failed")
+    write_json(run / "status.json", {"schema": 1, "state": "failed", "iteration": "many", "attempts": []})
+    folder.manifest()
+    records = collect(tmp_path)
+    assert list(records.runs["state"]) == ["unreadable"]
+    assert any("status.json" in line for line in records.problems)
+
+
+def test_stray_files_beside_runs_are_named(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "shapes/both/old.csv").write_text("1,2")
+    assert collect(tmp_path).problems == [
+        "notes.txt: no part of a run; ignored",
+        "shapes/both/old.csv: no part of a run; ignored",
+    ]
+
+
+BAD_MANIFESTS = {
+    "schema": ({"schema": 2}, "schema 2 is newer than 1"),
+    "baseline": (
+        {"baseline": "nobody"},
+        "field 'baseline' is 'nobody'; it must be one of baseline, dla, dsl, both",
+    ),
+    "arms": ({"arms": ["baseline"]}, "field 'arms' is ['baseline']; it must be an object"),
+    "seed": (
+        {"runs": [{"arm": "dla", "seed": "x", "path": "a/b/c"}]},
+        "a run's seed is 'x'; it must be an integer",
+    ),
+    "outside": ({"runs": [{"arm": "dla", "seed": 0, "path": "../../etc"}]}, "a run's path is '../../etc'"),
+    "paper": ({"paper": PAPER | {"rows": {"dla": 3}}}, "field 'paper.rows.dla' must map metrics to numbers"),
+    "place": (
+        {"setting": "fffffffff0"},
+        "holds the manifest of shapes/ablation-fffffffff0.grid.json; move it there",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MANIFESTS)
+def test_a_bad_manifest_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> None:
+    changes, expected = BAD_MANIFESTS[name]
+    folder = ablation(tmp_path)
+    other = folder.manifest("smoke")
+    folder.manifest(**changes)
+    records = collect(tmp_path)
+    assert [grid.name for grid in records.grids] == ["smoke"], other
+    assert len(records.problems) == 1 and expected in records.problems[0]
+    assert records.problems[0].startswith("shapes/ablation-0123456789.grid.json: ")
+
+
+def test_a_run_that_no_grid_asks_for_is_named(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    folder.done("baseline", 0, 0.4)
+    folder.done("both", 7, 0.5)
+    folder.cells.pop()
+    folder.manifest()
+    records = collect(tmp_path)
+    assert records.problems == [
+        f"{folder.path('both', 7)}: no grid in this folder asks for this run; it is in no table"
+    ]
+
+
+def test_a_seed_that_contradicts_the_grid_is_named(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    folder.done("baseline", 0, 0.4)
+    folder.cells[0]["seed"] = 5
+    folder.manifest()
+    assert (
+        "its spec says seed 0, the grid shapes-ablation-0123456789 says seed 5"
+        in collect(tmp_path).problems[0]
+    )
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run and no grid in this folder"):
+        collect(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        collect(tmp_path / "nothing")

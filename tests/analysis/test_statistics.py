@@ -1,0 +1,92 @@
+"""analysis.statistics against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from analysis.statistics import Pooled, difference, pooled, running_mean, summarize, t_quantile
+
+
+def test_mean_and_sd_with_ddof_1() -> None:
+    summary = summarize([40.0, 41.0, 45.0])  # deviations -2, -1, 3: 14 / 2 = 7
+    assert (summary.n, summary.mean) == (3, 42.0)
+    assert summary.sd == pytest.approx(math.sqrt(7), abs=0)
+
+
+def test_undefined_values_do_not_count() -> None:
+    assert summarize([None, math.nan, 3.0]) == summarize([3.0])
+    assert summarize([3.0]).sd is None
+    assert summarize([]) == summarize([None])
+    assert summarize([]).mean is None and summarize([]).n == 0
+
+
+def test_pooled_sd_weights_by_degrees_of_freedom() -> None:
+    # squared deviations 2 (df 2), 0.5 (df 1), none (one seed): 2.5 / 3
+    noise = pooled([[1.0, 2.0, 3.0], [5.0, 6.0], [9.0], []])
+    assert noise.df == 3
+    assert noise.sd == pytest.approx(math.sqrt(2.5 / 3), rel=1e-15)
+
+
+def test_one_seed_an_arm_has_no_noise_to_speak_of() -> None:
+    noise = pooled([[1.0], [2.0]])
+    assert noise == Pooled(None, 0)
+    found = difference({0: 2.0}, {0: 1.0}, noise)
+    assert found is not None
+    assert (found.value, found.low, found.high, found.told_apart) == (1.0, None, None, None)
+
+
+def test_difference_with_its_interval() -> None:
+    """s = 1, df 4, n = 3 and 3: half width t(.95, 4) sqrt(2/3) = 2.1318 * 0.8165 = 1.7406."""
+    found = difference({0: 4.0, 1: 5.0, 2: 6.0}, {0: 1.0, 1: 2.0, 2: 3.0}, Pooled(1.0, 4))
+    assert found is not None
+    assert found.value == 3.0
+    assert found.low == pytest.approx(3 - 1.7406, abs=1e-4)
+    assert found.high == pytest.approx(3 + 1.7406, abs=1e-4)
+    assert found.told_apart is True
+
+
+def test_an_interval_around_zero_tells_nothing_apart() -> None:
+    found = difference({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0}, Pooled(1.0, 2))
+    assert found is not None and found.low is not None and found.low < 0
+    assert found.told_apart is False
+    equal = difference({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, Pooled(0.0, 2))
+    assert equal is not None and equal.told_apart is False
+
+
+def test_a_negative_difference_can_be_told_apart() -> None:
+    found = difference({0: 1.0, 1: 1.2}, {0: 9.0, 1: 9.2}, Pooled(0.1, 2))
+    assert found is not None and found.value == pytest.approx(-8) and found.told_apart is True
+
+
+def test_paired_sd_takes_common_seeds_only() -> None:
+    """Differences 1, 3 at seeds 0 and 1 (sd sqrt 2); seed 2 and 3 have no partner; the means take all seeds."""
+    found = difference({0: 2.0, 1: 5.0, 2: 50.0}, {0: 1.0, 1: 2.0, 3: 9.0}, Pooled(1.0, 4))
+    assert found is not None
+    assert found.pairs == 2
+    assert found.paired_sd == pytest.approx(math.sqrt(2))
+    assert found.value == pytest.approx(57 / 3 - 4)
+
+
+def test_no_difference_without_values() -> None:
+    assert difference({}, {0: 1.0}, Pooled(1.0, 2)) is None
+    assert difference({0: math.nan}, {0: 1.0}, Pooled(1.0, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("confidence", "df", "expected"), [(0.90, 8, 1.8595), (0.95, 8, 2.3060), (0.90, 1, 6.3138)]
+)
+def test_t_quantile_against_a_printed_table(confidence: float, df: int, expected: float) -> None:
+    assert t_quantile(confidence, df) == pytest.approx(expected, abs=5e-5)
+
+
+def test_running_mean_is_cut_short_at_the_ends() -> None:
+    assert running_mean([1.0, 2.0, 6.0, 7.0], 3) == [1.5, 3.0, 5.0, 6.5]
+    assert running_mean([1.0, math.nan, 3.0], 3) == [1.0, 2.0, 3.0]
+    assert running_mean([4.0, 5.0], 1) == [4.0, 5.0]
+
+
+def test_order_does_not_move_a_digit() -> None:
+    values = [0.1, 0.7, 1e16, -1e16, 0.3]
+    assert summarize(values) == summarize(reversed(values))
