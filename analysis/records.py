@@ -25,6 +25,7 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
 from analysis.collect import Records, collect
 from analysis.command import ROOT, parse, run
 from analysis.grids import Grid
+from analysis.markdown import one_of
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run import directory
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     files = [manifest(grid) for grid in grids] + [file for path in paths for file in record_files(runs, path)]
     replace_folder(runs, files, out)
     size = sum((out / file).stat().st_size for file in files)
-    print(f"{out}: {len(grids)} grids, {len(paths)} runs, {size / 1e6:.1f} MB")
+    print(f"{out}: {one_of('grid', len(grids))}, {one_of('run', len(paths))}, {size / 1e6:.1f} MB")
     return 0
 
 

@@ -21,6 +21,7 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
 
 from analysis.collect import collect
 from analysis.command import ROOT, boolean, parse, run
+from analysis.markdown import one_of
 from analysis.page import Page, build
 from analysis.sections import IDENTIFIER, FigureFile
 from dynamic_rcnn.errors import UserError
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     if check:
         return report_difference(page, out)
     write(page, out)
-    print(f"{out}: {len(records.grids)} grids, {len(records.runs)} runs, {len(records.problems)} problems")
+    counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
+    print(f"{out}: {', '.join(one_of(noun, len(found)) for noun, found in counts)}")
     return 0
 
 

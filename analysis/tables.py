@@ -18,21 +18,27 @@ SHORT_COMMIT = 8
 
 def ablation_table(comparison: Comparison) -> str:
     """A row an arm: how its runs ended, n, and AP at the thresholds of the paper's Table 2 and 0.75."""
-    return _metric_table(comparison, ABLATION_METRICS)
+    rows = _metric_rows(comparison, ABLATION_METRICS)
+    for row, arm in zip(rows, comparison.grid.arms, strict=True):
+        row.insert(1, state_counts(comparison, arm))
+    return table(["arm", "runs", "n", *ABLATION_METRICS], rows, text_columns=2)
 
 
 def size_table(comparison: Comparison) -> str:
     """A row an arm: AP by object size, and recall by detections an image and by object size."""
-    return _metric_table(comparison, SIZE_METRICS)
+    return table(["arm", "n", *SIZE_METRICS], _metric_rows(comparison, SIZE_METRICS))
 
 
-def _metric_table(comparison: Comparison, metrics: list[str]) -> str:
-    rows = []
-    for arm in comparison.grid.arms:
-        cells = [_mean_cell(comparison, metric, arm) for metric in metrics]
-        n = comparison.summary("AP", arm).n
-        rows.append([arm_title(comparison.grid, arm), state_counts(comparison, arm), str(n), *cells])
-    return table(["arm", "runs", "n", *metrics], rows, text_columns=2)
+def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[list[str]]:
+    """A row an arm: its title, n, and mean ± sd of each metric."""
+    return [
+        [
+            arm_title(comparison.grid, arm),
+            str(comparison.summary("AP", arm).n),
+            *(_mean_cell(comparison, metric, arm) for metric in metrics),
+        ]
+        for arm in comparison.grid.arms
+    ]
 
 
 def _mean_cell(comparison: Comparison, metric: str, arm: str) -> str:

@@ -61,7 +61,7 @@ def test_a_negative_difference_can_be_told_apart() -> None:
 
 
 def test_paired_sd_takes_common_seeds_only() -> None:
-    """Differences 1, 3 at seeds 0 and 1 (sd sqrt 2); seed 2 and 3 have no partner; the means take all seeds."""
+    """Differences 1, 3 at seeds 0 and 1 (sd sqrt 2); seeds 2 and 3 have no partner. Means take all seeds."""
     found = difference({0: 2.0, 1: 5.0, 2: 50.0}, {0: 1.0, 1: 2.0, 3: 9.0}, Pooled(1.0, 4))
     assert found is not None
     assert found.pairs == 2

@@ -1,0 +1,141 @@
+"""The records command: what it takes, what it refuses, and that the report from its copy is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis import records
+from analysis.collect import collect
+from analysis.page import build
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import locked
+
+from .synthetic import START, RunsFolder, ablation
+
+
+def copy(tmp_path: Path, *more: str) -> Path:
+    out = tmp_path / "out/records"
+    assert records.main([f"runs={tmp_path / 'runs'}", f"out={out}", *more]) == 0
+    return out
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_takes_what_the_report_needs_and_no_more(tmp_path: Path) -> None:
+    folder = ablation(tmp_path / "runs")
+    run = tmp_path / "runs" / folder.path("both", 0)
+    for extra in ("checkpoints/weights.pth", "logs/attempt1.log", "lock"):
+        (run / extra).parent.mkdir(exist_ok=True)
+        (run / extra).write_bytes(b"x")
+    out = copy(tmp_path)
+    files = names(out)
+    assert {path.rsplit("/", 1)[1] for path in files} == {
+        *("spec.json", "status.json", "provenance.json", "train.jsonl", "metrics.json", "detections.json.gz"),
+        "ablation-0123456789.grid.json",
+    }
+    assert len(files) == 13 * 6 + 1 and f"shapes/pretrain/seed0-{START}/spec.json" in files
+    assert build(collect(out), "f").markdown == build(collect(tmp_path / "runs"), "f").markdown
+    assert [path.name for path in out.parent.iterdir()] == ["records"]
+
+
+def test_runs_that_no_grid_asks_for_stay_behind(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path / "runs")
+    folder.done("baseline", 0, 0.4)
+    folder.ask("baseline", 1)
+    folder.manifest()
+    folder.done("both", 0, 0.5)
+    assert {path.split("/")[1] for path in names(copy(tmp_path))} == {
+        "baseline",
+        "ablation-0123456789.grid.json",
+    }
+
+
+def test_replaces_older_records_as_a_whole(tmp_path: Path) -> None:
+    ablation(tmp_path / "runs")
+    out = copy(tmp_path)
+    gone = out / "shapes/both/seed9-ffffffffff/spec.json"
+    gone.parent.mkdir()
+    gone.write_text("{}")
+    copy(tmp_path)
+    assert not gone.exists() and len(names(out)) == 13 * 6 + 1
+
+
+def test_chooses_grids_by_name(tmp_path: Path) -> None:
+    ablation(tmp_path / "runs").manifest("smoke")
+    out = copy(tmp_path, "grids=smoke")
+    assert [grid.name for grid in collect(out).grids] == ["smoke"]
+    with pytest.raises(UserError, match="unknown grid 'smok'; valid: ablation, ablation-0123456789, smoke"):
+        copy(tmp_path, "grids=smok")
+
+
+def test_a_damaged_file_is_copied_as_it_is(tmp_path: Path) -> None:
+    folder = ablation(tmp_path / "runs")
+    path = f"{folder.path('dla', 2)}/metrics.json"
+    (tmp_path / "runs" / path).write_text("{")
+    out = copy(tmp_path)
+    assert (out / path).read_text() == "{"
+    assert build(collect(out), "f").markdown == build(collect(tmp_path / "runs"), "f").markdown
+
+
+def refused(tmp_path: Path, expected: str, *more: str) -> None:
+    with pytest.raises(UserError) as caught:
+        copy(tmp_path, *more)
+    assert expected in str(caught.value)
+
+
+def test_refuses_large_detections_and_leaves_the_old_records(tmp_path: Path) -> None:
+    folder = ablation(tmp_path / "runs")
+    out = copy(tmp_path)
+    before = {name: (out / name).read_bytes() for name in names(out)}
+    (tmp_path / "runs" / folder.path("both", 2) / "detections.json.gz").write_bytes(b"0" * 1_000_001)
+    refused(tmp_path, "detections.json.gz: 1.0 MB; at most 1 MB of detections may go into the records")
+    assert {name: (out / name).read_bytes() for name in names(out)} == before
+
+
+def test_refuses_a_running_run(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path / "runs")
+    run = folder.start("both", 0, "running")
+    folder.manifest()
+    with locked(run):
+        refused(tmp_path, f"{folder.path('both', 0)}: still running; wait for it or cancel it")
+
+
+def test_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
+    ablation(tmp_path / "runs")
+    mine = tmp_path / "out/records/thesis.tex"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    refused(tmp_path, f"{mine}: no record, and {mine.parent} is replaced as a whole")
+    assert mine.read_text() == "years of work"
+    refused(tmp_path, "lies within runs=", f"out={tmp_path / 'runs/records'}")
+    refused(tmp_path, "lies within runs=", f"out={tmp_path}")
+
+
+def test_refuses_runs_without_a_grid(tmp_path: Path) -> None:
+    RunsFolder(tmp_path / "runs").done("both", 0, 0.5)
+    refused(tmp_path, "no grid manifest in this folder")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_copy_leaves_the_old_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ablation(tmp_path / "runs")
+    out = copy(tmp_path)
+    status = tmp_path / "runs" / folder.path("both", 2) / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"heartbeat": 9.0}))
+    calls = []
+
+    def full_disk(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 20:
+            raise OSError(28, "No space left on device", str(target))
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr("analysis.records.shutil.copyfile", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        copy(tmp_path)
+    assert len(names(out)) == 13 * 6 + 1 and [path.name for path in out.parent.iterdir()] == ["records"]
