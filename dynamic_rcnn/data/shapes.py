@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,7 +26,9 @@ CLASSES: tuple[str, ...] = tuple(CATEGORY_IDS)
 DRAWING_VERSION = 1  # goes up with every change of a pixel, a box or a category
 
 # Content by recipe hash: a drawing that differs was made by changed code or on an unsound machine.
-KNOWN_FINGERPRINTS: dict[str, str] = {}
+KNOWN_FINGERPRINTS = {
+    "28ae7ffd2e": "31d748e3160872f2c8b497bb571fa185cf6aa61ccda163ba257378d4a04d8f18",  # the default recipe
+}
 
 _LIMITS = {
     "seed": (0, 2**32 - 1),
@@ -135,6 +138,7 @@ def _checked_fingerprint(folder: Path, recipe: ShapesRecipe) -> str:
 def _draw(folder: Path, recipe: ShapesRecipe) -> None:
     """Draw beside `folder` and rename: the folder is complete or absent."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         draw_files(temporary, recipe.seed, recipe.image_size, (recipe.train_images, recipe.val_images))
@@ -145,6 +149,14 @@ def _draw(folder: Path, recipe: ShapesRecipe) -> None:
             _rename_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the beginnings of drawings that were killed more than a day ago."""
+    for path in folder.parent.glob(f".{folder.name}-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(path)
 
 
 def _rename_folder(source: Path, target: Path) -> None:
