@@ -44,10 +44,13 @@ class FigureFile:
 
     @property
     def identifier(self) -> str:
-        """Says in the file's metadata which numbers it was drawn from: a hash of them to nine digits."""
+        """Says in the file's metadata which numbers it was drawn from: a hash of them to six decimals.
+
+        Not to more: the last bits differ between versions of scipy, and a difference of nothing is 1e-15.
+        """
         rows = {
             panel: [
-                [arm, *([f"{v:.9g}" for v in series] for series in vars(band).values())]
+                [arm, *([round(v, 6) + 0.0 for v in series] for series in vars(band).values())]
                 for arm, band in bands.items()
             ]
             for panel, bands in self.data.items()

@@ -146,7 +146,7 @@ def test_missing_failed_and_running_runs_are_shown(tmp_path: Path) -> None:
     assert "- shapes-ablation-0123456789: dla, seed 0: missing" in text
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 def test_figures_of_a_half_finished_grid(tmp_path: Path) -> None:
     """Arms without a finished run, one seed, curves that log null: drawn without a warning."""
     folder = RunsFolder(tmp_path / "runs")
