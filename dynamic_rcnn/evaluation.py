@@ -76,11 +76,15 @@ def evaluate_file(ground_truth: Path | COCO, detections: Path) -> dict[str, Any]
 
 def load_ground_truth(path: Path) -> COCO:
     """An annotation file as pycocotools has it, without its printing."""
+    fault = f"{path}: cannot be read as annotations in COCO format"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return COCO(str(path))
+            coco = COCO(str(path))
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(f"{path}: cannot be read as annotations in COCO format") from error
+        raise UserError(fault) from error
+    if not {"images", "annotations", "categories"} <= coco.dataset.keys():
+        raise UserError(fault)
+    return coco
 
 
 def threshold_index(ious: NDArray[np.float64], iou: float) -> int:

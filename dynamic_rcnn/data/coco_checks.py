@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -130,7 +131,7 @@ def _check_annotations(
             )
             problems.add(f"{label}: category_id {item['category_id']} is not among the categories ({known})")
         if fault := _box_fault(item["bbox"]):
-            problems.add(f"{label}: bbox is {item['bbox']}; {fault}")
+            problems.add(f"{label}: bbox is {reprlib.repr(item['bbox'])}; {fault}")
         if not 0 <= item["area"] < math.inf:
             problems.add(f"{label}: area is {item['area']}; it must be finite and not negative")
         if item["iscrowd"] not in (0, 1):
@@ -144,7 +145,7 @@ def _box_fault(box: list[Any]) -> str | None:
     try:
         if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(width) and math.isfinite(height)):
             return "its numbers must be finite"
-    except TypeError:
+    except (TypeError, OverflowError):
         return "it must be four numbers"
     if width < 0 or height < 0:
         return "width and height must not be negative"
@@ -170,7 +171,7 @@ def _well_typed(
         if wrong:
             key = wrong[0]
             problems.add(
-                f"{noun} number {position + 1}: {key} is {item[key]!r}; it must be {_kind_name(kinds[key])}"
+                f"{noun} number {position + 1}: {key} is {reprlib.repr(item[key])}; it must be {_kind_name(kinds[key])}"
             )
             continue
         yield f"{noun} {item['id']}", item

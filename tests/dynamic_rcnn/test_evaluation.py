@@ -343,6 +343,14 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         evaluate(tmp_path / "none.json", [])
 
 
+@pytest.mark.parametrize("text", ["[]", "{", "{}", '{"images": [], "categories": []}'])
+def test_foreign_annotations_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "val.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"val\.json: cannot be read as annotations in COCO format"):
+        evaluate(path, [])
+
+
 def test_imports_no_torch() -> None:
     code = "import sys, dynamic_rcnn.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -209,6 +209,13 @@ def test_several_problems_are_counted(root: Path) -> None:
     assert found.endswith(f"; and {count - 3} more")
 
 
+def test_long_values_are_cut(root: Path) -> None:
+    found = message_after(root, set_first("annotations", "bbox", list(range(10_000))))
+    assert found.startswith(
+        f"{root / TRAIN}: annotation 100: bbox is [0, 1, 2, 3, 4, 5, ...]; it must be [x, y"
+    )
+
+
 def test_missing_image_is_named(root: Path) -> None:
     image = root / LAYOUT["val_img"] / "2.png"
     image.unlink()
