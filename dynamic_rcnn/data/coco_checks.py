@@ -170,9 +170,8 @@ def _well_typed(
             continue
         if wrong:
             key = wrong[0]
-            problems.add(
-                f"{noun} number {position + 1}: {key} is {reprlib.repr(item[key])}; it must be {_kind_name(kinds[key])}"
-            )
+            rule = f"it must be {_kind_name(kinds[key])}"
+            problems.add(f"{noun} number {position + 1}: {key} is {reprlib.repr(item[key])}; {rule}")
             continue
         yield f"{noun} {item['id']}", item
 

@@ -53,6 +53,20 @@ def fingerprint(root: Path, train_ann: str, val_ann: str) -> str:
     return _joined([hashlib.sha256(_read_bytes(path)).digest() for path in paths])
 
 
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The names of an annotation file's categories, in the order of labels.
+
+    Raises:
+        UserError: the file is no JSON, or has no list of categories with names.
+    """
+    try:
+        return tuple(str(item["name"]) for item in json.loads(_read_bytes(path))["categories"])
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: 'categories' must be a list of objects with 'id' and 'name'") from None
+
+
 def describe(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str) -> CocoFormat:
     """What the annotation files say, checked, without a look at the image files.
 
