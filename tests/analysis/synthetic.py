@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from analysis import report
 from analysis.run_files import IOU_THRESHOLDS, METRICS
 
 SETTING = "0123456789"
@@ -163,3 +164,9 @@ def ablation(root: Path) -> RunsFolder:
             folder.done(arm, seed, (first + seed) / 100, ap90=(first - 30 + 2 * seed) / 100)
     folder.manifest()
     return folder
+
+
+def write_report(runs: Path, out: Path) -> str:
+    """The Markdown that the command writes."""
+    assert report.main([f"runs={runs}", f"out={out}"]) == 0
+    return out.read_text(encoding="utf-8")

@@ -1,34 +1,24 @@
-"""The report command: its numbers, its bytes, check=true, and its errors."""
+"""The page: its numbers, what it says of unfinished runs, its figures and its bytes."""
 
 from __future__ import annotations
 
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from analysis import command, report
 from analysis.collect import collect
-from analysis.command import ROOT
 from analysis.page import build
-from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
 
-from .synthetic import ARMS, RunsFolder, ablation
+from .synthetic import ARMS, RunsFolder, ablation, write_report
 
 
 def markdown(runs: Path) -> str:
     return build(collect(runs), "REPORT_files").markdown
-
-
-def write_report(runs: Path, out: Path) -> str:
-    assert report.main([f"runs={runs}", f"out={out}"]) == 0
-    return out.read_text(encoding="utf-8")
 
 
 def row_of(text: str, heading: str, start: str) -> list[str]:
@@ -38,11 +28,6 @@ def row_of(text: str, heading: str, start: str) -> list[str]:
         cell.strip()
         for cell in next(line for line in lines if line.startswith(f"| {start}")).split("|")[1:-1]
     ]
-
-
-def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 def test_hand_computed_numbers_are_in_the_tables(tmp_path: Path) -> None:
@@ -214,118 +199,3 @@ def test_figures_no_longer_linked_go_and_foreign_ones_stay(tmp_path: Path) -> No
     write_report(tmp_path / "runs", tmp_path / "R.md")
     assert old.exists() and (tmp_path / "R_files/mine.svg").exists()
     assert not old.with_name("old.svg").exists()
-
-
-def test_check_passes_and_writes_nothing(tmp_path: Path) -> None:
-    ablation(tmp_path / "runs")
-    write_report(tmp_path / "runs", tmp_path / "R.md")
-    before = snapshot(tmp_path)
-    assert report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'R.md'}", "check=true"]) == 0
-    assert snapshot(tmp_path) == before
-
-
-def check_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    before = snapshot(tmp_path)
-    capsys.readouterr()
-    assert report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'R.md'}", "check=true"]) == 1
-    assert snapshot(tmp_path) == before
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1
-    return said.err
-
-
-def test_check_names_the_first_differing_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = ablation(tmp_path / "runs")
-    out = tmp_path / "R.md"
-    assert check_fails(tmp_path, capsys) == f"{out}: missing\n"
-    text = write_report(tmp_path / "runs", out)
-    out.write_text(text.replace("41.00 ± 1.00", "41.50 ± 1.00", 1))
-    line = 1 + text[: text.index("41.00 ± 1.00")].count("\n")
-    said = check_fails(tmp_path, capsys)
-    assert (
-        said.startswith(f"{out}: line {line} is '| baseline: neither")
-        and "41.50 ± 1.00" in said.split("records say")[0]
-    )
-    out.write_text(text + "more\n")
-    assert "the records say ''" in check_fails(tmp_path, capsys)
-    out.write_text(text)
-    (tmp_path / "runs" / folder.path("dla", 1) / "metrics.json").unlink()
-    assert f"{out}: line 3 is " in check_fails(tmp_path, capsys)
-
-
-def test_check_sees_a_figure_of_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = ablation(tmp_path / "runs")
-    write_report(tmp_path / "runs", tmp_path / "R.md")
-    log = tmp_path / "runs" / folder.path("dla", 1) / "train.jsonl"
-    log.write_text(log.read_text().replace('"beta": 1.0', '"beta": 0.9'))
-    assert check_fails(tmp_path, capsys).endswith("-t-and-beta.svg: not drawn from these records\n")
-
-
-ERRORS = {
-    "key": (["run=x"], "unknown argument 'run'; valid: check, out, runs"),
-    "form": (["runs"], "argument 'runs' is not of the form key=value; valid: check, out, runs"),
-    "boolean": (["check=maybe"], "argument 'check' is 'maybe'; it must be one of true, false"),
-    "empty": (["out="], "argument 'out' is empty; give a value: out=..."),
-    "out": (
-        ["out=no/such/folder/R.md"],
-        "no/such/folder/R.md: cannot be the report; out= must name a file in a",
-    ),
-    "folder": (["runs=nothing", "out=R.md"], "nothing: no such folder; runs= must name a folder of runs"),
-    "bare": (["runs=bare", "out=R.md"], "bare: no run and no grid in this folder; make some with"),
-}
-
-
-@pytest.mark.parametrize("name", ERRORS)
-def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    arguments, expected = ERRORS[name]
-    (tmp_path / "bare").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError) as caught:
-        report.main(arguments)
-    assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["bare"]
-
-
-def run_command(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120)
-
-
-def test_by_path_from_any_folder_and_exit_codes(tmp_path: Path) -> None:
-    ablation(tmp_path / "runs")
-    script = str(ROOT / "analysis/report.py")
-    result = run_command([script, "runs=runs", "out=R.md"], tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "R.md: 1 grid, 13 runs, 0 problems\n"
-    assert (tmp_path / "R.md").exists()
-    wrong = run_command([script, "seeds=3"], tmp_path)
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "error: unknown argument 'seeds'; valid: check, out, runs\n"
-
-
-def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def full_disk(_: Sequence[str]) -> int:
-        raise OSError(28, "No space left on device", "REPORT.md")
-
-    monkeypatch.setattr(sys, "argv", ["report.py"])
-    assert command.run("usage", full_disk) == 2
-    assert capsys.readouterr().err == "error: REPORT.md: No space left on device\n"
-
-
-def test_as_a_module_without_torch(tmp_path: Path) -> None:
-    ablation(tmp_path / "runs")
-    program = (
-        "import sys; from analysis import report, records\n"
-        f"assert report.main(['runs={tmp_path / 'runs'}', 'out={tmp_path / 'R.md'}']) == 0\n"
-        "heavy = {'torch', 'torchvision', 'mmdet', 'mmengine', 'hydra'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    result = run_command(["-c", program], ROOT)
-    assert result.returncode == 0, result.stderr
-    helped = run_command(["-m", "analysis.report", "--help"], ROOT)
-    assert helped.returncode == 0 and "check=true" in helped.stdout
-
-
-def test_the_committed_report_is_what_the_committed_records_say(capsys: pytest.CaptureFixture[str]) -> None:
-    if not (ROOT / "analysis/records").is_dir():
-        pytest.skip("no records are committed yet: analysis/records does not exist")
-    assert report.main(["check=true"]) == 0, capsys.readouterr().err
