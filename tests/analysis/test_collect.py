@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_stray_files_beside_runs_are_named(tmp_path: Path) -> None:
     ]
 
 
-BAD_MANIFESTS = {
+BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
     "schema": ({"schema": 2}, "schema 2 is newer than 1"),
     "baseline": (
         {"baseline": "nobody"},
@@ -152,10 +153,10 @@ BAD_MANIFESTS = {
 def test_a_bad_manifest_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> None:
     changes, expected = BAD_MANIFESTS[name]
     folder = ablation(tmp_path)
-    other = folder.manifest("smoke")
+    folder.manifest("smoke")
     folder.manifest(**changes)
     records = collect(tmp_path)
-    assert [grid.name for grid in records.grids] == ["smoke"], other
+    assert [grid.name for grid in records.grids] == ["smoke"]
     assert len(records.problems) == 1 and expected in records.problems[0]
     assert records.problems[0].startswith("shapes/ablation-0123456789.grid.json: ")
 
