@@ -1,0 +1,120 @@
+"""Checkpoints: written whole or not at all, verified when read, the newest good one used.
+
+A checkpoint's name carries the first 8 hex digits of its sha256 (`iter_000200-1a2b3c4d.pth`, OpenMMLab's convention),
+so that one rename publishes content and digest together. Keys of the content:
+
+    meta        schema, run, iteration, world_size
+    state_dict  the model, with exactly the keys of mmdet's classes
+    optimizer, param_schedulers
+    schedules   T, beta and both windows of each process, by rank (they differ: statistics are per process)
+
+The state of T and beta is beside `state_dict`, not in it: weights published by mmdet load strictly into these models,
+these weights load strictly into mmdet's, and each rank gets its own state back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import SCHEMA, write_bytes_atomic
+
+_NAME = re.compile(r"iter_(\d+)-([0-9a-f]{8})\.pth")
+
+
+def pack(
+    run_id: str,
+    iteration: int,
+    model: nn.Module,
+    optimizer: OptimWrapper,
+    schedulers: list[Any],
+    schedules: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The content of a checkpoint. schedules: the state of every process's DynamicSchedule, by rank."""
+    return {
+        "meta": {"schema": SCHEMA, "run": run_id, "iteration": iteration, "world_size": len(schedules)},
+        "state_dict": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "param_schedulers": [scheduler.state_dict() for scheduler in schedulers],
+        "schedules": schedules,
+    }
+
+
+def save(folder: Path, content: dict[str, Any], keep: int) -> Path:
+    """Write a checkpoint atomically, then drop all but the newest `keep`. Raises OSError on a full disk."""
+    data = serialise(content)
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    path = folder / f"iter_{content['meta']['iteration']:06d}-{digest}.pth"
+    write_bytes_atomic(path, data)
+    for _, old in _list(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def serialise(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest checkpoint that is whole (on the CPU), and one line for each that had to be passed over."""
+    passed_over = []
+    for _, path in _list(folder):
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest()[:8] == _digest_in(path):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), passed_over
+        passed_over.append(f"checkpoint {path.name} is truncated or corrupt; falling back to the one before")
+    return None, passed_over
+
+
+def clean(folder: Path, keep_weights: Path | None = None) -> None:
+    """Remove what a killed writer left; with `keep_weights` (the run is done) the checkpoints as well."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    if keep_weights is not None:
+        for _, path in _list(folder):
+            path.unlink(missing_ok=True)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a published or a recorded `state_dict` strictly. Raises UserError with the keys that do not fit."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file") from None
+    except Exception as error:
+        raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+    weights = content.get("state_dict", content)
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{path}: does not fit the model: {' '.join(str(error).split())[:400]}") from None
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _list(folder: Path) -> list[tuple[int, Path]]:
+    """(iteration, path) of the checkpoints in `folder`, newest first."""
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("iter_*.pth"))
+    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
+
+
+def _digest_in(path: Path) -> str:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return match[2]

@@ -1,0 +1,99 @@
+"""The record that a training process keeps of itself: status.json with its attempts, and train.jsonl."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import (
+    SCHEMA,
+    STATUS,
+    TRAIN_LOG,
+    append_jsonl,
+    read_json,
+    truncate_jsonl,
+    write_json_atomic,
+)
+
+
+class Record:
+    """Writes one attempt of a run into its directory. Only the process that holds the run's lock makes one."""
+
+    def __init__(self, run_dir: Path, max_iterations: int) -> None:
+        self.run_dir = run_dir
+        self.max_iterations = max_iterations
+        self.attempts = _attempts(run_dir)
+        self.iteration = 0
+
+    def start(self, iteration: int) -> None:
+        """Begin an attempt that resumes after `iteration`; what was logged beyond it is dropped."""
+        for attempt in self.attempts:
+            if attempt["outcome"] is None:
+                attempt["outcome"] = "killed"
+        truncate_jsonl(self.run_dir / TRAIN_LOG, iteration)
+        self.attempts.append(
+            {
+                "number": len(self.attempts) + 1,
+                "started": time.time(),
+                "ended": None,
+                "from_iteration": iteration,
+                "to_iteration": iteration,
+                "outcome": None,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "log": os.environ.get("DYNAMIC_RCNN_LOG"),
+                "notes": [],
+            }
+        )
+        self.progress(iteration)
+
+    def note(self, text: str) -> None:
+        """Say something that the attempt's reader should know, in the log and in the status."""
+        print(text, flush=True)
+        self.attempts[-1]["notes"].append(text)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to train.jsonl and print it."""
+        append_jsonl(self.run_dir / TRAIN_LOG, row)
+        shown = ("loss", "T", "beta", "seconds")
+        values = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
+        print(f"iteration {row['iteration']}/{self.max_iterations}  {values}", flush=True)
+
+    def progress(self, iteration: int) -> None:
+        self.iteration = iteration
+        self._write("running", None, None)
+
+    def end(self, outcome: str, message: str | None = None) -> None:
+        """Close the attempt: "done", or the cause of its failure with one line about it."""
+        self.attempts[-1].update(ended=time.time(), outcome=outcome)
+        if outcome == "done":
+            self._write("done", None, None)
+        else:
+            self._write("failed", outcome, message)
+
+    def _write(self, state: str, cause: str | None, message: str | None) -> None:
+        self.attempts[-1]["to_iteration"] = self.iteration
+        write_json_atomic(
+            self.run_dir / STATUS,
+            {
+                "schema": SCHEMA,
+                "state": state,
+                "cause": cause,
+                "message": message,
+                "iteration": self.iteration,
+                "max_iterations": self.max_iterations,
+                "heartbeat": time.time(),
+                "attempts": self.attempts,
+            },
+        )
+
+
+def _attempts(run_dir: Path) -> list[dict[str, Any]]:
+    try:
+        return read_json(run_dir / STATUS)["attempts"]
+    except (UserError, KeyError):
+        return []

@@ -1,0 +1,49 @@
+"""A run's results: evaluated in training, written at its end, and evaluated again from the saved detections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dynamic_rcnn import build
+from dynamic_rcnn.evaluation import evaluate, evaluate_file, write_detections
+from dynamic_rcnn.predict import predict
+from dynamic_rcnn.run.directory import (
+    DETECTIONS,
+    EVALUATIONS,
+    METRICS,
+    SCHEMA,
+    append_jsonl,
+    truncate_jsonl,
+    write_json_atomic,
+)
+from dynamic_rcnn.run.spec import RunSpec
+
+
+def evaluate_now(run_dir: Path, spec: RunSpec, model: nn.Module, root: Path, iteration: int) -> None:
+    """Evaluate weights in the middle of training, into evaluations.jsonl."""
+    dataset = build.build_dataset(spec, "val", root)
+    detections = predict(model, dataset, spec.config["train"]["workers"])
+    metrics = evaluate(root / spec.dataset["val_ann"], detections)["metrics"]
+    append_jsonl(run_dir / EVALUATIONS, {"iteration": iteration, **metrics})
+    print(f"iteration {iteration}  AP {metrics['AP']}  AP90 {metrics['AP90']}", flush=True)
+
+
+def truncate_evaluations(run_dir: Path, iteration: int) -> None:
+    """Drop evaluations beyond `iteration`: a resumed run makes them again."""
+    truncate_jsonl(run_dir / EVALUATIONS, iteration)
+
+
+def write(run_dir: Path, spec: RunSpec, model: nn.Module, root: Path, iteration: int) -> None:
+    """Write detections.json.gz, and from what it holds metrics.json."""
+    dataset = build.build_dataset(spec, "val", root)
+    write_detections(run_dir / DETECTIONS, predict(model, dataset, spec.config["train"]["workers"]))
+    write_json_atomic(run_dir / METRICS, measure(run_dir, spec, root, iteration))
+
+
+def measure(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> dict[str, Any]:
+    """The content of metrics.json, from the saved detections alone."""
+    content = evaluate_file(root / spec.dataset["val_ann"], run_dir / DETECTIONS)
+    return {"schema": SCHEMA, "iteration": iteration, "split": "val", **content}

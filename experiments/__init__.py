@@ -1,0 +1,1 @@
+"""What is to exist: declarative grids, and the launcher that makes them exist."""
