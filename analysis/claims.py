@@ -43,9 +43,7 @@ def claims_table(comparisons: list[Comparison]) -> str:
         verdict = "<br>".join(found) if found else "**NOT RUN**"
         way = "decision rule not applied yet" if found else f"`{COMMAND}`"
         rows.append([claim.text, f"{SOURCE}, {claim.where}", verdict, way])
-    return table(
-        ["claim, COCO val2017, R-50-FPN 1x", "source", "verdict", "how to run it"], rows, text_columns=4
-    )
+    return table(["claim, COCO val2017, R-50-FPN 1x", "source", "verdict", "how to run it"], rows, text_columns=4)
 
 
 def measured(claim: Claim, comparison: Comparison) -> str | None:

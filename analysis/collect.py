@@ -80,9 +80,7 @@ class Records:
 def collect(runs: Path) -> Records:
     """Read all below `runs`. Raises UserError if there is no such folder, or neither run nor grid in it."""
     if not runs.is_dir():
-        raise UserError(
-            f"{runs}: no such folder; runs= must name a folder of runs, as experiments/launch.py makes it"
-        )
+        raise UserError(f"{runs}: no such folder; runs= must name a folder of runs, as experiments/launch.py makes it")
     reader = _Reader(runs)
     grids = [grid for path in find_manifests(runs) if (grid := reader.attempt(read_grid, path)) is not None]
     found = reader.run_directories()

@@ -17,9 +17,7 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, st
     values = dict(defaults)
     broken = [argument for argument in arguments if "=" not in argument]
     if broken:
-        raise UserError(
-            f"argument {broken[0]!r} is not of the form key=value; valid: {', '.join(sorted(defaults))}"
-        )
+        raise UserError(f"argument {broken[0]!r} is not of the form key=value; valid: {', '.join(sorted(defaults))}")
     pairs = [argument.split("=", 1) for argument in arguments]
     unknown = [key for key, _ in pairs if key not in defaults]
     if unknown:

@@ -48,9 +48,7 @@ class Comparison:
 
     def difference(self, metric: Metric, arm: str) -> Difference | None:
         """The arm minus the baseline; None if either has no finished run."""
-        return difference(
-            self.values(metric, arm), self.values(metric, self.grid.baseline), self.noise(metric)
-        )
+        return difference(self.values(metric, arm), self.values(metric, self.grid.baseline), self.noise(metric))
 
     def states(self, arm: str) -> list[tuple[str, int]]:
         """(state with its cause, how many runs), done first, of the arm's runs."""

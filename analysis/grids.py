@@ -60,10 +60,7 @@ def find_manifests(runs: Path) -> list[Path]:
 def read_grid(path: Path) -> Grid:
     """The manifest at `path`. Raises UserError if it is corrupt, foreign or newer."""
     value = read_json(path)
-    texts = {
-        field: _field(path, value, field, str)
-        for field in ("grid", "title", "setting", "dataset", "baseline")
-    }
+    texts = {field: _field(path, value, field, str) for field in ("grid", "title", "setting", "dataset", "baseline")}
     for field in ("grid", "setting", "dataset"):
         if not _NAME.fullmatch(texts[field]):
             raise UserError(f"{path}: field '{field}' is {texts[field]!r}; it must be a plain name")
@@ -72,9 +69,7 @@ def read_grid(path: Path) -> Grid:
         raise UserError(f"{path}: holds the manifest of {place}; move it there")
     arms = _field(path, value, "arms", dict)
     if texts["baseline"] not in arms:
-        raise UserError(
-            f"{path}: field 'baseline' is {texts['baseline']!r}; it must be one of {', '.join(arms)}"
-        )
+        raise UserError(f"{path}: field 'baseline' is {texts['baseline']!r}; it must be one of {', '.join(arms)}")
     cells = [_cell(path, item, arms) for item in _field(path, value, "runs", list)]
     return Grid(
         name=texts["grid"],

@@ -54,8 +54,7 @@ def _top(comparisons: list[Comparison]) -> list[str]:
         "## The paper's headline claims",
         claims_table(comparisons),
         "## What the runs on other data sets show",
-        "Results at small scale: they show whether the mechanism works here, and say nothing on the claims "
-        "above.",
+        "Results at small scale: they show whether the mechanism works here, and say nothing on the claims above.",
         bullets([_summary(c) for c in comparisons if c.grid.dataset != COCO] or ["No such run."]),
     ]
 

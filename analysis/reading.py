@@ -39,9 +39,7 @@ def paragraph(comparison: Comparison) -> str:
         parts.append(f"**{escape(arm)}**: {words}.")
     parts += _over_all_metrics(comparison)
     if grid.dataset != COCO:
-        parts.append(
-            f"This is a result on {escape(grid.dataset)}; it neither confirms nor refutes a number on COCO."
-        )
+        parts.append(f"This is a result on {escape(grid.dataset)}; it neither confirms nor refutes a number on COCO.")
     return " ".join(parts)
 
 

@@ -66,9 +66,7 @@ def choose(grids: list[Grid], names: list[str]) -> list[Grid]:
 def run_paths(records: Records, grids: list[Grid]) -> list[str]:
     """The directories of the runs that `grids` ask for and of those they start from; none may be running."""
     frames = [frame for grid in grids for frame in (records.of(grid), records.starts(grid))]
-    states = {
-        path: state for frame in frames for path, state in zip(frame["path"], frame["state"], strict=True)
-    }
+    states = {path: state for frame in frames for path, state in zip(frame["path"], frame["state"], strict=True)}
     running = sorted(path for path, state in states.items() if state == "running")
     if running:
         raise UserError(f"{running[0]}: still running; wait for it or cancel it, then copy the records")

@@ -27,9 +27,7 @@ def read_spec(path: Path) -> dict[str, Any]:
     value = directory.read_json(path)
     for name, kind in (("id", str), ("arm", str), ("seed", int), ("dataset", dict)):
         if not isinstance(value.get(name), kind):
-            raise UserError(
-                f"{path}: field '{name}' is {value.get(name)!r}; it must be of type {kind.__name__}"
-            )
+            raise UserError(f"{path}: field '{name}' is {value.get(name)!r}; it must be of type {kind.__name__}")
     init = value.get("init")
     return {
         **{name: value[name] for name in ("id", "arm", "seed")},

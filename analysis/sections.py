@@ -67,9 +67,7 @@ def figures(records: Records, comparison: Comparison) -> list[FigureFile]:
     key = comparison.grid.key
     found = [_ap_figure(comparison, key, what)]
     if len(frame):
-        found.append(
-            _state_figure({c: curves.training_curves(frame, arms, c) for c in ("T", "beta")}, key, what)
-        )
+        found.append(_state_figure({c: curves.training_curves(frame, arms, c) for c in ("T", "beta")}, key, what))
         panels = {
             title: curves.training_curves(frame, arms, column, smooth=True)
             for title, (column, _) in LOSS_PANELS.items()
@@ -101,9 +99,7 @@ def _state_figure(data: Mapping[str, Curves], key: str, what: str) -> FigureFile
 
         return draw_state(data["T"], data["beta"])
 
-    caption = (
-        f"{escape(what)}. Line: mean over seeds; band: from the lowest to the highest seed. Not smoothed."
-    )
+    caption = f"{escape(what)}. Line: mean over seeds; band: from the lowest to the highest seed. Not smoothed."
     return FigureFile(f"{key}-t-and-beta.svg", "T and beta over training", caption, data, draw)
 
 

@@ -79,9 +79,7 @@ def paper_table(paper: Paper, grid: Grid) -> str:
     rows = []
     for arm in [arm for arm in grid.arms if arm in paper.rows]:
         row = paper.rows[arm]
-        rows.append(
-            [arm_title(grid, arm), *(_paper_cell(row.get(m), base.get(m), arm, grid) for m in metrics)]
-        )
+        rows.append([arm_title(grid, arm), *(_paper_cell(row.get(m), base.get(m), arm, grid) for m in metrics)])
     return table([f"{escape(paper.table)}, {escape(paper.dataset)}", *metrics], rows)
 
 
@@ -103,11 +101,7 @@ def class_table(records: Records, comparison: Comparison) -> str:
     rows = [
         [
             escape(name),
-            *(
-                _class_cell(means[metric].get((name, arm)))
-                for metric in ("AP", "AP90")
-                for arm in comparison.grid.arms
-            ),
+            *(_class_cell(means[metric].get((name, arm))) for metric in ("AP", "AP90") for arm in comparison.grid.arms),
         ]
         for name in names
     ]
@@ -129,11 +123,7 @@ def run_table(records: Records, comparison: Comparison) -> str:
 def _run_row(row: dict[Any, Any]) -> list[str]:
     known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
     run_id = known["id"] or known["path"].rsplit("-", 1)[-1]
-    commit = (
-        code(known["commit"][:SHORT_COMMIT]) + (" dirty" if known["dirty"] else "")
-        if known["commit"]
-        else NOTHING
-    )
+    commit = code(known["commit"][:SHORT_COMMIT]) + (" dirty" if known["dirty"] else "") if known["commit"] else NOTHING
     ap, ap90 = (None if known[m] is None else 100 * known[m] for m in ("AP", "AP90"))
     return [
         escape(known["arm"]),

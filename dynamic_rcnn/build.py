@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmdet.registry import DATASETS, MODELS
@@ -13,24 +13,26 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
-from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from dynamic_rcnn import method  # noqa: F401  registers the head and the operators
 from dynamic_rcnn.randomness import seed_all
 from dynamic_rcnn.run.spec import RunSpec
 
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
+
 
 def use_mmdet_scope() -> None:
     """Make mmdet the default scope of mmengine's registries."""
-    import mmdet.datasets  # noqa: F401  (registers)
+    import mmdet.datasets
     import mmdet.models  # noqa: F401
 
     if DefaultScope.get_current_instance() is None:
         init_default_scope("mmdet")
 
 
-def build_model(spec: RunSpec) -> nn.Module:
+def build_model(spec: RunSpec) -> BaseDetector:
     """The detector with its weights initialised from the seed (before any weights are loaded)."""
     use_mmdet_scope()
     seed_all(spec.seed, "weights")
@@ -118,7 +120,7 @@ class Batches:
         return AspectRatioBatchSampler(self.sampler, self.batch_size, drop_last=False)
 
 
-def build_optimizer(spec: RunSpec, model: nn.Module) -> OptimWrapper:
+def build_optimizer(spec: RunSpec, model: BaseDetector) -> OptimWrapper:
     return build_optim_wrapper(model, _mutable(spec.config["optim_wrapper"]))
 
 

@@ -67,7 +67,7 @@ def serialise(content: dict[str, Any]) -> bytes:
 
 def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest checkpoint that is whole (on the CPU), and one line for each that had to be passed over."""
-    passed_over = []
+    passed_over: list[str] = []
     for _, path in _list(folder):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:8] == _digest_in(path):

@@ -177,9 +177,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 def _class_metrics(precision: NDArray[np.float64], ious: NDArray[np.float64]) -> dict[str, float | None]:
     """AP of one class; precision is (IoU, recall)."""
-    single = {
-        name: _mean(precision[threshold_index(ious, THRESHOLDS[name])]) for name in ("AP50", "AP75", "AP90")
-    }
+    single = {name: _mean(precision[threshold_index(ious, THRESHOLDS[name])]) for name in ("AP50", "AP75", "AP90")}
     return {"AP": _mean(precision), **single}
 
 

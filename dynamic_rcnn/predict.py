@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.dataset import BaseDataset, pseudo_collate
-from torch import nn
 from torch.utils.data import DataLoader
 
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
 
-def predict(model: nn.Module, dataset: BaseDataset, workers: int) -> list[dict[str, Any]]:
+
+def predict(model: BaseDetector, dataset: BaseDataset, workers: int) -> list[dict[str, Any]]:
     """Detections on every image, one image at a time, boxes xywh in pixels of the original image."""
     loader = DataLoader(dataset, batch_size=1, num_workers=workers, collate_fn=pseudo_collate)
     was_training = model.training

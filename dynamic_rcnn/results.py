@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from dynamic_rcnn import build
 from dynamic_rcnn.evaluation import evaluate, evaluate_file, write_detections
@@ -21,8 +19,11 @@ from dynamic_rcnn.run.directory import (
 )
 from dynamic_rcnn.run.spec import RunSpec
 
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
 
-def evaluate_now(run_dir: Path, spec: RunSpec, model: nn.Module, root: Path, iteration: int) -> None:
+
+def evaluate_now(run_dir: Path, spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> None:
     """Evaluate weights in the middle of training, into evaluations.jsonl."""
     dataset = build.build_dataset(spec, "val", root)
     detections = predict(model, dataset, spec.config["train"]["workers"])
@@ -36,7 +37,7 @@ def truncate_evaluations(run_dir: Path, iteration: int) -> None:
     truncate_jsonl(run_dir / EVALUATIONS, iteration)
 
 
-def write(run_dir: Path, spec: RunSpec, model: nn.Module, root: Path, iteration: int) -> None:
+def write(run_dir: Path, spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> None:
     """Write detections.json.gz, and from what it holds metrics.json."""
     dataset = build.build_dataset(spec, "val", root)
     write_detections(run_dir / DETECTIONS, predict(model, dataset, spec.config["train"]["workers"]))

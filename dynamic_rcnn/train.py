@@ -159,9 +159,7 @@ class Training:
         """Write a checkpoint of this iteration; never one of weights that a NaN has reached."""
         self._check_losses()
         schedules = [self.head.schedule.state_dict()]
-        content = checkpoint.pack(
-            self.spec.id, self.iteration, self.model, self.optimizer, self.schedulers, schedules
-        )
+        content = checkpoint.pack(self.spec.id, self.iteration, self.model, self.optimizer, self.schedulers, schedules)
         checkpoint.save(self.run_dir / CHECKPOINTS, content, self.settings["keep_checkpoints"])
         self.record.progress(self.iteration)
 

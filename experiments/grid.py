@@ -58,8 +58,8 @@ class Grid:
             for spec in self.runs
         ]
         kept = [run for run in known if (run["arm"], run["seed"]) not in {(r["arm"], r["seed"]) for r in asked}]
-        order = list(self.arms)
-        both = sorted(kept + asked, key=lambda run: (order.index(run["arm"]) if run["arm"] in order else 99, run["seed"]))
+        order = {arm: number for number, arm in enumerate(self.arms)}
+        both = sorted(kept + asked, key=lambda run: (order.get(run["arm"], len(order)), run["seed"]))
         content = {
             "schema": SCHEMA,
             "grid": self.name,
@@ -77,9 +77,8 @@ class Grid:
 
 def build(config: DictConfig) -> Grid:
     """The grid of a settled configuration. Raises UserError for unknown arms, wrong seeds, paths that do not exist."""
-    grid = OmegaConf.to_container(config.grid, resolve=True)
-    base = OmegaConf.to_container(config.base, resolve=True)
-    assert isinstance(grid, dict) and isinstance(base, dict)
+    grid: dict[str, Any] = _plain(config.grid)
+    base: dict[str, Any] = _plain(config.base)
     arms = _chosen_arms(grid, config.arms)
     seeds = _checked_seeds(grid["seeds"] if config.seeds is None else _plain(config.seeds))
     dataset = _dataset(config.dataset)
@@ -115,7 +114,7 @@ def _chosen_arms(grid: dict[str, Any], chosen: Any) -> dict[str, Any]:
         return dict(arms)
     names = _plain(chosen)
     if not isinstance(names, list) or not names:
-        raise UserError(f"arms={names}: must be a list with at least one of {', '.join(arms)}, e.g. arms=[{next(iter(arms))}]")
+        raise UserError(f"arms={names}: must be a list with at least one of {', '.join(arms)}")
     unknown = [name for name in names if name not in arms]
     if unknown:
         raise unknown_name("arm", unknown, arms, f"grid {grid['name']}")

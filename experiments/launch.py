@@ -66,8 +66,8 @@ def _plan(grid: Grid, runs: Path) -> int:
     tables.console().print(tables.plan_table(plan))
     counts = {state: sum(run.state == state for run in plan) for state in ("new", "failed", "running", "stale", "done")}
     shared = " + 1 shared pretraining" if grid.pretrain else ""
-    print(f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}: ", end="")
-    print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
+    print(f"{size}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
     seconds, source = seconds_per_iteration(grid, runs)
     hours = remaining_hours(plan, seconds)
     if hours is None:

@@ -78,7 +78,9 @@ def _queue(cluster: DictConfig, count: int) -> LocalQueue:
             raise UserError(f"cluster.{name}={value}: must be an integer of at least 1, or null")
     slots = cluster.slots or len(gpus) or cores()
     threads = cluster.threads or max(1, cores() // slots)
-    print(f"{count} runs to go, {slots} at a time, {threads} threads each" + (f", GPUs {','.join(gpus)}" if gpus else ""))
+    print(
+        f"{count} runs to go, {slots} at a time, {threads} threads each" + (f", GPUs {','.join(gpus)}" if gpus else "")
+    )
     return LocalQueue(slots, threads, gpus)
 
 
@@ -97,7 +99,9 @@ def launcher_lock(grid: Grid, runs: Path) -> Iterator[None]:
             "action=cancel stops it"
         ) from None
     except OSError as error:
-        raise UserError(f"{error.filename or runs}: cannot be written ({error.strerror}); choose another runs=") from None
+        raise UserError(
+            f"{error.filename or runs}: cannot be written ({error.strerror}); choose another runs="
+        ) from None
 
 
 def launcher_folder(grid: Grid, runs: Path) -> Path:

@@ -127,5 +127,3 @@ def last_metrics(path: Path) -> dict[str, Any]:
         return dict(read_json(path / METRICS)["metrics"])
     except (UserError, KeyError):
         return {}
-
-

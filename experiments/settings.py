@@ -1,4 +1,4 @@
-"""From the command line to one settled configuration: Hydra composes it, `auto` is decided here, errors are one line."""
+"""From the command line to one settled configuration: Hydra composes it, `auto` is decided here."""
 
 from __future__ import annotations
 

@@ -107,9 +107,7 @@ def _check_categories(categories: list[Any], problems: Problems) -> set[int]:
     return seen
 
 
-def _check_annotations(
-    annotations: list[Any], image_ids: set[int], category_ids: set[int], problems: Problems
-) -> None:
+def _check_annotations(annotations: list[Any], image_ids: set[int], category_ids: set[int], problems: Problems) -> None:
     kinds = {
         "id": int,
         "image_id": int,
@@ -126,9 +124,7 @@ def _check_annotations(
         if item["image_id"] not in image_ids:
             problems.add(f"{label}: image_id {item['image_id']} is not among the images")
         if item["category_id"] not in category_ids:
-            known = ", ".join(map(str, sorted(category_ids)[:10])) + (
-                ", ..." if len(category_ids) > 10 else ""
-            )
+            known = ", ".join(map(str, sorted(category_ids)[:10])) + (", ..." if len(category_ids) > 10 else "")
             problems.add(f"{label}: category_id {item['category_id']} is not among the categories ({known})")
         if fault := _box_fault(item["bbox"]):
             problems.add(f"{label}: bbox is {reprlib.repr(item['bbox'])}; {fault}")
@@ -159,14 +155,10 @@ def _well_typed(
     # A label for each of 860,000 annotations is cheap; a separate pass for each rule is not.
     for position, item in enumerate(items):
         try:
-            wrong = [
-                key for key, kind in kinds.items() if not isinstance(item[key], kind) or item[key] is True
-            ]
+            wrong = [key for key, kind in kinds.items() if not isinstance(item[key], kind) or item[key] is True]
         except (KeyError, TypeError, IndexError):
             absent = [key for key in kinds if not isinstance(item, dict) or key not in item]
-            problems.add(
-                f"{noun} number {position + 1}: {', '.join(absent)} missing; required: {', '.join(kinds)}"
-            )
+            problems.add(f"{noun} number {position + 1}: {', '.join(absent)} missing; required: {', '.join(kinds)}")
             continue
         if wrong:
             key = wrong[0]

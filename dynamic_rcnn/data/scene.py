@@ -119,9 +119,7 @@ def _object(rng: RandomState, size: int, name: str, others: list[_Stamp]) -> _St
 def _enough_visible(owner: Pixels, stamps: list[_Stamp]) -> bool:
     seen = np.bincount(owner.ravel(), minlength=len(stamps) + 1)[1:]
     share, of = VISIBLE
-    return all(
-        of * int(count) >= share * int(stamp.mask.sum()) for count, stamp in zip(seen, stamps, strict=True)
-    )
+    return all(of * int(count) >= share * int(stamp.mask.sum()) for count, stamp in zip(seen, stamps, strict=True))
 
 
 def _stamped(owner: Pixels, stamp: _Stamp, number: int) -> Pixels:
@@ -151,9 +149,7 @@ def _surface(rng: RandomState, base: Pixels, mask: Mask) -> Pixels:
     """Colour and texture over a mask, (rows, columns, 3); in one case of five near the ground's colour."""
     rows, columns = mask.shape
     lowest, highest = (16, 40) if _integer(rng, 0, 5) == 0 else (40, 120)
-    offset = rng.randint(lowest, highest, size=3, dtype=np.int32) * (
-        2 * rng.randint(0, 2, size=3, dtype=np.int32) - 1
-    )
+    offset = rng.randint(lowest, highest, size=3, dtype=np.int32) * (2 * rng.randint(0, 2, size=3, dtype=np.int32) - 1)
     colour = np.where((base + offset < 0) | (base + offset > 255), base - offset, base + offset)
     amplitude = _integer(rng, 2, 22)
     if _integer(rng, 0, 2):
@@ -185,9 +181,7 @@ def _line(rng: RandomState, size: int, thickness: int) -> _Stamp:
     return _Stamp(mask, _integer(rng, -columns // 2, size), _integer(rng, -rows // 2, size))
 
 
-def _smooth_noise(
-    rng: RandomState, rows: int, columns: int, octave: int, amplitude: int, channels: int
-) -> Pixels:
+def _smooth_noise(rng: RandomState, rows: int, columns: int, octave: int, amplitude: int, channels: int) -> Pixels:
     """Values up to +-amplitude, random every 2**octave pixels, linear between; (rows, columns, channels)."""
     spacing = 1 << octave
     lattice = (rows // spacing + 2, columns // spacing + 2, channels)

@@ -57,9 +57,7 @@ class ShapesRecipe:
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                rule = (
-                    f"an integer from {low} to {high}" if low < high else f"{low}, the drawing of this code"
-                )
+                rule = f"an integer from {low} to {high}" if low < high else f"{low}, the drawing of this code"
                 raise UserError(f"shapes recipe: {name} is {value!r}; it must be {rule}")
 
     def to_dict(self) -> dict[str, int]:

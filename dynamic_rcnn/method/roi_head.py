@@ -32,6 +32,8 @@ class DynamicRoIHead(StandardRoIHead):
     (statistics averaged over the processes; off, as published).
     """
 
+    bbox_assigner: Any
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.schedule: DynamicSchedule | None = None

@@ -106,20 +106,24 @@ def read_state(run_dir: Path) -> State:
     if not (run_dir / SPEC).exists():
         return State("absent")
     status = _status_or_empty(run_dir)
-    progress = {key: int(status.get(key) or 0) for key in ("iteration", "max_iterations")}
+    iteration, total = (_count(status.get(key)) for key in ("iteration", "max_iterations"))
     if (run_dir / METRICS).exists():
         try:
             read_metrics(run_dir)
         except UserError as error:
-            return State("failed", "corrupt metrics", str(error), **progress)
-        return State("done", **progress)
+            return State("failed", "corrupt metrics", str(error), iteration, total)
+        return State("done", None, None, iteration, total)
     if is_locked(run_dir):
-        return State("running", **progress)
+        return State("running", None, None, iteration, total)
     if not status:
         return State("absent")
     if status.get("state") == "failed":
-        return State("failed", status.get("cause"), status.get("message"), **progress)
-    return State("failed", "killed", "its process is gone without a word; a relaunch resumes it", **progress)
+        return State("failed", status.get("cause"), status.get("message"), iteration, total)
+    return State("failed", "killed", "its process is gone without a word; a relaunch resumes it", iteration, total)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _status_or_empty(run_dir: Path) -> dict[str, Any]:

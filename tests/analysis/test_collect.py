@@ -178,10 +178,7 @@ def test_a_seed_that_contradicts_the_grid_is_named(tmp_path: Path) -> None:
     folder.done("baseline", 0, 0.4)
     folder.cells[0]["seed"] = 5
     folder.manifest()
-    assert (
-        "its spec says seed 0, the grid shapes-ablation-0123456789 says seed 5"
-        in collect(tmp_path).problems[0]
-    )
+    assert "its spec says seed 0, the grid shapes-ablation-0123456789 says seed 5" in collect(tmp_path).problems[0]
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:

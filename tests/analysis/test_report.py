@@ -24,10 +24,7 @@ def markdown(runs: Path) -> str:
 def row_of(text: str, heading: str, start: str) -> list[str]:
     """The cells of the first table row below `heading` that begins with `start`."""
     lines = text[text.index(heading) :].splitlines()
-    return [
-        cell.strip()
-        for cell in next(line for line in lines if line.startswith(f"| {start}")).split("|")[1:-1]
-    ]
+    return [cell.strip() for cell in next(line for line in lines if line.startswith(f"| {start}")).split("|")[1:-1]]
 
 
 def test_hand_computed_numbers_are_in_the_tables(tmp_path: Path) -> None:
@@ -94,12 +91,8 @@ def test_claims_on_coco_get_numbers_but_no_verdict_yet(tmp_path: Path) -> None:
         "measured 38.95 ± 0.07 (n = 2)",
         "decision rule not applied yet",
     ]
-    assert row_of(text, "headline claims", "+1.9 AP")[2].startswith(
-        "measured +1.90, 90% interval [+1.69, +2.11]"
-    )
-    assert (
-        "(0.0%; mean of the medians of 2 runs and 2 runs)" in row_of(text, "headline claims", "no extra")[2]
-    )
+    assert row_of(text, "headline claims", "+1.9 AP")[2].startswith("measured +1.90, 90% interval [+1.69, +2.11]")
+    assert "(0.0%; mean of the medians of 2 runs and 2 runs)" in row_of(text, "headline claims", "no extra")[2]
     shapes_part = text[text.index("other data sets show") : text.index("## Which component")]
     assert "coco" not in shapes_part.lower()
     assert "COCO: no grid on it" not in text

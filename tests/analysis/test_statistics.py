@@ -74,9 +74,7 @@ def test_no_difference_without_values() -> None:
     assert difference({0: math.nan}, {0: 1.0}, Pooled(1.0, 2)) is None
 
 
-@pytest.mark.parametrize(
-    ("confidence", "df", "expected"), [(0.90, 8, 1.8595), (0.95, 8, 2.3060), (0.90, 1, 6.3138)]
-)
+@pytest.mark.parametrize(("confidence", "df", "expected"), [(0.90, 8, 1.8595), (0.95, 8, 2.3060), (0.90, 1, 6.3138)])
 def test_t_quantile_against_a_printed_table(confidence: float, df: int, expected: float) -> None:
     assert t_quantile(confidence, df) == pytest.approx(expected, abs=5e-5)
 

@@ -25,13 +25,10 @@ STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 METRICS = {*STATS, "AP60", "AP70", "AP80", "AP90"}
 
 
-def coco_of(
-    boxes: list[dict[str, Any]], images: int, categories: tuple[int, ...] = (1, 2, 5)
-) -> dict[str, Any]:
+def coco_of(boxes: list[dict[str, Any]], images: int, categories: tuple[int, ...] = (1, 2, 5)) -> dict[str, Any]:
     return {
         "images": [
-            {"id": number, "file_name": f"{number}.png", "height": 300, "width": 300}
-            for number in range(images)
+            {"id": number, "file_name": f"{number}.png", "height": 300, "width": 300} for number in range(images)
         ],
         "categories": [{"id": number, "name": f"class{number}"} for number in categories],
         "annotations": [
@@ -57,10 +54,7 @@ def reference(content: dict[str, Any], detections: list[dict[str, Any]]) -> dict
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return {
-        name: None if value == -1 else float(value)
-        for name, value in zip(STATS, evaluation.stats, strict=True)
-    }
+    return {name: None if value == -1 else float(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
 
 
 def random_case(
@@ -169,9 +163,7 @@ def test_empty_ground_truth_is_undefined_not_zero() -> None:
 
 def test_only_crowds_is_undefined() -> None:
     content = coco_of([{"image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50], "iscrowd": 1}], images=1)
-    assert evaluate(loaded(content), [_detection(0, 1, [0, 0, 50, 50], 0.9)])["metrics"] == dict.fromkeys(
-        METRICS
-    )
+    assert evaluate(loaded(content), [_detection(0, 1, [0, 0, 50, 50], 0.9)])["metrics"] == dict.fromkeys(METRICS)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +211,7 @@ def test_ap90_by_hand() -> None:
 def test_detections_of_another_data_set_are_refused() -> None:
     content, detections = random_case(0)
     coco = loaded(content)
-    with pytest.raises(
-        UserError, match=r"detections: image_id 99 is not in the annotations \(1 such values\)"
-    ):
+    with pytest.raises(UserError, match=r"detections: image_id 99 is not in the annotations \(1 such values\)"):
         evaluate(coco, [*detections, _detection(99, 1, [0, 0, 1, 1], 0.5)])
     with pytest.raises(UserError, match=r"detections: category_id 3 is not in the annotations"):
         evaluate(coco, [_detection(0, 3, [0, 0, 1, 1], 0.5)])
@@ -277,9 +267,7 @@ def test_detections_keep_float32_in_few_digits_and_give_the_same_bytes(tmp_path:
 def test_scores_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     path = tmp_path / "detections.json.gz"
     with pytest.raises(UserError, match=r"detections: a box or score is nan; it must be finite"):
-        write_detections(
-            path, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": float("nan")}]
-        )
+        write_detections(path, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": float("nan")}])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -211,9 +211,7 @@ def test_several_problems_are_counted(root: Path) -> None:
 
 def test_long_values_are_cut(root: Path) -> None:
     found = message_after(root, set_first("annotations", "bbox", list(range(10_000))))
-    assert found.startswith(
-        f"{root / TRAIN}: annotation 100: bbox is [0, 1, 2, 3, 4, 5, ...]; it must be [x, y"
-    )
+    assert found.startswith(f"{root / TRAIN}: annotation 100: bbox is [0, 1, 2, 3, 4, 5, ...]; it must be [x, y")
 
 
 def test_missing_image_is_named(root: Path) -> None:
@@ -226,9 +224,7 @@ def test_missing_image_is_named(root: Path) -> None:
 def test_missing_image_folder_names_the_first_files(root: Path) -> None:
     shutil.rmtree(root / LAYOUT["train_img"])
     found = message(root)
-    assert found.startswith(
-        f"{root / TRAIN}: image 10: file {root / LAYOUT['train_img'] / '0.png'} is missing; "
-    )
+    assert found.startswith(f"{root / TRAIN}: image 10: file {root / LAYOUT['train_img'] / '0.png'} is missing; ")
     assert found.endswith("; and 3 more")
 
 

@@ -191,9 +191,7 @@ def test_drawing_that_differs_from_the_known_one_is_refused(
     small: ShapesPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(shapes.KNOWN_FINGERPRINTS, SMALL.hash, "0123456789abcdef")
-    with pytest.raises(
-        UserError, match=rf"fingerprint is {small.fingerprint[:10]}, this recipe's is 0123456789;"
-    ):
+    with pytest.raises(UserError, match=rf"fingerprint is {small.fingerprint[:10]}, this recipe's is 0123456789;"):
         ensure_shapes(small.root.parent, SMALL)
 
 
@@ -204,9 +202,7 @@ def test_two_processes_at_once_use_one_drawing(tmp_path: Path) -> None:
     assert names_in(tmp_path) == [SMALL.hash]
 
 
-def test_the_loser_of_the_race_uses_the_winners_drawing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_loser_of_the_race_uses_the_winners_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other process finishes while this one is drawing."""
     winner = ensure_shapes(tmp_path / "elsewhere", SMALL)
     draw = shapes.draw_files
@@ -278,8 +274,7 @@ def test_unknown_recipe_fields_are_all_named() -> None:
     with pytest.raises(UserError) as caught:
         ShapesRecipe.from_dict({"train": 5, "seed": 1, "size": 160})
     assert str(caught.value) == (
-        "unknown field 'train', 'size' in shapes recipe; "
-        "valid: image_size, seed, train_images, val_images, version"
+        "unknown field 'train', 'size' in shapes recipe; valid: image_size, seed, train_images, val_images, version"
     )
 
 
