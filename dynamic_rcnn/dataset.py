@@ -43,13 +43,32 @@ def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:
     return {"root": str(root), "fingerprint": fingerprint, "classes": list(classes), **paths}
 
 
+def to_draw(dataset: dict[str, Any]) -> Path | None:
+    """The folder that `prepare` will draw into; None where nothing has to be drawn."""
+    if "recipe" not in dataset:
+        return None
+    folder = _shapes_root(dataset) / ShapesRecipe.from_dict(dataset["recipe"]).hash
+    return None if folder.exists() else folder
+
+
+def check(dataset: dict[str, Any]) -> None:
+    """Look at everything before a run is started: draw and compare shapes, read annotations and list images.
+
+    Raises UserError where something is missing or breaks a rule.
+    """
+    if "recipe" in dataset:
+        prepare(dataset)
+    else:
+        coco_format.validate(Path(dataset["root"]), *(dataset[key] for key in PATHS))
+
+
 def prepare(dataset: dict[str, Any]) -> tuple[Path, str]:
     """Draw or check the data on this machine. Returns the root of its paths and the content's fingerprint.
 
     Raises UserError where the data are missing, damaged or not those that the run was planned with.
     """
     if "recipe" in dataset:
-        drawn = ensure_shapes(Path(dataset["root"] or SHAPES_ROOT), ShapesRecipe.from_dict(dataset["recipe"]))
+        drawn = ensure_shapes(_shapes_root(dataset), ShapesRecipe.from_dict(dataset["recipe"]))
         return drawn.root, drawn.fingerprint
     root = Path(dataset["root"])
     found = coco_format.fingerprint(root, dataset["train_ann"], dataset["val_ann"])
@@ -59,3 +78,7 @@ def prepare(dataset: dict[str, Any]) -> tuple[Path, str]:
             f"planned {dataset['fingerprint'][:10]}); launch again for a new run"
         )
     return root, found
+
+
+def _shapes_root(dataset: dict[str, Any]) -> Path:
+    return Path(dataset["root"] or SHAPES_ROOT)

@@ -10,6 +10,7 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import (
+    EVALUATIONS,
     SCHEMA,
     STATUS,
     TRAIN_LOG,
@@ -28,13 +29,14 @@ class Record:
         self.max_iterations = max_iterations
         self.attempts = _attempts(run_dir)
         self.iteration = 0
+        self.started = False
 
     def start(self, iteration: int) -> None:
-        """Begin an attempt that resumes after `iteration`; what was logged beyond it is dropped."""
+        """Begin an attempt that goes on after `iteration`; earlier ones without an end were killed."""
+        self.started = True
         for attempt in self.attempts:
             if attempt["outcome"] is None:
                 attempt["outcome"] = "killed"
-        truncate_jsonl(self.run_dir / TRAIN_LOG, iteration)
         self.attempts.append(
             {
                 "number": len(self.attempts) + 1,
@@ -50,6 +52,11 @@ class Record:
             }
         )
         self.progress(iteration)
+
+    def forget_after(self, iteration: int) -> None:
+        """Drop what was logged and evaluated beyond `iteration`: it comes again."""
+        for name in (TRAIN_LOG, EVALUATIONS):
+            truncate_jsonl(self.run_dir / name, iteration)
 
     def note(self, text: str) -> None:
         """Say something that the attempt's reader should know, in the log and in the status."""

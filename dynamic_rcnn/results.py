@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynamic_rcnn import build
-from dynamic_rcnn.evaluation import evaluate, evaluate_file, write_detections
+from dynamic_rcnn.evaluate import measure
+from dynamic_rcnn.evaluation import evaluate, write_detections
 from dynamic_rcnn.predict import predict
 from dynamic_rcnn.run.directory import (
     DETECTIONS,
     EVALUATIONS,
     METRICS,
-    SCHEMA,
     append_jsonl,
-    truncate_jsonl,
     write_json_atomic,
 )
 from dynamic_rcnn.run.spec import RunSpec
@@ -32,19 +31,8 @@ def evaluate_now(run_dir: Path, spec: RunSpec, model: BaseDetector, root: Path, 
     print(f"iteration {iteration}  AP {metrics['AP']}  AP90 {metrics['AP90']}", flush=True)
 
 
-def truncate_evaluations(run_dir: Path, iteration: int) -> None:
-    """Drop evaluations beyond `iteration`: a resumed run makes them again."""
-    truncate_jsonl(run_dir / EVALUATIONS, iteration)
-
-
 def write(run_dir: Path, spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> None:
     """Write detections.json.gz, and from what it holds metrics.json."""
     dataset = build.build_dataset(spec, "val", root)
     write_detections(run_dir / DETECTIONS, predict(model, dataset, spec.config["train"]["workers"]))
     write_json_atomic(run_dir / METRICS, measure(run_dir, spec, root, iteration))
-
-
-def measure(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> dict[str, Any]:
-    """The content of metrics.json, from the saved detections alone."""
-    content = evaluate_file(root / spec.dataset["val_ann"], run_dir / DETECTIONS)
-    return {"schema": SCHEMA, "iteration": iteration, "split": "val", **content}

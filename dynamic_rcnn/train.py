@@ -84,7 +84,7 @@ class Training:
                 scheduler.load_state_dict(state)
             self.head.load_schedule(content["schedules"][0])
         self.record.start(self.iteration)
-        results.truncate_evaluations(self.run_dir, self.iteration)
+        self.record.forget_after(self.iteration)
         for line in passed_over:
             self.record.note(line)
         if self.iteration:
@@ -218,7 +218,7 @@ def _cause(error: Exception, training: Training | None) -> tuple[str, str, int]:
 def _failed(record: Record, cause: str, message: str, code: int) -> int:
     print(f"{cause}: {message}", file=sys.stderr, flush=True)
     try:
-        if not record.attempts or record.attempts[-1]["outcome"] is not None:
+        if not record.started:  # it failed before it knew where to go on
             record.start(0)
         record.end(cause, message)
     except OSError as error:

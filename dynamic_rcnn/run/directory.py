@@ -9,9 +9,12 @@ A run is done if and only if its `metrics.json` is there and valid, whatever els
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import math
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +40,10 @@ LOCK = "lock"
 GRID_SUFFIX = ".grid.json"
 
 LOCK_PATIENCE_S = 2.0
+CORRUPT = "corrupt record"  # the cause of a run whose directory nobody should write over
+
+
+_WAY_OUT = "move the run's directory away and launch again"
 
 
 class RunLockedError(UserError):
@@ -45,7 +52,10 @@ class RunLockedError(UserError):
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands: `name` is absent, running, done or failed (stale is decided by the plan)."""
+    """Where a run stands: `name` is absent, running, done or failed (stale is decided by the plan).
+
+    cause: of a failure, as the trainer wrote it; "killed" where the process is gone without a word; CORRUPT.
+    """
 
     name: str
     cause: str | None = None
@@ -97,40 +107,52 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
     value = read_json(path)
     metrics = value.get("metrics")
     if not isinstance(metrics, dict) or "AP" not in metrics or "AP90" not in metrics:
-        raise UserError(f"{path}: field 'metrics' must hold AP and AP90; move the file away to evaluate again")
+        raise UserError(f"{path}: field 'metrics' must hold AP and AP90; {_WAY_OUT}")
+    for name, number in metrics.items():
+        if number is not None and not (_is_number(number) and math.isfinite(number)):
+            raise UserError(f"{path}: metric {name} is {number!r}; it must be a finite number or null; {_WAY_OUT}")
     return value
 
 
 def read_state(run_dir: Path) -> State:
     """The state of the run in `run_dir`, from disk alone; changes nothing."""
     if not (run_dir / SPEC).exists():
-        return State("absent")
-    status = _status_or_empty(run_dir)
+        return _without_spec(run_dir)
+    try:
+        status, fault = read_json(run_dir / STATUS), None
+    except UserError as error:
+        status, fault = {}, str(error)
     iteration, total = (_count(status.get(key)) for key in ("iteration", "max_iterations"))
     if (run_dir / METRICS).exists():
         try:
             read_metrics(run_dir)
         except UserError as error:
-            return State("failed", "corrupt metrics", str(error), iteration, total)
+            return State("failed", CORRUPT, str(error), iteration, total)
         return State("done", None, None, iteration, total)
     if is_locked(run_dir):
         return State("running", None, None, iteration, total)
-    if not status:
+    if not (run_dir / STATUS).exists():
         return State("absent")
+    if fault is not None:
+        return State("failed", CORRUPT, f"{fault}; {_WAY_OUT}")
     if status.get("state") == "failed":
-        return State("failed", status.get("cause"), status.get("message"), iteration, total)
+        return State("failed", str(status.get("cause")), status.get("message"), iteration, total)
     return State("failed", "killed", "its process is gone without a word; a relaunch resumes it", iteration, total)
+
+
+def _without_spec(run_dir: Path) -> State:
+    records = [name for name in (STATUS, TRAIN_LOG, METRICS) if (run_dir / name).exists()]
+    if not records:
+        return State("absent")
+    return State("failed", CORRUPT, f"{run_dir / SPEC}: missing beside {', '.join(records)}; {_WAY_OUT}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _status_or_empty(run_dir: Path) -> dict[str, Any]:
-    try:
-        return read_json(run_dir / STATUS)
-    except UserError:
-        return {}
 
 
 def is_locked(run_dir: Path) -> bool:
@@ -142,7 +164,7 @@ def is_locked(run_dir: Path) -> bool:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return True
     return False
 
@@ -150,17 +172,28 @@ def is_locked(run_dir: Path) -> bool:
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run's lock; the kernel frees it however the process ends. Raises RunLockedError if it is held."""
-    with (run_dir / LOCK).open("ab") as file:
+    with (run_dir / LOCK).open("ab", buffering=0) as file:
         deadline = time.monotonic() + LOCK_PATIENCE_S  # a reader of the state holds it for an instant
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise RunLockedError(f"{run_dir}: another process is training this run") from None
                 time.sleep(0.05)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            file.truncate(0)
+            file.write(f"{socket.gethostname()} {os.getpid()}\n".encode())
         yield
+
+
+def lock_holder(run_dir: Path) -> tuple[str, int] | None:
+    """(host, process id) that holds the lock now; None if nobody does, or nothing is known of the holder."""
+    if not is_locked(run_dir):
+        return None
+    words = (run_dir / LOCK).read_text(errors="replace").split()
+    return (words[0], int(words[1])) if len(words) == 2 and words[1].isdigit() else None
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:

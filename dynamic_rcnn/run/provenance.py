@@ -18,12 +18,14 @@ MAX_DIFF = 100_000
 
 def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> dict[str, Any]:
     """Commit, local changes, versions, machine and command of this process."""
-    diff = _git("diff", "HEAD", "--", str(PACKAGE))
+    # a package installed into some other project's tree is not part of that project's commits
+    tracked = bool(_git("ls-files", "--", str(PACKAGE)))
+    changes = _git("status", "--porcelain", "--", str(PACKAGE)) if tracked else ""
     return {
         "schema": SCHEMA,
-        "commit": _git("rev-parse", "HEAD").strip() or None,
-        "dirty": bool(diff),
-        "diff": diff[:MAX_DIFF],
+        "commit": _git("rev-parse", "HEAD").strip() if tracked else None,
+        "dirty": bool(changes),
+        "diff": _git("diff", "HEAD", "--", str(PACKAGE))[:MAX_DIFF] if changes else "",
         "code": code_fingerprint(),
         "versions": {"python": platform.python_version(), **_versions()},
         "device": device,

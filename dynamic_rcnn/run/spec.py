@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import SCHEMA, SPEC, read_json, write_json_atomic
 
 # Dotted paths that do not change a result: where data lies, how often something is written down.
@@ -78,9 +79,13 @@ class RunSpec:
 
     @classmethod
     def read(cls, run_dir: Path) -> RunSpec:
-        """The spec in `run_dir`. Raises UserError for a missing, corrupt or newer file."""
+        """The spec in `run_dir`. Raises UserError for a missing, corrupt, foreign or newer file."""
         value = read_json(run_dir / SPEC)
-        return cls(value["arm"], value["seed"], value["dataset"], value["config"], value["init"])
+        kinds = {"arm": str, "seed": int, "dataset": dict, "config": dict, "init": dict | None}
+        for key, kind in kinds.items():
+            if not isinstance(value.get(key), kind):
+                raise UserError(f"{run_dir / SPEC}: no spec of a run (field {key!r} is missing or of another type)")
+        return cls(*(value.get(key) for key in kinds))  # type: ignore[arg-type]
 
 
 def digest(value: Any) -> str:

@@ -1,0 +1,67 @@
+"""Evaluate a run's saved detections, without its model: `python -m dynamic_rcnn.evaluate RUN_DIR`.
+
+Prints the metrics and says whether `metrics.json` holds exactly these; writes it where it is missing or damaged.
+Exit codes: 0 equal or written, 1 `metrics.json` says something else (it is left as it is), 2 bad input. Torch-free.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn import dataset
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.evaluation import evaluate_file
+from dynamic_rcnn.run.directory import DETECTIONS, METRICS, SCHEMA, STATUS, read_json, read_metrics, write_json_atomic
+from dynamic_rcnn.run.spec import RunSpec
+
+USAGE = "usage: python -m dynamic_rcnn.evaluate RUN_DIR   (a run directory with detections.json.gz)"
+
+
+def measure(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> dict[str, Any]:
+    """The content of metrics.json, from the saved detections alone. root: where spec.dataset's paths start."""
+    content = evaluate_file(root / spec.dataset["val_ann"], run_dir / DETECTIONS)
+    return {"schema": SCHEMA, "iteration": iteration, "split": "val", **content}
+
+
+def evaluate_again(run_dir: Path) -> int:
+    """Evaluate the detections in `run_dir` and compare with its metrics.json. Returns the exit code."""
+    spec = RunSpec.read(run_dir)
+    if not (run_dir / DETECTIONS).exists():
+        raise UserError(f"{run_dir / DETECTIONS}: missing; the run has not been evaluated yet")
+    root, _ = dataset.prepare(spec.dataset)
+    measured = measure(run_dir, spec, root, _iteration(run_dir))
+    for name, value in measured["metrics"].items():
+        print(f"{name:6s} {'undefined' if value is None else repr(value)}")
+    try:
+        recorded = read_metrics(run_dir)
+    except UserError as error:
+        write_json_atomic(run_dir / METRICS, measured)
+        print(f"written: {METRICS} ({error})")
+        return 0
+    if recorded == measured:
+        print(f"{METRICS} holds exactly these")
+        return 0
+    print(f"{METRICS} says something else (AP {recorded['metrics']['AP']!r}); it is left as it is", file=sys.stderr)
+    return 1
+
+
+def _iteration(run_dir: Path) -> int:
+    """How far the evaluated weights were trained: detections are written after the last iteration."""
+    return int(read_json(run_dir / STATUS)["iteration"])
+
+
+def main() -> int:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(USAGE, file=sys.stderr)
+        return 2
+    try:
+        return evaluate_again(Path(sys.argv[1]).resolve())
+    except UserError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""A killed run ends as one that was never killed: real processes, real SIGKILLs, equal to the last bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dynamic_rcnn.run.directory import read_json, read_jsonl, read_state
+from tests.dynamic_rcnn.runs import prepare, small_spec, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data) -> Path:
+    run_dir = prepare(tmp_path_factory.mktemp("undisturbed"), small_spec(data))
+    done = train(run_dir)
+    assert done.returncode == 0, done.stderr
+    return run_dir
+
+
+def curve(run_dir: Path) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(run_dir / "train.jsonl")
+    ]
+
+
+def assert_same_run(run_dir: Path, reference: Path) -> None:
+    weights, expected = (
+        torch.load(folder / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
+        for folder in (run_dir, reference)
+    )
+    assert weights.keys() == expected.keys()
+    assert [name for name in weights if not torch.equal(weights[name], expected[name])] == []
+    for name in ("metrics.json", "detections.json.gz"):
+        assert (run_dir / name).read_bytes() == (reference / name).read_bytes(), name
+    assert curve(run_dir) == curve(reference)
+
+
+def test_killed_again_and_again(tmp_path, data, undisturbed):
+    """Killed before the first checkpoint, in a window's middle, while writing a checkpoint, with the newest
+    checkpoint truncated afterwards, and in the evaluation."""
+    run_dir = prepare(tmp_path, small_spec(data))
+    kills = [
+        ("iteration", 3),
+        ("iteration", 7),
+        ("checkpoint", 8),
+        ("iteration", 14),
+        ("iteration", 18),
+        ("evaluation", 0),
+    ]
+    resumed_from = []
+    for moment, count in kills:
+        killed = train(run_dir, moment, count)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert read_state(run_dir).cause == "killed"
+        if (moment, count) == ("iteration", 14):
+            newest = max((run_dir / "checkpoints").glob("iter_*.pth"))
+            assert newest.name.startswith("iter_000012")
+            newest.write_bytes(newest.read_bytes()[:-1000])
+    last = train(run_dir)
+    assert last.returncode == 0, last.stderr
+    assert_same_run(run_dir, undisturbed)
+
+    attempts = read_json(run_dir / "status.json")["attempts"]
+    resumed_from = [attempt["from_iteration"] for attempt in attempts]
+    assert resumed_from == [0, 0, 4, 4, 8, 16, 20]
+    assert [attempt["outcome"] for attempt in attempts] == ["killed"] * 6 + ["done"]
+    (note,) = [note for attempt in attempts for note in attempt["notes"] if "corrupt" in note]
+    assert note.startswith("checkpoint iter_000012-") and "falling back to the one before" in note
+    assert list((run_dir / "checkpoints").iterdir()) == [run_dir / "checkpoints" / "weights.pth"]
+
+
+def test_the_components_moved_in_the_reference_run(undisturbed):
+    """Else the comparison above would say nothing about T and beta."""
+    rows = curve(undisturbed)
+    assert len({row["T"] for row in rows}) > 2 and len({row["beta"] for row in rows}) > 1
+    assert len({row["lr"] for row in rows}) > 4
+
+
+def test_another_seed_is_another_run(tmp_path, data, undisturbed):
+    run_dir = prepare(tmp_path, small_spec(data, seed=1))
+    killed = train(run_dir, "iteration", 4)
+    assert killed.returncode == -signal.SIGKILL
+    assert curve(run_dir)[:3] != curve(undisturbed)[:3]
+
+
+def test_done_is_a_no_op(undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.name != "lock"}
+    assert train(undisturbed).returncode == 0
+    assert before == {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.name != "lock"}
+
+
+def test_nan_is_a_failure_with_its_iteration(tmp_path, data):
+    spec = small_spec(data, optim_wrapper__optimizer__lr=1e12, optim_wrapper__clip_grad=None, train__log_interval=10)
+    run_dir = prepare(tmp_path, spec)
+    failed = train(run_dir)
+    assert failed.returncode == 1
+    state = read_state(run_dir)
+    assert (state.name, state.cause) == ("failed", "NaN")
+    assert state.message is not None and state.message.startswith("the loss is not finite at iteration ")
+    assert not list((run_dir / "checkpoints").glob("iter_*.pth")) or not (run_dir / "metrics.json").exists()
+
+
+def test_provenance_says_what_it_takes_to_repeat_the_run(undisturbed):
+    provenance = read_json(undisturbed / "provenance.json")
+    assert len(provenance["code"]) == 10 and len(provenance["dataset_fingerprint"]) == 64
+    assert provenance["versions"]["torch"] == torch.__version__.split("+")[0] or provenance["versions"]["torch"]
+    assert provenance["threads"] == 1 and provenance["device"] == "cpu" and provenance["earlier"] == []
+    json.dumps(provenance)
