@@ -1,0 +1,23 @@
+# make ablation: set up, run the main job, write REPORT.md.   make test: set up, pass the tests.   make lint: ruff, mypy.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -e '.[dev]'
+	touch $@
+
+.PHONY: install ablation test lint
+install: $(INSTALLED)
+
+ablation: install
+	$(BIN)/python experiments/launch.py grid=ablation; code=$$?; $(BIN)/python analysis/report.py && exit $$code
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
