@@ -5,50 +5,81 @@ Exit codes: 0 done, 1 some run is not done, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from dynamic_rcnn.errors import UserError
 from experiments import local, tables
 from experiments.grid import Grid, build
+from experiments.locks import cancel
 from experiments.plan import make_plan, nearest_differences, remaining_hours, seconds_per_iteration
 from experiments.settings import CONF, runs_folder, settle
 
+_FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
-def main(arguments: list[str]) -> int:
+
+def main(arguments: Sequence[str]) -> int:
     """Settle the configuration and do what `action` says. Returns the exit code."""
-    if any(argument.startswith("-") for argument in arguments):
-        _hydra_help()  # --help, --cfg, shell completion
-        return 0
     try:
-        config, chosen = settle(arguments)
-        for line in chosen:
-            print(line)
-        return _act(config, build(config), runs_folder(config))
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        return _show(flags) if flags else _settle_and_act(arguments)
     except UserError as error:
-        print(f"launch.py: {error}", file=sys.stderr)
+        print(f"launch.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
+        return 1
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = error.filename or "a file"
+        print(f"launch.py: {where}: {error.strerror}; make room or choose another runs=", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: running runs have written a checkpoint; the same command goes on", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
 
 
+def _show(flags: Sequence[str]) -> int:
+    """What Hydra's flags ask for: help, the configuration, shell completion."""
+    unknown = [flag for flag in flags if flag.split("=")[0] not in _FLAGS]
+    if unknown:
+        raise UserError(f"{unknown[0]}: unknown flag; valid: {', '.join(_FLAGS)}; settings have the form name=value")
+    try:
+        _hydra_flags()
+    except (HydraException, ValueError) as error:
+        raise UserError(str(error)) from None
+    return 0
+
+
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _hydra_help(config: DictConfig) -> None:
-    """Reached only for Hydra's own flags, which print and end before this."""
-    raise SystemExit("launch.py: flags are for --help and --cfg job only; arguments have the form name=value")
+def _hydra_flags(config: DictConfig) -> None:
+    """Not reached: each of _FLAGS makes Hydra print something instead."""
 
 
-def _act(config: DictConfig, grid: Grid, runs: Path) -> int:
+def _settle_and_act(arguments: Sequence[str]) -> int:
+    config, chosen = settle(arguments)
+    grid, runs = build(config), runs_folder(config)
+    for line in chosen:
+        print(line)
+    return _act(config, grid, runs, arguments)
+
+
+def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:
     match config.action:
         case "launch":
-            return local.launch(grid, runs, config.cluster, config.rerun)
+            return _launch(config, grid, runs, arguments)
         case "plan":
             return _plan(grid, runs)
         case "status":
@@ -56,18 +87,25 @@ def _act(config: DictConfig, grid: Grid, runs: Path) -> int:
         case "why":
             return _why(grid, runs)
         case _:
-            stopped = local.cancel(grid, runs)
-            print(f"{stopped} processes told to stop" if stopped else "nothing of this grid is running")
+            stopped = cancel(grid, runs)
+            print(f"stopped {', '.join(stopped)}" if stopped else "nothing of this grid is running")
             return 0
+
+
+def _launch(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:
+    try:
+        return local.launch(grid, runs, config.cluster, config.rerun, arguments)
+    except KeyboardInterrupt:
+        print("the runs have written checkpoints; the same command goes on from there", file=sys.stderr)
+        raise
 
 
 def _plan(grid: Grid, runs: Path) -> int:
     plan = make_plan(grid, runs)
     tables.console().print(tables.plan_table(plan))
-    counts = {state: sum(run.state == state for run in plan) for state in ("new", "failed", "running", "stale", "done")}
     shared = " + 1 shared pretraining" if grid.pretrain else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
-    print(f"{size}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
+    print(f"{size}: {tables.counts(plan)}")
     seconds, source = seconds_per_iteration(grid, runs)
     hours = remaining_hours(plan, seconds)
     if hours is None:
@@ -83,7 +121,7 @@ def _status(grid: Grid, runs: Path, watch: bool) -> int:
         plan = make_plan(grid, runs)
         if watch and console.is_terminal:
             console.clear()
-        console.print(tables.status_table(plan))
+        console.print(tables.status_table(plan, console.width))
         if not watch or not any(run.state == "running" for run in plan):
             return 0
         time.sleep(2)
@@ -94,8 +132,9 @@ def _why(grid: Grid, runs: Path) -> int:
     for run in make_plan(grid, runs):
         print(f"{run.spec.name} {run.spec.id}: {run.state}{' (' + run.why + ')' if run.why else ''}")
         found = nearest_differences(run.spec, run.path)
-        for field, other, own in found[1] if found else []:
-            print(f"    {field}: {other} in {found[0].name}, {own} here")  # type: ignore[index]
+        if found is not None:
+            for field, other, own in found[1]:
+                print(f"    {field}: {other} in {found[0].name}, {own} here")
     return 0
 
 

@@ -2,184 +2,133 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import re
+import shlex
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.live import Live
 
-from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import LOGS, STATUS, RunLockedError, is_locked, locked, read_json
+from dynamic_rcnn import dataset as datasets
+from dynamic_rcnn.run.directory import LOGS, SPEC, is_locked
+from dynamic_rcnn.run.spec import RunSpec
 from experiments import tables
-from experiments.grid import Grid, validate_data
-from experiments.plan import PlannedRun, make_plan, read_manifest
+from experiments.grid import Grid
+from experiments.locks import launcher_lock, refuse_second
+from experiments.manifest import manifest_path, read_manifest, write_manifest
+from experiments.plan import PlannedRun, make_plan
+from experiments.progress import progress
+from experiments.settings import PROJECT
 from slurm.local import Job, LocalQueue, cores, visible_gpus
 
-_PLAIN_EVERY_S = 15.0
+TRAINER = (sys.executable, "-m", "dynamic_rcnn.train")
 
 
-def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str) -> int:
-    """Run what is not done. Returns 0 if every run is done, 1 if not. KeyboardInterrupt after a clean stop."""
-    validate_data(grid)
+def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: Sequence[str]) -> int:
+    """Run what is not done. Returns 0 if every run is done, 1 if not. KeyboardInterrupt after a clean stop.
+
+    arguments: of the command line, for the record.
+    """
+    queue = _queue(cluster)
+    refuse_second(grid, runs)
+    read_manifest(manifest_path(grid, runs))
+    if _wanted(make_plan(grid, runs), rerun):
+        _look_at_data(grid)
     with launcher_lock(grid, runs):
-        plan = make_plan(grid, runs)
         if rerun == "stale":
-            _move_stale_aside(plan)
-            plan = make_plan(grid, runs)
-        grid.write_manifest(runs, read_manifest(grid.manifest_path(runs)))
-        queue = _queue(cluster, len([run for run in plan if run.to_launch or run.state == "running"]))
-        with _progress(grid, runs) as tick:
-            queue.run(_jobs(plan, grid), tick)
+            _move_stale_aside(make_plan(grid, runs))
+        plan = make_plan(grid, runs)
+        jobs = _jobs(plan, grid, arguments)
+        write_manifest(grid, runs, {run.spec.id: run.path for run in plan})
+        if jobs:
+            _announce(queue, len(jobs))
+            with progress(grid, runs) as tick:
+                queue.run(jobs, tick)
         return _report_end(make_plan(grid, runs))
 
 
-def _jobs(plan: list[PlannedRun], grid: Grid) -> list[Job]:
-    """A job for each run that is not done; runs that others train are asked for again until they are."""
-    wanted = [run for run in plan if run.to_launch or run.state == "running"]
-    start = grid.pretrain.id if grid.pretrain else None
-    return [_job(run, start if run.spec.id != start and _waits_for(start, wanted) else None) for run in wanted]
+def _wanted(plan: list[PlannedRun], rerun: str = "none") -> list[PlannedRun]:
+    """The runs to start or, where another launcher trains them, to wait for; one of each identity."""
+    wanted = [run for run in plan if run.to_launch or run.state == "running" or run.state == rerun]
+    return list({run.spec.id: run for run in reversed(wanted)}.values())[::-1]
 
 
-def _waits_for(start: str | None, wanted: list[PlannedRun]) -> bool:
-    return any(run.spec.id == start for run in wanted)
+def _jobs(plan: list[PlannedRun], grid: Grid, arguments: Sequence[str]) -> list[Job]:
+    """A job for each run that is not done, after the run that it starts from; none where that cannot be had."""
+    wanted = _wanted(plan)
+    if grid.pretrain is None:
+        return [_job(run, None, arguments) for run in wanted]
+    start = plan[0]
+    if start in wanted:
+        return [_job(run, None if run is start else start.spec.id, arguments) for run in wanted]
+    return [_job(run, None, arguments) for run in wanted] if start.state in ("done", "stale") else []
 
 
-def _job(run: PlannedRun, after: str | None) -> Job:
-    if run.state != "running":
+def _job(run: PlannedRun, after: str | None, arguments: Sequence[str]) -> Job:
+    if not (run.path / SPEC).exists():
         run.spec.write(run.path)
     log = f"{LOGS}/attempt{_next_attempt(run.path)}.log"
+    command = shlex.join(["python", "experiments/launch.py", *arguments])
     return Job(
-        name=run.spec.id + ("" if run.spec.arm == "pretrain" else f"-{run.spec.seed}"),
-        command=[sys.executable, "-m", "dynamic_rcnn.train", str(run.path)],
+        name=run.spec.id,
+        command=[*TRAINER, str(run.path)],
         log=run.path / log,
         after=after,
-        env={"DYNAMIC_RCNN_LOG": log, "DYNAMIC_RCNN_COMMAND": _command()},
+        ready=lambda: not is_locked(run.path),
+        env={"DYNAMIC_RCNN_LOG": log, "DYNAMIC_RCNN_COMMAND": command},
+        cwd=PROJECT,  # this checkout's code, not what may be installed from another
     )
-
-
-def _command() -> str:
-    return " ".join(["python experiments/launch.py", *sys.argv[1:]])
 
 
 def _next_attempt(path: Path) -> int:
-    return 1 + max([0, *(int(log.stem[7:]) for log in (path / LOGS).glob("attempt*.log"))])
+    names = (re.fullmatch(r"attempt(\d+)\.log", log.name) for log in (path / LOGS).glob("attempt*.log"))
+    return 1 + max((int(name[1]) for name in names if name), default=0)
 
 
-def _queue(cluster: DictConfig, count: int) -> LocalQueue:
+def _queue(cluster: DictConfig) -> LocalQueue:
     gpus = visible_gpus()
-    for name in ("slots", "threads"):
-        value = cluster[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise UserError(f"cluster.{name}={value}: must be an integer of at least 1, or null")
     slots = cluster.slots or len(gpus) or cores()
-    threads = cluster.threads or max(1, cores() // slots)
-    print(
-        f"{count} runs to go, {slots} at a time, {threads} threads each" + (f", GPUs {','.join(gpus)}" if gpus else "")
-    )
-    return LocalQueue(slots, threads, gpus)
+    return LocalQueue(slots, cluster.threads or max(1, cores() // slots), gpus)
 
 
-@contextmanager
-def launcher_lock(grid: Grid, runs: Path) -> Iterator[None]:
-    """One launcher a grid and setting; its process id is beside the lock, for `action=cancel`."""
-    folder = launcher_folder(grid, runs)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            (folder / "pid").write_text(str(os.getpid()))
-            yield
-    except RunLockedError:
-        raise UserError(
-            f"{grid.manifest_path(runs).name}: another launcher is at work on this grid; action=status shows it, "
-            "action=cancel stops it"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or runs}: cannot be written ({error.strerror}); choose another runs="
-        ) from None
+def _announce(queue: LocalQueue, count: int) -> None:
+    runs, threads = ("run" if count == 1 else "runs"), ("thread" if queue.threads == 1 else "threads")
+    gpus = f", GPUs {','.join(queue.gpus)}" if queue.gpus else ""
+    print(f"{count} {runs} to go, {queue.slots} at a time, {queue.threads} {threads} each{gpus}", flush=True)
 
 
-def launcher_folder(grid: Grid, runs: Path) -> Path:
-    return runs / grid.dataset / f".launcher-{grid.name}-{grid.setting}"
-
-
-def cancel(grid: Grid, runs: Path) -> int:
-    """Stop the grid's launcher and its runs; each writes a checkpoint first. Returns how many were stopped."""
-    stopped = 0
-    folder = launcher_folder(grid, runs)
-    if is_locked(folder):
-        os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
-        stopped += 1
-    for run in make_plan(grid, runs):
-        if run.state == "running":
-            attempts = read_json(run.path / STATUS)["attempts"]
-            os.kill(attempts[-1]["pid"], signal.SIGTERM)
-            stopped += 1
-    return stopped
+def _look_at_data(grid: Grid) -> None:
+    """Whatever is wrong with the data is said before anything starts."""
+    dataset = grid.runs[0].dataset
+    folder = datasets.to_draw(dataset)
+    if folder is not None:
+        images = dataset["recipe"]["train_images"] + dataset["recipe"]["val_images"]
+        print(f"drawing {images} images of shapes into {folder}, once", flush=True)
+    datasets.check(dataset)
 
 
 def _move_stale_aside(plan: list[PlannedRun]) -> None:
+    """Rename the directories of stale runs, and begin them anew under the name that other grids know."""
     for run in plan:
-        if run.state == "stale":
+        if run.state == "stale" and run.path.exists():
             number = 1
             while (aside := run.path.with_name(f"{run.path.name}.stale{number}")).exists():
                 number += 1
             run.path.rename(aside)
-
-
-@contextmanager
-def _progress(grid: Grid, runs: Path) -> Iterator:
-    """A function to call often: a live table on a terminal, else a plain line a run now and then."""
-    console = tables.console()
-    if not console.is_terminal:
-        yield _PlainProgress(grid, runs)
-        return
-    with Live(console=console, refresh_per_second=2) as live:
-        last = 0.0
-
-        def tick() -> None:
-            nonlocal last
-            if time.monotonic() - last > 1.0:
-                last = time.monotonic()
-                live.update(tables.status_table(make_plan(grid, runs)))
-
-        yield tick
-
-
-class _PlainProgress:
-    def __init__(self, grid: Grid, runs: Path) -> None:
-        self.grid, self.runs = grid, runs
-        self.states: dict[str, str] = {}
-        self.last_check = self.last_lines = 0.0
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now - self.last_check < 1.0:
-            return
-        self.last_check = now
-        plan = make_plan(self.grid, self.runs)
-        for run in plan:
-            if self.states.get(run.spec.name, run.state) != run.state:
-                print(f"{run.spec.name}: {run.state}{': ' + run.why if run.why else ''}", flush=True)
-            self.states[run.spec.name] = run.state
-        if now - self.last_lines > _PLAIN_EVERY_S:
-            self.last_lines = now
-            for run in plan:
-                if run.state == "running":
-                    print(tables.progress_line(run), flush=True)
+            RunSpec.read(aside).write(run.path)
+            print(f"{run.spec.name}: stale, moved to {aside.name}", flush=True)
 
 
 def _report_end(plan: list[PlannedRun]) -> int:
     console = tables.console()
-    console.print(tables.status_table(plan))
-    if all(run.state in ("done", "stale") for run in plan):
+    console.print(tables.status_table(plan, console.width))
+    stale = sum(run.state == "stale" for run in plan)
+    if stale:
+        console.print(f"{stale} of {len(plan)} runs are stale: made by other code; rerun=stale runs them again")
+    undone = [run for run in plan if run.state not in ("done", "stale")]
+    if not undone:
         return 0
     console.print(tables.failures(plan))
-    undone = [run for run in plan if run.state not in ("done", "stale")]
     console.print(f"{len(undone)} of {len(plan)} runs are not done; launching again resumes them")
     return 1

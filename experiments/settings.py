@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dynamic_rcnn.errors import UserError
+from experiments.checks import check_count
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONF = Path(__file__).resolve().parent / "conf"
 ACTIONS = ("launch", "plan", "status", "cancel", "why")
 RERUN = ("none", "stale")
 COCO_FILES = ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "train2017", "val2017")
+_GROUPS = ("base", "cluster", "dataset", "grid")
+_SETTINGS = ("action", "arms", "rerun", "runs", "seeds", "watch")
 
 
 def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
@@ -34,18 +37,15 @@ def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     chosen = []
     if config.dataset.name == "auto":
         dataset, reason = _choose_dataset(config.dataset.root)
-        given = [item for item in overrides if item.split("=")[0] != "dataset"]
-        overrides = [*given, f"dataset={dataset}"]
-        config = _compose(overrides)
+        if dataset == "coco":
+            given = [item for item in overrides if item.split("=")[0] != "dataset"]
+            config = _compose([*given, "dataset=coco"])
+        config.dataset.name = dataset  # what auto.yaml holds is shapes already
         chosen.append(f"dataset={dataset}: {reason}")
     if config.cluster.name == "auto":
-        overrides = [*(item for item in overrides if item.split("=")[0] != "cluster"), "cluster=local"]
-        config = _compose(overrides)
+        config.cluster.name = "local"  # likewise
         chosen.append("cluster=local: runs take turns in slots of this machine")
-    _check_choice("action", config.action, ACTIONS)
-    _check_choice("rerun", config.rerun, RERUN)
-    if not isinstance(config.watch, bool):
-        raise UserError(f"watch={config.watch}: must be true or false")
+    _check_values(config)
     return config, chosen
 
 
@@ -55,61 +55,93 @@ def runs_folder(config: DictConfig) -> Path:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+        config = _composed(overrides)
+        unknown = sorted(set(map(str, config)) - {*_GROUPS, *_SETTINGS})
+        if unknown:
+            raise UserError(f"{unknown[0]}: unknown setting; valid: {', '.join(sorted((*_GROUPS, *_SETTINGS)))}")
+        missing = sorted(map(str, OmegaConf.missing_keys(config)))
+        if missing:
+            raise UserError(f"{', '.join(missing)}: must be given, e.g. {missing[0]}=VALUE")
+        OmegaConf.resolve(config)
+        return config
+    except UserError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError, UserWarning) as error:
         raise UserError(_one_line(error, overrides)) from None
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with warnings.catch_warnings(), initialize_config_dir(str(CONF), version_base="1.3"):
+        warnings.simplefilter("error", UserWarning)  # Hydra goes on without a search path that is not there
+        return compose("config", overrides=list(overrides))
 
 
 def _check_form(overrides: Sequence[str]) -> None:
     for item in overrides:
-        if "=" not in item:
+        name, equals, value = item.partition("=")
+        if not equals and not item.startswith("~"):
             raise UserError(f"{item!r}: an argument has the form name=value, e.g. grid=ablation action=plan")
+        if name in _GROUPS and (value in ("", "null") or value[0] in "[{" or "," in value):
+            raise UserError(f"{item}: must be one name; valid: {', '.join(_choices(name))}")
+
+
+def _check_values(config: DictConfig) -> None:
+    _check_choice("action", config.action, ACTIONS)
+    _check_choice("rerun", config.rerun, RERUN)
+    if not isinstance(config.watch, bool):
+        raise UserError(f"watch={config.watch}: must be true or false")
+    if config.runs is not None and (not isinstance(config.runs, str) or not config.runs):
+        raise UserError(f"runs={config.runs}: must be a folder, or null for runs/ in the project")
+    for name in ("slots", "threads"):
+        if config.cluster[name] is not None:
+            check_count(f"cluster.{name}", config.cluster[name], 1, ", or null")
 
 
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message without its hints for programmers; for an unknown name, with the valid ones."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines)
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    text = text.split(" See https://hydra.cc")[0]
     group = re.search(r"Could not find '(\w+)/([^']*)'", text)
     if group:
-        valid = sorted(path.stem for path in _group_folder(group[1]).glob("*.yaml"))
+        valid = _choices(group[1])
         return f"{group[1]}={group[2]}: unknown {group[1]}{_close(group[2], valid)}; valid: {', '.join(valid)}"
     for item in overrides:
-        path = item.split("=")[0].lstrip("+~")
-        parents = _known_prefix(path)
-        if parents is not None:
-            where, valid = parents
-            name = path[len(where) + 1 :].split(".")[0] if where else path.split(".")[0]
-            place = f" in {where}" if where else ""
-            return f"{item}: unknown setting {name!r}{place}{_close(name, valid)}; valid: {', '.join(valid)}"
+        unknown = _unknown_setting(item, overrides)
+        if unknown is not None:
+            return unknown
     return text
 
 
-def _known_prefix(path: str) -> tuple[str, list[str]] | None:
-    """(the longest existing part of the dotted `path`, the names below it); None if all of it exists."""
-    node: object = OmegaConf.to_container(_defaults())
+def _unknown_setting(item: str, overrides: Sequence[str]) -> str | None:
+    """The message for an override of something that does not exist; None if it does."""
+    path = item.split("=")[0].lstrip("+~")
+    node: object = OmegaConf.to_container(_defaults(overrides))
     walked: list[str] = []
     for part in path.split("."):
         if not isinstance(node, dict):
             return None
         if part not in node:
-            return ".".join(walked), sorted(str(key) for key in node)
+            valid = sorted(map(str, node))
+            place = f" in {'.'.join(walked)}" if walked else ""
+            return f"{item}: unknown setting {part!r}{place}{_close(part, valid)}; valid: {', '.join(valid)}"
         node = node[part]
         walked.append(part)
     return None
 
 
-def _defaults() -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=["dataset=shapes", "cluster=local"])
+def _defaults(overrides: Sequence[str]) -> DictConfig:
+    """What there is to set, with the choices of groups in `overrides`, where those are good."""
+    try:
+        return _composed([item for item in overrides if item.split("=")[0] in _GROUPS])
+    except (HydraException, OmegaConfBaseException, ValueError, UserWarning):
+        return _composed([])
 
 
-def _group_folder(group: str) -> Path:
-    return PROJECT / "dynamic_rcnn" / "configs" / "base" if group == "base" else CONF / group
+def _choices(group: str) -> list[str]:
+    folder = PROJECT / "dynamic_rcnn" / "configs" / "base" if group == "base" else CONF / group
+    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def _close(name: str, valid: Sequence[str]) -> str:
@@ -123,14 +155,13 @@ def _check_choice(name: str, value: object, valid: Sequence[str]) -> None:
 
 
 def _choose_dataset(root: str | None) -> tuple[str, str]:
-    places = [place for place in (root, os.environ.get("COCO_ROOT"), str(PROJECT / "data" / "coco")) if place]
+    places = [str(place) for place in (root, os.environ.get("COCO_ROOT"), PROJECT / "data" / "coco") if place]
     for place in places:
         if all((Path(place) / name).exists() for name in COCO_FILES):
             return "coco", f"COCO 2017 is in {place}"
     if root is not None:
-        raise UserError(f"dataset.root={root}: holds no COCO 2017 ({', '.join(COCO_FILES)}); see dataset=coco_format")
+        raise UserError(
+            f"dataset.root={root}: holds no COCO 2017 ({', '.join(COCO_FILES)}); name the data set as well: "
+            "dataset=coco_format for any other in COCO format, dataset=shapes for where shapes are drawn"
+        )
     return "shapes", "no COCO 2017 in dataset.root, $COCO_ROOT or data/coco; results are on generated shapes"
-
-
-def terminal_width() -> int:
-    return shutil.get_terminal_size((160, 40)).columns

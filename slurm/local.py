@@ -1,7 +1,7 @@
 """A queue with slots on this machine: each job is a subprocess with its share of the threads, and a GPU if there are.
 
 The queue survives its jobs: one that fails does not stop the others. On an interrupt every job gets SIGTERM and the
-time to write a checkpoint.
+time to write a checkpoint. Jobs have sessions of their own: they survive a queue that is killed.
 """
 
 from __future__ import annotations
@@ -10,26 +10,33 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 EXIT_BUSY = 75  # the job's work is being done by another process: ask again later
 BUSY_DELAY_S = 20.0
 STOP_PATIENCE_S = 120.0
-_POLL_S = 0.2
+_POLL_S = 0.1
 
 
 @dataclass
 class Job:
-    """A command, where its output goes, and the name of a job that must end with exit code 0 before it starts."""
+    """A command, where its output goes, and what must be before it starts.
+
+    after: the name of a job that must have ended with exit code 0. ready: asked until it says yes.
+    """
 
     name: str
     command: list[str]
     log: Path
     after: str | None = None
+    ready: Callable[[], bool] = lambda: True
     env: dict[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
 
 
 @dataclass
@@ -52,22 +59,22 @@ class LocalQueue:
     def run(self, jobs: Sequence[Job], on_tick: Callable[[], None] = lambda: None) -> dict[str, int | None]:
         """Run all jobs. Returns each one's exit code; None: not started, because the job it comes after failed.
 
-        Raises KeyboardInterrupt after stopping the running jobs, if SIGINT or SIGTERM arrives.
+        Raises KeyboardInterrupt after stopping the running jobs, if SIGINT, SIGTERM or SIGHUP arrives.
         """
         waiting, running = list(jobs), list[_Running]()
-        previous = signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            while waiting or running:
-                running = [item for item in running if not self._ended(item, waiting)]
-                self._start(waiting, running)
-                on_tick()
-                time.sleep(_POLL_S)
-            return self.exit_codes
-        except KeyboardInterrupt:
-            _stop(running)
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+        with _signals() as received:
+            try:
+                while (waiting or running) and not received:
+                    running[:] = [item for item in running if not self._ended(item, waiting)]
+                    self._start(waiting, running)
+                    on_tick()
+                    time.sleep(_POLL_S)
+                if received:
+                    raise KeyboardInterrupt
+            except BaseException:
+                _stop(running, received)
+                raise
+        return self.exit_codes
 
     def _start(self, waiting: list[Job], running: list[_Running]) -> None:
         for job in list(waiting):
@@ -78,21 +85,27 @@ class LocalQueue:
             if job.after is not None and self.exit_codes[job.after] != 0:
                 waiting.remove(job)
                 self.exit_codes[job.name] = None
-            elif time.monotonic() >= self._not_before.get(job.name, 0.0):
-                waiting.remove(job)
+            elif time.monotonic() >= self._not_before.get(job.name, 0.0) and job.ready():
                 slot = min(set(range(self.slots)) - {item.slot for item in running})
                 running.append(_Running(job, slot, self._spawn(job, slot)))
+                waiting.remove(job)
 
     def _spawn(self, job: Job, slot: int) -> subprocess.Popen[bytes]:
         # passive: a thread that waits for its team must not spin on a core that another job could use
-        env = {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "PASSIVE", **os.environ, **job.env}
+        env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": str(self.threads), **job.env}
         if self.gpus:
             env["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
             # a session of its own: Ctrl-C in the terminal reaches the queue alone, which stops its jobs in order
             return subprocess.Popen(
-                job.command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                job.command,
+                env=env,
+                cwd=job.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def _ended(self, item: _Running, waiting: list[Job]) -> bool:
@@ -107,21 +120,34 @@ class LocalQueue:
         return True
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals to stop, in a list that grows as they arrive; those ignored by the caller (nohup) stay ignored."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-def _stop(running: Sequence[_Running]) -> None:
-    """SIGTERM to every job, time to write a checkpoint, then SIGKILL. A second interrupt kills at once."""
+def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
+    """SIGTERM to every job, time to write a checkpoint, then SIGKILL. A further Ctrl-C kills at once."""
+    if running:
+        print(f"stopping {len(running)} jobs; Ctrl-C again kills them", file=sys.stderr, flush=True)
     for item in running:
         item.process.terminate()
-    deadline = time.monotonic() + STOP_PATIENCE_S
-    try:
-        for item in running:
-            item.process.wait(timeout=max(0.0, deadline - time.monotonic()))
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        for item in running:
-            item.process.kill()
+    deadline, interrupts = time.monotonic() + STOP_PATIENCE_S, received.count(signal.SIGINT)
+    while any(item.process.poll() is None for item in running):
+        if time.monotonic() > deadline or received.count(signal.SIGINT) > interrupts:
+            for item in running:
+                item.process.kill()
+                item.process.wait()
+        time.sleep(_POLL_S)
 
 
 def cores() -> int:

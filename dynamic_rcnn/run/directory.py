@@ -104,13 +104,14 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_metrics(run_dir: Path) -> dict[str, Any]:
     """The run's metrics. Raises UserError if they are missing or not valid."""
     path = run_dir / METRICS
+    again = f"`python -m dynamic_rcnn.evaluate {run_dir}` writes it again"
     value = read_json(path)
     metrics = value.get("metrics")
     if not isinstance(metrics, dict) or "AP" not in metrics or "AP90" not in metrics:
-        raise UserError(f"{path}: field 'metrics' must hold AP and AP90; {_WAY_OUT}")
+        raise UserError(f"{path}: field 'metrics' must hold AP and AP90; {again}")
     for name, number in metrics.items():
         if number is not None and not (_is_number(number) and math.isfinite(number)):
-            raise UserError(f"{path}: metric {name} is {number!r}; it must be a finite number or null; {_WAY_OUT}")
+            raise UserError(f"{path}: metric {name} is {number!r}; it must be a finite number or null; {again}")
     return value
 
 

@@ -1,0 +1,99 @@
+"""The rules for what a grid's configuration holds; each breach is one UserError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dynamic_rcnn.errors import UserError, unknown_name
+
+PRETRAIN = "pretrain"
+_COUNTS = ("max_iters", "max_epochs", "batch_size", "log_interval", "checkpoint_interval", "keep_checkpoints")
+_FROM_ZERO = ("workers", "val_interval")
+_TRAIN = (*_COUNTS, *_FROM_ZERO, "group_by_aspect_ratio")
+
+
+def chosen_arms(grid: dict[str, Any], chosen: Any) -> dict[str, dict[str, Any]]:
+    """The arms named in `chosen`, in the grid's order; all of them for None."""
+    name, arms = grid["name"], grid.get("arms") or {}
+    if not isinstance(name, str) or not _names_folder(name):
+        raise UserError(f"grid.name={name}: must be usable as part of a file's name")
+    if not isinstance(arms, dict) or not arms:
+        raise UserError(f"grid {name}: has no arms; give at least one under grid.arms")
+    for arm, content in arms.items():
+        _check_arm(f"grid.arms.{arm}", arm, content)
+    if grid.get("baseline") not in arms:
+        raise unknown_name("baseline", [str(grid.get("baseline"))], arms, f"grid {name}")
+    if chosen is None:
+        return dict(arms)
+    if not isinstance(chosen, list) or not chosen:
+        raise UserError(f"arms={chosen}: must be a list with at least one of {', '.join(arms)}")
+    unknown = [arm for arm in chosen if not isinstance(arm, str) or arm not in arms]
+    if unknown:
+        raise unknown_name("arm", unknown, arms, f"grid {name}")
+    return {arm: arms[arm] for arm in arms if arm in chosen}
+
+
+def _check_arm(where: str, arm: Any, content: Any) -> None:
+    if not isinstance(arm, str) or not _names_folder(arm) or arm == PRETRAIN:
+        raise UserError(f"{where}: must be usable as a folder's name, and not be {PRETRAIN!r}")
+    if not isinstance(content, dict) or not isinstance(content.get("title"), str):
+        raise UserError(f"{where}: must have a title and, under 'set', what it changes in the base")
+    if not isinstance(content.get("set"), dict):
+        raise UserError(f"{where}.set={content.get('set')}: must map settings of the base to values; {{}} for none")
+
+
+def checked_seeds(seeds: Any, field: str = "seeds") -> list[int]:
+    """The seeds, if they are different integers from 0 to 2**31 - 1, and at least one."""
+    if not isinstance(seeds, list) or not seeds:
+        raise UserError(f"{field}={seeds}: must be a list with at least one seed, e.g. seeds=[0,1,2]")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+            raise UserError(f"{field}: {seed!r} is not an integer from 0 to 2147483647; e.g. seeds=[0,1,2]")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"{field}={seeds}: a seed is given twice")
+    return seeds
+
+
+def check_base(config: dict[str, Any]) -> None:
+    """Check that the resolved base has its sections, and the settings of its schedule."""
+    kinds = {"model": dict, "data": dict, "train": dict, "optim_wrapper": dict, "param_scheduler": list}
+    _check_names("base", config, kinds)
+    for name, kind in kinds.items():
+        if not isinstance(config[name], kind):
+            raise UserError(f"base.{name}={config[name]}: must be a {'mapping' if kind is dict else 'list'}")
+    _check_train(config["train"])
+
+
+def _check_train(train: dict[str, Any]) -> None:
+    _check_names("base.train", train, _TRAIN)
+    for name in _COUNTS:
+        optional = name in ("max_iters", "max_epochs") and train[name] is None
+        if not optional:
+            check_count(f"base.train.{name}", train[name], 1)
+    if (train["max_iters"] is None) == (train["max_epochs"] is None):
+        given = f"max_iters={train['max_iters']}, max_epochs={train['max_epochs']}"
+        raise UserError(f"base.train: {given}; give one of the two, and null for the other")
+    for name in _FROM_ZERO:
+        check_count(f"base.train.{name}", train[name], 0)
+    if not isinstance(train["group_by_aspect_ratio"], bool):
+        raise UserError(f"base.train.group_by_aspect_ratio={train['group_by_aspect_ratio']}: must be true or false")
+
+
+def check_count(field: str, value: Any, least: int, extra: str = "") -> None:
+    """Refuse what is no integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{field}={value}: must be an integer of at least {least}{extra}")
+
+
+def _check_names(where: str, found: Iterable[str], valid: Iterable[str]) -> None:
+    unknown = [name for name in found if name not in valid]
+    if unknown:
+        raise unknown_name("setting", unknown, valid, where)
+    missing = [name for name in valid if name not in found]
+    if missing:
+        raise UserError(f"{where}: {', '.join(missing)} must be given")
+
+
+def _names_folder(name: str) -> bool:
+    return name.replace("-", "").replace("_", "").replace(".", "").isalnum() and not name.startswith((".", "-"))
