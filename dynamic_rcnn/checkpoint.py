@@ -16,16 +16,38 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
 from torch import nn
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import SCHEMA, write_bytes_atomic
+
+
+def _history_method(owner: Any, name: str) -> Any:
+    """What `getattr` may do while a checkpoint is read: name a statistic of mmengine's HistoryBuffer."""
+    if owner is HistoryBuffer and name in ("min", "max", "current", "mean"):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r}) is not allowed in a checkpoint")
+
+
+# What mmengine's own checkpoints hold besides tensors: the message hub's buffers of logged scalars.
+_MMENGINE_GLOBALS: list[Any] = [
+    HistoryBuffer,
+    (_history_method, "builtins.getattr"),
+    (np.ndarray.__reduce__(np.zeros(1))[0], "numpy._core.multiarray._reconstruct"),
+    (np.ndarray.__reduce__(np.zeros(1))[0], "numpy.core.multiarray._reconstruct"),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
+]
 
 _NAME = re.compile(r"iter_(\d+)-([0-9a-f]{8})\.pth")
 
@@ -86,9 +108,13 @@ def clean(folder: Path, keep_weights: Path | None = None) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a published or a recorded `state_dict` strictly. Raises UserError with the keys that do not fit."""
+    """Load a `state_dict` strictly: one made here, a published one, or a checkpoint of mmengine's runner.
+
+    Raises UserError if the file is missing, is no checkpoint, or has keys that do not fit (they are named).
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_MMENGINE_GLOBALS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file") from None
     except Exception as error:

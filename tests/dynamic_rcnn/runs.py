@@ -14,7 +14,7 @@ from dynamic_rcnn import dataset
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.run.spec import RunSpec
 
-BASE = Path(dataset.__file__).parent / "configs" / "base" / "shapes_r18_fpn.yaml"
+BASES = Path(dataset.__file__).parent / "configs" / "base"
 SMALL = {
     "train.max_iters": 20,
     "train.batch_size": 2,
@@ -59,16 +59,23 @@ sys.exit(train.main())
 """
 
 
+def plain_config(base: str, classes: int, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The configuration of a RunSpec on the named base."""
+    config = OmegaConf.load(BASES / f"{base}.yaml")
+    config.pop("pretrain")
+    for path, value in (changes or {}).items():
+        OmegaConf.update(config, path, value, merge=False)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain["model"]["roi_head"]["bbox_head"]["num_classes"] = classes
+    return plain
+
+
 def small_spec(root: Path, seed: int = 0, **changes: Any) -> RunSpec:
     """A run of 20 iterations on tiny shapes below `root`; changes: dotted paths with __ for the dots."""
-    config = OmegaConf.load(BASE)
-    config.pop("pretrain")
-    for path, value in {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}}.items():
-        OmegaConf.update(config, path, value, merge=False)
     data = {**dataset.shapes(ShapesRecipe(train_images=24, val_images=8), str(root)), "name": "shapes_tiny"}
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    plain["model"]["roi_head"]["bbox_head"]["num_classes"] = len(data["classes"])
-    return RunSpec("both", seed, data, plain)
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    config = plain_config("shapes_r18_fpn", len(data["classes"]), {**SMALL, **dotted})
+    return RunSpec("both", seed, data, config)
 
 
 def prepare(folder: Path, spec: RunSpec) -> Path:

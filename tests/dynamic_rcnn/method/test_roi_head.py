@@ -251,7 +251,7 @@ def test_state_in_the_middle_of_a_window_continues_bit_for_bit():
 def test_dsl_needs_smooth_l1():
     wrong = config("dynamic_rcnn.DynamicRoIHead")
     wrong["bbox_head"]["loss_bbox"] = {"type": "L1Loss"}
-    with pytest.raises(ValueError, match="smooth_l1 needs bbox_head.loss_bbox of type SmoothL1Loss, not L1Loss"):
+    with pytest.raises(ValueError, match=r"smooth_l1 needs bbox_head\.loss_bbox of type SmoothL1Loss, not L1Loss"):
         MODELS.build(ConfigDict(wrong))
 
 

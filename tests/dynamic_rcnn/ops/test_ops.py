@@ -63,7 +63,7 @@ def test_batched_nms_keeps_classes_apart():
 
 def reference_roi_align(features, rois, size, scale, ratio, aligned) -> np.ndarray:
     """RoIAlign (average) as in Mask R-CNN, one sample point at a time, in float64."""
-    images, channels, height, width = features.shape
+    _, channels, height, width = features.shape
     output = np.zeros((len(rois), channels, size, size))
     for k, (image, *box) in enumerate(rois):
         shift = 0.5 if aligned else 0.0
