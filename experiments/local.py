@@ -131,4 +131,6 @@ def _report_end(plan: list[PlannedRun]) -> int:
         return 0
     console.print(tables.failures(plan))
     console.print(f"{len(undone)} of {len(plan)} runs are not done; launching again resumes them")
+    if any(run.corrupt for run in plan):
+        console.print("nothing is started over a directory with a corrupt record; mend it or move it away")
     return 1

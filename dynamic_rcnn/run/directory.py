@@ -120,10 +120,10 @@ def read_state(run_dir: Path) -> State:
     if not (run_dir / SPEC).exists():
         return _without_spec(run_dir)
     try:
-        status, fault = read_json(run_dir / STATUS), None
+        status, fault = _read_status(run_dir / STATUS), None
     except UserError as error:
         status, fault = {}, str(error)
-    iteration, total = (_count(status.get(key)) for key in ("iteration", "max_iterations"))
+    iteration, total = status.get("iteration", 0), status.get("max_iterations", 0)
     if (run_dir / METRICS).exists():
         try:
             read_metrics(run_dir)
@@ -152,8 +152,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+def _read_status(path: Path) -> dict[str, Any]:
+    status = read_json(path)
+    for key in ("iteration", "max_iterations"):
+        if not isinstance(status.get(key), int):
+            raise UserError(f"{path}: field {key!r} is {status.get(key)!r}; it must be an integer")
+    return status
 
 
 def is_locked(run_dir: Path) -> bool:

@@ -1,0 +1,73 @@
+"""The code's fingerprint: what it says counts, how it is laid out does not. And what provenance says of a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dynamic_rcnn.run.code import code_fingerprint
+from dynamic_rcnn.run.provenance import collect, write
+
+SOURCE = '"""Module."""\n\n\ndef f(x):\n    """Add one."""\n    return x + 1  # one\n'
+
+
+def fingerprint(folder: Path, **files: str) -> str:
+    for name, text in files.items():
+        path = folder / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return code_fingerprint(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SOURCE.replace("# one", "# another comment"),
+        SOURCE.replace("Add one.", "Add 1 to x.\n\n    Longer."),
+        SOURCE.replace("Module.", "Another."),
+        SOURCE.replace("return x + 1", "return (\n        x\n        + 1\n    )"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(tmp_path: Path, text: str) -> None:
+    assert fingerprint(tmp_path, train=SOURCE) == fingerprint(tmp_path, train=text)
+
+
+@pytest.mark.parametrize(
+    "text", [SOURCE.replace("+ 1", "+ 2"), SOURCE.replace("f(x)", "f(x=0)"), SOURCE + "\n\nf(1)\n"]
+)
+def test_code_counts(tmp_path: Path, text: str) -> None:
+    assert fingerprint(tmp_path, train=SOURCE) != fingerprint(tmp_path, train=text)
+
+
+def test_files_count_by_name_but_not_those_that_decide_no_result(tmp_path: Path) -> None:
+    one = fingerprint(tmp_path, train=SOURCE)
+    assert fingerprint(tmp_path, run__directory=SOURCE, record=SOURCE, errors=SOURCE) == one
+    assert fingerprint(tmp_path, method__head=SOURCE) != one
+
+
+def test_provenance_says_what_repeats_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNAMIC_RCNN_COMMAND", "python experiments/launch.py grid=smoke 'seeds=[0, 1]'")
+    found = collect("cpu", 2, "abc", None)
+    assert found["command"] == "python experiments/launch.py grid=smoke 'seeds=[0, 1]'"
+    assert found["code"] == code_fingerprint()
+    assert {"python", "torch", "mmdet", "numpy"} <= set(found["versions"])
+    assert (found["device"], found["threads"], found["dataset_fingerprint"]) == ("cpu", 2, "abc")
+
+
+def test_provenance_of_a_package_outside_any_checkout_names_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamic_rcnn.run.provenance.PACKAGE", tmp_path)
+    found = collect("cpu", 1, "abc", None)
+    assert (found["commit"], found["dirty"], found["diff"]) == (None, False, "")
+
+
+def test_earlier_provenance_is_kept_where_it_differs(tmp_path: Path) -> None:
+    import json
+
+    for threads in (2, 2, 4):
+        write(tmp_path, {"schema": 1, "threads": threads})
+    found = json.loads((tmp_path / "provenance.json").read_text())
+    assert found["threads"] == 4
+    assert found["earlier"] == [{"schema": 1, "threads": 2}]

@@ -1,0 +1,129 @@
+"""A run's identity: what it depends on, what it does not, and finding the run of an identity on disk."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import SPEC
+from dynamic_rcnn.run.spec import NEUTRAL, RunSpec, differences, find_run
+
+DATASET = {
+    "name": "shapes",
+    "root": None,
+    "fingerprint": "abc",
+    "classes": ["disc", "square"],
+    **{key: key for key in ("train_ann", "val_ann", "train_img", "val_img")},
+}
+TRAIN = {
+    "max_iters": 20,
+    "batch_size": 2,
+    "workers": 0,
+    "log_interval": 5,
+    "checkpoint_interval": 10,
+    "keep_checkpoints": 2,
+    "val_interval": 0,
+}
+CONFIG = {"model": {"type": "A", "heads": [{"lr": 1.0}]}, "train": TRAIN}
+
+
+def make(path: str = "", value: Any = None, **fields: Any) -> RunSpec:
+    """A spec, with the value at a dotted `path` below dataset or config replaced."""
+    content: dict[str, Any] = copy.deepcopy({"dataset": DATASET, "config": CONFIG})
+    node: Any = content
+    *parents, last = path.split(".")
+    for part in parents:
+        node = node[int(part) if isinstance(node, list) else part]
+    if path:
+        node[last] = value
+    return RunSpec(**{"arm": "both", "seed": 0, "init": None, **content, **fields})
+
+
+def test_the_neutral_fields_are_all_there_in_a_spec() -> None:
+    for path in NEUTRAL:
+        node: Any = {"dataset": DATASET, "config": CONFIG}
+        for part in path.split("."):
+            node = node[part]  # KeyError: a field was renamed, and its neutrality with it lost
+
+
+@pytest.mark.parametrize("path", NEUTRAL)
+def test_a_neutral_field_does_not_change_the_identity(path: str) -> None:
+    assert make(path, "something else").id == make().id
+    assert differences(make(), make(path, "something else")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("dataset.name", "coco"),
+        ("dataset.fingerprint", "abd"),
+        ("dataset.classes", ["square", "disc"]),
+        ("config.model.type", "B"),
+        ("config.model.heads.0.lr", 1.0000001),
+        ("config.model.new", None),
+        ("config.train.max_iters", 21),
+        ("config.train.batch_size", 4),
+    ],
+)
+def test_a_field_that_changes_the_result_changes_the_identity(path: str, value: Any) -> None:
+    changed = make(path, value)
+    assert changed.id != make().id
+    assert changed.setting != make().setting
+    assert len(differences(make(), changed)) == 1
+
+
+def test_seed_and_start_change_the_identity_and_the_arm_does_not() -> None:
+    ids = {make().id, make(seed=1).id, make(init={"run": "x"}).id, make(init={"run": "y"}).id}
+    assert len(ids) == 4
+    assert make(arm="other").id == make().id
+    assert make(seed=1).setting == make().setting
+
+
+def test_differences_name_the_field_and_both_values() -> None:
+    other = make("config.train.max_iters", 30, seed=4)
+    assert differences(make(), other) == [("config.train.max_iters", 20, 30), ("seed", 0, 4)]
+    assert differences(make(), make("config.model.new", 1)) == [("config.model.new", "(absent)", 1)]
+
+
+def test_a_spec_survives_the_disk(tmp_path: Path) -> None:
+    spec = make(seed=3, init={"run": "0123456789"})
+    spec.write(tmp_path)
+    assert RunSpec.read(tmp_path) == spec
+    assert json.loads((tmp_path / SPEC).read_text())["id"] == spec.id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("config"),
+        lambda content: content.update(seed="0"),
+        lambda content: content.update(dataset=[]),
+        lambda content: content.update(init="x"),
+    ],
+)
+def test_a_foreign_spec_is_named(tmp_path: Path, change: Any) -> None:
+    content = make().to_dict()
+    change(content)
+    (tmp_path / SPEC).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"spec\.json: no spec of a run \(field '\w+' is missing or of another type\)"):
+        RunSpec.read(tmp_path)
+
+
+def test_the_same_run_is_found_under_another_arms_name(tmp_path: Path) -> None:
+    first, second = make(arm="k16"), make(arm="default")
+    assert find_run(tmp_path, second) == tmp_path / "shapes" / "default" / f"seed0-{second.id}"
+    first.write(first.directory(tmp_path))
+    assert find_run(tmp_path, second) == first.directory(tmp_path)
+    assert find_run(tmp_path, make(arm="default", seed=1)) == make(arm="default", seed=1).directory(tmp_path)
+
+
+def test_a_run_that_was_moved_aside_is_not_found(tmp_path: Path) -> None:
+    spec = make()
+    directory = spec.directory(tmp_path)
+    spec.write(directory.with_name(directory.name + ".stale1"))
+    assert not find_run(tmp_path, spec).exists()
