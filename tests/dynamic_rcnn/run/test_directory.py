@@ -160,9 +160,9 @@ def test_reading_a_state_changes_nothing(run: Path) -> None:
 
 def test_a_lock_is_refused_while_another_process_holds_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "LOCK_PATIENCE_S", 0.1)
-    with lock_held_by_another_process(run), pytest.raises(RunLockedError, match="another process is training"):
-        with locked(run):
-            pass
+    refused = pytest.raises(RunLockedError, match="another process is training")
+    with lock_held_by_another_process(run), refused, locked(run):
+        pass
     with locked(run):
         assert is_locked(run)
         assert lock_holder(run) == (socket.gethostname(), os.getpid())

@@ -1,0 +1,107 @@
+"""The trainer as a process: signals, the lock, evaluation on the way, a full disk, and what it calls a failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynamic_rcnn import train as trainer
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import locked, read_json, read_jsonl, read_state
+from tests.dynamic_rcnn.runs import prepare, small_spec, train
+
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+def test_a_signal_writes_a_checkpoint_and_evaluations_on_the_way_come_once(tmp_path, data):
+    spec = small_spec(data, train__max_iters=12, train__checkpoint_interval=100, train__val_interval=5)
+    run_dir = prepare(tmp_path, spec)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "dynamic_rcnn.train", str(run_dir)], env=ENV, stderr=log)
+        while len(read_jsonl(run_dir / "train.jsonl")) < 6:
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == trainer.EXIT_INTERRUPTED
+    state = read_state(run_dir)
+    assert (state.name, state.cause) == ("failed", "interrupted")
+    (written,) = (run_dir / "checkpoints").glob("iter_*.pth")
+    assert written.name.startswith(f"iter_{state.iteration:06d}-")
+    assert train(run_dir).returncode == 0
+    assert [row["iteration"] for row in read_jsonl(run_dir / "evaluations.jsonl")] == [5, 10]
+    assert [attempt["outcome"] for attempt in read_json(run_dir / "status.json")["attempts"]] == ["interrupted", "done"]
+
+
+def test_two_processes_do_not_train_one_run(tmp_path, data):
+    run_dir = prepare(tmp_path, small_spec(data))
+    with locked(run_dir):
+        second = train(run_dir)
+    assert second.returncode == trainer.EXIT_LOCKED
+    assert second.stderr.strip().endswith(f"{run_dir}: another process is training this run")
+    assert not (run_dir / "status.json").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_loses_nothing_that_was_written(tmp_path, data):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"mount: {mounted.stderr.decode().strip()}")
+    try:
+        run_dir = prepare(disk, small_spec(data, train__max_iters=8))
+        failed = train(run_dir)
+        assert failed.returncode == trainer.EXIT_FAILED
+        state = read_state(run_dir)
+        assert (state.name, state.cause) == ("failed", "disk")
+        assert "No space left on device; free some space or choose another runs=" in (state.message or "")
+        assert "Traceback" not in failed.stderr
+        assert not list((run_dir / "checkpoints").iterdir())  # nothing half-written
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert train(run_dir).returncode == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_bad_input_is_one_line(tmp_path):
+    assert train(tmp_path / "absent").returncode == 2
+    missing = train(tmp_path)
+    assert missing.stderr.strip().splitlines()[-1] == f"{tmp_path}/spec.json: missing"
+    assert "Traceback" not in missing.stderr
+
+
+def test_a_run_whose_start_is_missing_says_which(tmp_path, data):
+    spec = small_spec(data)
+    run_dir = prepare(tmp_path, type(spec)("both", 0, spec.dataset, spec.config, {"run": "0123456789"}))
+    assert train(run_dir).returncode == 2
+    assert read_state(run_dir).message == "the weights this run starts from are missing: run 0123456789 is not done"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "code"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out of memory", 1),
+        (MemoryError(), "out of memory", 1),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory", 1),
+        (RuntimeError("something else"), "error", 1),
+        (OSError(28, "No space left on device"), "disk", 1),
+        (UserError("bad value"), "bad input", 2),
+        (trainer.NaNLossError("the loss is not finite at iteration 7"), "NaN", 1),
+    ],
+)
+def test_causes(error, cause, code):
+    found, line, exit_code = trainer._cause(error, None)
+    assert (found, exit_code) == (cause, code)
+    assert "\n" not in line
