@@ -1,0 +1,65 @@
+"""Stands in for `python -m dynamic_rcnn.train RUN_DIR` in tests of launching: same files and exit codes, no torch.
+
+FAKE_TRAINER holds JSON: arm -> {"fail": iteration, "seconds": of an iteration}; FAKE_CODE the fingerprint of the code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from dynamic_rcnn.record import Record
+from dynamic_rcnn.run.directory import METRICS, PROVENANCE, RunLockedError, locked, write_json_atomic
+from dynamic_rcnn.run.spec import RunSpec
+
+stop: list[int] = []
+
+
+def train(run: Path) -> int:
+    spec = RunSpec.read(run)
+    if (run / METRICS).exists():
+        return 0
+    behaviour = json.loads(os.environ.get("FAKE_TRAINER", "{}")).get(spec.arm, {})
+    checkpoint = run / "checkpoint"
+    start = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    total = spec.config["train"]["max_iters"]
+    record = Record(run, total)
+    record.start(start)
+    write_json_atomic(
+        run / PROVENANCE,
+        {
+            "schema": 1,
+            "code": os.environ["FAKE_CODE"],
+            "command": os.environ["DYNAMIC_RCNN_COMMAND"],
+            "cwd": str(Path.cwd()),
+        },
+    )
+    for iteration in range(start + 1, total + 1):
+        if iteration == behaviour.get("fail"):
+            print("about to fail", flush=True)
+            record.end("NaN", f"the loss is not finite at iteration {iteration}")
+            return 1
+        time.sleep(behaviour.get("seconds", 0.005))
+        record.log({"iteration": iteration, "loss": 1.0, "T": 0.5, "beta": 0.25, "seconds": 0.005})
+        record.progress(iteration)
+        if stop:
+            checkpoint.write_text(str(iteration))
+            record.end("interrupted", f"stopped by a signal after iteration {iteration}")
+            return 130
+    write_json_atomic(run / METRICS, {"schema": 1, "metrics": {"AP": 0.5, "AP90": 0.25}})
+    record.end("done")
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
+    try:
+        with locked(Path(sys.argv[1])):
+            code = train(Path(sys.argv[1]))
+    except RunLockedError:
+        code = 75
+    sys.exit(code)

@@ -1,0 +1,163 @@
+"""Bad input ends in exit code 2 and one line that names field, value, rule and valid names; nothing is created."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import launch
+from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
+from tests.experiments.launching import LAUNCH, listing
+
+TRAIN = "base.train.max_itres=3"
+CASES = [
+    (["grid=ablatoin"], "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, smoke"),
+    (["grid=null"], "grid=null: must be one name; valid: ablation, smoke"),
+    (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),
+    (["grid=smoke,ablation"], "grid=smoke,ablation: must be one name; valid: ablation"),
+    (["dataset=shapse"], "unknown dataset (did you mean 'shapes'?); valid: auto, coco, coco_format, shapes"),
+    (["cluster=moon"], "cluster=moon: unknown cluster; valid: auto, local"),
+    (["base=r50"], "base=r50: unknown base; valid: faster_rcnn_r50_fpn_1x, shapes_r18_fpn"),
+    (["action=lunch"], "action=lunch: unknown action (did you mean 'launch'?); valid: launch, plan, status"),
+    (["rerun=all"], "rerun=all: unknown rerun; valid: none, stale"),
+    (["watch=maybe"], "watch=maybe: must be true or false"),
+    (["arms=[dsl,dlaa]"], "unknown arm 'dlaa' in grid ablation; valid: baseline, both, dla, dsl"),
+    (["arms=[]"], "arms=[]: must be a list with at least one of baseline, dla, dsl, both"),
+    (["arms=dla"], "arms=dla: must be a list"),
+    (["arms=[[dla]]"], "unknown arm ['dla'] in grid ablation"),
+    (["seeds=[0,a]"], "seeds: 'a' is not an integer from 0 to 2147483647; e.g. seeds=[0,1,2]"),
+    (["seeds=[1.5]"], "seeds: 1.5 is not an integer"),
+    (["seeds=[true]"], "seeds: True is not an integer"),
+    (["seeds=[-1]"], "seeds: -1 is not an integer"),
+    (["seeds=[2147483648]"], "seeds: 2147483648 is not an integer"),
+    (["seeds=3"], "seeds=3: must be a list with at least one seed"),
+    (["seeds=[]"], "seeds=[]: must be a list with at least one seed"),
+    (["seeds=[4,4]"], "seeds=[4, 4]: a seed is given twice"),
+    (["seeds=[0"], "no viable alternative at input '[0'"),
+    (["seeds=???"], "seeds: must be given"),
+    (["runs="], "runs=: must be a folder"),
+    (["runs=3"], "runs=3: must be a folder"),
+    (["plan"], "'plan': an argument has the form name=value"),
+    (["--multirun"], "--multirun: unknown flag; valid: --help"),
+    (["sedes=[0]"], "unknown setting 'sedes' (did you mean 'seeds'?); valid: action, arms, base"),
+    (["+foo=1"], "foo: unknown setting; valid: action, arms, base"),
+    ([TRAIN], f"{TRAIN}: unknown setting 'max_itres' in base.train (did you mean 'max_iters'?); valid: batch_size"),
+    (["+base.train.foo=1"], "unknown setting 'foo' in base.train; valid: batch_size"),
+    (["~base.train.workers"], "base.train: workers must be given"),
+    (["base.train.max_iters=0"], "base.train.max_iters=0: must be an integer of at least 1"),
+    (["base.train.max_iters=many"], "base.train.max_iters=many: must be an integer of at least 1"),
+    (["base.train.batch_size=2.5"], "base.train.batch_size=2.5: must be an integer of at least 1"),
+    (["base.train.workers=-1"], "base.train.workers=-1: must be an integer of at least 0"),
+    (["base.train.max_epochs=3"], "max_epochs=3; give one of the two, and null for the other"),
+    (["base.train.max_iters=${nothing}"], "Interpolation key 'nothing' not found"),
+    (["base.model=3"], "base.model=3: must be a mapping"),
+    (["base.pretrain.set=null"], "base.pretrain={'seed': 0, 'set': None}: must have a seed"),
+    (["base.pretrain.seed=a"], "base.pretrain.seed: 'a' is not an integer"),
+    (["grid.arms=null"], "grid ablation: has no arms; give at least one under grid.arms"),
+    (["grid.arms.dla=null"], "grid.arms.dla: must have a title"),
+    (["grid.arms.dla.set=null"], "grid.arms.dla.set=None: must map settings of the base to values"),
+    (["grid.baseline=x"], "unknown baseline 'x' in grid ablation; valid: baseline, both"),
+    (["grid.name=a/b"], "grid.name=a/b: must be usable as part of a file's name"),
+    (["+grid.arms.pretrain={title: x, set: {}}"], "grid.arms.pretrain: must be usable as a folder's name"),
+    (
+        ["++grid.arms.dla.set={optim_wrapper.optimiser.lr: 1}"],
+        "unknown setting 'optim_wrapper.optimiser.lr' in arm dla ('optimiser' does not exist); valid: clip_grad",
+    ),
+    (["++grid.arms.dla.set={train.max_iters: -3}"], "base.train.max_iters=-3: must be an integer of at least 1"),
+    (["cluster.slots=0"], "cluster.slots=0: must be an integer of at least 1, or null"),
+    (["cluster.threads=x"], "cluster.threads=x: must be an integer of at least 1, or null"),
+    (["cluster.slotz=1"], "unknown setting 'slotz' in cluster (did you mean 'slots'?); valid: name, slots, threads"),
+    (["dataset.name=../up"], "dataset.name=../up: must be usable as the name of a folder"),
+    (["dataset.root=/nowhere"], "dataset.root=/nowhere: holds no COCO 2017 (annotations/instances_train2017.json"),
+    (["dataset=shapes", "dataset.recipe.train_images=0"], "train_images is 0; it must be an integer from 1"),
+    (["dataset=shapes", "dataset.recipe.tran_images=9"], "unknown setting 'tran_images' in dataset.recipe"),
+    (["dataset=coco_format"], "dataset.root, dataset.train_ann, dataset.val_ann: must be given"),
+    (["dataset=coco_format", "dataset.rot=/x"], "unknown setting 'rot' in dataset (did you mean 'root'?)"),
+    (["dataset=coco", "dataset.root=/nowhere"], "/nowhere: no such folder"),
+]
+
+
+@pytest.mark.parametrize("action", ["plan", "launch"])
+@pytest.mark.parametrize(("arguments", "said"), CASES, ids=[" ".join(case[0]) for case in CASES])
+def test_one_line_and_nothing_on_disk(
+    arguments: list[str], said: str, action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COCO_ROOT", str(tmp_path / "no coco"))
+    if not any(argument.startswith("action=") for argument in arguments):
+        arguments = [f"action={action}", *arguments]
+    if not any(argument.startswith("runs=") for argument in arguments):
+        arguments = [f"runs={tmp_path / 'runs'}", *arguments]
+    assert launch.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith("launch.py: ") and said in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["grid=nope"], ["seeds=[x]"], ["--multirun", "grid=smoke"], ["arms=[nope]"]])
+def test_the_command_itself(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([*LAUNCH, "runs=runs", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def coco_arguments(root: Path, *more: str) -> list[str]:
+    paths = [f"dataset.{key}={value}" for key, value in LAYOUT.items()]
+    return ["dataset=coco_format", f"dataset.root={root}", *paths, f"runs={root.parent / 'runs'}", *more]
+
+
+def test_a_data_set_in_coco_format_is_planned(tmp_path: Path, capsys: Any) -> None:
+    write_coco(tmp_path / "data")
+    before = listing(tmp_path)
+    assert launch.main(coco_arguments(tmp_path / "data", "action=plan", "seeds=[0,1]")) == 0
+    out = capsys.readouterr().out
+    assert "8 runs (4 arms x 2 seeds): 8 new" in out
+    assert listing(tmp_path) == before
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).unlink()
+
+
+def broken(name: str, text: str) -> Callable[[Path], Any]:
+    return lambda root: (root / name).write_text(text)
+
+
+def edited(change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    return lambda root: edit_json(root / LAYOUT["train_ann"], change)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (remove("ann/train.json"), "ann/train.json: no such file; dataset.train_ann must be an annotation file below"),
+        (broken("ann/train.json", '{"images": ['), "ann/train.json: not JSON"),
+        (broken("ann/val.json", '{"images": ['), "ann/val.json: not JSON"),
+        (remove("img/train/1.png"), "file "),
+        (edited(lambda c: c["annotations"][0].update(bbox=[1, 1, -4, 5])), "width and height must not be negative"),
+        (edited(lambda c: c["annotations"][0].update(category_id=4)), "category_id 4 is not among the categories"),
+    ],
+)
+def test_bad_data_are_named_before_anything_starts(
+    damage: Callable[[Path], Any], said: str, tmp_path: Path, capsys: Any
+) -> None:
+    write_coco(tmp_path / "data")
+    damage(tmp_path / "data")
+    before = listing(tmp_path)
+    assert launch.main(coco_arguments(tmp_path / "data")) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and said in captured.err
+    assert "to go" not in captured.out
+    assert listing(tmp_path) == before
+
+
+def test_a_missing_data_root_is_named(tmp_path: Path, capsys: Any) -> None:
+    assert launch.main(coco_arguments(tmp_path / "nowhere")) == 2
+    assert f"{tmp_path / 'nowhere'}: no such folder; dataset.root must be" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

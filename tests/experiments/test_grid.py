@@ -1,0 +1,110 @@
+"""Grids: each composes, its arms are small diffs that share everything else, and its runs are what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.run.spec import differences
+from experiments.grid import Grid, build
+from experiments.settings import CONF, settle
+
+GRIDS = sorted(path.stem for path in (CONF / "grid").glob("*.yaml"))
+SWITCHES = "config.model.train_cfg.rcnn.dynamic_rcnn."
+
+
+@pytest.fixture(autouse=True)
+def without_coco(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COCO_ROOT", str(tmp_path))
+
+
+def grid(*overrides: str) -> Grid:
+    return build(settle(overrides)[0])
+
+
+def nulls(node: Any, path: str = "") -> list[str]:
+    """Where a class count was left open."""
+    if isinstance(node, dict):
+        own = [f"{path}.{key}" for key, value in node.items() if key == "num_classes" and value is None]
+        return own + [item for key, value in node.items() for item in nulls(value, f"{path}.{key}")]
+    return [item for value in node for item in nulls(value, path)] if isinstance(node, list) else []
+
+
+def test_all_grids_are_looked_at() -> None:
+    assert {"ablation", "smoke"} <= set(GRIDS)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_composes_and_its_arms_are_small_diffs(name: str) -> None:
+    found = grid(f"grid={name}")
+    assert found.name == name
+    assert found.baseline in found.arms
+    assert len(found.runs) == len(found.arms) * len(found.seeds)
+    assert len({run.id for run in found.all_runs}) == len(found.all_runs)
+    first = {run.arm: run for run in found.runs if run.seed == found.seeds[0]}
+    for run in first.values():
+        fields = [field for field, _, _ in differences(first[found.baseline], run)]
+        assert len(fields) <= 8
+        assert all(field.startswith("config.") for field in fields)
+        assert (len(fields) == 0) == (run.arm == found.baseline)
+    assert not any(nulls(run.config) for run in found.all_runs)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grids_head_says_its_command(name: str) -> None:
+    text = (CONF / "grid" / f"{name}.yaml").read_text()
+    assert f"python experiments/launch.py grid={name}" in text.split("\ngrid:")[0]
+
+
+def test_the_ablation_switches_two_things_and_nothing_else() -> None:
+    runs = {run.arm: run for run in grid("grid=ablation").runs if run.seed == 0}
+    dla, dsl = (f"{SWITCHES}label_assignment", False, True), (f"{SWITCHES}smooth_l1", False, True)
+    assert differences(runs["baseline"], runs["dla"]) == [dla]
+    assert differences(runs["baseline"], runs["dsl"]) == [dsl]
+    assert differences(runs["baseline"], runs["both"]) == [dla, dsl]
+
+
+def test_runs_of_one_arm_differ_in_the_seed_alone_and_share_their_start() -> None:
+    found = grid("grid=ablation", "arms=[both]", "seeds=[3,7]")
+    assert [run.name for run in found.runs] == ["both/seed3", "both/seed7"]
+    assert differences(*found.runs) == [("seed", 3, 7)]
+    assert found.pretrain is not None
+    assert {run.init["run"] for run in found.runs if run.init} == {found.pretrain.id}
+
+
+def test_seeds_and_arms_keep_the_setting_and_an_override_makes_another() -> None:
+    first = grid("grid=ablation")
+    assert grid("grid=ablation", "seeds=[9]", "arms=[dsl]").setting == first.setting
+    other = grid("grid=ablation", "base.train.max_iters=599")
+    assert other.setting != first.setting
+    assert not {run.id for run in other.runs} & {run.id for run in first.runs}
+
+
+@pytest.mark.parametrize(
+    "neutral", ["base.train.workers=2", "base.train.log_interval=1", "dataset.root=/x", "cluster.slots=7", "runs=/y"]
+)
+def test_neutral_settings_make_the_same_runs(neutral: str) -> None:
+    assert [run.id for run in grid("grid=smoke", neutral).all_runs] == [run.id for run in grid("grid=smoke").all_runs]
+
+
+def test_an_arm_that_replaces_a_nested_value_leaves_its_neighbours() -> None:
+    found = grid("grid=smoke", "+grid.arms.x={title: x, set: {model.train_cfg.rcnn.assigner.pos_iou_thr: 0.6}}")
+    runs = {run.arm: run for run in found.runs}
+    name = "config.model.train_cfg.rcnn.assigner.pos_iou_thr"
+    assert differences(runs["baseline"], runs["x"]) == [(name, 0.5, 0.6)]
+
+
+def test_what_was_chosen_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settle(["grid=ablation"])[1] == [
+        "dataset=shapes: no COCO 2017 in dataset.root, $COCO_ROOT or data/coco; results are on generated shapes",
+        "cluster=local: runs take turns in slots of this machine",
+    ]
+    assert settle(["dataset=shapes", "cluster=local"])[1] == []
+    for name in ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "train2017", "val2017"):
+        (tmp_path / "coco" / name).mkdir(parents=True)
+    monkeypatch.setenv("COCO_ROOT", str(tmp_path / "coco"))
+    config, chosen = settle(["grid=ablation"])
+    assert chosen[0] == f"dataset=coco: COCO 2017 is in {tmp_path / 'coco'}"
+    assert config.base.train.max_epochs == 12 and config.dataset.name == "coco"

@@ -1,0 +1,246 @@
+"""Launching a grid with real processes; the trainer only pretends (see fake_trainer.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.experiments.launching import Folder, end, listing, wait_until
+
+ARMS = ("pretrain", "baseline", "dla", "dsl", "both")
+SLOW = {"seconds": 0.2}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def with_shared_start(tmp_path: Path) -> Folder:
+    return Folder(tmp_path, pretrain=True)
+
+
+def test_a_launch_ends_done_and_a_relaunch_launches_nothing(with_shared_start: Folder) -> None:
+    folder = with_shared_start
+    code, out, err = folder.launch()
+    assert (code, err) == (0, "")
+    assert "drawing 3 images of shapes into" in out
+    assert "5 runs to go, 2 at a time" in out
+    assert all(folder.status(arm)["state"] == "done" for arm in ARMS)
+    manifest = json.loads(next(folder.runs.glob("*/smoke-*.grid.json")).read_text())
+    assert [run["arm"] for run in manifest["runs"]] == list(ARMS[1:])
+    assert all((folder.runs / run["path"]).is_dir() for run in manifest["runs"])
+    before = {name: stamp for name, stamp in listing(folder.runs).items() if "launcher" not in name}
+    started = time.monotonic()
+    code, out, err = folder.launch()
+    assert (code, err) == (0, "")
+    assert "to go" not in out and "drawing" not in out
+    assert time.monotonic() - started < 5
+    after = {name: stamp for name, stamp in listing(folder.runs).items() if "launcher" not in name}
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert all(name.endswith(".grid.json") or name == "shapes_tiny" for name in changed)  # rewritten with the same
+
+
+def test_the_record_has_the_command_as_typed_and_runs_start_in_this_checkout(folder: Folder) -> None:
+    folder.launch("arms=[both]", "seeds=[0, 1]")
+    provenance = json.loads((folder.run("both", 1) / "provenance.json").read_text())
+    assert provenance["command"].startswith("python experiments/launch.py grid=smoke ")
+    assert provenance["command"].endswith("'arms=[both]' 'seeds=[0, 1]'")
+    assert (Path(provenance["cwd"]) / "experiments" / "launch.py").exists()
+
+
+def test_seeds_launched_later_join_the_manifest(folder: Folder) -> None:
+    folder.launch("arms=[both]")
+    folder.launch("arms=[baseline]", "seeds=[1]")
+    manifest = json.loads(next(folder.runs.glob("*/smoke-*.grid.json")).read_text())
+    assert [(run["arm"], run["seed"]) for run in manifest["runs"]] == [("baseline", 1), ("both", 0)]
+    assert manifest["seeds"] == [0, 1]
+
+
+def test_one_failed_run_does_not_stop_the_others(folder: Folder) -> None:
+    code, out, _ = folder.launch("arms=[dla,dsl]", dla={"fail": 7})
+    assert code == 1
+    assert "dla/seed0 NaN: the loss is not finite at iteration 7" in out
+    assert "    about to fail" in out  # the log's last lines
+    assert "1 of 2 runs are not done" in out
+    assert folder.status("dsl")["state"] == "done"
+    code, out, _ = folder.launch("arms=[dla,dsl]")
+    assert code == 0
+    assert "1 run to go" in out
+    assert len(folder.status("dla")["attempts"]) == 2
+
+
+def test_when_the_shared_start_fails_the_others_wait(with_shared_start: Folder) -> None:
+    folder = with_shared_start
+    code, out, _ = folder.launch(pretrain={"fail": 3})
+    assert code == 1
+    assert out.count("waits for pretrain/seed0, which has failed") >= 4
+    assert "5 of 5 runs are not done" in out
+    assert not (folder.run("both") / "logs").exists()
+    _, out, _ = folder.launch("action=status")
+    assert "waits for pretrain/seed0, which has failed" in out
+
+
+def test_ctrl_c_stops_the_runs_and_a_relaunch_goes_on(folder: Folder) -> None:
+    process = folder.start("arms=[dla,dsl]", dla=SLOW, dsl=SLOW)
+    wait_until(lambda: folder.iteration("dla") > 1 and folder.iteration("dsl") > 1)
+    code, _, err = end(process, signal.SIGINT)
+    assert code == 130
+    assert "the same command goes on" in err and "Traceback" not in err
+    assert folder.status("dla")["cause"] == folder.status("dsl")["cause"] == "interrupted"
+    reached = int((folder.run("dla") / "checkpoint").read_text())
+    _, out, _ = folder.launch("action=status", "arms=[dla,dsl]")
+    assert "interrupted: stopped by a signal" in out
+    code, _, err = folder.launch("arms=[dla,dsl]")
+    assert (code, err) == (0, "")
+    attempts = folder.status("dla")["attempts"]
+    assert [attempt["outcome"] for attempt in attempts] == ["interrupted", "done"]
+    assert attempts[1]["from_iteration"] == reached
+    assert [attempt["log"] for attempt in attempts] == ["logs/attempt1.log", "logs/attempt2.log"]
+
+
+def test_cancel_stops_launcher_and_runs(folder: Folder) -> None:
+    assert "nothing of this grid is running" in folder.launch("action=cancel")[1]
+    process = folder.start("arms=[dla]", dla=SLOW)
+    wait_until(lambda: folder.iteration("dla") > 1)
+    code, out, _ = folder.launch("action=cancel")
+    assert code == 0
+    assert f"stopped the launcher (process {process.pid})" in out
+    assert process.wait(timeout=5) == 130  # it had ended when cancel came back
+    assert folder.status("dla")["cause"] == "interrupted"
+    assert folder.launch("arms=[dla]")[0] == 0
+
+
+def test_a_second_launcher_of_the_same_grid_is_refused(folder: Folder) -> None:
+    process = folder.start("arms=[dla]", dla=SLOW)
+    wait_until(lambda: folder.iteration("dla") > 1)
+    code, _, err = folder.launch("seeds=[5]")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert f"grid=smoke: another launcher is at work on it (process {process.pid} on " in err
+    assert not list(folder.runs.glob("*/*/seed5-*"))
+    code, out, _ = folder.launch("action=plan")  # planning is not refused
+    assert code == 0 and "running" in out
+    end(process)
+
+
+def test_two_grids_that_share_a_run_do_not_run_it_twice(folder: Folder) -> None:
+    first = folder.start("arms=[dla]", dla={"seconds": 0.1})
+    wait_until(lambda: folder.iteration("dla") > 1)
+    code, _, err = folder.launch("arms=[dla]", "grid.name=other")
+    assert (code, err) == (0, "")
+    assert first.wait(timeout=20) == 0
+    assert len(folder.status("dla")["attempts"]) == 1
+    assert len(list(folder.runs.glob("*/other-*.grid.json"))) == 1
+
+
+def test_runs_of_a_killed_launcher_go_on_and_the_next_launcher_waits_for_them(folder: Folder) -> None:
+    process = folder.start("arms=[dla]", dla={"seconds": 0.15})
+    wait_until(lambda: folder.iteration("dla") > 1)
+    process.kill()
+    process.wait()
+    attempt = folder.status("dla")["attempts"][0]
+    os.kill(attempt["pid"], 0)  # still there
+    _, out, _ = folder.launch("action=plan")
+    assert "running" in out
+    code, _, err = folder.launch("arms=[dla]")
+    assert (code, err) == (0, "")
+    attempts = folder.status("dla")["attempts"]
+    assert [item["pid"] for item in attempts] == [attempt["pid"]]
+
+
+def test_runs_of_a_killed_launcher_can_be_cancelled(folder: Folder) -> None:
+    process = folder.start("arms=[dla]", dla=SLOW)
+    wait_until(lambda: folder.iteration("dla") > 1)
+    process.kill()
+    process.wait()
+    code, out, _ = folder.launch("action=cancel")
+    assert code == 0
+    assert "stopped dla/seed0 (process " in out
+    assert folder.status("dla")["cause"] == "interrupted"
+
+
+def test_arms_of_one_identity_are_one_run(folder: Folder) -> None:
+    arms = ("arms=[baseline,twin]", "+grid.arms.twin={title: as the baseline, set: {}}")
+    assert "the same run as baseline/seed0" in folder.launch("action=plan", *arms)[1]
+    code, out, _ = folder.launch(*arms)
+    assert code == 0 and "1 run to go" in out
+    manifest = json.loads(next(folder.runs.glob("*/smoke-*.grid.json")).read_text())
+    paths = {run["arm"]: run["path"] for run in manifest["runs"]}
+    assert paths["baseline"] == paths["twin"] and (folder.runs / paths["twin"] / "metrics.json").exists()
+
+
+def test_stale_runs_are_kept_aside(folder: Folder) -> None:
+    folder.launch("arms=[dla]")
+    path = folder.run("dla")
+    provenance = json.loads((path / "provenance.json").read_text())
+    (path / "provenance.json").write_text(json.dumps({**provenance, "code": "0123456789"}))
+    _, out, _ = folder.launch("arms=[dla]", "action=plan")
+    assert "made by other code (0123456789, now " in out and ": 1 stale" in out
+    code, out, _ = folder.launch("arms=[dla]")
+    assert code == 0 and "to go" not in out  # not by itself
+    assert "1 of 1 runs are stale" in out
+    code, out, _ = folder.launch("arms=[dla]", "rerun=stale")
+    assert code == 0 and f"moved to {path.name}.stale1" in out
+    aside = path.with_name(path.name + ".stale1")
+    assert json.loads((aside / "provenance.json").read_text())["code"] == "0123456789"
+    assert (aside / "metrics.json").exists()
+    assert len(folder.status("dla")["attempts"]) == 1
+    assert "stale" not in folder.launch("arms=[dla]", "action=plan")[1].replace("rerun=stale", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("spec.json", "{", "spec.json: not valid JSON"),
+        ("spec.json", '{"schema": 1}', "spec.json: no spec of a run"),
+        ("spec.json", None, "spec.json: missing beside status.json, train.jsonl, metrics.json"),
+        ("metrics.json", '{"schema": 7}', "metrics.json: schema 7 is newer than 1"),
+        ("metrics.json", "\x00", "metrics.json: not valid JSON"),
+    ],
+)
+def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, text: str | None, said: str) -> None:
+    folder.launch("arms=[dla]")
+    path = folder.run("dla")
+    if text is None:
+        (path / name).unlink()
+    else:
+        (path / name).write_text(text)
+    before = listing(path)
+    code, out, err = folder.launch("arms=[dla,dsl]")
+    assert (code, err) == (1, "")
+    assert "corrupt record: " in out and said in out
+    assert "nothing is started over a directory with a corrupt record" in out
+    assert listing(path) == before
+    assert folder.status("dsl")["state"] == "done"  # the rest goes on
+
+
+def test_a_directory_with_another_runs_spec_is_named(folder: Folder) -> None:
+    folder.launch("arms=[dla,dsl]")
+    path = folder.run("dla")
+    (path / "spec.json").write_bytes((folder.run("dsl") / "spec.json").read_bytes())
+    code, out, _ = folder.launch("arms=[dla,dsl]")
+    assert code == 1
+    assert f"its spec.json is of another run ({folder.run('dsl').name.split('-')[1]})" in out
+
+
+def test_a_runs_folder_that_cannot_be_written_is_named(folder: Folder) -> None:
+    folder.runs.write_text("a file")
+    code, _, err = folder.launch()
+    assert code == 2
+    assert err.count("\n") == 1 and f"{folder.runs}" in err and "choose another" in err
+
+
+def test_relative_folders_start_at_the_working_directory(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.path)
+    code, _, err = folder.launch("arms=[dla]", "runs=elsewhere/runs", "dataset.root=data")
+    assert (code, err) == (0, "")
+    assert len(list(folder.path.glob("elsewhere/runs/shapes_tiny/dla/seed0-*/metrics.json"))) == 1
+    assert len(list(folder.path.glob("data/*/annotations/train.json"))) == 1
+    assert not folder.runs.exists()
