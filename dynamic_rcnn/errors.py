@@ -1,4 +1,4 @@
-"""The one error that is shown to users without a traceback."""
+"""The errors that have a meaning of their own: bad input, and the ends of a run that are no crash."""
 
 from __future__ import annotations
 
@@ -14,3 +14,11 @@ def unknown_name(kind: str, names: Iterable[str], valid: Iterable[str], where: s
     listed = ", ".join(repr(name) for name in names)
     place = f" in {where}" if where else ""
     return UserError(f"unknown {kind} {listed}{place}; valid: {', '.join(sorted(map(str, valid)))}")
+
+
+class NaNLossError(Exception):
+    """The loss of an iteration is not finite."""
+
+
+class InterruptedRunError(Exception):
+    """A signal asked the run to stop; its checkpoint is written."""

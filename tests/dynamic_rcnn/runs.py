@@ -32,15 +32,15 @@ SMALL = {
 # Runs the trainer with a SIGKILL to itself at a chosen moment: argv is moment, count, run directory.
 SUICIDAL = """
 import os, signal, sys
-from dynamic_rcnn import checkpoint, results, train
+from dynamic_rcnn import checkpoint, results, train, training
 moment, count, run_dir = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 if moment == "iteration":
-    log = train.Training._log
+    log = training.Training._log
     def log_and_die(self, *args):
         log(self, *args)
         if self.iteration == count: die()
-    train.Training._log = log_and_die
+    training.Training._log = log_and_die
 elif moment == "checkpoint":  # in the middle of writing: half of the bytes are in the temporary file
     save = checkpoint.save
     def half_save(folder, content, keep):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dynamic_rcnn import train as trainer
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.run.directory import locked, read_json, read_jsonl, read_state
 from tests.dynamic_rcnn.runs import prepare, small_spec, train
 
@@ -98,7 +98,7 @@ def test_a_run_whose_start_is_missing_says_which(tmp_path, data):
         (RuntimeError("something else"), "error", 1),
         (OSError(28, "No space left on device"), "disk", 1),
         (UserError("bad value"), "bad input", 2),
-        (trainer.NaNLossError("the loss is not finite at iteration 7"), "NaN", 1),
+        (NaNLossError("the loss is not finite at iteration 7"), "NaN", 1),
     ],
 )
 def test_causes(error, cause, code):
