@@ -107,17 +107,14 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     if group:
         valid = _choices(group[1])
         return f"{group[1]}={group[2]}: unknown {group[1]}{_close(group[2], valid)}; valid: {', '.join(valid)}"
-    for item in overrides:
-        unknown = _unknown_setting(item, overrides)
-        if unknown is not None:
-            return unknown
-    return text
+    known = OmegaConf.to_container(_defaults(overrides))
+    unknown = filter(None, (_unknown_setting(item, known) for item in overrides))
+    return next(unknown, text)
 
 
-def _unknown_setting(item: str, overrides: Sequence[str]) -> str | None:
-    """The message for an override of something that does not exist; None if it does."""
+def _unknown_setting(item: str, node: object) -> str | None:
+    """The message for an override of something that is not in `node`, the settings; None if it is there."""
     path = item.split("=")[0].lstrip("+~")
-    node: object = OmegaConf.to_container(_defaults(overrides))
     walked: list[str] = []
     for part in path.split("."):
         if not isinstance(node, dict):

@@ -45,10 +45,11 @@ class Folder:
         folders = (f"runs={self.runs}", f"dataset.root={self.path / 'shapes'}")
         return [*SMALL, *self.shared, *folders, "cluster.slots=2", *more]
 
-    def start(self, *more: str, **behaviour: Any) -> subprocess.Popen[str]:
+    def start(self, *more: str, fake: bool = True, **behaviour: Any) -> subprocess.Popen[str]:
         """A launcher in a process of its own. behaviour: of the fake trainer, by arm."""
+        command = [sys.executable, "-c", WITH_FAKE_TRAINER] if fake else LAUNCH
         return subprocess.Popen(
-            [sys.executable, "-c", WITH_FAKE_TRAINER, *self.arguments(*more)],
+            [*command, *self.arguments(*more)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

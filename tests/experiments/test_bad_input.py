@@ -81,15 +81,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("action", ["plan", "launch"])
 @pytest.mark.parametrize(("arguments", "said"), CASES, ids=[" ".join(case[0]) for case in CASES])
 def test_one_line_and_nothing_on_disk(
-    arguments: list[str], said: str, action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COCO_ROOT", str(tmp_path / "no coco"))
-    if not any(argument.startswith("action=") for argument in arguments):
-        arguments = [f"action={action}", *arguments]
     if not any(argument.startswith("runs=") for argument in arguments):
         arguments = [f"runs={tmp_path / 'runs'}", *arguments]
     assert launch.main(arguments) == 2

@@ -1,0 +1,171 @@
+"""The plan reads the disk and changes nothing, fast and without torch; `why` names what makes runs differ."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
+from experiments import launch, plan
+from experiments.grid import Grid, build
+from experiments.manifest import write_manifest
+from experiments.settings import settle
+from tests.experiments.launching import LAUNCH, PROJECT, listing
+
+CPU_SECONDS = 1.0
+SMOKE = ("grid=smoke", "base.pretrain=null")
+
+
+def grid(*overrides: str) -> Grid:
+    return build(settle([*SMOKE, *overrides])[0])
+
+
+def make_done(runs: Path, found: Grid, code: str | None = None) -> None:
+    """Put finished runs of a grid on disk, with their manifest."""
+    for spec in found.runs:
+        path = spec.directory(runs)
+        spec.write(path)
+        write_json_atomic(path / STATUS, {"schema": 1, "state": "done", "iteration": 20, "max_iterations": 20})
+        write_json_atomic(path / PROVENANCE, {"schema": 1, "code": code or plan.code_now()})
+        row = {"iteration": 20, "loss": 1.5, "T": 0.5, "beta": 1.0, "seconds": 0.125}
+        (path / TRAIN_LOG).write_text(json.dumps(row) + "\n")
+        write_json_atomic(path / METRICS, {"schema": 1, "metrics": {"AP": 0.5, "AP90": 0.1}})
+    write_manifest(found, runs, {spec.id: spec.directory(runs) for spec in found.runs})
+
+
+def act(runs: Path, capsys: Any, *arguments: str) -> str:
+    assert launch.main([*SMOKE, f"runs={runs}", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return str(captured.out)
+
+
+def test_planning_loads_no_torch_and_changes_nothing(tmp_path: Path) -> None:
+    make_done(tmp_path, grid("arms=[dla]"))
+    code = (
+        "import sys; from experiments import launch; code = launch.main(sys.argv[1:])\n"
+        "loaded = {'torch', 'mmdet', 'mmengine', 'mmcv', 'cv2', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'{code} {loaded}' if code or loaded else 0)"
+    )
+    before = listing(tmp_path)
+    arguments = [*SMOKE, f"runs={tmp_path}"]
+    for action in ("plan", "status", "why"):
+        command = [sys.executable, "-c", code, *arguments, f"action={action}"]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert listing(tmp_path) == before
+
+
+def test_planning_makes_no_folder(tmp_path: Path, capsys: Any) -> None:
+    for action in ("plan", "status", "why", "cancel"):
+        act(tmp_path / "nothing", capsys, f"action={action}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_planning_takes_less_than_a_second(tmp_path: Path) -> None:
+    command = [*LAUNCH, "grid=ablation", "dataset=shapes", "action=plan", f"runs={tmp_path}"]
+    assert min(cpu_seconds(command) for _ in range(3)) < CPU_SECONDS  # the first one may have to compile
+
+
+def cpu_seconds(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_plan_counts_states_and_cost(tmp_path: Path, capsys: Any) -> None:
+    assert "cost: 0.01 slot-hours left to launch, at 0.250 s an iteration (declared" in act(
+        tmp_path, capsys, "action=plan"
+    )
+    make_done(tmp_path, grid("arms=[baseline,dla]"))
+    out = act(tmp_path, capsys, "action=plan", "seeds=[0,1]")
+    assert "8 runs (4 arms x 2 seeds): 6 new, 2 done" in out
+    assert "at 0.125 s an iteration (measured over 2 runs)" in out
+
+
+def test_an_epoch_schedule_has_no_cost_before_it_is_measured(tmp_path: Path, capsys: Any) -> None:
+    out = act(tmp_path, capsys, "action=plan", "base.train.max_iters=null", "base.train.max_epochs=1")
+    assert "0/?" in out and "cost: not known before the first run has measured it" in out
+
+
+def test_why_names_the_field_that_makes_runs_differ(tmp_path: Path, capsys: Any) -> None:
+    make_done(tmp_path, grid("arms=[dla]"))
+    changed = ("arms=[dla]", "base.train.max_iters=30")
+    out = act(tmp_path, capsys, "action=why", *changed)
+    old = grid("arms=[dla]").runs[0]
+    assert f"    config.train.max_iters: 20 in seed0-{old.id}, 30 here" in out
+    assert f"differs from seed0-{old.id} in config.train.max_iters: 20 -> 30" in act(
+        tmp_path, capsys, "action=plan", *changed
+    )
+    assert "config.train" not in act(tmp_path, capsys, "action=why", "arms=[dla]")
+
+
+def test_the_nearest_of_several_runs_is_compared(tmp_path: Path) -> None:
+    make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40", "base.train.batch_size=8"))
+    make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40"))
+    spec = grid("arms=[dla]").runs[0]
+    found = plan.nearest_differences(spec, spec.directory(tmp_path))
+    assert found is not None and found[1] == [("config.train.max_iters", 40, 20)]
+
+
+def test_runs_made_by_other_code_are_stale(tmp_path: Path) -> None:
+    found = grid("arms=[dla]")
+    make_done(tmp_path, found, code="0123456789")
+    (run,) = plan.make_plan(found, tmp_path)
+    assert (run.state, run.to_launch) == ("stale", False)
+    assert "made by other code (0123456789, now " in run.why
+    (found.runs[0].directory(tmp_path) / PROVENANCE).write_text("{")
+    (run,) = plan.make_plan(found, tmp_path)
+    assert run.state == "stale" and "provenance.json: not valid JSON" in run.why
+
+
+def test_the_codes_fingerprint_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_done(tmp_path, grid())
+    calls = []
+    monkeypatch.setattr(plan, "code_fingerprint", lambda: calls.append(1) or "0123456789")
+    plan.code_now.cache_clear()
+    try:
+        for _ in range(3):
+            plan.make_plan(grid(), tmp_path)
+    finally:
+        plan.code_now.cache_clear()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema": 1}', '{"schema": 1, "runs": [{"arm": "x"}]}'])
+def test_a_damaged_manifest_is_named_before_anything_is_launched(tmp_path: Path, text: str, capsys: Any) -> None:
+    found = grid("arms=[dla]")
+    make_done(tmp_path, found)
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    manifest.write_text(text)
+    before = listing(tmp_path)
+    assert launch.main([*SMOKE, f"runs={tmp_path}", "arms=[dla,dsl]"]) == 2
+    assert f"launch.py: {manifest}: " in capsys.readouterr().err
+    assert listing(tmp_path) == before
+
+
+def test_a_row_that_is_torn_or_foreign_breaks_no_table(tmp_path: Path, capsys: Any) -> None:
+    found = grid("arms=[dla]")
+    make_done(tmp_path, found)
+    log = found.runs[0].directory(tmp_path) / TRAIN_LOG
+    assert "1.500" in act(tmp_path, capsys, "action=status", "arms=[dla]")
+    for text in ("", '{"iteration": 3', "[]\n", '{"iteration": 3}\n', "\x00\xff\n"):
+        log.write_text(text)
+        assert "dla/seed0" in act(tmp_path, capsys, "action=status", "arms=[dla]")
+
+
+def test_planning_once_more_is_cheap_enough_for_every_second(tmp_path: Path) -> None:
+    found = grid("seeds=[0,1,2,3,4]")
+    make_done(tmp_path, found)
+    plan.make_plan(found, tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    for _ in range(5):
+        plan.make_plan(found, tmp_path)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / 5 < 0.1  # 20 runs

@@ -1,0 +1,89 @@
+"""Imports point one way (see README): the method knows nothing of grids, clusters or reports, and planning no torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGES = ("dynamic_rcnn", "experiments", "slurm", "analysis")
+HEAVY = {"torch", "torchvision", "mmdet", "mmengine", "mmcv"}
+TORCH_FREE = ("dynamic_rcnn.errors", "dynamic_rcnn.record", "dynamic_rcnn.run", "dynamic_rcnn.data")
+TORCH_FREE += ("dynamic_rcnn.dataset", "dynamic_rcnn.evaluation", "dynamic_rcnn.evaluate")
+TORCH_FREE += ("experiments", "slurm", "analysis")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the project by its dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((PROJECT / package).rglob("*.py")):
+            parts = path.relative_to(PROJECT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The dotted names that a file imports, wherever in it; names imported from a package may be its modules."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def offences(importer: str, *forbidden: str, but: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{module} imports {name}"
+        for module, path in modules().items()
+        if within(module, importer)
+        for name in imports(path)
+        if within(name, *forbidden) and not within(name, *but)
+    ]
+
+
+def test_the_project_is_found() -> None:
+    assert {"dynamic_rcnn.train", "experiments.launch", "slurm.local", "analysis.report"} <= set(modules())
+    assert offences("experiments", "dynamic_rcnn")  # the search finds what is there
+
+
+def test_the_method_knows_no_grids_clusters_or_reports() -> None:
+    assert offences("dynamic_rcnn", "experiments", "slurm", "analysis") == []
+
+
+def test_slurm_runs_commands_and_knows_not_what_is_in_them() -> None:
+    assert offences("slurm", "experiments", "analysis") == []
+    assert offences("slurm", "dynamic_rcnn", but=("dynamic_rcnn.errors", "dynamic_rcnn.run")) == []
+
+
+def test_analysis_reads_run_directories_only() -> None:
+    assert offences("analysis", "experiments", "slurm") == []
+    assert offences("analysis", "dynamic_rcnn", but=("dynamic_rcnn.errors", "dynamic_rcnn.run")) == []
+
+
+def test_experiments_make_no_reports() -> None:
+    assert offences("experiments", "analysis") == []
+
+
+@pytest.mark.parametrize("package", TORCH_FREE)
+def test_no_torch_is_named_in(package: str) -> None:
+    assert [item for name in HEAVY for item in offences(package, name)] == []
+
+
+def test_torch_free_modules_load_no_torch() -> None:
+    names = [name for name in modules() if within(name, *TORCH_FREE)]
+    assert len(names) > 30
+    code = f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\n"
+    code += f"print(sorted({HEAVY} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
