@@ -79,7 +79,7 @@ def _settle_and_act(arguments: Sequence[str]) -> int:
 def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:
     match config.action:
         case "launch":
-            return _launch(config, grid, runs, arguments)
+            return local.launch(grid, runs, config.cluster, config.rerun, arguments)
         case "plan":
             return _plan(grid, runs)
         case "status":
@@ -90,14 +90,6 @@ def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -
             stopped = cancel(grid, runs)
             print(f"stopped {', '.join(stopped)}" if stopped else "nothing of this grid is running")
             return 0
-
-
-def _launch(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:
-    try:
-        return local.launch(grid, runs, config.cluster, config.rerun, arguments)
-    except KeyboardInterrupt:
-        print("the runs have written checkpoints; the same command goes on from there", file=sys.stderr)
-        raise
 
 
 def _plan(grid: Grid, runs: Path) -> int:

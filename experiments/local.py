@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -43,9 +45,27 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
         write_manifest(grid, runs, {run.spec.id: run.path for run in plan})
         if jobs:
             _announce(queue, len(jobs))
-            with progress(grid, runs) as tick:
-                queue.run(jobs, tick)
-        return _report_end(make_plan(grid, runs))
+            _run(queue, jobs, grid, runs)
+        return _report_end([_with_exit_code(run, queue.exit_codes) for run in make_plan(grid, runs)])
+
+
+def _run(queue: LocalQueue, jobs: list[Job], grid: Grid, runs: Path) -> None:
+    try:
+        with progress(grid, runs) as tick:
+            queue.run(jobs, tick)
+    except KeyboardInterrupt:
+        print("the runs have stopped; the same command goes on from their checkpoints", file=sys.stderr)
+        raise
+
+
+def _with_exit_code(run: PlannedRun, codes: Mapping[str, int | None]) -> PlannedRun:
+    """`run`, failed if its process ended before it could say so itself."""
+    code = codes.get(run.spec.id)
+    if run.state == "new" and code:
+        return replace(run, state="failed", why=f"its process ended with exit code {code} before its first status")
+    if run.state == "failed" and code == -signal.SIGKILL:
+        return replace(run, why=f"{run.why} (signal 9: often the kernel's, when memory runs out)")
+    return run
 
 
 def _wanted(plan: list[PlannedRun], rerun: str = "none") -> list[PlannedRun]:

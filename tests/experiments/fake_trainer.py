@@ -1,6 +1,7 @@
 """Stands in for `python -m dynamic_rcnn.train RUN_DIR` in tests of launching: same files and exit codes, no torch.
 
-FAKE_TRAINER holds JSON: arm -> {"fail": iteration, "seconds": of an iteration}; FAKE_CODE the fingerprint of the code.
+FAKE_TRAINER holds JSON: arm -> {"seconds": of an iteration, "fail" or "killed": at which one, "crash": at once}.
+FAKE_CODE is the fingerprint of the code.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def train(run: Path) -> int:
     if (run / METRICS).exists():
         return 0
     behaviour = json.loads(os.environ.get("FAKE_TRAINER", "{}")).get(spec.arm, {})
+    if behaviour.get("crash"):
+        raise ImportError("no module named torch")
     checkpoint = run / "checkpoint"
     start = int(checkpoint.read_text()) if checkpoint.exists() else 0
     total = spec.config["train"]["max_iters"]
@@ -39,6 +42,8 @@ def train(run: Path) -> int:
         },
     )
     for iteration in range(start + 1, total + 1):
+        if iteration == behaviour.get("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
         if iteration == behaviour.get("fail"):
             print("about to fail", flush=True)
             record.end("NaN", f"the loss is not finite at iteration {iteration}")

@@ -76,6 +76,17 @@ def test_one_failed_run_does_not_stop_the_others(folder: Folder) -> None:
     assert len(folder.status("dla")["attempts"]) == 2
 
 
+def test_runs_that_end_without_a_word_are_failed_too(folder: Folder) -> None:
+    code, out, _ = folder.launch("arms=[dla,dsl]", dla={"crash": True}, dsl={"killed": 3})
+    assert code == 1
+    assert "dla/seed0 its process ended with exit code 1 before its first status" in out
+    assert "    ImportError: no module named torch" in out
+    assert "dsl/seed0 killed: its process is gone without a word" in out and "signal 9" in out
+    assert "2 of 2 runs are not done" in out
+    assert folder.launch("arms=[dla,dsl]")[0] == 0
+    assert [attempt["outcome"] for attempt in folder.status("dsl")["attempts"]] == ["killed", "done"]
+
+
 def test_when_the_shared_start_fails_the_others_wait(with_shared_start: Folder) -> None:
     folder = with_shared_start
     code, out, _ = folder.launch(pretrain={"fail": 3})
@@ -92,7 +103,7 @@ def test_ctrl_c_stops_the_runs_and_a_relaunch_goes_on(folder: Folder) -> None:
     wait_until(lambda: folder.iteration("dla") > 1 and folder.iteration("dsl") > 1)
     code, _, err = end(process, signal.SIGINT)
     assert code == 130
-    assert "the same command goes on" in err and "Traceback" not in err
+    assert "the same command goes on from their checkpoints" in err and "Traceback" not in err
     assert folder.status("dla")["cause"] == folder.status("dsl")["cause"] == "interrupted"
     reached = int((folder.run("dla") / "checkpoint").read_text())
     _, out, _ = folder.launch("action=status", "arms=[dla,dsl]")
@@ -193,41 +204,6 @@ def test_stale_runs_are_kept_aside(folder: Folder) -> None:
     assert (aside / "metrics.json").exists()
     assert len(folder.status("dla")["attempts"]) == 1
     assert "stale" not in folder.launch("arms=[dla]", "action=plan")[1].replace("rerun=stale", "")
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("spec.json", "{", "spec.json: not valid JSON"),
-        ("spec.json", '{"schema": 1}', "spec.json: no spec of a run"),
-        ("spec.json", None, "spec.json: missing beside status.json, train.jsonl, metrics.json"),
-        ("metrics.json", '{"schema": 7}', "metrics.json: schema 7 is newer than 1"),
-        ("metrics.json", "\x00", "metrics.json: not valid JSON"),
-    ],
-)
-def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, text: str | None, said: str) -> None:
-    folder.launch("arms=[dla]")
-    path = folder.run("dla")
-    if text is None:
-        (path / name).unlink()
-    else:
-        (path / name).write_text(text)
-    before = listing(path)
-    code, out, err = folder.launch("arms=[dla,dsl]")
-    assert (code, err) == (1, "")
-    assert "corrupt record: " in out and said in out
-    assert "nothing is started over a directory with a corrupt record" in out
-    assert listing(path) == before
-    assert folder.status("dsl")["state"] == "done"  # the rest goes on
-
-
-def test_a_directory_with_another_runs_spec_is_named(folder: Folder) -> None:
-    folder.launch("arms=[dla,dsl]")
-    path = folder.run("dla")
-    (path / "spec.json").write_bytes((folder.run("dsl") / "spec.json").read_bytes())
-    code, out, _ = folder.launch("arms=[dla,dsl]")
-    assert code == 1
-    assert f"its spec.json is of another run ({folder.run('dsl').name.split('-')[1]})" in out
 
 
 def test_a_runs_folder_that_cannot_be_written_is_named(folder: Folder) -> None:
