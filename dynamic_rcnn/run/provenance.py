@@ -12,7 +12,18 @@ from typing import Any
 from dynamic_rcnn.run.code import PACKAGE, code_fingerprint
 from dynamic_rcnn.run.directory import PROVENANCE, SCHEMA, read_json, write_json_atomic
 
-PACKAGES = ("torch", "torchvision", "mmdet", "mmengine", "mmcv", "mmcv-lite", "numpy", "pycocotools", "opencv-python")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "mmdet",
+    "mmengine",
+    "mmcv",
+    "mmcv-lite",
+    "numpy",
+    "pycocotools",
+    "opencv-python",
+    "opencv-python-headless",
+)
 MAX_DIFF = 100_000
 
 
