@@ -37,11 +37,12 @@ def read_spec(path: Path) -> dict[str, Any]:
 
 
 def read_state(run: Path) -> directory.State:
-    """The state of the run; a status whose numbers are none is a UserError."""
-    try:
-        return directory.read_state(run)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{run / directory.STATUS}: {error}") from None
+    """The state of the run. UserError for an unreadable status; specs and metrics have readers of their own."""
+    state = directory.read_state(run)
+    others = (run / directory.METRICS).exists() or not (run / directory.SPEC).exists()
+    if state.cause == directory.CORRUPT and not others:
+        raise UserError(str(state.message))
+    return state
 
 
 def read_status(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Evaluate a run's saved detections, without its model: `python -m dynamic_rcnn.evaluate RUN_DIR`.
 
-Prints the metrics and says whether `metrics.json` holds exactly these; writes it where it is missing or damaged.
+Prints the metrics and says whether `metrics.json` holds exactly these; writes it where it is missing.
 Exit codes: 0 equal or written, 1 `metrics.json` says something else (it is left as it is), 2 bad input. Torch-free.
 """
 
@@ -34,12 +34,11 @@ def evaluate_again(run_dir: Path) -> int:
     measured = measure(run_dir, spec, root, _iteration(run_dir))
     for name, value in measured["metrics"].items():
         print(f"{name:6s} {'undefined' if value is None else repr(value)}")
-    try:
-        recorded = read_metrics(run_dir)
-    except UserError as error:
+    if not (run_dir / METRICS).exists():
         write_json_atomic(run_dir / METRICS, measured)
-        print(f"written: {METRICS} ({error})")
+        print(f"written: {METRICS}, which was missing")
         return 0
+    recorded = read_metrics(run_dir)
     if recorded == measured:
         print(f"{METRICS} holds exactly these")
         return 0

@@ -132,7 +132,7 @@ class Training:
 
     def _log(self, logs: dict[str, torch.Tensor], seconds: float) -> None:
         self.check_losses()
-        losses = {name: float(value) for name, value in logs.items()}
+        losses = {name: float(value.detach()) for name, value in logs.items()}
         rate = float(self.optimizer.get_lr()["lr"][0])
         row = {"iteration": self.iteration, **losses, "lr": rate, **self.head.in_force(), **self.head.statistics()}
         self.record.log({**row, "seconds": seconds})

@@ -104,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_metrics(run_dir: Path) -> dict[str, Any]:
     """The run's metrics. Raises UserError if they are missing or not valid."""
     path = run_dir / METRICS
-    again = f"`python -m dynamic_rcnn.evaluate {run_dir}` writes it again"
+    again = f"move it away, and `python -m dynamic_rcnn.evaluate {run_dir}` writes it again"
     value = read_json(path)
     metrics = value.get("metrics")
     if not isinstance(metrics, dict) or "AP" not in metrics or "AP90" not in metrics:
