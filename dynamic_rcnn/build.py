@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmdet.registry import DATASETS, MODELS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
@@ -142,4 +142,4 @@ def _sizes_as_tuples(value: Any) -> Any:
 
 def _mutable(config: Any) -> Any:
     """A deep copy in mmengine's ConfigDict, which mmdet's constructors change."""
-    return Config({"value": copy.deepcopy(config)}).value if isinstance(config, dict | list) else ConfigDict(config)
+    return Config({"value": copy.deepcopy(config)}).value

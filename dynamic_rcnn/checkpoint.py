@@ -3,7 +3,7 @@
 A checkpoint's name carries the first 8 hex digits of its sha256 (`iter_000200-1a2b3c4d.pth`, OpenMMLab's convention),
 so that one rename publishes content and digest together. Keys of the content:
 
-    meta        schema, run, iteration, world_size
+    meta        schema, run, iteration
     state_dict  the model, with exactly the keys of mmdet's classes
     optimizer, param_schedulers
     schedules   T, beta and both windows of each process, by rank (they differ: statistics are per process)
@@ -27,7 +27,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.run.directory import SCHEMA, write_bytes_atomic
 
 
@@ -62,7 +62,7 @@ def pack(
 ) -> dict[str, Any]:
     """The content of a checkpoint. schedules: the state of every process's DynamicSchedule, by rank."""
     return {
-        "meta": {"schema": SCHEMA, "run": run_id, "iteration": iteration, "world_size": len(schedules)},
+        "meta": {"schema": SCHEMA, "run": run_id, "iteration": iteration},
         "state_dict": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "param_schedulers": [scheduler.state_dict() for scheduler in schedulers],
@@ -81,6 +81,14 @@ def save(folder: Path, content: dict[str, Any], keep: int) -> Path:
     return path
 
 
+def check_finite(model: nn.Module) -> None:
+    """Raise NaNLossError if a weight is not finite: a finite loss may have had an infinite gradient."""
+    weights = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    if not bool(torch.stack([value.isfinite().all() for value in weights.values()]).all()):
+        bad = next(name for name, value in weights.items() if not bool(value.isfinite().all()))
+        raise NaNLossError(f"the weights are not finite ({bad})")
+
+
 def serialise(content: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -88,23 +96,21 @@ def serialise(content: dict[str, Any]) -> bytes:
 
 
 def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest checkpoint that is whole (on the CPU), and one line for each that had to be passed over."""
+    """The newest whole checkpoint (on the CPU), and one line for each newer one, which is removed."""
     passed_over: list[str] = []
     for _, path in _list(folder):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:8] == _digest_in(path):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), passed_over
+        path.unlink()  # else it would count among the newest to keep
         passed_over.append(f"checkpoint {path.name} is truncated or corrupt; falling back to the one before")
     return None, passed_over
 
 
-def clean(folder: Path, keep_weights: Path | None = None) -> None:
-    """Remove what a killed writer left; with `keep_weights` (the run is done) the checkpoints as well."""
-    for path in folder.glob(".*.tmp"):
+def remove_all(folder: Path) -> None:
+    """Remove the checkpoints of a run that is done; its `weights.pth` stays."""
+    for _, path in _list(folder):
         path.unlink(missing_ok=True)
-    if keep_weights is not None:
-        for _, path in _list(folder):
-            path.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -11,7 +11,6 @@ import gzip
 import io
 import json
 import math
-import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import write_bytes_atomic
 
 Detection = dict[str, Any]
 
@@ -99,20 +99,13 @@ def write_detections(path: Path, detections: Iterable[Mapping[str, Any]]) -> Non
     Boxes and scores are kept to float32, the precision a model gives, with as few digits as float32 needs.
 
     Raises:
-        UserError: a box or a score is not finite, or the file cannot be written.
+        UserError: a box or a score is not finite.
+        OSError: the file cannot be written.
     """
     rows = [_row(item) for item in detections]
     data = json.dumps(rows, separators=(",", ":"), allow_nan=False).encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # Level 6 and no time stamp or file name in the header: the bytes depend on the content only.
-        temporary.write_bytes(gzip.compress(data, compresslevel=6, mtime=0))
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    # Level 6 and no time stamp or file name in the header: the bytes depend on the content only.
+    write_bytes_atomic(path, gzip.compress(data, compresslevel=6, mtime=0))
 
 
 def read_detections(path: Path) -> list[Detection]:
@@ -126,7 +119,7 @@ def read_detections(path: Path) -> list[Detection]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"{path}: broken or cut off; delete it and launch the run again") from error
+        raise UserError(f"{path}: broken or cut off; move the run's directory away and launch the run again") from error
     if not isinstance(rows, list) or not all(_is_detection(row) for row in rows):
         raise UserError(
             f"{path}: not detections; it must be a list of image_id, category_id, bbox (4 numbers) and score"

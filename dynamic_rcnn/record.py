@@ -31,6 +31,15 @@ class Record:
         self.iteration = 0
         self.started = False
 
+    @classmethod
+    def close_done(cls, run_dir: Path) -> None:
+        """End the record of a run that was killed after its metrics were written and before it could say so."""
+        status = read_json(run_dir / STATUS)
+        if status["state"] != "done":
+            record = cls(run_dir, status["max_iterations"])
+            record.iteration = status["iteration"]
+            record.end("done")
+
     def start(self, iteration: int) -> None:
         """Begin an attempt that goes on after `iteration`; earlier ones without an end were killed."""
         self.started = True

@@ -32,6 +32,7 @@ def train(run_dir: Path) -> int:
     spec = RunSpec.read(run_dir)
     with locked(run_dir):
         if (run_dir / METRICS).exists():
+            Record.close_done(run_dir)
             return EXIT_DONE
         from dynamic_rcnn.training import Training  # torch and mmdet: seconds
 
@@ -59,6 +60,8 @@ def _cause(error: Exception, training: Training | None) -> tuple[str, str, int]:
             training.check_losses()  # an operator that chokes on NaN is not the cause
         except NaNLossError as nan:
             error = nan
+        except Exception:  # a device that has failed cannot be asked
+            pass
     if isinstance(error, NaNLossError):
         return "NaN", str(error), EXIT_FAILED
     if isinstance(error, UserError):

@@ -17,7 +17,7 @@ from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.randomness import seed_all
 from dynamic_rcnn.record import Record
 from dynamic_rcnn.run import provenance
-from dynamic_rcnn.run.directory import CHECKPOINTS, WEIGHTS, write_bytes_atomic
+from dynamic_rcnn.run.directory import CHECKPOINTS, WEIGHTS, remove_temporary, write_bytes_atomic
 from dynamic_rcnn.run.spec import RunSpec
 
 
@@ -41,6 +41,10 @@ class Training:
             self.settings["group_by_aspect_ratio"],
         )
         self.model = build.build_model(spec).to(self.device)
+        if self.head.schedule.all_reduce:
+            raise UserError(
+                "dynamic_rcnn.all_reduce: true has no effect here, where one process trains a run; set it to false"
+            )
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
@@ -55,12 +59,17 @@ class Training:
 
     def restore(self) -> None:
         """Start the attempt: from the newest whole checkpoint, else from the run that `init` names, else as built."""
-        checkpoint.clean(self.run_dir / CHECKPOINTS)
+        for folder in (self.run_dir, self.run_dir / CHECKPOINTS):
+            remove_temporary(folder)
         content, passed_over = checkpoint.load_newest(self.run_dir / CHECKPOINTS)
         if content is None:
             if self.spec.init is not None:
                 checkpoint.load_weights(self.model, self._init_weights())
         else:
+            if content["meta"]["run"] != self.spec.id:
+                raise UserError(
+                    f"{self.run_dir / CHECKPOINTS}: holds checkpoints of run {content['meta']['run']}; move them"
+                )
             self.iteration = content["meta"]["iteration"]
             self.model.load_state_dict(content["state_dict"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -130,6 +139,14 @@ class Training:
         if bad:
             raise NaNLossError(f"the loss is not finite at iteration {bad[0]}")
 
+    def check_finite(self) -> None:
+        """Raise NaNLossError if a loss or a weight is not finite; waits for the device."""
+        self.check_losses()
+        try:
+            checkpoint.check_finite(self.model)
+        except NaNLossError as error:
+            raise NaNLossError(f"{error} after iteration {self.iteration}") from None
+
     def _log(self, logs: dict[str, torch.Tensor], seconds: float) -> None:
         self.check_losses()
         losses = {name: float(value.detach()) for name, value in logs.items()}
@@ -139,16 +156,17 @@ class Training:
         self.record.progress(self.iteration)
 
     def _save_and_evaluate_if_due(self) -> None:
-        if self._due("checkpoint_interval") or self.stop_requested:
-            self.save()
+        """Evaluate first: a run killed in between comes back to before this iteration, and evaluates again."""
         if self.settings["val_interval"] and self._due("val_interval") and self.iteration < self.max_iterations:
             results.evaluate_now(self.run_dir, self.spec, self.model, self.root, self.iteration)
+        if self._due("checkpoint_interval") or self.stop_requested:
+            self.save()
         if self.stop_requested and self.iteration < self.max_iterations:
             raise InterruptedRunError(f"stopped by a signal after iteration {self.iteration}")
 
     def save(self) -> None:
         """Write a checkpoint of this iteration; never one of weights that a NaN has reached."""
-        self.check_losses()
+        self.check_finite()
         schedules = [self.head.schedule.state_dict()]
         content = checkpoint.pack(self.spec.id, self.iteration, self.model, self.optimizer, self.schedulers, schedules)
         checkpoint.save(self.run_dir / CHECKPOINTS, content, self.settings["keep_checkpoints"])
@@ -159,5 +177,5 @@ class Training:
         weights = {"meta": {"run": self.spec.id, "iteration": self.iteration}, "state_dict": self.model.state_dict()}
         write_bytes_atomic(self.run_dir / WEIGHTS, checkpoint.serialise(weights))
         results.write(self.run_dir, self.spec, self.model, self.root, self.iteration)
+        checkpoint.remove_all(self.run_dir / CHECKPOINTS)
         self.record.end("done")
-        checkpoint.clean(self.run_dir / CHECKPOINTS, keep_weights=self.run_dir / WEIGHTS)

@@ -93,7 +93,8 @@ class DynamicRoIHead(StandardRoIHead):
         """Take over a schedule's state from a checkpoint, and apply it."""
         assert self.schedule is not None
         self.schedule.load_state_dict(state)
-        self.apply_schedule()
+        if self.schedule.updates:  # before the first update the assigner has its own thresholds
+            self.apply_schedule()
 
     def in_force(self) -> dict[str, float]:
         """T and beta as the assigner and the loss have them now."""

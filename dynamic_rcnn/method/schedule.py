@@ -59,6 +59,7 @@ class DynamicSchedule:
         self.iou_threshold = iou_threshold
         self.beta = beta
         self.all_reduce = all_reduce
+        self.updates = 0
         self.iou_window: list[Tensor] = []
         self.target_window: list[Tensor | None] = []
 
@@ -96,6 +97,7 @@ class DynamicSchedule:
     def _update(self) -> None:
         ious, targets = self._windows()
         self.iou_window, self.target_window = [], []
+        self.updates += 1
         self.iou_threshold = max(self.initial_iou, float(np.mean(ious)))
         measured = [target for target in targets if not math.isnan(target)]
         if measured and np.median(measured) >= EPSILON:
@@ -113,10 +115,11 @@ class DynamicSchedule:
         return ious, targets
 
     def state_dict(self) -> dict[str, Any]:
-        """T, beta and both windows as plain numbers."""
+        """T, beta, how often they moved, and both windows, as plain numbers."""
         return {
             "iou_threshold": self.iou_threshold,
             "beta": self.beta,
+            "updates": self.updates,
             "iou_window": _to_host(self.iou_window),
             "target_window": _to_host(self.target_window),
         }
@@ -125,6 +128,7 @@ class DynamicSchedule:
         """Take over the state that `state_dict` gave; the float32 statistics come back bit for bit."""
         self.iou_threshold = state["iou_threshold"]
         self.beta = state["beta"]
+        self.updates = state["updates"]
         self.iou_window = [torch.tensor(values) for values in state["iou_window"]]
         self.target_window = [torch.tensor(values[0]) if values else None for values in state["target_window"]]
 

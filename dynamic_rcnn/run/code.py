@@ -16,8 +16,20 @@ def code_fingerprint(package: Path = PACKAGE) -> str:
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
         if name.split("/")[0] not in _NOT_IN_RESULT:
-            total.update(name.encode() + ast.dump(_without_docstrings(path.read_text("utf-8"))).encode())
+            total.update(f"{name} {_dump(_without_docstrings(path.read_text('utf-8')))}".encode())
     return total.hexdigest()[:10]
+
+
+def _dump(node: object) -> str:
+    """A syntax tree as text, the same for every Python: `ast.dump` shows fields that only newer ones have."""
+    if isinstance(node, ast.AST):
+        fields = (
+            f"{name}={_dump(value)}" for name, value in ast.iter_fields(node) if value is not None and value != []
+        )
+        return f"{type(node).__name__}({', '.join(fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(_dump(item) for item in node)}]"
+    return repr(node)
 
 
 def _without_docstrings(source: str) -> ast.Module:

@@ -84,6 +84,12 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
         raise
 
 
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed writers left in `folder`. Only the process that holds the run's lock may call it."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read one of the JSON files above. Raises UserError if it is missing, corrupt, foreign or of a newer schema."""
     try:
@@ -119,6 +125,7 @@ def read_state(run_dir: Path) -> State:
     """The state of the run in `run_dir`, from disk alone; changes nothing."""
     if not (run_dir / SPEC).exists():
         return _without_spec(run_dir)
+    running = is_locked(run_dir)  # first: a run that ends while we look has written its end before it lets go
     try:
         status, fault = _read_status(run_dir / STATUS), None
     except UserError as error:
@@ -130,7 +137,7 @@ def read_state(run_dir: Path) -> State:
         except UserError as error:
             return State("failed", CORRUPT, str(error), iteration, total)
         return State("done", None, None, iteration, total)
-    if is_locked(run_dir):
+    if running:
         return State("running", None, None, iteration, total)
     if not (run_dir / STATUS).exists():
         return State("absent")

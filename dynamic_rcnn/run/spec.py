@@ -96,7 +96,7 @@ def digest(value: Any) -> str:
 
 def differences(one: RunSpec, other: RunSpec) -> list[tuple[str, Any, Any]]:
     """(dotted field, value in `one`, value in `other`) for each field in which the identities differ."""
-    left, right = ({"seed": spec.seed, **_flatten(_shared(spec))} for spec in (one, other))
+    left, right = ({"seed": spec.seed, **flatten(_shared(spec))} for spec in (one, other))
     fields = sorted(set(left) | set(right))
     pairs = ((field, left.get(field, _ABSENT), right.get(field, _ABSENT)) for field in fields)
     return [(field, a, b) for field, a, b in pairs if a != b]
@@ -111,6 +111,11 @@ def find_run(runs: Path, spec: RunSpec) -> Path:
     return found[0] if found else own
 
 
+def is_aside(run_dir: Path) -> bool:
+    """Whether a run's directory was moved aside (seed0-<id>.stale1): it is no run of any grid any more."""
+    return "." in run_dir.name
+
+
 def _shared(spec: RunSpec) -> dict[str, Any]:
     content = {"dataset": spec.dataset, "config": spec.config, "init": spec.init}
     return {key: _without(value, key) for key, value in content.items()}
@@ -123,7 +128,8 @@ def _without(value: Any, path: str) -> Any:
     return {key: _without(item, f"{path}.{key}") for key, item in kept.items()}
 
 
-def _flatten(value: Any, path: str = "") -> dict[str, Any]:
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Dotted path -> value of everything in nested mappings; lists and empty mappings are values."""
     return dict(_leaves(value, path))
 
 

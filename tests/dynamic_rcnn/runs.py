@@ -54,6 +54,8 @@ elif moment == "checkpoint":  # in the middle of writing: half of the bytes are 
             die()
         return save(folder, content, keep)
     checkpoint.save = half_save
+elif moment == "evaluated":  # after an evaluation on the way, before the checkpoint of that iteration
+    results.evaluate_now = lambda *args, now=results.evaluate_now: (now(*args), die())
 elif moment == "evaluation":
     results.predict = lambda *args: die()
 sys.argv = ["train", run_dir]
@@ -88,11 +90,11 @@ def prepare(folder: Path, spec: RunSpec) -> Path:
     return run_dir
 
 
-def train(run_dir: Path, moment: str = "never", count: int = 0) -> subprocess.CompletedProcess[str]:
-    """Train in a process of its own, on one thread, which kills itself at the moment asked for."""
+def train(run_dir: Path, moment: str = "never", count: int = 0, threads: int = 1) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own, which kills itself at the moment asked for."""
     return subprocess.run(
         [sys.executable, "-c", SUICIDAL, moment, str(count), str(run_dir)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=300,

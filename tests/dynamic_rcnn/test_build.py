@@ -47,6 +47,20 @@ def test_from_any_position_and_with_any_workers_the_same_samples(images, grouped
     assert ids == sorted(set(ids)) and len(ids) == 24
 
 
+def test_grouping_by_aspect_ratio_resumes_too(tmp_path):
+    """On images of which some are tall and some wide, from any position."""
+    layout = write_coco(tmp_path, train_images=12)
+    spec = small_spec(tmp_path)
+    spec = type(spec)("both", 0, {"name": "own", **dataset.coco_format_dataset(tmp_path, layout)}, spec.config)
+    odd = build.build_dataset(spec, "train", tmp_path)
+    kinds = {odd.get_data_info(i)["width"] < odd.get_data_info(i)["height"] for i in range(len(odd))}
+    assert kinds == {True, False}
+    grouped = build.Batches(odd, 0, batch_size=2, workers=0, group_by_aspect_ratio=True)
+    whole = content(grouped.from_position(1, 0))
+    assert len(whole) == len(grouped)
+    assert content(grouped.from_position(1, 2)) == whole[2:]
+
+
 def test_epochs_and_seeds_differ(images):
     first, second = (content(batches(images).from_position(epoch, 0)) for epoch in (0, 1))
     other = content(batches(images, seed=1).from_position(0, 0))

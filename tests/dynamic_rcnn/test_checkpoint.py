@@ -13,7 +13,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import load_checkpoint
 
 from dynamic_rcnn import build, checkpoint
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.run.spec import RunSpec
 from tests.dynamic_rcnn.runs import plain_config
 
@@ -106,6 +106,25 @@ def test_the_newest_whole_checkpoint_is_used(tmp_path):
     assert loaded is not None and loaded["meta"]["iteration"] == 100
     assert [line.split()[1] for line in passed_over] == [newest.name, second.name]
     assert all(line.endswith("is truncated or corrupt; falling back to the one before") for line in passed_over)
+
+
+def test_after_a_corrupt_one_the_next_is_kept(tmp_path):
+    """A corrupt file of a later iteration must not push out what the resumed run saves."""
+    for iteration in (100, 200):
+        checkpoint.save(tmp_path, content(iteration), keep=2)
+    max(tmp_path.glob("*.pth")).write_bytes(b"cut")
+    checkpoint.load_newest(tmp_path)
+    checkpoint.save(tmp_path, content(110), keep=1)
+    loaded, passed_over = checkpoint.load_newest(tmp_path)
+    assert loaded is not None and loaded["meta"]["iteration"] == 110 and passed_over == []
+
+
+def test_weights_that_a_nan_has_reached_are_noticed():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.BatchNorm1d(1))
+    checkpoint.check_finite(model)
+    model[0].bias.data[0] = float("inf")
+    with pytest.raises(NaNLossError, match=r"the weights are not finite \(0.bias\)"):
+        checkpoint.check_finite(model)
 
 
 def test_only_the_newest_are_kept(tmp_path):

@@ -280,7 +280,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(UserError, match=r"detections\.json\.gz: cannot be written: No space left on device"):
+    with pytest.raises(OSError, match="No space left on device"):
         write_detections(path, [_detection(0, 1, [0, 0, 1, 1], 0.5)])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -304,7 +304,7 @@ def test_corrupt_files_are_refused(tmp_path: Path, damage: Any) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError) as caught:
         read_detections(path)
-    assert str(caught.value) == f"{path}: broken or cut off; delete it and launch the run again"
+    assert str(caught.value) == f"{path}: broken or cut off; move the run's directory away and launch the run again"
 
 
 @pytest.mark.parametrize(

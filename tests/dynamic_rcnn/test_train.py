@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import signal
 import subprocess
@@ -12,9 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from dynamic_rcnn import dataset
 from dynamic_rcnn import train as trainer
 from dynamic_rcnn.errors import NaNLossError, UserError
-from dynamic_rcnn.run.directory import locked, read_json, read_jsonl, read_state
+from dynamic_rcnn.evaluation import read_detections
+from dynamic_rcnn.record import Record
+from dynamic_rcnn.run.directory import locked, read_json, read_jsonl, read_state, write_json_atomic
+from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.dynamic_rcnn.runs import prepare, small_spec, train
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -26,8 +32,10 @@ def data(tmp_path_factory) -> Path:
 
 
 def test_a_signal_writes_a_checkpoint_and_evaluations_on_the_way_come_once(tmp_path, data):
-    spec = small_spec(data, train__max_iters=12, train__checkpoint_interval=100, train__val_interval=5)
+    spec = small_spec(data, train__max_iters=12, train__checkpoint_interval=5, train__val_interval=5)
     run_dir = prepare(tmp_path, spec)
+    assert train(run_dir, "evaluated").returncode == -signal.SIGKILL  # its row is dropped and made again
+    assert [row["iteration"] for row in read_jsonl(run_dir / "evaluations.jsonl")] == [5]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-m", "dynamic_rcnn.train", str(run_dir)], env=ENV, stderr=log)
         while len(read_jsonl(run_dir / "train.jsonl")) < 6:
@@ -37,11 +45,36 @@ def test_a_signal_writes_a_checkpoint_and_evaluations_on_the_way_come_once(tmp_p
         assert process.wait(timeout=60) == trainer.EXIT_INTERRUPTED
     state = read_state(run_dir)
     assert (state.name, state.cause) == ("failed", "interrupted")
-    (written,) = (run_dir / "checkpoints").glob("iter_*.pth")
+    written = max((run_dir / "checkpoints").glob("iter_*.pth"))
     assert written.name.startswith(f"iter_{state.iteration:06d}-")
     assert train(run_dir).returncode == 0
     assert [row["iteration"] for row in read_jsonl(run_dir / "evaluations.jsonl")] == [5, 10]
-    assert [attempt["outcome"] for attempt in read_json(run_dir / "status.json")["attempts"]] == ["interrupted", "done"]
+    outcomes = [attempt["outcome"] for attempt in read_json(run_dir / "status.json")["attempts"]]
+    assert outcomes == ["killed", "interrupted", "done"]
+
+
+def test_all_reduce_is_refused_where_it_has_no_effect(tmp_path, data):
+    spec = small_spec(data, model__train_cfg__rcnn__dynamic_rcnn__all_reduce=True)
+    assert train(run_dir := prepare(tmp_path, spec)).returncode == 2
+    assert "all_reduce: true has no effect here" in (read_state(run_dir).message or "")
+
+
+def test_a_device_that_has_failed_is_an_error_not_a_crash():
+    class Broken:
+        def check_losses(self) -> None:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    cause, line, code = trainer._cause(RuntimeError("CUDA error: an illegal memory access"), Broken())  # type: ignore[arg-type]
+    assert (cause, code) == ("error", 1) and line.endswith("an illegal memory access")
+
+
+def test_a_run_killed_after_its_metrics_is_closed(tmp_path):
+    run_dir = prepare(tmp_path, small_spec(tmp_path))
+    record = Record(run_dir, 20)
+    record.start(0)
+    write_json_atomic(run_dir / "metrics.json", {"schema": 1, "metrics": {"AP": 0.5, "AP90": 0.1}})
+    assert trainer.train(run_dir) == trainer.EXIT_DONE
+    assert read_json(run_dir / "status.json")["attempts"][-1]["outcome"] == "done"
 
 
 def test_two_processes_do_not_train_one_run(tmp_path, data):
@@ -73,6 +106,28 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path, data):
         assert train(run_dir).returncode == 0
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_run_on_a_data_set_in_coco_format(tmp_path):
+    """Gapped category ids, crowds, images without boxes, grey images and odd sizes, from training to metrics."""
+    layout = write_coco(tmp_path / "data")
+    spec = small_spec(tmp_path, train__max_iters=4)
+    described = {"name": "mine", **dataset.coco_format_dataset(tmp_path / "data", layout)}
+    config = copy.deepcopy(spec.config)
+    config["model"]["roi_head"]["bbox_head"]["num_classes"] = len(described["classes"])
+    run_dir = prepare(tmp_path / "runs", type(spec)("both", 0, described, config))
+    done = train(run_dir)
+    assert done.returncode == 0, done.stderr
+    metrics = read_json(run_dir / "metrics.json")
+    assert metrics["images"] == 4 and set(metrics["per_class"]) == set(described["classes"])
+    ids = {item["id"] for item in json.loads((tmp_path / "data" / layout["val_ann"]).read_text())["categories"]}
+    assert {row["category_id"] for row in read_detections(run_dir / "detections.json.gz")} <= ids
+
+    annotations = tmp_path / "data" / layout["val_ann"]
+    annotations.write_text(annotations.read_text() + " ")
+    (run_dir / "metrics.json").unlink()
+    assert train(run_dir).returncode == 2
+    assert "the annotations have changed since this run was planned" in (read_state(run_dir).message or "")
 
 
 def test_bad_input_is_one_line(tmp_path):

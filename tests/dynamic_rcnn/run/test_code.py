@@ -71,3 +71,10 @@ def test_earlier_provenance_is_kept_where_it_differs(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "provenance.json").read_text())
     assert found["threads"] == 4
     assert found["earlier"] == [{"schema": 1, "threads": 2}]
+
+
+def test_the_fingerprint_is_the_same_on_every_python(tmp_path: Path) -> None:
+    """A literal: syntax trees gained fields in 3.12 (type parameters of functions and classes)."""
+    source = "class A(B):\n    def f(self, x: int = 1) -> int:\n        return x if x else f'{x!r:>3}'\n"
+    (tmp_path / "a.py").write_text(source)
+    assert code_fingerprint(tmp_path) == "23d788912f"

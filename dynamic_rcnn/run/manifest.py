@@ -1,0 +1,46 @@
+"""What the launcher, which writes a grid's manifest, and the report, which reads it, must see alike."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from dynamic_rcnn.run.directory import GRID_SUFFIX
+
+NAME_RULE = f"letters, digits, '.', '_' and '-', the first a letter or a digit, not ending in {GRID_SUFFIX}"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether `name` may be the name of a grid, an arm or a data set, and so of a folder: see NAME_RULE."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and not name.endswith(GRID_SUFFIX)
+
+
+def manifest_place(dataset: str, grid: str, setting: str) -> str:
+    """Where a grid's manifest lies, relative to the run folder."""
+    return f"{dataset}/{grid}-{setting}{GRID_SUFFIX}"
+
+
+def paper_fault(paper: Any) -> tuple[str, Any, str] | None:
+    """(field, value, rule) of the first breach in a grid's `paper`; None if it is well formed, or None itself.
+
+    rows: arm -> metric -> value in percent, as printed.
+    """
+    if paper is None:
+        return None
+    if not isinstance(paper, dict):
+        return "paper", paper, "must be a mapping or null"
+    for field in ("table", "source", "dataset"):
+        if not isinstance(paper.get(field), str):
+            return f"paper.{field}", paper.get(field), "must be text"
+    if not isinstance(paper.get("rows"), dict):
+        return "paper.rows", paper.get("rows"), "must map arms to metrics"
+    for arm, row in paper["rows"].items():
+        if not isinstance(row, dict) or not all(_is_number(number) for number in row.values()):
+            return f"paper.rows.{arm}", row, "must map metrics to numbers in percent"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
