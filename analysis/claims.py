@@ -1,6 +1,7 @@
 """The paper's headline claims as data, and what the records say to each.
 
-A claim counts on COCO val2017 only. The decision rule is not applied yet: measured numbers stand there.
+A claim counts on COCO val2017 and in the published setting only. The decision rule is not applied yet: measured
+numbers stand there.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.comparison import Comparison
-from analysis.markdown import interval, mean_sd, number, one_of, signed, table
+from analysis.grids import Grid
+from analysis.markdown import code, interval, mean_sd, number, one_of, signed, table
+from analysis.statistics import LEVEL
 
 COCO = "coco"
 GRID = "ablation"
 ARM = "both"
+BASE = "faster_rcnn_r50_fpn_1x"
 COMMAND = "python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco"
 SOURCE = "arXiv 2004.06002"
 
@@ -36,14 +40,30 @@ CLAIMS = (
 
 
 def claims_table(comparisons: list[Comparison]) -> str:
-    """The claims with what COCO runs measured; where there are none, NOT RUN and the command for it."""
+    """The claims with what COCO runs of the published setting measured; without any, NOT RUN and the command."""
     rows = []
     for claim in CLAIMS:
-        found = [text for comparison in comparisons if (text := measured(claim, comparison))]
-        verdict = "<br>".join(found) if found else "**NOT RUN**"
+        pairs = [(c.grid, text) for c in comparisons if (text := measured(claim, c))]
+        found = [text for grid, text in pairs if deviation(grid) is None]
+        others = [
+            f"NOT COMPARABLE: setting {code(grid.setting)}, {reason}"
+            for grid, _ in pairs
+            if (reason := deviation(grid))
+        ]
+        verdict = "<br>".join([*(found or ["**NOT RUN**"]), *others])
         way = "decision rule not applied yet" if found else f"`{COMMAND}`"
         rows.append([claim.text, f"{SOURCE}, {claim.where}", verdict, way])
     return table(["claim, COCO val2017, R-50-FPN 1x", "source", "verdict", "how to run it"], rows, text_columns=4)
+
+
+def deviation(grid: Grid) -> str | None:
+    """In what a grid on COCO is not the published setting, as Markdown; None if it is that setting."""
+    if grid.base is None or grid.changed is None:
+        return "whose manifest does not say which base it is of"
+    parts = [f"base {code(grid.base)}"] if grid.base != BASE else []
+    if grid.changed:
+        parts.append(f"changed: {', '.join(map(code, grid.changed))}")
+    return ", ".join(parts) or None
 
 
 def measured(claim: Claim, comparison: Comparison) -> str | None:
@@ -66,7 +86,7 @@ def difference_text(comparison: Comparison, metric: str, arm: str) -> str | None
         return None
     limits = interval(difference.low, difference.high)
     counts = [comparison.summary(metric, name).n for name in (arm, comparison.grid.baseline)]
-    noise = f", 90% interval {limits}" if limits else ", noise not known (one seed)"
+    noise = f", {LEVEL} interval {limits}" if limits else ", noise not known (one seed)"
     return f"measured {signed(difference.value)}{noise}, n = {counts[0]} and {counts[1]}"
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from analysis import consistency
 from analysis.grids import Cell, Grid, find_manifests, read_grid
 from analysis.run_files import (
     CURVES,
@@ -27,10 +28,11 @@ from analysis.run_files import (
 )
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
+from dynamic_rcnn.run.spec import is_aside
 
 RUN_COLUMNS = [
-    *("path", "dataset", "arm", "seed", "id", "init", "state", "cause", "iteration", "max_iterations"),
-    *("attempts", "commit", "dirty", "device", "images", "seconds", *METRICS),
+    *("path", "dataset", "arm", "seed", "id", "setting", "init", "state", "cause", "iteration", "max_iterations"),
+    *("attempts", "commit", "dirty", "device", "code", "init_sha256", "torch", "seconds", *METRICS),
 ]
 CURVE_COLUMNS = ["path", *CURVES]
 MISSING, UNREADABLE = "missing", "unreadable"
@@ -58,11 +60,16 @@ class Records:
     problems: list[str] = field(default_factory=list)
 
     def of(self, grid: Grid) -> pd.DataFrame:
-        """A row for each run that `grid` asks for, in table order; one never started is 'missing'."""
+        """A row for each run that `grid` asks for, in table order; one never started is 'missing'.
+
+        setting: as the manifest has it, in older ones as the run's spec comes to.
+        """
         order = {arm: position for position, arm in enumerate(grid.arms)}
         cells = sorted(grid.cells, key=lambda cell: (order[cell.arm], cell.seed))
-        asked = pd.DataFrame([vars(cell) for cell in cells], columns=["arm", "seed", "path"])
-        rows = asked.merge(self.runs.drop(columns=["arm", "seed"]), on="path", how="left")
+        asked = pd.DataFrame([vars(cell) for cell in cells], columns=["arm", "seed", "path", "setting"], dtype=object)
+        known = self.runs.drop(columns=["arm", "seed"]).rename(columns={"setting": "own_setting"})
+        rows = asked.merge(known, on="path", how="left")
+        rows["setting"] = rows["setting"].where(rows["setting"].notna(), rows.pop("own_setting"))
         rows["state"] = rows["state"].fillna(MISSING)
         return rows
 
@@ -89,9 +96,9 @@ def collect(runs: Path) -> Records:
     for path in found:
         reader.read_run(path)
     records = reader.records(sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting)))
-    records.problems += _unnamed(records) + [
-        problem for grid in records.grids for problem in _wrong_seeds(records, grid)
-    ]
+    records.problems += _unnamed(records)
+    for grid in records.grids:
+        records.problems += _wrong_seeds(records, grid) + consistency.problems(grid, records.done(grid))
     return records
 
 
@@ -130,14 +137,14 @@ class _Reader:
         return None
 
     def run_directories(self) -> list[Path]:
-        """The run directories, sorted; whatever else lies around is a problem."""
+        """The run directories, sorted, without those moved aside; whatever else lies around is a problem."""
         found = []
         for folder in _children(self.root):
             for arm in _children(folder) if self._is_folder(folder) else []:
                 if arm.name.endswith(directory.GRID_SUFFIX):
                     continue
                 for run in _children(arm) if self._is_folder(arm) else []:
-                    if self._is_folder(run):
+                    if self._is_folder(run) and not is_aside(run):
                         found.append(run)
         return found
 
@@ -182,7 +189,6 @@ class _Reader:
         if value is None:
             row["state"], row["cause"] = UNREADABLE, "metrics.json"
             return
-        row["images"] = value.get("images")
         row |= {metric: value["metrics"].get(metric) for metric in METRICS}
         by_iou = zip(IOU_THRESHOLDS, value["by_iou"], strict=True)
         self.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]

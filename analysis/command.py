@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.run.code import PACKAGE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = PACKAGE.parent
 BOOLEANS = {"true": True, "false": False}
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 import pandas as pd
 
 from analysis.collect import Records
+from analysis.consistency import mixed_arms
 from analysis.grids import Grid
 from analysis.run_files import METRICS
 from analysis.statistics import Difference, Pooled, Summary, difference, pooled, summarize
@@ -19,21 +20,25 @@ PERCENT = 100.0
 
 
 class Comparison:
-    """Statistics of a grid's finished runs. Runs that are not done count in `states` alone."""
+    """Statistics of a grid's finished runs. Arms of one identity share their runs.
+
+    Runs that are not done, and those of an arm whose runs have several settings, count in `states` alone.
+    """
 
     def __init__(self, records: Records, grid: Grid) -> None:
         self.grid = grid
         self.runs = records.of(grid)
-        self._values = _values(records, grid)
+        done = records.done(grid)
+        self.n_done = len(done)
+        self.averaged = done[~done["arm"].isin(list(mixed_arms(done)))]
+        self._values = _values(records, self.averaged)
+        keys = zip(self.averaged["arm"], self.averaged["seed"], strict=True)
+        self._paths: dict[tuple[str, int], str] = dict(zip(keys, self.averaged["path"], strict=True))
 
     @property
     def others(self) -> list[str]:
         """The arms other than the baseline, in table order."""
         return [arm for arm in self.grid.arms if arm != self.grid.baseline]
-
-    @property
-    def n_done(self) -> int:
-        return int((self.runs["state"] == "done").sum())
 
     def values(self, metric: Metric, arm: str) -> dict[int, float]:
         """Seed -> percent, of the finished runs in which the metric is defined."""
@@ -43,11 +48,23 @@ class Comparison:
         return summarize(self.values(metric, arm).values())
 
     def noise(self, metric: Metric) -> Pooled:
-        """The sd pooled over all arms of the grid."""
-        return pooled(self.values(metric, arm).values() for arm in self.grid.arms)
+        """The sd pooled over all arms of the grid; a run that several arms share counts once."""
+        groups, counted = [], set[str]()
+        for arm in self.grid.arms:
+            values = {self._paths[arm, seed]: value for seed, value in self.values(metric, arm).items()}
+            groups.append([value for path, value in values.items() if path not in counted])
+            counted |= set(values)
+        return pooled(groups)
+
+    def same_runs(self, arm: str) -> bool:
+        """Whether the arm and the baseline share runs: they are one configuration, and nothing can be compared."""
+        ours, theirs = ({p for (a, _), p in self._paths.items() if a == name} for name in (arm, self.grid.baseline))
+        return bool(ours & theirs)
 
     def difference(self, metric: Metric, arm: str) -> Difference | None:
-        """The arm minus the baseline; None if either has no finished run."""
+        """The arm minus the baseline; None if either has no finished run, or if they are the same runs."""
+        if self.same_runs(arm):
+            return None
         return difference(self.values(metric, arm), self.values(metric, self.grid.baseline), self.noise(metric))
 
     def states(self, arm: str) -> list[tuple[str, int]]:
@@ -58,8 +75,7 @@ class Comparison:
 
     def seconds(self, arm: str) -> Summary:
         """Over the finished runs: their median seconds an iteration."""
-        rows = self.runs[(self.runs["arm"] == arm) & (self.runs["state"] == "done")]
-        return summarize(rows["seconds"].tolist())
+        return summarize(self.averaged.loc[self.averaged["arm"] == arm, "seconds"].tolist())
 
     def seeds_text(self) -> str:
         """How many finished seeds the arms have: '3 seeds an arm', or the range."""
@@ -75,8 +91,8 @@ def describe_state(state: object, cause: object) -> str:
     return f"{state} ({cause})" if isinstance(cause, str) and state != "done" else str(state)
 
 
-def _values(records: Records, grid: Grid) -> dict[tuple[Metric, str], dict[int, float]]:
-    done = records.done(grid)[["arm", "seed", "path", *METRICS]]
+def _values(records: Records, runs: pd.DataFrame) -> dict[tuple[Metric, str], dict[int, float]]:
+    done = runs[["arm", "seed", "path", *METRICS]]
     by_name = done.melt(["arm", "seed", "path"], METRICS, "metric", "AP_")
     by_iou = done[["arm", "seed", "path"]].merge(records.thresholds, on="path")
     rows = [

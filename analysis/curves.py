@@ -54,8 +54,8 @@ def difference_by_iou(comparison: Comparison) -> Curves:
 
 
 def training_frame(records: Records, comparison: Comparison) -> pd.DataFrame:
-    """The curves of the grid's finished runs with arm and seed: one row an iteration, the last if twice."""
-    done = comparison.runs[comparison.runs["state"] == "done"][["arm", "seed", "path"]]
+    """The curves of the grid's averaged runs with arm and seed: one row an iteration, the last if twice."""
+    done = comparison.averaged[["arm", "seed", "path"]]
     frame = done.merge(records.curves, on="path").sort_values(["arm", "seed", "iteration"], kind="stable")
     return frame.drop_duplicates(["arm", "seed", "iteration"], keep="last")
 

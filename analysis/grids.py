@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import GRID_SUFFIX, read_json
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name, manifest_place, paper_fault
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run that a grid asks for; `path` is its directory relative to the runs folder."""
+    """One run that a grid asks for; `path` is its directory relative to the runs folder.
+
+    setting: the digest of all but the seed, as the launch recorded it; None in older manifests.
+    """
 
     arm: str
     seed: int
     path: str
+    setting: str | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class Paper:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a launch asked for. `arms` maps name to title in table order; `baseline` is one of them."""
+    """What a launch asked for. `arms` maps name to title in table order; `baseline` is one of them.
+
+    base, changed: the base's name, and the fields that differ from its, the data set's and the grid's file; None in
+    older manifests.
+    """
 
     name: str
     title: str
@@ -45,11 +51,18 @@ class Grid:
     seeds: list[int]
     cells: list[Cell]
     paper: Paper | None
+    base: str | None = None
+    changed: list[str] | None = None
 
     @property
     def key(self) -> str:
         """Unique among manifests; used in file names."""
         return f"{self.dataset}-{self.name}-{self.setting}"
+
+    @property
+    def manifest(self) -> str:
+        """Its manifest's path relative to the runs folder."""
+        return manifest_place(self.dataset, self.name, self.setting)
 
 
 def find_manifests(runs: Path) -> list[Path]:
@@ -62,9 +75,9 @@ def read_grid(path: Path) -> Grid:
     value = read_json(path)
     texts = {field: _field(path, value, field, str) for field in ("grid", "title", "setting", "dataset", "baseline")}
     for field in ("grid", "setting", "dataset"):
-        if not _NAME.fullmatch(texts[field]):
-            raise UserError(f"{path}: field '{field}' is {texts[field]!r}; it must be a plain name")
-    place = f"{texts['dataset']}/{texts['grid']}-{texts['setting']}{GRID_SUFFIX}"
+        if not is_plain_name(texts[field]):
+            raise UserError(f"{path}: field '{field}' is {texts[field]!r}; it must be a plain name: {NAME_RULE}")
+    place = manifest_place(texts["dataset"], texts["grid"], texts["setting"])
     if f"{path.parent.name}/{path.name}" != place:
         raise UserError(f"{path}: holds the manifest of {place}; move it there")
     arms = _field(path, value, "arms", dict)
@@ -81,13 +94,15 @@ def read_grid(path: Path) -> Grid:
         seeds=sorted({cell.seed for cell in cells}),
         cells=cells,
         paper=_paper(path, value.get("paper")),
+        base=_optional(path, value, "base", str),
+        changed=_optional(path, value, "changed", list),
     )
 
 
 def is_run_path(text: str) -> bool:
     """Whether `text` is dataset/arm/run, all plain names: a manifest cannot point outside its runs folder."""
     parts = text.split("/")
-    return len(parts) == 3 and all(_NAME.fullmatch(part) for part in parts)
+    return len(parts) == 3 and all(map(is_plain_name, parts))
 
 
 def _cell(path: Path, item: Any, arms: dict[str, Any]) -> Cell:
@@ -100,20 +115,20 @@ def _cell(path: Path, item: Any, arms: dict[str, Any]) -> Cell:
         raise UserError(f"{path}: a run's seed is {seed!r}; it must be an integer")
     if not isinstance(where, str) or not is_run_path(where):
         raise UserError(f"{path}: a run's path is {where!r}; it must be <dataset>/<arm>/seed<k>-<id>")
-    return Cell(arm, seed, where)
+    return Cell(arm, seed, where, _optional(path, item, "setting", str))
 
 
 def _paper(path: Path, value: Any) -> Paper | None:
     if value is None:
         return None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: field 'paper' is {value!r}; it must be an object or null")
-    rows = _field(path, value, "rows", dict)
-    for arm, row in rows.items():
-        if not isinstance(row, dict) or not all(isinstance(number, int | float) for number in row.values()):
-            raise UserError(f"{path}: field 'paper.rows.{arm}' must map metrics to numbers in percent")
-    table, source, dataset = (_field(path, value, field, str) for field in ("table", "source", "dataset"))
-    return Paper(table, source, dataset, rows)
+    fault = paper_fault(value)
+    if fault is not None:
+        raise UserError(f"{path}: field '{fault[0]}' is {fault[1]!r}; it {fault[2]}")
+    return Paper(value["table"], value["source"], value["dataset"], value["rows"])
+
+
+def _optional(path: Path, value: dict[str, Any], field: str, kind: type) -> Any:
+    return None if value.get(field) is None else _field(path, value, field, kind)
 
 
 def _field(path: Path, value: dict[str, Any], field: str, kind: type) -> Any:

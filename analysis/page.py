@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.claims import ARM, COCO, COMMAND, claims_table, difference_text
+from analysis.claims import ARM, COCO, COMMAND, claims_table, deviation, difference_text
 from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
 from analysis.markdown import bullets, escape, figure, one_of
@@ -77,8 +77,10 @@ def _summary(comparison: Comparison) -> str:
 
 def _not_run(comparisons: list[Comparison]) -> list[str]:
     lines = []
-    if not any(comparison.grid.dataset == COCO for comparison in comparisons):
-        lines.append(f"COCO: no grid on it is in these records. `{COMMAND}`")
+    on_coco = [comparison.grid for comparison in comparisons if comparison.grid.dataset == COCO]
+    if all(deviation(grid) is not None for grid in on_coco):
+        what = "no grid of the published setting" if on_coco else "no grid on it"
+        lines.append(f"COCO: {what} is in these records. `{COMMAND}`")
     for comparison in comparisons:
         rows = comparison.runs[comparison.runs["state"] != "done"]
         lines += [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.claims import COCO
+from analysis.claims import COCO, deviation
 from analysis.comparison import Comparison
 from analysis.markdown import escape, interval, one_of, signed
-from analysis.statistics import CONFIDENCE
-from analysis.tables import ABLATION_METRICS
+from analysis.statistics import CONFIDENCE, LEVEL
+from analysis.tables import ABLATION_METRICS, SAME_RUNS
 
 APART = "cannot be told apart from the baseline"
 
@@ -14,6 +14,8 @@ APART = "cannot be told apart from the baseline"
 def sentence(comparison: Comparison, arm: str, metric: str) -> str:
     """One comparison: 'AP90 +3.40 [+1.20, +5.60], above the baseline'."""
     difference = comparison.difference(metric, arm)
+    if comparison.same_runs(arm):
+        return f"{metric}: {SAME_RUNS} as the baseline's"
     if difference is None:
         return f"{metric} has no value in this arm or in the baseline"
     if difference.told_apart is None:
@@ -32,7 +34,7 @@ def paragraph(comparison: Comparison) -> str:
         return "No run of this grid has finished; there is nothing to read yet."
     parts = [
         f"On {escape(grid.dataset)}, {comparison.seeds_text()} finished; differences from the baseline, "
-        f"in brackets their {100 * CONFIDENCE:.0f}% intervals."
+        f"in brackets their {LEVEL} intervals."
     ]
     for arm in comparison.others:
         words = "; ".join(sentence(comparison, arm, metric) for metric in ("AP", "AP90"))
@@ -40,6 +42,8 @@ def paragraph(comparison: Comparison) -> str:
     parts += _over_all_metrics(comparison)
     if grid.dataset != COCO:
         parts.append(f"This is a result on {escape(grid.dataset)}; it neither confirms nor refutes a number on COCO.")
+    elif (reason := deviation(grid)) is not None:
+        parts.append(f"This is not the published setting ({reason}); it neither confirms nor refutes a printed number.")
     return " ".join(parts)
 
 

@@ -7,7 +7,7 @@ out    the folder of records, replaced as a whole; default: analysis/records in 
 grids  only grids of these names, or <name>-<setting>; default: all grids in the folder
 
 Taken: the manifests, and of each run that they name, or that such a run starts from, its spec, status,
-provenance, curves, metrics and detections. Not taken: checkpoints, logs, runs that no grid asks for.
+provenance, curves, metrics and detections (up to 1 MB). Not taken: checkpoints, logs, runs that no grid asks for.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ def main(arguments: Sequence[str]) -> int:
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
     paths = run_paths(records, grids)
-    files = [manifest(grid) for grid in grids] + [file for path in paths for file in record_files(runs, path)]
+    files = [grid.manifest for grid in grids] + [file for path in paths for file in record_files(runs, path)]
     replace_folder(runs, files, out)
+    for line in left_out(runs, paths):
+        print(line)
     size = sum((out / file).stat().st_size for file in files)
     print(f"{out}: {one_of('grid', len(grids))}, {one_of('run', len(paths))}, {size / 1e6:.1f} MB")
     return 0
@@ -73,20 +75,25 @@ def run_paths(records: Records, grids: list[Grid]) -> list[str]:
     return sorted(path for path in states if path in set(records.runs["path"]))
 
 
-def manifest(grid: Grid) -> str:
-    return f"{grid.dataset}/{grid.name}-{grid.setting}{directory.GRID_SUFFIX}"
-
-
 def record_files(runs: Path, path: str) -> list[str]:
-    """The files of the run at `path` that go into the records. Raises UserError for large detections."""
-    detections = runs / path / directory.DETECTIONS
-    if detections.exists() and detections.stat().st_size > MAX_DETECTIONS_BYTES:
-        size = detections.stat().st_size / 1e6
-        raise UserError(
-            f"{detections}: {size:.1f} MB; at most {MAX_DETECTIONS_BYTES / 1e6:.0f} MB of detections may go "
-            "into the records; choose other grids with grids="
-        )
-    return [f"{path}/{name}" for name in FILES if (runs / path / name).exists()]
+    """The files of the run at `path` that go into the records: those there are, but for large detections."""
+    names = [name for name in FILES if (runs / path / name).exists()]
+    return [f"{path}/{name}" for name in names if name != directory.DETECTIONS or not _is_large(runs / path / name)]
+
+
+def left_out(runs: Path, paths: list[str]) -> list[str]:
+    """A line for each run whose detections are too large to commit; the report does not need them."""
+    files = [f"{path}/{directory.DETECTIONS}" for path in paths]
+    return [
+        f"{file}: left out, {(runs / file).stat().st_size / 1e6:.1f} MB "
+        f"(at most {MAX_DETECTIONS_BYTES / 1e6:.0f} MB of detections a run go into the records)"
+        for file in files
+        if _is_large(runs / file)
+    ]
+
+
+def _is_large(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > MAX_DETECTIONS_BYTES
 
 
 def replace_folder(source: Path, files: list[str], out: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
+from dynamic_rcnn.run.spec import RunSpec
 
 # fmt: off
 METRICS = [
@@ -23,16 +24,14 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """id, arm, seed, dataset (its name) and init (the id of the run that it starts from, or None)."""
-    value = directory.read_json(path)
-    for name, kind in (("id", str), ("arm", str), ("seed", int), ("dataset", dict)):
-        if not isinstance(value.get(name), kind):
-            raise UserError(f"{path}: field '{name}' is {value.get(name)!r}; it must be of type {kind.__name__}")
-    init = value.get("init")
+    """id, arm, seed, setting, dataset (its name) and init (the id of the run that it starts from, or None)."""
+    spec, id_ = RunSpec.read(path.parent), directory.read_json(path).get("id")
+    if not isinstance(id_, str):
+        raise UserError(f"{path}: field 'id' is {id_!r}; it must be text")
     return {
-        **{name: value[name] for name in ("id", "arm", "seed")},
-        "dataset": str(value["dataset"].get("name")),
-        "init": init.get("run") if isinstance(init, dict) else None,
+        **{"id": id_, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting},
+        "dataset": str(spec.dataset.get("name")),
+        "init": spec.init.get("run") if spec.init else None,
     }
 
 
@@ -52,9 +51,11 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """commit, dirty and device."""
+    """commit, dirty, device, code, init_sha256, and the version of torch."""
     value = directory.read_json(path)
-    return {name: value.get(name) for name in ("commit", "dirty", "device")}
+    versions = value.get("versions")
+    found = {name: value.get(name) for name in ("commit", "dirty", "device", "code", "init_sha256")}
+    return {**found, "torch": versions.get("torch") if isinstance(versions, dict) else None}
 
 
 def read_metrics(run: Path) -> dict[str, Any]:

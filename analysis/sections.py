@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis import curves
-from analysis.claims import COCO
+from analysis import consistency, curves
+from analysis.claims import COCO, deviation
 from analysis.collect import Records
 from analysis.comparison import Comparison
 from analysis.curves import Curves
 from analysis.markdown import code, escape
 from analysis.reading import paragraph
+from analysis.statistics import LEVEL
 from analysis.tables import ablation_table, class_table, difference_table, paper_table, run_table, size_table
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _ap_figure(comparison: Comparison, key: str, what: str) -> FigureFile:
 
     caption = (
         f"{escape(what)}. Left: mean over seeds, error bars ± 1 sd. Right: difference from the baseline in "
-        "points of AP, error bars the 90% t interval on the pooled sd of the arms (seed noise only; not "
+        f"points of AP, error bars the {LEVEL} t interval on the pooled sd of the arms (seed noise only; not "
         "corrected for several comparisons); the arms are set side by side at each threshold. "
         "Without error bars: one seed."
     )
@@ -130,11 +131,12 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
         f"AP in percent on {escape(grid.dataset)}: mean ± sd over seeds (ddof 1), n finished runs.",
         ablation_table(comparison),
         "### Difference from the baseline",
-        "Difference of the means in points of AP, in brackets the 90% t interval on the sd pooled over all "
+        f"Difference of the means in points of AP, in brackets the {LEVEL} t interval on the sd pooled over all "
         "arms (which takes their variances for equal), **bold** where it leaves out 0; where it does not, "
         "the arm cannot be told apart from the baseline. The noise is that between seeds, on one set of "
         f"images. Not corrected for several comparisons.{_start_note(records, comparison)}",
         difference_table(comparison),
+        *filter(None, [consistency.note(records.done(grid))]),
         *_paper_blocks(comparison),
         *figure_texts,
         "### Object sizes and recall",
@@ -164,9 +166,13 @@ def _paper_blocks(comparison: Comparison) -> list[str]:
     grid, paper = comparison.grid, comparison.grid.paper
     if paper is None:
         return []
-    if grid.dataset == COCO:
+    reason = deviation(grid)
+    if grid.dataset == COCO and reason is None:
         heading = "### The paper's numbers"
         note = "The decision rule is not applied yet."
+    elif grid.dataset == COCO:
+        heading = "### The paper's numbers: NOT comparable with this setting"
+        note = f"Numbers printed in the paper ({escape(paper.source)}). This grid is not of its setting: {reason}."
     else:
         heading = f"### The paper's numbers: COCO, NOT comparable with {escape(grid.dataset)}"
         note = (
@@ -179,8 +185,8 @@ def _paper_blocks(comparison: Comparison) -> list[str]:
 
 
 def _class_blocks(records: Records, comparison: Comparison) -> list[str]:
-    done = comparison.runs.loc[comparison.runs["state"] == "done", "path"]
-    count = records.classes.loc[records.classes["path"].isin(done), "name"].nunique()
+    averaged = records.classes["path"].isin(comparison.averaged["path"])
+    count = records.classes.loc[averaged, "name"].nunique()
     if not 0 < count <= MAX_CLASSES:
         return []
     return [

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from scipy.stats import t as student_t
 
 CONFIDENCE = 0.90
+LEVEL = f"{100 * CONFIDENCE:.0f}%"
 
 
 @dataclass(frozen=True)

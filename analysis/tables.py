@@ -14,6 +14,7 @@ from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, 
 ABLATION_METRICS = ["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
 SIZE_METRICS = ["APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 SHORT_COMMIT = 8
+SAME_RUNS = "the same runs"
 
 
 def ablation_table(comparison: Comparison) -> str:
@@ -48,7 +49,7 @@ def _mean_cell(comparison: Comparison, metric: str, arm: str) -> str:
 
 
 def difference_table(comparison: Comparison) -> str:
-    """Arm minus baseline with its 90% t interval, bold where that leaves out 0; below it the noise."""
+    """Arm minus baseline with its t interval, bold where that leaves out 0; below it the noise."""
     rows = [
         [arm_title(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
         for arm in comparison.others
@@ -64,6 +65,8 @@ def difference_table(comparison: Comparison) -> str:
 
 
 def _difference_cell(comparison: Comparison, metric: str, arm: str) -> str:
+    if comparison.same_runs(arm):
+        return SAME_RUNS
     difference = comparison.difference(metric, arm)
     if difference is None:
         return NOTHING
@@ -91,7 +94,7 @@ def _paper_cell(value: float | None, base: float | None, arm: str, grid: Grid) -
 
 def class_table(records: Records, comparison: Comparison) -> str:
     """A row a class: AP and AP90 of each arm, mean over seeds."""
-    done = comparison.runs[comparison.runs["state"] == "done"][["arm", "path"]]
+    done = comparison.averaged[["arm", "path"]]
     means = done.merge(records.classes, on="path").groupby(["name", "arm"])[["AP", "AP90"]].mean()
     names = sorted({name for name, _ in means.index})
     header = [

@@ -26,6 +26,10 @@ PAPER = {
 START = "aaaaaaaaaa"
 
 
+def edit_json(path: Path, **changes: Any) -> None:
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | changes)
+
+
 def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
@@ -110,7 +114,8 @@ class RunsFolder:
         attempt = {"number": 1, "started": 1.0, "ended": 2.0, "from_iteration": 0, "to_iteration": iteration}
         status = {"schema": 1, "state": state, "iteration": iteration, "max_iterations": 100, "cause": cause}
         write_json(run / "status.json", {**status, "message": None, "heartbeat": 2.0, "attempts": [attempt]})
-        provenance = {"schema": 1, "commit": "0123456789abcdef", "dirty": True, "device": "cpu"}
+        provenance = {"schema": 1, "commit": "0123456789abcdef", "dirty": True, "device": "cpu", "code": "c0dec0dec0"}
+        provenance |= {"versions": {"torch": "2.9.0"}, "init_sha256": init and "5ha256c0" * 8}
         write_json(run / "provenance.json", provenance)
         rows = [json.dumps(curve_row(arm, seed, i)) for i in range(10, iteration + 1, 10)]
         (run / "train.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from analysis.collect import collect
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
 
-from .synthetic import PAPER, RunsFolder, ablation, write_json
+from .synthetic import PAPER, START, RunsFolder, ablation, write_json
 
 
 def test_tidy_tables(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
         "a run's seed is 'x'; it must be an integer",
     ),
     "outside": ({"runs": [{"arm": "dla", "seed": 0, "path": "../../etc"}]}, "a run's path is '../../etc'"),
-    "paper": ({"paper": PAPER | {"rows": {"dla": 3}}}, "field 'paper.rows.dla' must map metrics to numbers"),
+    "paper": ({"paper": PAPER | {"rows": {"dla": 3}}}, "field 'paper.rows.dla' is 3; it must map metrics to numbers"),
     "place": (
         {"setting": "fffffffff0"},
         "holds the manifest of shapes/ablation-fffffffff0.grid.json; move it there",
@@ -179,6 +180,23 @@ def test_a_seed_that_contradicts_the_grid_is_named(tmp_path: Path) -> None:
     folder.cells[0]["seed"] = 5
     folder.manifest()
     assert "its spec says seed 0, the grid shapes-ablation-0123456789 says seed 5" in collect(tmp_path).problems[0]
+
+
+def test_a_run_that_was_moved_aside_is_no_run(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    start = tmp_path / f"shapes/pretrain/seed0-{START}"
+    shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
+    records = collect(tmp_path)
+    assert records.problems == [] and len(records.runs) == 13
+    assert list(records.starts(records.grids[0])["path"]) == [f"shapes/pretrain/seed0-{START}"]
+
+
+def test_names_that_the_launcher_refuses_are_refused(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path, "my data")
+    folder.done("baseline", 0, 0.4)
+    folder.manifest()
+    (problem, _) = collect(tmp_path).problems
+    assert "field 'dataset' is 'my data'; it must be a plain name: letters, digits" in problem
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:

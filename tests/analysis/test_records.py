@@ -88,13 +88,14 @@ def refused(tmp_path: Path, expected: str, *more: str) -> None:
     assert expected in str(caught.value)
 
 
-def test_refuses_large_detections_and_leaves_the_old_records(tmp_path: Path) -> None:
+def test_large_detections_are_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ablation(tmp_path / "runs")
+    file = f"{folder.path('both', 2)}/detections.json.gz"
+    (tmp_path / "runs" / file).write_bytes(b"0" * 2_300_000)
     out = copy(tmp_path)
-    before = {name: (out / name).read_bytes() for name in names(out)}
-    (tmp_path / "runs" / folder.path("both", 2) / "detections.json.gz").write_bytes(b"0" * 1_000_001)
-    refused(tmp_path, "detections.json.gz: 1.0 MB; at most 1 MB of detections may go into the records")
-    assert {name: (out / name).read_bytes() for name in names(out)} == before
+    assert f"\n{file}: left out, 2.3 MB (at most 1 MB of detections" in "\n" + capsys.readouterr().out
+    assert len(names(out)) == 13 * 6 and file not in names(out)
+    assert build(collect(out), "f").markdown == build(collect(tmp_path / "runs"), "f").markdown
 
 
 def test_refuses_a_running_run(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_claims_on_coco_get_numbers_but_no_verdict_yet(tmp_path: Path) -> None:
     for seed in range(2):
         coco.done("baseline", seed, 0.37 + seed / 1000)
         coco.done("both", seed, 0.389 + seed / 1000)
-    coco.manifest()
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     text = markdown(tmp_path)
     assert row_of(text, "headline claims", "38.9 AP")[2:] == [
         "measured 38.95 ± 0.07 (n = 2)",
@@ -96,6 +97,29 @@ def test_claims_on_coco_get_numbers_but_no_verdict_yet(tmp_path: Path) -> None:
     shapes_part = text[text.index("other data sets show") : text.index("## Which component")]
     assert "coco" not in shapes_part.lower()
     assert "COCO: no grid on it" not in text
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ({}, "whose manifest does not say which base it is of"),
+        ({"base": "shapes_r18_fpn", "changed": []}, "base `shapes_r18_fpn`"),
+        ({"base": "faster_rcnn_r50_fpn_1x", "changed": ["base.train.max_epochs"]}, "changed: `base.train.max_epochs`"),
+    ],
+)
+def test_claims_take_no_other_setting_on_coco(tmp_path: Path, origin: dict[str, Any], said: str) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for arm in ("baseline", "both"):
+        coco.done(arm, 0, 0.3)
+    coco.manifest(**origin)
+    text = markdown(tmp_path)
+    for claim in ("38.9 AP", "+1.9 AP over", "+5.5 AP90 over", "no extra overhead"):
+        verdict, way = row_of(text, "headline claims", claim)[2:]
+        assert verdict == f"**NOT RUN**<br>NOT COMPARABLE: setting `0123456789`, {said}"
+        assert way == "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`"
+    assert "### The paper's numbers: NOT comparable with this setting" in text
+    assert f"This is not the published setting ({said}); it neither confirms nor refutes" in text
+    assert "COCO: no grid of the published setting is in these records." in text
 
 
 def test_missing_failed_and_running_runs_are_shown(tmp_path: Path) -> None:

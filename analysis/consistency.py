@@ -1,0 +1,71 @@
+"""Whether a grid's finished runs can stand against each other: one setting an arm; the same code, start and torch."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.grids import Grid
+from analysis.markdown import escape, one_of
+
+MADE_BY = {"code": "code", "init_sha256": "start weights", "torch": "torch", "device": "device"}
+NOT_RECORDED = "not recorded"
+_SHA256_DIGITS = 64
+
+
+def mixed_arms(done: pd.DataFrame) -> dict[str, list[str]]:
+    """Arm -> its settings, for arms whose finished runs have more than one: they are not averaged.
+
+    done: a row a finished run of one grid, with its arm and its setting.
+    """
+    settings = {str(arm): sorted(set(rows["setting"].dropna())) for arm, rows in done.groupby("arm", sort=False)}
+    return {arm: found for arm, found in settings.items() if len(found) > 1}
+
+
+def differences(done: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+    """What finished runs of one grid were made by, where that differs: its name -> value -> the runs' rows."""
+    found = {}
+    for column, name in MADE_BY.items():
+        values = done[column].map(lambda value: str(value) if pd.notna(value) else NOT_RECORDED)
+        groups = {str(value): rows for value, rows in done.groupby(values, sort=True)}
+        if len(groups) > 1:
+            found[name] = groups
+    return found
+
+
+def problems(grid: Grid, done: pd.DataFrame) -> list[str]:
+    """A line for each arm of several settings, and for each thing in which finished runs differ."""
+    lines = [
+        f"{grid.key}: the finished runs of arm {arm} have {len(settings)} settings ({', '.join(settings)}); "
+        "they are not averaged"
+        for arm, settings in mixed_arms(done).items()
+    ]
+    for name, groups in differences(done).items():
+        words = "; ".join(f"{_shown(value)} in {_runs(rows)}" for value, rows in groups.items())
+        lines.append(f"{grid.key}: the finished runs differ in {name}: {words}")
+    return lines
+
+
+def note(done: pd.DataFrame) -> str:
+    """What to know beside the differences from the baseline; empty where all finished runs were made alike."""
+    parts = [
+        f"**The finished runs differ in {name}** ({_counts(groups)}): a difference between arms may come from there."
+        for name, groups in differences(done).items()
+    ]
+    parts += [
+        f"**{escape(arm)} has runs of {len(found)} settings** and no mean." for arm, found in mixed_arms(done).items()
+    ]
+    return " ".join([*parts, "Which runs, is under *Problems found while reading*."]) if parts else ""
+
+
+def _shown(value: str) -> str:
+    return value[:10] if len(value) == _SHA256_DIGITS else value
+
+
+def _counts(groups: dict[str, pd.DataFrame]) -> str:
+    return " and ".join(one_of("run", rows["path"].nunique()) for rows in groups.values())
+
+
+def _runs(rows: pd.DataFrame) -> str:
+    """'both seeds 0, 1 and dla seed 2', in table order."""
+    arms = [(arm, [str(seed) for seed in own["seed"]]) for arm, own in rows.groupby("arm", sort=False)]
+    return " and ".join(f"{arm} seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}" for arm, seeds in arms)

@@ -1,0 +1,120 @@
+"""Runs that cannot stand against each other: two settings in an arm, other code, other start weights, one run twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.collect import collect
+from analysis.page import build
+from tests.analysis.test_report import row_of
+
+from .synthetic import ARMS, RunsFolder, ablation, edit_json
+
+GRID = "shapes-ablation-0123456789"
+
+
+def told(runs: Path) -> tuple[str, list[str]]:
+    """The page and the problems."""
+    records = collect(runs)
+    return build(records, "f").markdown, records.problems
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "values"),
+    [
+        ({"code": "0ther"}, "code", ("0ther", "c0dec0dec0")),
+        ({"init_sha256": "0ther"}, "start weights", ("0ther", "5ha256c05h")),
+        ({"versions": {"torch": "2.10.0"}}, "torch", ("2.10.0", "2.9.0")),
+        ({"versions": None}, "torch", ("not recorded", "2.9.0")),
+        ({"device": "A GPU, 80GB"}, "device", ("A GPU, 80GB", "cpu")),
+    ],
+)
+def test_what_finished_runs_differ_in_is_named(
+    tmp_path: Path, changes: dict[str, Any], name: str, values: tuple[str, str]
+) -> None:
+    folder = ablation(tmp_path)
+    text, problems = told(tmp_path)
+    assert problems == [] and "The finished runs differ" not in text
+    for seed in range(3):
+        edit_json(tmp_path / folder.path("both", seed) / "provenance.json", **changes)
+    text, problems = told(tmp_path)
+    groups = {"both seeds 0, 1, 2", "baseline seeds 0, 1, 2 and dla seeds 0, 1, 2 and dsl seeds 0, 1, 2"}
+    (problem,) = problems
+    assert problem.startswith(f"{GRID}: the finished runs differ in {name}: ")
+    found = dict(part.split(" in ", 1) for part in problem.split(f" differ in {name}: ")[1].split("; "))
+    assert set(found) == set(values) and set(found.values()) == groups
+    assert found[values[0]] == "both seeds 0, 1, 2"
+    note = text[text.index("### Difference") : text.index("### The paper's numbers")]
+    assert f"**The finished runs differ in {name}** (" in note and "3 runs" in note and "9 runs" in note
+
+
+def test_runs_that_are_not_done_differ_in_nothing(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    folder.done("baseline", 0, 0.4)
+    edit_json(folder.start("both", 0, "failed", cause="NaN") / "provenance.json", code="0ther")
+    folder.manifest()
+    assert told(tmp_path)[1] == []
+
+
+def check_dla_is_not_averaged(runs: Path) -> None:
+    text, problems = told(runs)
+    (problem,) = problems
+    assert problem.startswith(f"{GRID}: the finished runs of arm dla have 2 settings (")
+    assert row_of(text, "### Ablation", "dla")[1:4] == ["3 done", "0", "–"]
+    assert row_of(text, "### Difference", "dla")[1] == "–"
+    assert row_of(text, "### Difference", "both")[1].startswith("**+10.00**")
+    assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (6)"
+    assert "**dla has runs of 2 settings** and no mean." in text
+
+
+def test_an_arm_of_two_settings_is_not_averaged(tmp_path: Path) -> None:
+    folder = ablation(tmp_path)
+    edit_json(tmp_path / folder.path("dla", 1) / "spec.json", config={"train": {"max_iters": 7}})
+    check_dla_is_not_averaged(tmp_path)
+
+
+def test_the_manifest_says_the_setting(tmp_path: Path) -> None:
+    folder = ablation(tmp_path)
+    for cell in folder.cells:
+        cell["setting"] = "1111111111" if (cell["arm"], cell["seed"]) == ("dla", 1) else "0000000000"
+    folder.manifest()
+    check_dla_is_not_averaged(tmp_path)
+
+
+def test_a_run_of_two_arms_counts_once(tmp_path: Path) -> None:
+    """AP 40 41 42 against 50 51 52, the first also as another arm: df stays 4, and there is nothing to compare."""
+    folder = RunsFolder(tmp_path)
+    for seed in range(3):
+        folder.done("baseline", seed, (40 + seed) / 100)
+        folder.done("both", seed, (50 + seed) / 100)
+    arms = {"baseline": "neither", "twin": "the default", "both": "DLA + DSL"}
+    folder.cells += [{**cell, "arm": "twin"} for cell in folder.cells if cell["arm"] == "baseline"]
+    folder.manifest(arms=arms)
+    text, problems = told(tmp_path)
+    assert problems == []
+    assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (4)"
+    assert row_of(text, "### Difference", "twin")[1] == "the same runs"
+    assert "**twin**: AP: the same runs as the baseline's;" in text
+    assert row_of(text, "### Ablation", "twin")[3] == "41.00 ± 1.00"
+
+
+def test_an_older_manifest_is_read(tmp_path: Path) -> None:
+    """Without the settings of runs, the base and the changed fields."""
+    folder = ablation(tmp_path)
+    value = json.loads(folder.manifest().read_text())
+    assert not {"base", "changed"} & set(value) and not any("setting" in run for run in value["runs"])
+    grid = collect(tmp_path).grids[0]
+    assert (grid.base, grid.changed, {cell.setting for cell in grid.cells}) == (None, None, {None})
+    assert len(grid.arms) == len(ARMS)
+
+
+def test_the_note_on_the_start_stays_beside_a_stale_start(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    start = tmp_path / "shapes/pretrain/seed0-aaaaaaaaaa"
+    shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
+    assert "All runs start from the weights of one run" in told(tmp_path)[0]
