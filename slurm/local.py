@@ -20,6 +20,7 @@ from pathlib import Path
 EXIT_BUSY = 75  # the job's work is being done by another process: ask again later
 BUSY_DELAY_S = 20.0
 STOP_PATIENCE_S = 120.0
+NVIDIA_SMI_S = 30.0
 _POLL_S = 0.1
 
 
@@ -161,5 +162,9 @@ def visible_gpus() -> list[str]:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
         return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"nvidia-smi -L: {error}; going on without GPUs (CUDA_VISIBLE_DEVICES names them)", file=sys.stderr)
+        return []
     return [str(index) for index, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]

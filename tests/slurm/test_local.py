@@ -166,6 +166,21 @@ def test_jobs_survive_a_queue_that_is_killed(tmp_path: Path) -> None:
         os.kill(process, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexec sleep 30\n", "no program"])
+def test_a_broken_nvidia_smi_means_no_gpus_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(script)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(local, "NVIDIA_SMI_S", 0.2)
+    assert visible_gpus() == []
+    said = capsys.readouterr().err
+    assert said.startswith("nvidia-smi -L: ") and "going on without GPUs" in said and said.count("\n") == 1
+
+
 def test_visible_gpus_follow_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     for value, expected in {"": [], "-1": [], "1,3": ["1", "3"], "GPU-ab": ["GPU-ab"]}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
