@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name, paper_fault
 
 PRETRAIN = "pretrain"
+_GRID = ("name", "title", "baseline", "arms")
+_GRID_OPTIONAL = ("seeds", "cost", "paper")
 _COUNTS = ("max_iters", "max_epochs", "batch_size", "log_interval", "checkpoint_interval", "keep_checkpoints")
 _FROM_ZERO = ("workers", "val_interval")
 _TRAIN = (*_COUNTS, *_FROM_ZERO, "group_by_aspect_ratio")
@@ -15,15 +18,8 @@ _TRAIN = (*_COUNTS, *_FROM_ZERO, "group_by_aspect_ratio")
 
 def chosen_arms(grid: dict[str, Any], chosen: Any) -> dict[str, dict[str, Any]]:
     """The arms named in `chosen`, in the grid's order; all of them for None."""
-    name, arms = grid["name"], grid.get("arms") or {}
-    if not isinstance(name, str) or not _names_folder(name):
-        raise UserError(f"grid.name={name}: must be usable as part of a file's name")
-    if not isinstance(arms, dict) or not arms:
-        raise UserError(f"grid {name}: has no arms; give at least one under grid.arms")
-    for arm, content in arms.items():
-        _check_arm(f"grid.arms.{arm}", arm, content)
-    if grid.get("baseline") not in arms:
-        raise unknown_name("baseline", [str(grid.get("baseline"))], arms, f"grid {name}")
+    _check_grid(grid)
+    name, arms = grid["name"], grid["arms"]
     if chosen is None:
         return dict(arms)
     if not isinstance(chosen, list) or not chosen:
@@ -34,9 +30,29 @@ def chosen_arms(grid: dict[str, Any], chosen: Any) -> dict[str, dict[str, Any]]:
     return {arm: arms[arm] for arm in arms if arm in chosen}
 
 
+def _check_grid(grid: dict[str, Any]) -> None:
+    _check_names("grid", grid, _GRID, _GRID_OPTIONAL)
+    name, arms, cost = grid["name"], grid["arms"], grid.get("cost")
+    if not is_plain_name(name):
+        raise UserError(f"grid.name={name}: must be usable as part of a file's name: {NAME_RULE}")
+    if not isinstance(grid["title"], str):
+        raise UserError(f"grid.title={grid['title']}: must be text")
+    if not isinstance(arms, dict) or not arms:
+        raise UserError(f"grid {name}: has no arms; give at least one under grid.arms")
+    for arm, content in arms.items():
+        _check_arm(f"grid.arms.{arm}", arm, content)
+    if grid["baseline"] not in arms:
+        raise unknown_name("baseline", [str(grid["baseline"])], arms, f"grid {name}")
+    if cost is not None and (not isinstance(cost, dict) or not all(_is_positive(value) for value in cost.values())):
+        raise UserError(f"grid.cost={cost}: must map data sets to seconds an iteration, or be null")
+    fault = paper_fault(grid.get("paper"))
+    if fault is not None:
+        raise UserError(f"grid.{fault[0]}={fault[1]}: {fault[2]}")
+
+
 def _check_arm(where: str, arm: Any, content: Any) -> None:
-    if not isinstance(arm, str) or not _names_folder(arm) or arm == PRETRAIN:
-        raise UserError(f"{where}: must be usable as a folder's name, and not be {PRETRAIN!r}")
+    if not is_plain_name(arm) or arm == PRETRAIN:
+        raise UserError(f"{where}: must be usable as a folder's name ({NAME_RULE}), and not be {PRETRAIN!r}")
     if not isinstance(content, dict) or not isinstance(content.get("title"), str):
         raise UserError(f"{where}: must have a title and, under 'set', what it changes in the base")
     if not isinstance(content.get("set"), dict):
@@ -86,14 +102,15 @@ def check_count(field: str, value: Any, least: int, extra: str = "") -> None:
         raise UserError(f"{field}={value}: must be an integer of at least {least}{extra}")
 
 
-def _check_names(where: str, found: Iterable[str], valid: Iterable[str]) -> None:
+def _check_names(where: str, found: Iterable[str], needed: Iterable[str], optional: Iterable[str] = ()) -> None:
+    valid = (*needed, *optional)
     unknown = [name for name in found if name not in valid]
     if unknown:
         raise unknown_name("setting", unknown, valid, where)
-    missing = [name for name in valid if name not in found]
+    missing = [name for name in needed if name not in found]
     if missing:
         raise UserError(f"{where}: {', '.join(missing)} must be given")
 
 
-def _names_folder(name: str) -> bool:
-    return name.replace("-", "").replace("_", "").replace(".", "").isalnum() and not name.startswith((".", "-"))
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")

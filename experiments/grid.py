@@ -6,8 +6,7 @@ An arm is a small diff on the base: dotted paths and values. Every path must exi
 from __future__ import annotations
 
 import copy
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from dynamic_rcnn import dataset as datasets
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.checks import PRETRAIN, check_base, checked_seeds, chosen_arms
-from experiments.settings import PROJECT
+from experiments.origin import changed_fields
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Grid:
     """The runs that are to exist, and what the report needs to know of them.
 
     setting: ten hex digits over what all arms share. seconds: declared seconds an iteration, by data set.
+    specs: each arm as it is now, with seed 0, also those that were not chosen for `runs`.
+    base, changed: the base's name, and the fields that differ from the files (see origin.changed_fields).
     """
 
     name: str
@@ -33,9 +35,12 @@ class Grid:
     baseline: str
     arms: dict[str, str]
     seeds: list[int]
+    specs: dict[str, RunSpec]
     runs: list[RunSpec]
     pretrain: RunSpec | None
     setting: str
+    base: str
+    changed: list[str]
     seconds: dict[str, float]
     paper: dict[str, Any] | None
 
@@ -57,16 +62,20 @@ def build(config: DictConfig) -> Grid:
     dataset = _dataset(_plain(config.dataset))
     pretrain = _pretrain(base, dataset)
     init = {"run": pretrain.id} if pretrain else None
-    configs = {name: _resolved(base, arm["set"], dataset, f"arm {name}") for name, arm in arms.items()}
+    configs = {name: _resolved(base, arm["set"], dataset, f"arm {name}") for name, arm in grid["arms"].items()}
+    specs = {name: RunSpec(name, 0, dataset, config, init) for name, config in configs.items()}
     return Grid(
         name=grid["name"],
         title=grid["title"],
         baseline=grid["baseline"],
         arms={name: arm["title"] for name, arm in grid["arms"].items()},
         seeds=seeds,
-        runs=[RunSpec(name, seed, dataset, config, init) for seed in seeds for name, config in configs.items()],
+        specs=specs,
+        runs=[replace(specs[name], seed=seed) for seed in seeds for name in arms],
         pretrain=pretrain,
         setting=RunSpec("", 0, dataset, _resolved(base, {}, dataset, "base"), init).setting,
+        base=config.choices.base,
+        changed=changed_fields(_plain(config)),
         seconds=grid.get("cost") or {},
         paper=grid.get("paper"),
     )
@@ -121,14 +130,15 @@ def _fill_classes(node: Any, count: int) -> None:
 
 def _dataset(settings: dict[str, Any]) -> dict[str, Any]:
     name, root = settings["name"], settings["root"]
-    if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
-        raise UserError(f"dataset.name={name}: must be usable as the name of a folder")
-    if root is not None and (not isinstance(root, str) or not root):
+    if not is_plain_name(name):
+        raise UserError(f"dataset.name={name}: must be usable as the name of a folder: {NAME_RULE}")
+    if "recipe" in settings and root is None:
+        return {**datasets.shapes(ShapesRecipe.from_dict(settings["recipe"]), None), "name": name}
+    if not isinstance(root, str) or not root:
         raise UserError(f"dataset.root={root}: must be a folder")
     if "recipe" in settings:
         recipe = ShapesRecipe.from_dict(settings["recipe"])
-        return {**datasets.shapes(recipe, root and str(Path(root).resolve())), "name": name}
-    root = root or os.environ.get("COCO_ROOT") or str(PROJECT / "data" / "coco")
+        return {**datasets.shapes(recipe, str(Path(root).resolve())), "name": name}
     for key in datasets.PATHS:
         if not isinstance(settings[key], str) or not settings[key]:
             raise UserError(f"dataset.{key}={settings[key]}: must be a path below dataset.root")

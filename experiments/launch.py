@@ -22,8 +22,9 @@ from dynamic_rcnn.errors import UserError
 from experiments import local, tables
 from experiments.grid import Grid, build
 from experiments.locks import cancel
+from experiments.origin import CONF
 from experiments.plan import make_plan, nearest_differences, remaining_hours, seconds_per_iteration
-from experiments.settings import CONF, runs_folder, settle
+from experiments.settings import runs_folder, settle
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)

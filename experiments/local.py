@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from dynamic_rcnn import dataset as datasets
-from dynamic_rcnn.run.directory import LOGS, SPEC, is_locked
+from dynamic_rcnn.run.directory import LOGS, is_locked
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import tables
 from experiments.grid import Grid
@@ -86,8 +86,8 @@ def _jobs(plan: list[PlannedRun], grid: Grid, arguments: Sequence[str]) -> list[
 
 
 def _job(run: PlannedRun, after: str | None, arguments: Sequence[str]) -> Job:
-    if not (run.path / SPEC).exists():
-        run.spec.write(run.path)
+    if run.state != "running":  # what does not change the result, such as where the data lie, may have changed
+        replace(run.spec, arm=run.path.parent.name).write(run.path)
     log = f"{LOGS}/attempt{_next_attempt(run.path)}.log"
     command = shlex.join(["python", "experiments/launch.py", *arguments])
     return Job(
@@ -114,7 +114,7 @@ def _queue(cluster: DictConfig) -> LocalQueue:
 
 def _announce(queue: LocalQueue, count: int) -> None:
     runs, threads = ("run" if count == 1 else "runs"), ("thread" if queue.threads == 1 else "threads")
-    gpus = f", GPUs {','.join(queue.gpus)}" if queue.gpus else ""
+    gpus = f", GPUs {','.join(queue.gpus)}" if queue.gpus else ", on the CPU: no GPU is visible"
     print(f"{count} {runs} to go, {queue.slots} at a time, {queue.threads} {threads} each{gpus}", flush=True)
 
 
@@ -130,14 +130,14 @@ def _look_at_data(grid: Grid) -> None:
 
 def _move_stale_aside(plan: list[PlannedRun]) -> None:
     """Rename the directories of stale runs, and begin them anew under the name that other grids know."""
-    for run in plan:
-        if run.state == "stale" and run.path.exists():
-            number = 1
-            while (aside := run.path.with_name(f"{run.path.name}.stale{number}")).exists():
-                number += 1
-            run.path.rename(aside)
-            RunSpec.read(aside).write(run.path)
-            print(f"{run.spec.name}: stale, moved to {aside.name}", flush=True)
+    stale = {run.path: run for run in reversed(plan) if run.state == "stale"}  # arms of one identity have one directory
+    for path, run in reversed(stale.items()):
+        number = 1
+        while (aside := path.with_name(f"{path.name}.stale{number}")).exists():
+            number += 1
+        path.rename(aside)
+        RunSpec.read(aside).write(path)
+        print(f"{run.spec.name}: stale, moved to {aside.name}", flush=True)
 
 
 def _report_end(plan: list[PlannedRun]) -> int:

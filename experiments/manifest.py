@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import GRID_SUFFIX, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.directory import SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.manifest import manifest_place
+from dynamic_rcnn.run.spec import RunSpec
 from experiments.grid import Grid
 
 _WAY_OUT = "delete the file, launching writes it again"
 
 
 def manifest_path(grid: Grid, runs: Path) -> Path:
-    return runs / grid.dataset / f"{grid.name}-{grid.setting}{GRID_SUFFIX}"
+    return runs / manifest_place(grid.dataset, grid.name, grid.setting)
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
@@ -31,24 +34,24 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
 
 
 def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
-    """Write what this launch asks for, beside what earlier launches of the same setting did.
+    """Write what this launch asks for, beside what earlier launches of the same setting and arms did.
 
     paths: each run's directory below `runs`, by its id.
     """
     target = manifest_path(grid, runs)
-    asked = [
-        {"arm": spec.arm, "seed": spec.seed, "path": paths[spec.id].relative_to(runs).as_posix()} for spec in grid.runs
-    ]
+    asked = [_entry(spec, paths[spec.id].relative_to(runs)) for spec in grid.runs]
     now = {(run["arm"], run["seed"]) for run in asked}
-    kept = [run for run in read_manifest(target) if (run["arm"], run["seed"]) not in now]
-    order = {arm: number for number, arm in enumerate(grid.arms)}
-    both = sorted(kept + asked, key=lambda run: (order.get(run["arm"], len(order)), run["arm"], run["seed"]))
+    kept = [run for run in read_manifest(target) if (run["arm"], run["seed"]) not in now and _is_current(run, grid)]
+    order = list(grid.arms)
+    both = sorted(kept + asked, key=lambda run: (order.index(run["arm"]), run["seed"]))
     content = {
         "schema": SCHEMA,
         "grid": grid.name,
         "title": grid.title,
         "setting": grid.setting,
         "dataset": grid.dataset,
+        "base": grid.base,
+        "changed": grid.changed,
         "baseline": grid.baseline,
         "arms": grid.arms,
         "seeds": sorted({run["seed"] for run in both}),
@@ -56,3 +59,13 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "paper": grid.paper,
     }
     write_json_atomic(target, content)
+
+
+def _entry(spec: RunSpec, path: Path) -> dict[str, Any]:
+    return {"arm": spec.arm, "seed": spec.seed, "path": path.as_posix(), "setting": spec.setting}
+
+
+def _is_current(run: dict[str, Any], grid: Grid) -> bool:
+    """Whether an earlier launch's run is one of its arm as the grid has it now; its directory ends in its id."""
+    spec = grid.specs.get(run["arm"])
+    return spec is not None and run["path"].endswith(f"-{replace(spec, seed=run['seed']).id}")

@@ -12,7 +12,7 @@ from typing import Any
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.code import code_fingerprint
 from dynamic_rcnn.run.directory import CORRUPT, PROVENANCE, SPEC, TRAIN_LOG, State, read_json, read_state
-from dynamic_rcnn.run.spec import RunSpec, differences, find_run
+from dynamic_rcnn.run.spec import RunSpec, differences, find_run, is_aside
 from experiments.grid import Grid
 from experiments.manifest import manifest_path, read_manifest
 
@@ -120,7 +120,7 @@ def nearest_differences(spec: RunSpec, path: Path) -> tuple[Path, list[tuple[str
     """(another run directory of this arm and seed, the fields with its and this run's value); None without one."""
     candidates = []
     for other in sorted(path.parent.glob(f"seed{spec.seed}-*")):
-        if "." in other.name or other.name == path.name:  # a dot: moved aside
+        if is_aside(other) or other.name == path.name:
             continue
         try:
             candidates.append((other, differences(RunSpec.read(other), spec)))

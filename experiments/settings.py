@@ -12,17 +12,16 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from dynamic_rcnn.dataset import PATHS, PROJECT
 from dynamic_rcnn.errors import UserError
 from experiments.checks import check_count
+from experiments.origin import BASES, CONF, load
 
-PROJECT = Path(__file__).resolve().parents[1]
-CONF = Path(__file__).resolve().parent / "conf"
 ACTIONS = ("launch", "plan", "status", "cancel", "why")
 RERUN = ("none", "stale")
-COCO_FILES = ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "train2017", "val2017")
 _GROUPS = ("base", "cluster", "dataset", "grid")
 _SETTINGS = ("action", "arms", "rerun", "runs", "seeds", "watch")
 
@@ -30,11 +29,11 @@ _SETTINGS = ("action", "arms", "rerun", "runs", "seeds", "watch")
 def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """The configuration for `overrides`, and one line for each thing that was chosen, and why.
 
+    It has one field more than can be set: `choices`, the names of the base, data set and grid.
     Raises UserError for whatever Hydra refuses, unknown names and wrong values.
     """
     _check_form(overrides)
-    config = _compose(overrides)
-    chosen = []
+    config, chosen = _compose(overrides), []
     if config.dataset.name == "auto":
         dataset, reason = _choose_dataset(config.dataset.root)
         if dataset == "coco":
@@ -42,6 +41,12 @@ def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
             config = _compose([*given, "dataset=coco"])
         config.dataset.name = dataset  # what auto.yaml holds is shapes already
         chosen.append(f"dataset={dataset}: {reason}")
+    if config.choices.dataset == "coco":
+        given_root, config.dataset.root = config.dataset.root, _coco_root(config.dataset)
+        if given_root is None and not chosen:
+            chosen.append(f"dataset.root={config.dataset.root}: COCO 2017 is there")
+    elif config.dataset.name == "coco":
+        raise UserError("dataset.name=coco: is for COCO 2017, dataset=coco, alone; choose another name")
     if config.cluster.name == "auto":
         config.cluster.name = "local"  # likewise
         chosen.append("cluster=local: runs take turns in slots of this machine")
@@ -56,14 +61,19 @@ def runs_folder(config: DictConfig) -> Path:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     try:
-        config = _composed(overrides)
+        config, choices = _composed(overrides)
         unknown = sorted(set(map(str, config)) - {*_GROUPS, *_SETTINGS})
         if unknown:
             raise UserError(f"{unknown[0]}: unknown setting; valid: {', '.join(sorted((*_GROUPS, *_SETTINGS)))}")
+        gone = [name for name in (*_GROUPS, *_SETTINGS) if name not in config]
+        if gone:
+            raise UserError(f"{gone[0]}: must be given")
         missing = sorted(map(str, OmegaConf.missing_keys(config)))
         if missing:
             raise UserError(f"{', '.join(missing)}: must be given, e.g. {missing[0]}=VALUE")
         OmegaConf.resolve(config)
+        with open_dict(config):
+            config.choices = {name: choices[name] for name in ("base", "dataset", "grid")}
         return config
     except UserError:
         raise
@@ -71,11 +81,16 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         raise UserError(_one_line(error, overrides)) from None
 
 
-def _composed(overrides: Sequence[str]) -> DictConfig:
+def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration, and which choice each group has."""
     GlobalHydra.instance().clear()
     with warnings.catch_warnings(), initialize_config_dir(str(CONF), version_base="1.3"):
         warnings.simplefilter("error", UserWarning)  # Hydra goes on without a search path that is not there
-        return compose("config", overrides=list(overrides))
+        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+    choices = dict(config.hydra.runtime.choices)
+    with flag_override(config, ["struct", "readonly"], False):
+        del config["hydra"]
+    return config, choices
 
 
 def _check_form(overrides: Sequence[str]) -> None:
@@ -131,13 +146,13 @@ def _unknown_setting(item: str, node: object) -> str | None:
 def _defaults(overrides: Sequence[str]) -> DictConfig:
     """What there is to set, with the choices of groups in `overrides`, where those are good."""
     try:
-        return _composed([item for item in overrides if item.split("=")[0] in _GROUPS])
+        return _composed([item for item in overrides if item.split("=")[0] in _GROUPS])[0]
     except (HydraException, OmegaConfBaseException, ValueError, UserWarning):
-        return _composed([])
+        return _composed([])[0]
 
 
 def _choices(group: str) -> list[str]:
-    folder = PROJECT / "dynamic_rcnn" / "configs" / "base" if group == "base" else CONF / group
+    folder = BASES if group == "base" else CONF / group
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
@@ -152,13 +167,30 @@ def _check_choice(name: str, value: object, valid: Sequence[str]) -> None:
 
 
 def _choose_dataset(root: str | None) -> tuple[str, str]:
-    places = [str(place) for place in (root, os.environ.get("COCO_ROOT"), PROJECT / "data" / "coco") if place]
-    for place in places:
-        if all((Path(place) / name).exists() for name in COCO_FILES):
-            return "coco", f"COCO 2017 is in {place}"
+    files = [load(CONF / "dataset" / "coco.yaml")["dataset"][key] for key in PATHS]
+    place = _find_coco(root, files)
+    if place is not None:
+        return "coco", f"COCO 2017 is in {place}"
     if root is not None:
         raise UserError(
-            f"dataset.root={root}: holds no COCO 2017 ({', '.join(COCO_FILES)}); name the data set as well: "
+            f"dataset.root={root}: holds no COCO 2017 ({', '.join(files)}); name the data set as well: "
             "dataset=coco_format for any other in COCO format, dataset=shapes for where shapes are drawn"
         )
     return "shapes", "no COCO 2017 in dataset.root, $COCO_ROOT or data/coco; results are on generated shapes"
+
+
+def _coco_root(dataset: DictConfig) -> str:
+    """Where COCO is, for dataset=coco. Raises UserError if it is not there."""
+    root, files = dataset.root, [str(dataset[key]) for key in PATHS]
+    place = _find_coco(root, files)
+    if place is not None:
+        return place
+    where = "dataset=coco: $COCO_ROOT and data/coco hold" if root is None else f"dataset.root={root}: holds"
+    raise UserError(f"{where} no COCO 2017 ({', '.join(files)}); give its folder: dataset.root=FOLDER")
+
+
+def _find_coco(root: str | None, files: Sequence[str]) -> str | None:
+    """The folder that holds COCO's files: `root` if it is given, and no other, else $COCO_ROOT or data/coco."""
+    places = [root] if root is not None else [os.environ.get("COCO_ROOT"), PROJECT / "data" / "coco"]
+    named = [str(place) for place in places if place]
+    return next((place for place in named if all((Path(place) / name).exists() for name in files)), None)

@@ -91,7 +91,7 @@ def _environment(behaviour: dict[str, Any]) -> dict[str, str]:
         "FAKE_CODE": code_now(),
         "PYTHONPATH": str(PROJECT),
         "CUDA_VISIBLE_DEVICES": "",
-        "COLUMNS": "200",
+        "COLUMNS": "400",  # a test's folders have long names
     }
 
 

@@ -13,6 +13,7 @@ from experiments import launch
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
 from tests.experiments.launching import LAUNCH, listing
 
+PATHS = ("dataset.train_ann=a.json", "dataset.val_ann=b.json")
 TRAIN = "base.train.max_itres=3"
 CASES = [
     (["grid=ablatoin"], "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, smoke"),
@@ -77,7 +78,32 @@ CASES = [
     (["dataset=shapes", "dataset.recipe.tran_images=9"], "unknown setting 'tran_images' in dataset.recipe"),
     (["dataset=coco_format"], "dataset.root, dataset.train_ann, dataset.val_ann: must be given"),
     (["dataset=coco_format", "dataset.rot=/x"], "unknown setting 'rot' in dataset (did you mean 'root'?)"),
-    (["dataset=coco", "dataset.root=/nowhere"], "/nowhere: no such folder"),
+    (["dataset=coco", "dataset.root=/nowhere"], "dataset.root=/nowhere: holds no COCO 2017 (annotations/instances_tr"),
+    (
+        ["dataset=coco"],
+        "dataset=coco: $COCO_ROOT and data/coco hold no COCO 2017 (annotations/instances_train2017.json",
+    ),
+    (
+        ["dataset=shapes", "dataset.name=coco"],
+        "dataset.name=coco: is for COCO 2017, dataset=coco, alone; choose another",
+    ),
+    (["dataset=coco_format", "dataset.root=null", *PATHS], "dataset.root=None: must be a folder"),
+    (["dataset.name=my data"], "dataset.name=my data: must be usable as the name of a folder: letters, digits, '.'"),
+    (["dataset.name=x.grid.json"], "dataset.name=x.grid.json: must be usable as the name of a folder"),
+    (["grid.name=_x"], "grid.name=_x: must be usable as part of a file's name: letters, digits"),
+    (["+grid.arms._x={title: x, set: {}}"], "grid.arms._x: must be usable as a folder's name (letters, digits"),
+    (["~grid.name"], "grid: name must be given"),
+    (["~grid.title"], "grid: title must be given"),
+    (["~grid"], "grid: must be given"),
+    (["grid.title=3"], "grid.title=3: must be text"),
+    (["+grid.sedes=[1]"], "unknown setting 'sedes' in grid; valid: arms, baseline, cost, name, paper, seeds, title"),
+    (["grid.cost.shapes=fast"], "must map data sets to seconds an iteration, or be null"),
+    (["grid.cost=fast"], "grid.cost=fast: must map data sets to seconds an iteration, or be null"),
+    (["grid.paper=3"], "grid.paper=3: must be a mapping or null"),
+    (["grid.paper.table=2"], "grid.paper.table=2: must be text"),
+    (["grid.paper.rows=null"], "grid.paper.rows=None: must map arms to metrics"),
+    (["grid.paper.rows.dla.AP=high"], "must map metrics to numbers in percent"),
+    (["arms=[dsl]", "++grid.arms.dla.set={train.max_itres: 3}"], "unknown setting 'train.max_itres' in arm dla"),
 ]
 
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import differences
+from experiments import settings
 from experiments.grid import Grid, build
-from experiments.settings import CONF, settle
+from experiments.origin import CONF
+from experiments.settings import settle
+from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
 GRIDS = sorted(path.stem for path in (CONF / "grid").glob("*.yaml"))
 SWITCHES = "config.model.train_cfg.rcnn.dynamic_rcnn."
@@ -22,6 +26,20 @@ def without_coco(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def grid(*overrides: str) -> Grid:
     return build(settle(overrides)[0])
+
+
+def write_coco_2017(root: Path) -> Path:
+    """A tiny data set in COCO 2017's layout."""
+    layout = write_coco(root)
+    for given, name in (
+        ("annotations/instances_train2017.json", "train_ann"),
+        ("annotations/instances_val2017.json", "val_ann"),
+        ("train2017", "train_img"),
+        ("val2017", "val_img"),
+    ):
+        (root / given).parent.mkdir(exist_ok=True)
+        (root / layout[name]).rename(root / given)
+    return root
 
 
 def nulls(node: Any, path: str = "") -> list[str]:
@@ -102,9 +120,60 @@ def test_what_was_chosen_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "cluster=local: runs take turns in slots of this machine",
     ]
     assert settle(["dataset=shapes", "cluster=local"])[1] == []
-    for name in ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "train2017", "val2017"):
-        (tmp_path / "coco" / name).mkdir(parents=True)
-    monkeypatch.setenv("COCO_ROOT", str(tmp_path / "coco"))
+    monkeypatch.setenv("COCO_ROOT", str(write_coco_2017(tmp_path / "coco")))
     config, chosen = settle(["grid=ablation"])
     assert chosen[0] == f"dataset=coco: COCO 2017 is in {tmp_path / 'coco'}"
     assert config.base.train.max_epochs == 12 and config.dataset.name == "coco"
+
+
+def root_of(*overrides: str) -> str:
+    """Where the runs of a grid read their data, once settled."""
+    return str(grid("grid=ablation", *overrides).runs[0].dataset["root"])
+
+
+@pytest.mark.parametrize("dataset", ["dataset=auto", "dataset=coco"])
+def test_coco_is_read_where_it_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
+    good, other = write_coco_2017(tmp_path / "good"), write_coco_2017(tmp_path / "other")
+    monkeypatch.setattr(settings, "PROJECT", tmp_path / "project")
+    monkeypatch.setenv("COCO_ROOT", str(good))
+    assert root_of(dataset) == str(good)
+    assert root_of(dataset, f"dataset.root={other}") == str(other)
+    with pytest.raises(UserError, match=r"dataset\.root=/mine: holds no COCO 2017"):  # not passed over
+        grid("grid=ablation", dataset, "dataset.root=/mine")
+    own = write_coco_2017(tmp_path / "project" / "data" / "coco")
+    monkeypatch.setenv("COCO_ROOT", str(tmp_path / "wrong"))
+    assert root_of(dataset) == str(own)
+    assert settle(["grid=ablation", dataset])[1][0].endswith(
+        f"COCO 2017 is {'in ' + str(own) if 'auto' in dataset else 'there'}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "base", "changed"),
+    [
+        (["dataset=shapes"], "shapes_r18_fpn", []),
+        (["dataset=shapes", "base.train.workers=3", "dataset.root=/x", "dataset.name=y"], "shapes_r18_fpn", []),
+        (["dataset=shapes", "base.train.max_iters=9"], "shapes_r18_fpn", ["base.train.max_iters"]),
+        (["dataset=shapes", "base.pretrain=null"], "shapes_r18_fpn", ["base.pretrain"]),
+        (["dataset=shapes", "dataset.recipe.seed=4"], "shapes_r18_fpn", ["dataset.recipe.seed"]),
+        (["dataset=shapes", "grid.arms.dla.set={}"], "shapes_r18_fpn", []),
+        (["dataset=shapes", "++grid.arms.dla.set={train.batch_size: 2}"], "shapes_r18_fpn", ["grid.arms.dla.set"]),
+        (["dataset=shapes", "grid.baseline=dla"], "shapes_r18_fpn", ["grid.baseline"]),
+        (["dataset=shapes", "grid.name=mine"], "shapes_r18_fpn", ["grid.name"]),
+        (["dataset=coco"], "faster_rcnn_r50_fpn_1x", []),
+        (["dataset=auto"], "faster_rcnn_r50_fpn_1x", []),
+        (["dataset=coco", "base.train.max_epochs=1"], "faster_rcnn_r50_fpn_1x", ["base.train.max_epochs"]),
+        (["dataset=coco", "dataset.val_img=train2017"], "faster_rcnn_r50_fpn_1x", ["dataset.val_img"]),
+        (["base=shapes_r18_fpn", "dataset=coco"], "shapes_r18_fpn", []),
+    ],
+)
+def test_what_differs_from_the_files_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], base: str, changed: list[str]
+) -> None:
+    monkeypatch.setenv("COCO_ROOT", str(write_coco_2017(tmp_path / "coco")))
+    found = grid("grid=ablation", *overrides)
+    assert found.base == base
+    if changed == ["base.pretrain"]:
+        assert found.changed and all(field.startswith("base.pretrain") for field in found.changed)
+    else:
+        assert found.changed == changed

@@ -187,6 +187,40 @@ def test_arms_of_one_identity_are_one_run(folder: Folder) -> None:
     assert paths["baseline"] == paths["twin"] and (folder.runs / paths["twin"] / "metrics.json").exists()
 
 
+def test_a_relaunch_takes_over_what_does_not_change_the_result(folder: Folder) -> None:
+    """The data have moved between two attempts; a run that is done keeps its spec."""
+    folder.launch("arms=[dla,dsl]", dla={"fail": 7})
+    done = (folder.run("dsl") / "spec.json").read_bytes()
+    moved = folder.path / "moved"
+    (folder.path / "shapes").rename(moved)
+    code, out, _ = folder.launch("arms=[dla,dsl]", f"dataset.root={moved}", "base.train.log_interval=3")
+    assert code == 0 and "1 run to go" in out
+    spec = json.loads((folder.run("dla") / "spec.json").read_text())
+    assert spec["dataset"]["root"] == str(moved) and spec["config"]["train"]["log_interval"] == 3
+    assert folder.run("dla").name.endswith(spec["id"]) and spec["arm"] == "dla"
+    assert (folder.run("dsl") / "spec.json").read_bytes() == done
+
+
+def test_the_spec_of_a_run_that_runs_is_left_alone(folder: Folder) -> None:
+    process = folder.start("arms=[dla]", dla={"seconds": 0.1})
+    wait_until(lambda: folder.iteration("dla") > 1)
+    before = (folder.run("dla") / "spec.json").read_bytes()
+    code, _, _ = folder.launch("arms=[dla]", "grid.name=other", "base.train.log_interval=3")
+    assert process.wait(timeout=20) == code == 0
+    assert (folder.run("dla") / "spec.json").read_bytes() == before
+
+
+def test_a_stale_run_of_two_arms_is_moved_aside_once(folder: Folder) -> None:
+    arms = ("arms=[baseline,twin]", "+grid.arms.twin={title: as the baseline, set: {}}")
+    folder.launch(*arms)
+    path = folder.run("baseline")
+    provenance = json.loads((path / "provenance.json").read_text())
+    (path / "provenance.json").write_text(json.dumps({**provenance, "code": "0123456789"}))
+    code, out, _ = folder.launch(*arms, "rerun=stale")
+    assert code == 0 and out.count("stale, moved to") == 1
+    assert sorted(other.name for other in path.parent.iterdir()) == [path.name, f"{path.name}.stale1"]
+
+
 def test_stale_runs_are_kept_aside(folder: Folder) -> None:
     folder.launch("arms=[dla]")
     path = folder.run("dla")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -40,7 +42,8 @@ def make_done(runs: Path, found: Grid, code: str | None = None) -> None:
 
 
 def act(runs: Path, capsys: Any, *arguments: str) -> str:
-    assert launch.main([*SMOKE, f"runs={runs}", *arguments]) == 0
+    with mock.patch.dict(os.environ, {"COLUMNS": "400"}):  # pytest-xdist says 80
+        assert launch.main([*SMOKE, f"runs={runs}", *arguments]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     return str(captured.out)

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import tables
+from experiments.origin import CONF
 from experiments.plan import PlannedRun
-from experiments.settings import CONF
 from tests.experiments.launching import LAUNCH, PROJECT, WITH_FAKE_TRAINER, Folder
 
 BASES = PROJECT / "dynamic_rcnn" / "configs" / "base"

@@ -1,0 +1,46 @@
+"""From which files a settled configuration comes, and where it differs from them: what is run as it is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dynamic_rcnn.run.spec import RunSpec, differences, flatten
+
+CONF = Path(__file__).resolve().parent / "conf"
+BASES = CONF.parents[1] / "dynamic_rcnn" / "configs" / "base"
+_PLACE = ("dataset.name", "dataset.root")
+
+
+def changed_fields(config: dict[str, Any]) -> list[str]:
+    """The dotted fields that change results and differ from the files that `config["choices"]` names.
+
+    Of the base every field counts; of the data set those that its file gives, but for where it lies; of the grid its
+    name, its baseline, and the arms that its file gives.
+    """
+    choices = config["choices"]
+    base = differences(_as_spec(load(BASES / f"{choices['base']}.yaml")), _as_spec(config["base"]))
+    fields = [field.replace("config.", "base.", 1) for field, _, _ in base]
+    dataset = load(CONF / "dataset" / f"{choices['dataset']}.yaml").get("dataset", {})
+    grid = load(CONF / "grid" / f"{choices['grid']}.yaml").get("grid", {})
+    pairs = [(flatten(dataset, "dataset"), flatten(config["dataset"], "dataset"))]
+    pairs += [(_grid_fields(grid), _grid_fields(config["grid"]))]
+    for file, now in pairs:
+        fields += [field for field in file if field not in _PLACE and (field not in now or now[field] != file[field])]
+    return fields
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A configuration file as it is."""
+    return dict(OmegaConf.to_container(OmegaConf.load(path)))  # type: ignore[arg-type]
+
+
+def _as_spec(base: dict[str, Any]) -> RunSpec:
+    return RunSpec("", 0, {}, base)
+
+
+def _grid_fields(grid: dict[str, Any]) -> dict[str, Any]:
+    arms = {f"grid.arms.{name}.set": arm["set"] for name, arm in grid.get("arms", {}).items()}
+    return {**{f"grid.{key}": grid[key] for key in ("name", "baseline") if key in grid}, **arms}
