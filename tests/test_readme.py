@@ -76,6 +76,17 @@ def test_the_example_of_an_arm_fits_the_base(tmp_path):
                 node = node[part]
 
 
+def test_the_verdicts_are_the_reports():
+    report = (ROOT / "REPORT.md").read_text()
+    table = README.split("| claim | data | verdict |")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert len(rows) == 4
+    for claim, _, verdict in rows:
+        parts = claim.split("; ") if "NOT RUN" in verdict else verdict.split("; ")
+        assert [part for part in parts if part.split(" and ")[0] not in report] == []
+    assert report.count("**NOT RUN**") == 4
+
+
 @pytest.mark.slow
 def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
     """`launch.py grid=ablation` as `grid=smoke`, then the report's four commands, as the README has them."""
