@@ -47,8 +47,12 @@ def evaluate_again(run_dir: Path) -> int:
 
 
 def _iteration(run_dir: Path) -> int:
-    """How far the evaluated weights were trained: detections are written after the last iteration."""
-    return int(read_json(run_dir / STATUS)["iteration"])
+    """How far the evaluated weights were trained: as recorded; detections are written after the last iteration."""
+    source = METRICS if (run_dir / METRICS).exists() else STATUS
+    iteration = read_json(run_dir / source).get("iteration")
+    if not isinstance(iteration, int):
+        raise UserError(f"{run_dir / source}: field 'iteration' is {iteration!r}; it must be an integer")
+    return iteration
 
 
 def main() -> int:

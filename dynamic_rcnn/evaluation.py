@@ -75,11 +75,18 @@ def evaluate_file(ground_truth: Path | COCO, detections: Path) -> dict[str, Any]
 
 
 def load_ground_truth(path: Path) -> COCO:
-    """An annotation file as pycocotools has it, without its printing."""
+    """An annotation file as pycocotools has it, without its printing.
+
+    Annotations are numbered anew from 1: COCOeval marks a detection without a match by the id 0, so that a match
+    with an annotation of that id would not count.
+    """
     fault = f"{path}: cannot be read as annotations in COCO format"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO(str(path))
+            for number, annotation in enumerate(coco.dataset["annotations"], start=1):
+                annotation["id"] = number
+            coco.createIndex()
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise UserError(fault) from error
     if not {"images", "annotations", "categories"} <= coco.dataset.keys():

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
 
 import torch
 
@@ -19,6 +20,12 @@ from dynamic_rcnn.record import Record
 from dynamic_rcnn.run import provenance
 from dynamic_rcnn.run.directory import CHECKPOINTS, WEIGHTS, remove_temporary, write_bytes_atomic
 from dynamic_rcnn.run.spec import RunSpec
+
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
+
+
+_START_AGAIN = "if that run is done, move its directory away and launch again: it is made again"
 
 
 class Training:
@@ -40,7 +47,7 @@ class Training:
             self.settings["workers"],
             self.settings["group_by_aspect_ratio"],
         )
-        self.model = build.build_model(spec).to(self.device)
+        self.model = self._built().to(self.device)
         if self.head.schedule.all_reduce:
             raise UserError(
                 "dynamic_rcnn.all_reduce: true has no effect here, where one process trains a run; set it to false"
@@ -53,6 +60,17 @@ class Training:
         self.stop_requested = False
         self.unchecked: list[tuple[int, torch.Tensor]] = []  # losses that no one has looked at yet
 
+    def _built(self) -> BaseDetector:
+        try:
+            return build.build_model(self.spec)
+        except URLError as error:
+            source = self.spec.config["model"]["backbone"]["init_cfg"]
+            folder = Path(torch.hub.get_dir()) / "checkpoints"
+            raise UserError(
+                f"base.model.backbone.init_cfg={source}: cannot be downloaded here ({error.reason}); put the file into "
+                f"{folder}, or set another one"
+            ) from None
+
     @property
     def head(self) -> Any:
         return self.model.roi_head
@@ -64,7 +82,7 @@ class Training:
         content, passed_over = checkpoint.load_newest(self.run_dir / CHECKPOINTS)
         if content is None:
             if self.spec.init is not None:
-                checkpoint.load_weights(self.model, self._init_weights())
+                self._load_start()
         else:
             if content["meta"]["run"] != self.spec.id:
                 raise UserError(
@@ -90,11 +108,18 @@ class Training:
         found = provenance.collect(device, torch.get_num_threads(), self.fingerprint, sha256)
         provenance.write(self.run_dir, found)
 
+    def _load_start(self) -> None:
+        try:
+            checkpoint.load_weights(self.model, self._init_weights())
+        except UserError as error:
+            raise UserError(str(error) if _START_AGAIN in str(error) else f"{error}; {_START_AGAIN}") from None
+
     def _init_weights(self) -> Path:
         assert self.spec.init is not None
         found = sorted(self.run_dir.parent.parent.glob(f"*/seed*-{self.spec.init['run']}/{WEIGHTS}"))
         if not found:
-            raise UserError(f"the weights this run starts from are missing: run {self.spec.init['run']} is not done")
+            start = self.spec.init["run"]
+            raise UserError(f"the weights of run {start}, which this one starts from, are missing; {_START_AGAIN}")
         return found[0]
 
     def run(self) -> None:

@@ -13,6 +13,9 @@ _GRID = ("name", "title", "baseline", "arms")
 _GRID_OPTIONAL = ("seeds", "cost", "paper")
 _COUNTS = ("max_iters", "max_epochs", "batch_size", "log_interval", "checkpoint_interval", "keep_checkpoints")
 _FROM_ZERO = ("workers", "val_interval")
+_SWITCHES = ("label_assignment", "smooth_l1", "all_reduce")
+_TOPK = ("iou_topk", "beta_topk", "update_iter_interval")
+_LIMITS = ("initial_iou", "initial_beta")
 _TRAIN = (*_COUNTS, *_FROM_ZERO, "group_by_aspect_ratio")
 
 
@@ -79,6 +82,29 @@ def check_base(config: dict[str, Any]) -> None:
         if not isinstance(config[name], kind):
             raise UserError(f"base.{name}={config[name]}: must be a {'mapping' if kind is dict else 'list'}")
     _check_train(config["train"])
+    _check_method(config["model"])
+    rate = (config["optim_wrapper"].get("optimizer") or {}).get("lr")
+    if not _is_positive(rate):
+        raise UserError(f"base.optim_wrapper.optimizer.lr={rate}: must be a positive number")
+
+
+def _check_method(model: dict[str, Any]) -> None:
+    """The constants and switches of `train_cfg.rcnn.dynamic_rcnn`."""
+    where = "base.model.train_cfg.rcnn.dynamic_rcnn"
+    found: Any = model
+    for part in ("train_cfg", "rcnn", "dynamic_rcnn"):
+        found = found.get(part) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise UserError(f"{where}={found}: must be a mapping")
+    _check_names(where, found, (*_SWITCHES, *_TOPK, *_LIMITS))
+    for name in _SWITCHES:
+        if not isinstance(found[name], bool):
+            raise UserError(f"{where}.{name}={found[name]}: must be true or false")
+    for name in _TOPK:
+        check_count(f"{where}.{name}", found[name], 1)
+    for name in _LIMITS:
+        if not _is_positive(found[name]) or found[name] > 1:
+            raise UserError(f"{where}.{name}={found[name]}: must be above 0 and at most 1")
 
 
 def _check_train(train: dict[str, Any]) -> None:

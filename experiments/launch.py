@@ -99,6 +99,8 @@ def _plan(grid: Grid, runs: Path) -> int:
     shared = " + 1 shared pretraining" if grid.pretrain else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
     print(f"{size}: {tables.counts(plan)}")
+    if "recipe" not in grid.runs[0].dataset:
+        print("data: annotations and images are checked when launching, before anything starts")
     seconds, source = seconds_per_iteration(grid, runs)
     hours = remaining_hours(plan, seconds)
     if hours is None:

@@ -23,7 +23,10 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
     """The runs (arm, seed, path) that earlier launches of a grid asked for; [] without a manifest."""
     if not path.exists():
         return []
-    runs = read_json(path).get("runs")
+    try:
+        runs = read_json(path).get("runs")
+    except UserError as error:
+        raise UserError(f"{error}; {_WAY_OUT}") from None
     if not isinstance(runs, list):
         raise UserError(f"{path}: field 'runs' must be a list; {_WAY_OUT}")
     for run in runs:

@@ -69,7 +69,7 @@ def _with_start(run: PlannedRun, start: PlannedRun) -> PlannedRun:
     """`run` with a word on the run that it starts from, where that keeps it from starting."""
     if run is start or run.state not in ("new", "failed") or start.state != "failed":
         return run
-    waits = f"waits for {start.spec.name}, which has failed"
+    waits = f"waits for {start.spec.name}, which is not done"
     return replace(run, why=waits if run.state == "new" else f"{run.why}; {waits}")
 
 

@@ -51,7 +51,7 @@ def check_content(content: Any, problems: Problems) -> None:
 
 
 def check_image_files(images: list[dict[str, Any]], folder: Path, problems: Problems) -> None:
-    """Check that every image file is there, by listing folders: cheap for 118,000 files."""
+    """Check that every image is a file with something in it, by listing folders; no image is decoded."""
     listed: dict[str, set[str]] = {}
     for image in images:
         name = PurePosixPath(image["file_name"])
@@ -59,11 +59,11 @@ def check_image_files(images: list[dict[str, Any]], folder: Path, problems: Prob
         if parent not in listed:
             listed[parent] = _files_in(folder / parent)
         if name.name not in listed[parent]:
-            problems.add(f"image {image['id']}: file {folder / name} is missing")
+            problems.add(f"image {image['id']}: file {folder / name} is missing or empty")
 
 
-def has_training_box(annotations: list[dict[str, Any]]) -> bool:
-    """Whether there is a box to learn from: not a crowd, and not empty."""
+def has_box(annotations: list[dict[str, Any]]) -> bool:
+    """Whether there is a box to learn from or to find: not a crowd, and not empty."""
     return any(not item["iscrowd"] and item["bbox"][2] > 0 and item["bbox"][3] > 0 for item in annotations)
 
 
@@ -73,7 +73,8 @@ def _sections() -> str:
 
 def _files_in(folder: Path) -> set[str]:
     try:
-        return set(os.listdir(folder))  # noqa: PTH208 - pathlib is several times slower on large folders
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file() and entry.stat().st_size > 0}
     except OSError:
         return set()
 

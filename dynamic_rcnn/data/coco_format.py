@@ -10,8 +10,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dynamic_rcnn.data.coco_checks import Problems, check_content, check_image_files, has_training_box
+from dynamic_rcnn.data.coco_checks import Problems, check_content, check_image_files, has_box
 from dynamic_rcnn.errors import UserError
 
 
@@ -39,7 +40,7 @@ class _Split:
 
     categories: tuple[tuple[int, str], ...]
     images: int
-    trainable: bool
+    has_box: bool
     digest: bytes
 
 
@@ -59,10 +60,9 @@ def read_classes(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: the file is no JSON, or has no list of categories with names.
     """
+    content = _parsed(_read_bytes(path), path)
     try:
-        return tuple(str(item["name"]) for item in json.loads(_read_bytes(path))["categories"])
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
+        return tuple(str(item["name"]) for item in content["categories"])
     except (KeyError, TypeError):
         raise UserError(f"{path}: 'categories' must be a list of objects with 'id' and 'name'") from None
 
@@ -93,8 +93,9 @@ def _load(root: Path, annotations: tuple[str, str], folders: tuple[str, str], im
     val = _read_split(paths[1], val_img if images else None)
     if train.categories != val.categories:
         raise UserError(f"{paths[1]}: {_difference(train.categories, val.categories)} in {paths[0].name}")
-    if not train.trainable:
-        raise UserError(f"{paths[0]}: no training image has a box of positive size that is not a crowd")
+    for path, split in ((paths[0], train), (paths[1], val)):
+        if not split.has_box:
+            raise UserError(f"{path}: no image has a box of positive size that is not a crowd")
     return CocoFormat(
         train_ann=paths[0],
         val_ann=paths[1],
@@ -111,10 +112,7 @@ def _load(root: Path, annotations: tuple[str, str], folders: tuple[str, str], im
 def _read_split(path: Path, images: Path | None) -> _Split:
     """Read and check one annotation file, and the image files where their folder is given."""
     data = _read_bytes(path)
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
+    content = _parsed(data, path)
     problems = Problems()
     check_content(content, problems)
     if not problems.count and images is not None:
@@ -124,9 +122,17 @@ def _read_split(path: Path, images: Path | None) -> _Split:
     return _Split(
         categories=tuple((item["id"], item["name"]) for item in content["categories"]),
         images=len(content["images"]),
-        trainable=has_training_box(content["annotations"]),
+        has_box=has_box(content["annotations"]),
         digest=hashlib.sha256(data).digest(),
     )
+
+
+def _parsed(data: bytes, path: Path) -> Any:
+    """JSON in UTF-8 without a byte order mark, as pycocotools will read it."""
+    try:
+        return json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
 
 
 def _annotation_paths(root: Path, train_ann: str, val_ann: str) -> tuple[Path, Path]:

@@ -142,7 +142,7 @@ def read_state(run_dir: Path) -> State:
     if not (run_dir / STATUS).exists():
         return State("absent")
     if fault is not None:
-        return State("failed", CORRUPT, f"{fault}; {_WAY_OUT}")
+        return State("failed", CORRUPT, f"{fault}; delete it and launch again: the run goes on from its checkpoints")
     if status.get("state") == "failed":
         return State("failed", str(status.get("cause")), status.get("message"), iteration, total)
     return State("failed", "killed", "its process is gone without a word; a relaunch resumes it", iteration, total)

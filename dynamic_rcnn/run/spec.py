@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,9 @@ class RunSpec:
 
 def digest(value: Any) -> str:
     """Ten hex digits of the sha256 of `value`'s canonical JSON."""
+    infinite = [path for path, item in _leaves(value, "") if isinstance(item, float) and not math.isfinite(item)]
+    if infinite:
+        raise UserError(f"{infinite[0]}: must be a finite number")
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 

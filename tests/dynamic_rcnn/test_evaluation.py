@@ -342,3 +342,23 @@ def test_foreign_annotations_are_refused(tmp_path: Path, text: str) -> None:
 def test_imports_no_torch() -> None:
     code = "import sys, dynamic_rcnn.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_annotation_with_id_0_counts(tmp_path: Path) -> None:
+    """COCOeval takes the id 0 for "no match": the same boxes numbered from 0 and from 1 have the same AP."""
+    scores = []
+    for first in (0, 1, 7):
+        boxes = [[10.0 * i, 5.0, 8.0, 8.0] for i in range(3)]
+        content = {
+            "images": [{"id": 1, "width": 64, "height": 64, "file_name": "a.png"}],
+            "categories": [{"id": 1, "name": "a"}],
+            "annotations": [
+                {"id": first + i, "image_id": 1, "category_id": 1, "bbox": box, "area": 64.0, "iscrowd": 0}
+                for i, box in enumerate(boxes)
+            ],
+        }
+        path = tmp_path / f"{first}.json"
+        path.write_text(json.dumps(content))
+        found = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.5} for box in boxes]
+        scores.append(evaluate(path, found)["metrics"]["AP"])
+    assert scores == [pytest.approx(1.0)] * 3

@@ -141,7 +141,19 @@ def test_a_run_whose_start_is_missing_says_which(tmp_path, data):
     spec = small_spec(data)
     run_dir = prepare(tmp_path, type(spec)("both", 0, spec.dataset, spec.config, {"run": "0123456789"}))
     assert train(run_dir).returncode == 2
-    assert read_state(run_dir).message == "the weights this run starts from are missing: run 0123456789 is not done"
+    message = read_state(run_dir).message or ""
+    assert message.startswith(
+        "the weights of run 0123456789, which this one starts from, are missing; if that run is done"
+    )
+
+
+def test_a_download_that_fails_says_what_and_where_to(tmp_path, data):
+    """The error of a machine without a network, from a real attempt at an address that does not answer."""
+    config = {"type": "Pretrained", "checkpoint": "http://127.0.0.1:9/resnet50.pth"}
+    run_dir = prepare(tmp_path, small_spec(data, model__backbone__init_cfg=config))
+    assert train(run_dir).returncode == 2
+    message = read_state(run_dir).message or ""
+    assert "resnet50.pth" in message and "cannot be downloaded here" in message and "put the file into" in message
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tests.experiments.launching import LAUNCH, listing
 
 PATHS = ("dataset.train_ann=a.json", "dataset.val_ann=b.json")
 TRAIN = "base.train.max_itres=3"
+METHOD = "base.model.train_cfg.rcnn.dynamic_rcnn"
 CASES = [
     (["grid=ablatoin"], "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, smoke"),
     (["grid=null"], "grid=null: must be one name; valid: ablation, smoke"),
@@ -56,6 +57,12 @@ CASES = [
     (["base.train.max_epochs=3"], "max_epochs=3; give one of the two, and null for the other"),
     (["base.train.max_iters=${nothing}"], "Interpolation key 'nothing' not found"),
     (["base.model=3"], "base.model=3: must be a mapping"),
+    (["base.optim_wrapper.optimizer.lr=abc"], "base.optim_wrapper.optimizer.lr=abc: must be a positive number"),
+    (["base.optim_wrapper.optimizer.lr=nan"], "base.optim_wrapper.optimizer.lr=nan: must be a positive number"),
+    (["base.optim_wrapper.optimizer.momentum=inf"], "config.optim_wrapper.optimizer.momentum: must be a finite number"),
+    ([f"{METHOD}.iou_topk=-3"], "dynamic_rcnn.iou_topk=-3: must be an integer of at least 1"),
+    ([f"{METHOD}.initial_iou=2"], "dynamic_rcnn.initial_iou=2: must be above 0 and at most 1"),
+    ([f"{METHOD}.smooth_l1=1"], "dynamic_rcnn.smooth_l1=1: must be true or false"),
     (["base.pretrain.set=null"], "base.pretrain={'seed': 0, 'set': None}: must have a seed"),
     (["base.pretrain.seed=a"], "base.pretrain.seed: 'a' is not an integer"),
     (["grid.arms=null"], "grid ablation: has no arms; give at least one under grid.arms"),

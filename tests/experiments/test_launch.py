@@ -91,11 +91,11 @@ def test_when_the_shared_start_fails_the_others_wait(with_shared_start: Folder) 
     folder = with_shared_start
     code, out, _ = folder.launch(pretrain={"fail": 3})
     assert code == 1
-    assert out.count("waits for pretrain/seed0, which has failed") >= 4
+    assert out.count("waits for pretrain/seed0, which is not done") >= 4
     assert "5 of 5 runs are not done" in out
     assert not (folder.run("both") / "logs").exists()
     _, out, _ = folder.launch("action=status")
-    assert "waits for pretrain/seed0, which has failed" in out
+    assert "waits for pretrain/seed0, which is not done" in out
 
 
 def test_ctrl_c_stops_the_runs_and_a_relaunch_goes_on(folder: Folder) -> None:

@@ -217,14 +217,15 @@ def test_long_values_are_cut(root: Path) -> None:
 def test_missing_image_is_named(root: Path) -> None:
     image = root / LAYOUT["val_img"] / "2.png"
     image.unlink()
-    assert message(root) == f"{root / VAL}: image 16: file {image} is missing"
+    assert message(root) == f"{root / VAL}: image 16: file {image} is missing or empty"
     assert describe(root, **LAYOUT).val_images == 4  # a plan does not look at images
 
 
 def test_missing_image_folder_names_the_first_files(root: Path) -> None:
     shutil.rmtree(root / LAYOUT["train_img"])
     found = message(root)
-    assert found.startswith(f"{root / TRAIN}: image 10: file {root / LAYOUT['train_img'] / '0.png'} is missing; ")
+    first = root / LAYOUT["train_img"] / "0.png"
+    assert found.startswith(f"{root / TRAIN}: image 10: file {first} is missing or empty; ")
     assert found.endswith("; and 3 more")
 
 
@@ -260,10 +261,28 @@ def test_nothing_to_learn_from(root: Path) -> None:
             if item["bbox"][2] > 0:
                 item["iscrowd"] = 1
 
-    expected = f"{root / TRAIN}: no training image has a box of positive size that is not a crowd"
+    expected = f"{root / TRAIN}: no image has a box of positive size that is not a crowd"
     assert message_after(root, only_crowds_and_empty_boxes) == expected
 
 
-def test_validation_without_boxes_is_legal(root: Path) -> None:
-    edit_json(root / VAL, lambda content: content["annotations"].clear())
-    assert validate(root, **LAYOUT).val_images == 4
+def test_nothing_to_find(root: Path) -> None:
+    expected = f"{root / VAL}: no image has a box of positive size that is not a crowd"
+    assert message_after(root, lambda content: content["annotations"].clear(), VAL) == expected
+
+
+def test_a_byte_order_mark_is_refused_before_pycocotools_would(root: Path) -> None:
+    (root / VAL).write_bytes(b"\xef\xbb\xbf" + (root / VAL).read_bytes())
+    assert message(root).startswith(f"{root / VAL}: not JSON: Unexpected UTF-8 BOM")
+
+
+def test_json_nested_too_deep_is_refused(root: Path) -> None:
+    (root / TRAIN).write_text("[" * 200_000)
+    assert message(root).startswith(f"{root / TRAIN}: not JSON: ")
+
+
+def test_an_empty_image_file_and_a_folder_in_its_place_are_named(root: Path) -> None:
+    first, second = sorted((root / LAYOUT["val_img"]).rglob("*.*"))[:2]
+    first.write_bytes(b"")
+    second.unlink()
+    second.mkdir()
+    assert message(root).count("is missing or empty") == 2
