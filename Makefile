@@ -1,4 +1,5 @@
 # make ablation: set up, run the main job, write REPORT.md.   make test: set up, pass the tests.   make lint: ruff, mypy.
+# make slurm-start, make slurm-stop: a real Slurm with four virtual nodes on this machine (needs root; see README).
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -8,11 +9,11 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/pip install -e '.[dev]'
 	touch $@
 
-.PHONY: install ablation test lint
+.PHONY: install ablation test lint slurm-start slurm-stop
 install: $(INSTALLED)
 
 ablation: install
-	$(BIN)/python experiments/launch.py grid=ablation; code=$$?; $(BIN)/python analysis/report.py && exit $$code
+	$(BIN)/python experiments/launch.py grid=ablation cluster=local; code=$$?; $(BIN)/python analysis/report.py && exit $$code
 
 test: install
 	$(BIN)/python -m pytest
@@ -21,3 +22,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+slurm-start: install
+	$(BIN)/python -m slurm.testcluster start
+
+slurm-stop: install
+	$(BIN)/python -m slurm.testcluster stop

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import torch
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
 from torch.utils.data import BatchSampler, DataLoader, Dataset
@@ -18,6 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from dynamic_rcnn import method  # noqa: F401  registers the head and the operators
 from dynamic_rcnn.randomness import seed_all
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.stop import leave_to_parent
 
 if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector
@@ -35,6 +41,7 @@ def use_mmdet_scope() -> None:
 def build_model(spec: RunSpec) -> BaseDetector:
     """The detector with its weights initialised from the seed (before any weights are loaded)."""
     use_mmdet_scope()
+    MMLogger.get_current_instance().setLevel(logging.WARNING)  # else three lines on how each parameter is initialised
     seed_all(spec.seed, "weights")
     model = MODELS.build(_mutable(spec.config["model"]))
     model.init_weights()
@@ -63,25 +70,27 @@ class SeededDataset(Dataset):
 def build_dataset(spec: RunSpec, split: str, root: Path) -> BaseDataset:
     """mmdet's CocoDataset of the run's `split` ("train" or "val"); root is where the paths of spec.dataset start."""
     use_mmdet_scope()
+    cv2.setNumThreads(0)  # images are loaded in forked processes, which lack the threads and have their locks
     data = spec.config["data"]
     train = split == "train"
-    return DATASETS.build(
-        {
-            "type": "CocoDataset",
-            "ann_file": str(root / spec.dataset[f"{split}_ann"]),
-            "data_prefix": {"img": str(root / spec.dataset[f"{split}_img"])},
-            "metainfo": {"classes": tuple(spec.dataset["classes"])},
-            "filter_cfg": data["filter_cfg"] if train else None,
-            "test_mode": not train,
-            "pipeline": _sizes_as_tuples(data[f"{'train' if train else 'test'}_pipeline"]),
-        }
-    )
+    config = {
+        "type": "CocoDataset",
+        "ann_file": str(root / spec.dataset[f"{split}_ann"]),
+        "data_prefix": {"img": str(root / spec.dataset[f"{split}_img"])},
+        "metainfo": {"classes": tuple(spec.dataset["classes"])},
+        "filter_cfg": data["filter_cfg"] if train else None,
+        "test_mode": not train,
+        "pipeline": _sizes_as_tuples(data[f"{'train' if train else 'test'}_pipeline"]),
+    }
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools says that it reads
+        return DATASETS.build(config)
 
 
 class Batches:
     """The training batches of one process, addressable by epoch and position.
 
-    batch_size: images a process. The order is mmengine's DefaultSampler's, from the seed and the epoch.
+    batch_size: images a process. The order is mmengine's DefaultSampler's, from the seed and the epoch; of several
+    processes each has its share, and all have the same number of batches of the same sizes.
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class Batches:
                 num_workers=self.workers,
                 collate_fn=pseudo_collate,
                 pin_memory=torch.cuda.is_available(),
+                worker_init_fn=leave_to_parent,
             )
         )
 

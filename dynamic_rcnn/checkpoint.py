@@ -81,6 +81,12 @@ def save(folder: Path, content: dict[str, Any], keep: int) -> Path:
     return path
 
 
+def save_weights(path: Path, run_id: str, iteration: int, model: nn.Module) -> None:
+    """Write the model's weights alone, atomically."""
+    meta = {"run": run_id, "iteration": iteration}
+    write_bytes_atomic(path, serialise({"meta": meta, "state_dict": model.state_dict()}))
+
+
 def check_finite(model: nn.Module) -> None:
     """Raise NaNLossError if a weight is not finite: a finite loss may have had an infinite gradient."""
     weights = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
@@ -95,13 +101,19 @@ def serialise(content: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint (on the CPU), and one line for each newer one, which is removed."""
+def deserialise(data: bytes) -> dict[str, Any]:
+    """The content of a checkpoint's bytes, on the CPU."""
+    content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return content
+
+
+def read_newest(folder: Path) -> tuple[bytes | None, list[str]]:
+    """The bytes of the newest whole checkpoint, and one line for each newer one, which is removed."""
     passed_over: list[str] = []
     for _, path in _list(folder):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:8] == _digest_in(path):
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), passed_over
+            return data, passed_over
         path.unlink()  # else it would count among the newest to keep
         passed_over.append(f"checkpoint {path.name} is truncated or corrupt; falling back to the one before")
     return None, passed_over

@@ -22,3 +22,7 @@ class NaNLossError(Exception):
 
 class InterruptedRunError(Exception):
     """A signal asked the run to stop; its checkpoint is written."""
+
+
+class LostProcessError(Exception):
+    """The run's processes have not found each other, or one of them is gone."""

@@ -1,130 +1,141 @@
 """Training: the loop of one run, what it saves and how it goes on.
 
-All randomness is a function of the seed and the iteration (`randomness`), batches are addressed by epoch and position
-(`build`), and T, beta and their windows are in the checkpoint: an interrupted run continues bit for bit.
+All randomness is a function of the seed, the iteration and the rank (`randomness`), batches are addressed by epoch and
+position (`build`), and T, beta and their windows are in the checkpoint, each process's own: an interrupted run
+continues bit for bit.
+
+The working directory is the run directory, and every path is relative to it: see `run.claim`. Of several processes only
+rank 0 writes. A row of train.jsonl holds T, beta, their statistics and the counts of rank 0, and the mean of the
+processes' losses; the seconds an iteration are rank 0's, for whom every other process waits.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
+from typing import Any
 
 import torch
+from mmengine.model import MMDistributedDataParallel
 
-from dynamic_rcnn import build, checkpoint, dataset, results
+from dynamic_rcnn import build, checkpoint, distributed, results, start
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.randomness import seed_all
-from dynamic_rcnn.record import Record
 from dynamic_rcnn.run import provenance
-from dynamic_rcnn.run.directory import CHECKPOINTS, WEIGHTS, remove_temporary, write_bytes_atomic
-from dynamic_rcnn.run.spec import RunSpec
-
-if TYPE_CHECKING:
-    from mmdet.models.detectors import BaseDetector
-
-
-_START_AGAIN = "if that run is done, move its directory away and launch again: it is made again"
+from dynamic_rcnn.run.directory import CHECKPOINTS, METRICS, WEIGHTS, remove_temporary, write_json_atomic
+from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.record import Record
+from dynamic_rcnn.run.spec import RunSpec, images_per_process
+from dynamic_rcnn.stop import StopSignal
 
 
 class Training:
     """One process's share of one run: the objects that training changes, and how they are saved and restored."""
 
-    def __init__(self, run_dir: Path, spec: RunSpec) -> None:
-        self.run_dir = run_dir
+    def __init__(self, spec: RunSpec, stop: StopSignal) -> None:
         self.spec = spec
+        self.stop = stop
         self.settings = spec.config["train"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.root, self.fingerprint = dataset.prepare(spec.dataset)
+        stop.check()
+        self.root, self.fingerprint = start.prepared(spec)
+        stop.check()
+        beat()
         images = build.build_dataset(spec, "train", self.root)
         if len(images) == 0:
             raise UserError(f"{spec.dataset['train_ann']}: no image with a box of at least filter_cfg.min_size is left")
+        rate = spec.config["optim_wrapper"]["optimizer"]["lr"]
         self.batches = build.Batches(
             images,
             spec.seed,
-            self.settings["batch_size"],
+            images_per_process(self.settings["batch_size"], distributed.world_size(), rate),
             self.settings["workers"],
             self.settings["group_by_aspect_ratio"],
         )
-        self.model = self._built().to(self.device)
-        if self.head.schedule.all_reduce:
+        self.model = start.built(spec).to(self.device)
+        if self.head.schedule.all_reduce and distributed.world_size() == 1:
             raise UserError(
                 "dynamic_rcnn.all_reduce: true has no effect here, where one process trains a run; set it to false"
             )
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
-        self.record = Record(run_dir, self.max_iterations)
+        self.record = Record(Path(), self.max_iterations)
         self.iteration = 0
-        self.stop_requested = False
         self.unchecked: list[tuple[int, torch.Tensor]] = []  # losses that no one has looked at yet
-
-    def _built(self) -> BaseDetector:
-        try:
-            return build.build_model(self.spec)
-        except URLError as error:
-            source = self.spec.config["model"]["backbone"]["init_cfg"]
-            folder = Path(torch.hub.get_dir()) / "checkpoints"
-            raise UserError(
-                f"base.model.backbone.init_cfg={source}: cannot be downloaded here ({error.reason}); put the file into "
-                f"{folder}, or set another one"
-            ) from None
+        beat()
 
     @property
     def head(self) -> Any:
         return self.model.roi_head
 
-    def restore(self) -> None:
-        """Start the attempt: from the newest whole checkpoint, else from the run that `init` names, else as built."""
-        for folder in (self.run_dir, self.run_dir / CHECKPOINTS):
-            remove_temporary(folder)
-        content, passed_over = checkpoint.load_newest(self.run_dir / CHECKPOINTS)
-        if content is None:
-            if self.spec.init is not None:
-                self._load_start()
-        else:
-            if content["meta"]["run"] != self.spec.id:
-                raise UserError(
-                    f"{self.run_dir / CHECKPOINTS}: holds checkpoints of run {content['meta']['run']}; move them"
-                )
-            self.iteration = content["meta"]["iteration"]
-            self.model.load_state_dict(content["state_dict"])
-            self.optimizer.load_state_dict(content["optimizer"])
-            for scheduler, state in zip(self.schedulers, content["param_schedulers"], strict=True):
-                scheduler.load_state_dict(state)
-            self.head.load_schedule(content["schedules"][0])
-        self.record.start(self.iteration)
-        self.record.forget_after(self.iteration)
-        for line in passed_over:
-            self.record.note(line)
-        if self.iteration:
-            self.record.note(f"resumed after iteration {self.iteration}")
+    def restore(self, note: str | None = None) -> None:
+        """Start the attempt: from the newest whole checkpoint, else from the run that `init` names, else as built.
+
+        Rank 0 reads, and hands what it read to the others: shared file systems may show files to them late.
+        note: what the attempt's record is to say besides.
+        """
+        notes = [note] if note else []
+        data = None
+        if distributed.is_main():
+            for folder in (Path(), Path(CHECKPOINTS)):
+                remove_temporary(folder)
+            data, passed_over = checkpoint.read_newest(Path(CHECKPOINTS))
+            notes += passed_over
+        data = distributed.broadcast(data)
+        if data is not None:
+            self._load(checkpoint.deserialise(data))
+        elif self.spec.init is not None and distributed.is_main():
+            start.load_start(self.model, self.spec)
+        self.trained = self._wrapped()
+        if distributed.is_main():
+            self.record.start(self.iteration)
+            self.record.forget_after(self.iteration)
+            for line in [*notes, f"resumed after iteration {self.iteration}"] if self.iteration else notes:
+                self.record.note(line)
+        beat()
+
+    def _load(self, content: dict[str, Any]) -> None:
+        run, schedules = content["meta"]["run"], content["schedules"]
+        if run != self.spec.id or len(schedules) != distributed.world_size():
+            processes = f" with {len(schedules)} processes" if run == self.spec.id else ""
+            raise UserError(f"{Path(CHECKPOINTS).resolve()}: holds checkpoints of run {run}{processes}; move them")
+        self.iteration = content["meta"]["iteration"]
+        self.model.load_state_dict(content["state_dict"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        for scheduler, state in zip(self.schedulers, content["param_schedulers"], strict=True):
+            scheduler.load_state_dict(state)
+        self.head.load_schedule(schedules[distributed.rank()])
+
+    def _wrapped(self) -> Any:
+        """The model as `train_step` needs it: with several processes, averaging their gradients.
+
+        The wrapper gives every process rank 0's weights now, and rank 0's buffers before each iteration: a checkpoint
+        holds rank 0's. Without find_unused_parameters it would arrange its buckets anew after the first iteration, in
+        the order in which gradients came, and with them the order of summation: an iteration after a resume would not
+        be, bit for bit, what it is in a run that was never interrupted.
+        """
+        if distributed.world_size() == 1:
+            return self.model
+        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
+        return MMDistributedDataParallel(self.model, device_ids=devices, find_unused_parameters=True)
 
     def write_provenance(self) -> None:
         """Record what it takes to repeat this attempt."""
+        if not distributed.is_main():
+            return
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        sha256 = checkpoint.file_sha256(self._init_weights()) if self.spec.init else None
+        sha256 = checkpoint.file_sha256(start.start_weights(self.spec)) if self.spec.init else None
         found = provenance.collect(device, torch.get_num_threads(), self.fingerprint, sha256)
-        provenance.write(self.run_dir, found)
-
-    def _load_start(self) -> None:
-        try:
-            checkpoint.load_weights(self.model, self._init_weights())
-        except UserError as error:
-            raise UserError(str(error) if _START_AGAIN in str(error) else f"{error}; {_START_AGAIN}") from None
-
-    def _init_weights(self) -> Path:
-        assert self.spec.init is not None
-        found = sorted(self.run_dir.parent.parent.glob(f"*/seed*-{self.spec.init['run']}/{WEIGHTS}"))
-        if not found:
-            start = self.spec.init["run"]
-            raise UserError(f"the weights of run {start}, which this one starts from, are missing; {_START_AGAIN}")
-        return found[0]
+        provenance.write(Path(), found)
 
     def run(self) -> None:
-        """Train from where the run stands to the end."""
+        """Train from where the run stands to the end. Raises InterruptedRunError after an iteration's checkpoint."""
+        self.stop.check()
+        self.stop.only_note()
         self.model.train()
+        if self._evaluation_due() and not distributed.broadcast(results.is_evaluated(self.iteration)):
+            self._evaluate()  # what was killed after saving this iteration
         while self.iteration < self.max_iterations:
             epoch, position = divmod(self.iteration, len(self.batches))
             started, first = time.perf_counter(), self.iteration
@@ -140,67 +151,94 @@ class Training:
         self.check_losses()
 
     def _step(self, batch: Any) -> dict[str, torch.Tensor]:
-        seed_all(self.spec.seed, "iteration", self.iteration, 0)
-        logs = self.model.train_step(batch, self.optimizer)
+        seed_all(self.spec.seed, "iteration", self.iteration, distributed.rank())
+        logs: dict[str, torch.Tensor] = self.trained.train_step(batch, self.optimizer)
         self.iteration += 1
         self.unchecked.append((self.iteration, logs["loss"].detach()))
         end_of_epoch = self.iteration % len(self.batches) == 0
         for scheduler in self.schedulers:
             if end_of_epoch or not scheduler.by_epoch:
                 scheduler.step()
+        beat()
         return logs
 
     def _due(self, interval: str) -> bool:
         every = self.settings[interval]
         return self.iteration == self.max_iterations or (every > 0 and self.iteration % every == 0)
 
-    def check_losses(self) -> None:
-        """Raise NaNLossError if one of the losses since the last check is not finite; waits for the device."""
+    def _evaluation_due(self) -> bool:
+        """Whether to evaluate in the midst of training; the final weights are for `finish`."""
+        return 0 < self.iteration < self.max_iterations and self._due("val_interval")
+
+    def bad_loss(self) -> int | None:
+        """The first iteration since the last check whose loss is not finite on this process; waits for the device."""
         if not self.unchecked:
-            return
+            return None
         finite = torch.isfinite(torch.stack([loss for _, loss in self.unchecked])).tolist()
         bad = [iteration for (iteration, _), good in zip(self.unchecked, finite, strict=True) if not good]
         self.unchecked.clear()
-        if bad:
-            raise NaNLossError(f"the loss is not finite at iteration {bad[0]}")
+        return bad[0] if bad else None
+
+    def check_losses(self) -> None:
+        """Raise NaNLossError, on all processes, if a loss since the last check is not finite on one of them."""
+        bad = distributed.earliest(self.bad_loss())
+        if bad is not None:
+            raise NaNLossError(f"the loss is not finite at iteration {bad}")
 
     def check_finite(self) -> None:
-        """Raise NaNLossError if a loss or a weight is not finite; waits for the device."""
+        """Raise NaNLossError, on all processes, if a loss or a weight is not finite; waits for the device."""
         self.check_losses()
+        fault = None
         try:
             checkpoint.check_finite(self.model)
         except NaNLossError as error:
-            raise NaNLossError(f"{error} after iteration {self.iteration}") from None
+            fault = f"{error} after iteration {self.iteration}"
+        fault = distributed.broadcast(fault)
+        if fault is not None:
+            raise NaNLossError(fault)
 
     def _log(self, logs: dict[str, torch.Tensor], seconds: float) -> None:
         self.check_losses()
-        losses = {name: float(value.detach()) for name, value in logs.items()}
-        rate = float(self.optimizer.get_lr()["lr"][0])
-        row = {"iteration": self.iteration, **losses, "lr": rate, **self.head.in_force(), **self.head.statistics()}
-        self.record.log({**row, "seconds": seconds})
-        self.record.progress(self.iteration)
+        losses = distributed.mean({name: float(value.detach()) for name, value in logs.items()})
+        if distributed.is_main():
+            rate = float(self.optimizer.get_lr()["lr"][0])
+            row = {"iteration": self.iteration, **losses, "lr": rate, **self.head.in_force(), **self.head.statistics()}
+            self.record.log({**row, "seconds": seconds})
+            self.record.progress(self.iteration)
 
     def _save_and_evaluate_if_due(self) -> None:
-        """Evaluate first: a run killed in between comes back to before this iteration, and evaluates again."""
-        if self.settings["val_interval"] and self._due("val_interval") and self.iteration < self.max_iterations:
-            results.evaluate_now(self.run_dir, self.spec, self.model, self.root, self.iteration)
-        if self._due("checkpoint_interval") or self.stop_requested:
+        """Save before evaluating, which may take long: a run that is killed there evaluates when it is resumed."""
+        stop = distributed.any_of(self.stop.received)
+        evaluate = self._evaluation_due()
+        if self._due("checkpoint_interval") or evaluate or stop:
             self.save()
-        if self.stop_requested and self.iteration < self.max_iterations:
+        if stop and self.iteration < self.max_iterations:
             raise InterruptedRunError(f"stopped by a signal after iteration {self.iteration}")
+        if evaluate:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        with self.stop.at_once(f"in the evaluation after iteration {self.iteration}"):
+            results.evaluate_now(self.spec, self.model, self.root, self.iteration)
 
     def save(self) -> None:
         """Write a checkpoint of this iteration; never one of weights that a NaN has reached."""
         self.check_finite()
-        schedules = [self.head.schedule.state_dict()]
-        content = checkpoint.pack(self.spec.id, self.iteration, self.model, self.optimizer, self.schedulers, schedules)
-        checkpoint.save(self.run_dir / CHECKPOINTS, content, self.settings["keep_checkpoints"])
-        self.record.progress(self.iteration)
+        schedules = distributed.gather(self.head.schedule.state_dict())
+        if schedules is not None:
+            parts = (self.model, self.optimizer, self.schedulers, schedules)
+            content = checkpoint.pack(self.spec.id, self.iteration, *parts)
+            checkpoint.save(Path(CHECKPOINTS), content, self.settings["keep_checkpoints"])
+            self.record.progress(self.iteration)
 
     def finish(self) -> None:
         """Evaluate the final weights and write the results; metrics.json comes last and makes the run done."""
-        weights = {"meta": {"run": self.spec.id, "iteration": self.iteration}, "state_dict": self.model.state_dict()}
-        write_bytes_atomic(self.run_dir / WEIGHTS, checkpoint.serialise(weights))
-        results.write(self.run_dir, self.spec, self.model, self.root, self.iteration)
-        checkpoint.remove_all(self.run_dir / CHECKPOINTS)
-        self.record.end("done")
+        with self.stop.at_once("in the evaluation after the last iteration"):
+            if distributed.is_main():
+                checkpoint.save_weights(Path(WEIGHTS), self.spec.id, self.iteration, self.model)
+            metrics = results.final(self.spec, self.model, self.root, self.iteration)
+        if metrics is not None:
+            self.record.progress(self.iteration)
+            write_json_atomic(Path(METRICS), metrics)
+            checkpoint.remove_all(Path(CHECKPOINTS))
+            self.record.end("done")

@@ -7,11 +7,13 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name, paper_fault
+from dynamic_rcnn.run.spec import images_per_process
 
 PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
 _GRID_OPTIONAL = ("seeds", "cost", "paper")
-_COUNTS = ("max_iters", "max_epochs", "batch_size", "log_interval", "checkpoint_interval", "keep_checkpoints")
+_INTERVALS = ("log_interval", "checkpoint_interval", "keep_checkpoints")
+_COUNTS = ("max_iters", "max_epochs", "batch_size", "processes", *_INTERVALS)
 _FROM_ZERO = ("workers", "val_interval")
 _SWITCHES = ("label_assignment", "smooth_l1", "all_reduce")
 _TOPK = ("iou_topk", "beta_topk", "update_iter_interval")
@@ -60,6 +62,11 @@ def _check_arm(where: str, arm: Any, content: Any) -> None:
         raise UserError(f"{where}: must have a title and, under 'set', what it changes in the base")
     if not isinstance(content.get("set"), dict):
         raise UserError(f"{where}.set={content.get('set')}: must map settings of the base to values; {{}} for none")
+    for path in content["set"]:
+        if path in ("train", "train.processes"):
+            raise UserError(
+                f"{where}.set.{path}: an arm cannot set train.processes, which the cluster sets; name others"
+            )
 
 
 def checked_seeds(seeds: Any, field: str = "seeds") -> list[int]:
@@ -75,7 +82,7 @@ def checked_seeds(seeds: Any, field: str = "seeds") -> list[int]:
 
 
 def check_base(config: dict[str, Any]) -> None:
-    """Check that the resolved base has its sections, and the settings of its schedule."""
+    """Check that the resolved base has its sections, the settings of its schedule, and a batch for its processes."""
     kinds = {"model": dict, "data": dict, "train": dict, "optim_wrapper": dict, "param_scheduler": list}
     _check_names("base", config, kinds)
     for name, kind in kinds.items():
@@ -83,9 +90,10 @@ def check_base(config: dict[str, Any]) -> None:
             raise UserError(f"base.{name}={config[name]}: must be a {'mapping' if kind is dict else 'list'}")
     _check_train(config["train"])
     _check_method(config["model"])
-    rate = (config["optim_wrapper"].get("optimizer") or {}).get("lr")
+    rate: Any = (config["optim_wrapper"].get("optimizer") or {}).get("lr")
     if not _is_positive(rate):
         raise UserError(f"base.optim_wrapper.optimizer.lr={rate}: must be a positive number")
+    images_per_process(config["train"]["batch_size"], config["train"]["processes"], rate)
 
 
 def _check_method(model: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ An arm is a small diff on the base: dotted paths and values. Every path must exi
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name
 from dynamic_rcnn.run.spec import RunSpec
+from experiments.annotations import coco_format_dataset
 from experiments.checks import PRETRAIN, check_base, checked_seeds, chosen_arms
 from experiments.origin import changed_fields
 
@@ -71,7 +72,7 @@ def build(config: DictConfig) -> Grid:
         arms={name: arm["title"] for name, arm in grid["arms"].items()},
         seeds=seeds,
         specs=specs,
-        runs=[replace(specs[name], seed=seed) for seed in seeds for name in arms],
+        runs=[specs[name].with_seed(seed) for seed in seeds for name in arms],
         pretrain=pretrain,
         setting=RunSpec("", 0, dataset, _resolved(base, {}, dataset, "base"), init).setting,
         base=config.choices.base,
@@ -143,7 +144,7 @@ def _dataset(settings: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(settings[key], str) or not settings[key]:
             raise UserError(f"dataset.{key}={settings[key]}: must be a path below dataset.root")
     paths = {key: settings[key] for key in datasets.PATHS}
-    return {**datasets.coco_format_dataset(Path(root).resolve(), paths), "name": name}
+    return {**coco_format_dataset(Path(root).resolve(), paths), "name": name}
 
 
 def _plain(value: Any) -> Any:

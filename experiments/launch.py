@@ -7,32 +7,42 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dynamic_rcnn.errors import UserError
-from experiments import local, tables
+from experiments import cost, executor, local, locks, tables
+from experiments.disk import Directories, PlannedRun, disk_plan, nearest_differences
 from experiments.grid import Grid, build
-from experiments.locks import cancel
+from experiments.jobs import submitted
+from experiments.logs import print_logs
 from experiments.origin import CONF
-from experiments.plan import make_plan, nearest_differences, remaining_hours, seconds_per_iteration
+from experiments.plan import plan_or_disk
 from experiments.settings import runs_folder, settle
+from slurm.profile import Profile
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
+_WATCH_S, _WATCH_SLURM_S = 2.0, 10.0  # a cluster's controller is asked less often
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Settle the configuration and do what `action` says. Returns the exit code."""
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         flags = [argument for argument in arguments if argument.startswith("-")]
         return _show(flags) if flags else _settle_and_act(arguments)
     except UserError as error:
@@ -73,60 +83,129 @@ def _settle_and_act(arguments: Sequence[str]) -> int:
     config, chosen = settle(arguments)
     grid, runs = build(config), runs_folder(config)
     for line in chosen:
-        print(line)
+        print(line, file=sys.stderr if config.json or config.action == "script" else sys.stdout, flush=True)
     return _act(config, grid, runs, arguments)
 
 
 def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:
     match config.action:
+        case "launch" if config.cluster.executor == executor.SLURM:
+            from experiments import cluster  # submitit: a tenth of a second
+
+            return cluster.launch(grid, runs, config.cluster, config.rerun, arguments)
         case "launch":
             return local.launch(grid, runs, config.cluster, config.rerun, arguments)
         case "plan":
-            return _plan(grid, runs)
+            return _plan(grid, runs, config)
         case "status":
-            return _status(grid, runs, config.watch)
+            return _status(grid, runs, config)
+        case "logs":
+            print_logs(_current(grid, runs), grid, runs, config.run, config.lines)
+            return 0
         case "why":
             return _why(grid, runs)
+        case "script":
+            return _script(grid, runs, config.cluster)
         case _:
-            stopped = cancel(grid, runs)
-            print(f"stopped {', '.join(stopped)}" if stopped else "nothing of this grid is running")
-            return 0
+            return _cancel(grid, runs)
 
 
-def _plan(grid: Grid, runs: Path) -> int:
-    plan = make_plan(grid, runs)
-    tables.console().print(tables.plan_table(plan))
-    shared = " + 1 shared pretraining" if grid.pretrain else ""
-    size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
-    print(f"{size}: {tables.counts(plan)}")
-    if "recipe" not in grid.runs[0].dataset:
-        print("data: annotations and images are checked when launching, before anything starts")
-    seconds, source = seconds_per_iteration(grid, runs)
-    hours = remaining_hours(plan, seconds)
-    if hours is None:
-        print("cost: not known before the first run has measured it")
+def _current(grid: Grid, runs: Path) -> list[PlannedRun]:
+    plan, silence = plan_or_disk(grid, runs)
+    if silence is not None:
+        print(silence, file=sys.stderr, flush=True)
+    return plan
+
+
+def _plan(grid: Grid, runs: Path, config: DictConfig) -> int:
+    plan, silence = plan_or_disk(grid, runs)
+    profile = _profile(config.cluster)
+    left = cost.estimate(grid, runs, plan, gpus=profile.gpus > 0 if profile else None)
+    if config.json:
+        from experiments.document import cost_fields, document
+
+        print(document(plan, grid, runs, silence, cost_fields(left, plan, profile)))
     else:
-        print(f"cost: {hours:.2f} slot-hours left to launch, at {seconds:.3f} s an iteration ({source})")
+        console = tables.console()
+        console.print(tables.plan_table(plan, console.width))
+        print("\n".join(_summary(grid, plan, silence, left, profile)), flush=True)
+    if profile is not None:
+        cost.refuse(left, plan, profile)
     return 0
 
 
-def _status(grid: Grid, runs: Path, watch: bool) -> int:
+def _summary(
+    grid: Grid, plan: list[PlannedRun], silence: str | None, left: cost.Cost, profile: Profile | None
+) -> list[str]:
+    """The lines under the plan's table."""
+    shared = " + 1 shared pretraining" if grid.pretrain else ""
+    size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
+    lines = [f"{size}: {tables.counts(plan)}", *([silence] if silence else [])]
+    if "recipe" not in grid.runs[0].dataset:
+        lines.append("data: annotations and images are checked when launching, before anything starts")
+    return lines + cost.lines(left, plan, profile)
+
+
+def _status(grid: Grid, runs: Path, config: DictConfig) -> int:
     console = tables.console()
     while True:
-        plan = make_plan(grid, runs)
-        if watch and console.is_terminal:
-            console.clear()
-        console.print(tables.status_table(plan, console.width))
-        if not watch or not any(run.state == "running" for run in plan):
+        plan, silence = plan_or_disk(grid, runs)
+        if config.json:
+            from experiments.document import document
+
+            print(document(plan, grid, runs, silence))
             return 0
-        time.sleep(2)
+        if config.watch and console.is_terminal:
+            console.clear()
+            console.print(tables.live_table(plan, console.width, console.height))
+        else:
+            console.print(tables.status_table(plan, console.width))
+        if silence is not None:
+            print(silence, flush=True)
+        if not config.watch or not any(run.state in ("queued", "running") for run in plan):
+            return 0
+        time.sleep(_WATCH_SLURM_S if any(run.in_queue for run in plan) else _WATCH_S)
+
+
+def _cancel(grid: Grid, runs: Path) -> int:
+    """Stops what runs on this machine, and cancels the grid's jobs in Slurm's queue where any were submitted."""
+    cancelled: list[str] = []
+    try:
+        if submitted(disk_plan(grid, runs), grid, runs):
+            from experiments import cluster
+
+            cancelled = cluster.cancel(grid, runs)
+    finally:
+        stopped = locks.cancel(grid, runs)
+    if cancelled:
+        print(f"cancelled {', '.join(cancelled)}")
+    if stopped:
+        print(f"stopped {', '.join(stopped)}")
+    if not cancelled and not stopped:
+        print("nothing of this grid is running")
+    return 0
+
+
+def _script(grid: Grid, runs: Path, settings: DictConfig) -> int:
+    from experiments import cluster
+
+    print(cluster.script(grid, runs, settings))
+    return 0
+
+
+def _profile(cluster: DictConfig) -> Profile | None:
+    """What jobs ask Slurm for; None on this machine."""
+    if cluster.executor != executor.SLURM:
+        return None
+    return Profile.from_dict(OmegaConf.to_container(cluster, resolve=True))
 
 
 def _why(grid: Grid, runs: Path) -> int:
     """For each run, the fields in which it differs from the nearest other run of its arm and seed."""
-    for run in make_plan(grid, runs):
+    directories = Directories(runs, grid.dataset)
+    for run in _current(grid, runs):
         print(f"{run.spec.name} {run.spec.id}: {run.state}{' (' + run.why + ')' if run.why else ''}")
-        found = nearest_differences(run.spec, run.path)
+        found = nearest_differences(run.spec, run.path, directories)
         if found is not None:
             for field, other, own in found[1]:
                 print(f"    {field}: {other} in {found[0].name}, {own} here")

@@ -13,16 +13,18 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from dynamic_rcnn import dataset as datasets
+from dynamic_rcnn.run.claim import finish_swap
 from dynamic_rcnn.run.directory import LOGS, is_locked
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import tables
+from experiments.disk import PlannedRun, disk_plan, with_start
 from experiments.grid import Grid
 from experiments.locks import launcher_lock, refuse_second
 from experiments.manifest import manifest_path, read_manifest, write_manifest
-from experiments.plan import PlannedRun, make_plan
+from experiments.plan import plan_or_disk
 from experiments.progress import progress
 from experiments.settings import PROJECT
-from slurm.local import Job, LocalQueue, cores, visible_gpus
+from slurm.local import Job, LocalQueue, cores, share, visible_gpus
 
 TRAINER = (sys.executable, "-m", "dynamic_rcnn.train")
 
@@ -32,21 +34,41 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
 
     arguments: of the command line, for the record.
     """
-    queue = _queue(cluster)
+    queue, make_plan = _queue(cluster), _Planner(grid, runs)
     refuse_second(grid, runs)
     read_manifest(manifest_path(grid, runs))
-    if _wanted(make_plan(grid, runs), rerun):
-        _look_at_data(grid)
+    if wanted_runs(make_plan(), rerun):
+        look_at_data(grid)
     with launcher_lock(grid, runs):
         if rerun == "stale":
-            _move_stale_aside(make_plan(grid, runs))
-        plan = make_plan(grid, runs)
+            move_stale_aside(make_plan())
+        plan = make_plan()
         jobs = _jobs(plan, grid, arguments)
         write_manifest(grid, runs, {run.spec.id: run.path for run in plan})
         if jobs:
             _announce(queue, len(jobs))
             _run(queue, jobs, grid, runs)
-        return _report_end([_with_exit_code(run, queue.exit_codes) for run in make_plan(grid, runs)])
+        return _report_end([_with_exit_code(run, queue.exit_codes) for run in make_plan()])
+
+
+class _Planner:
+    """Makes the plan; where Slurm has runs and does not answer, it says so once and goes on with the disk alone.
+
+    No run is trained twice at a time all the same: whoever trains one holds its claim.
+    """
+
+    def __init__(self, grid: Grid, runs: Path) -> None:
+        self.grid, self.runs = grid, runs
+        self.ask_slurm = True
+
+    def __call__(self) -> list[PlannedRun]:
+        if not self.ask_slurm:
+            return with_start(disk_plan(self.grid, self.runs), self.grid)
+        plan, silence = plan_or_disk(self.grid, self.runs)
+        if silence is not None:
+            self.ask_slurm = False
+            print(silence, file=sys.stderr, flush=True)
+        return plan
 
 
 def _run(queue: LocalQueue, jobs: list[Job], grid: Grid, runs: Path) -> None:
@@ -68,15 +90,17 @@ def _with_exit_code(run: PlannedRun, codes: Mapping[str, int | None]) -> Planned
     return run
 
 
-def _wanted(plan: list[PlannedRun], rerun: str = "none") -> list[PlannedRun]:
-    """The runs to start or, where another launcher trains them, to wait for; one of each identity."""
-    wanted = [run for run in plan if run.to_launch or run.state == "running" or run.state == rerun]
+def wanted_runs(plan: list[PlannedRun], rerun: str = "none") -> list[PlannedRun]:
+    """The runs to start or, where another launcher on this machine trains them, to wait for; one of each identity."""
+    wanted = [
+        run for run in plan if run.to_launch or run.state == rerun or (run.state == "running" and not run.in_queue)
+    ]
     return list({run.spec.id: run for run in reversed(wanted)}.values())[::-1]
 
 
 def _jobs(plan: list[PlannedRun], grid: Grid, arguments: Sequence[str]) -> list[Job]:
     """A job for each run that is not done, after the run that it starts from; none where that cannot be had."""
-    wanted = _wanted(plan)
+    wanted = wanted_runs(plan)
     if grid.pretrain is None:
         return [_job(run, None, arguments) for run in wanted]
     start = plan[0]
@@ -87,6 +111,7 @@ def _jobs(plan: list[PlannedRun], grid: Grid, arguments: Sequence[str]) -> list[
 
 def _job(run: PlannedRun, after: str | None, arguments: Sequence[str]) -> Job:
     if run.state != "running":  # what does not change the result, such as where the data lie, may have changed
+        finish_swap(run.path)
         replace(run.spec, arm=run.path.parent.name).write(run.path)
     log = f"{LOGS}/attempt{_next_attempt(run.path)}.log"
     command = shlex.join(["python", "experiments/launch.py", *arguments])
@@ -107,18 +132,21 @@ def _next_attempt(path: Path) -> int:
 
 
 def _queue(cluster: DictConfig) -> LocalQueue:
-    gpus = visible_gpus()
-    slots = cluster.slots or len(gpus) or cores()
-    return LocalQueue(slots, cluster.threads or max(1, cores() // slots), gpus)
+    processes, gpus = cluster.processes or 1, visible_gpus()
+    slots, threads = share(processes, cluster.slots, cluster.threads, gpus, cores())
+    return LocalQueue(slots, threads, gpus, processes)
 
 
 def _announce(queue: LocalQueue, count: int) -> None:
     runs, threads = ("run" if count == 1 else "runs"), ("thread" if queue.threads == 1 else "threads")
+    each = f"{queue.threads} {threads} each"
+    if queue.processes > 1:
+        each = f"{queue.processes} processes of {queue.threads} {threads} each"
     gpus = f", GPUs {','.join(queue.gpus)}" if queue.gpus else ", on the CPU: no GPU is visible"
-    print(f"{count} {runs} to go, {queue.slots} at a time, {queue.threads} {threads} each{gpus}", flush=True)
+    print(f"{count} {runs} to go, {queue.slots} at a time, {each}{gpus}", flush=True)
 
 
-def _look_at_data(grid: Grid) -> None:
+def look_at_data(grid: Grid) -> None:
     """Whatever is wrong with the data is said before anything starts."""
     dataset = grid.runs[0].dataset
     folder = datasets.to_draw(dataset)
@@ -128,8 +156,12 @@ def _look_at_data(grid: Grid) -> None:
     datasets.check(dataset)
 
 
-def _move_stale_aside(plan: list[PlannedRun]) -> None:
-    """Rename the directories of stale runs, and begin them anew under the name that other grids know."""
+def move_stale_aside(plan: list[PlannedRun]) -> dict[Path, Path]:
+    """Rename the directories of stale runs, and begin them anew under the name that other grids know.
+
+    Returns where each was moved.
+    """
+    moved = {}
     stale = {run.path: run for run in reversed(plan) if run.state == "stale"}  # arms of one identity have one directory
     for path, run in reversed(stale.items()):
         number = 1
@@ -138,6 +170,8 @@ def _move_stale_aside(plan: list[PlannedRun]) -> None:
         path.rename(aside)
         RunSpec.read(aside).write(path)
         print(f"{run.spec.name}: stale, moved to {aside.name}", flush=True)
+        moved[path] = aside
+    return moved
 
 
 def _report_end(plan: list[PlannedRun]) -> int:
@@ -150,7 +184,11 @@ def _report_end(plan: list[PlannedRun]) -> int:
     if not undone:
         return 0
     console.print(tables.failures(plan))
-    console.print(f"{len(undone)} of {len(plan)} runs are not done; launching again resumes them")
+    queued = sum(run.in_queue for run in undone)
+    if queued:
+        console.print(f"{queued} of {len(plan)} runs are in Slurm's queue, not started here; action=status shows them")
+    if queued < len(undone):
+        console.print(f"{len(undone) - queued} of {len(plan)} runs are not done; launching again resumes them")
     if any(run.corrupt for run in plan):
         console.print("nothing is started over a directory with a corrupt record; mend it or move it away")
     return 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import RunLockedError, is_locked, lock_holder, locked
 from experiments.grid import Grid
-from experiments.plan import make_plan
+from experiments.plan import plan_or_disk
 from slurm.local import STOP_PATIENCE_S
 
 _POLL_S = 0.1
@@ -51,7 +51,9 @@ def launcher_lock(grid: Grid, runs: Path) -> Iterator[None]:
 
 
 def cancel(grid: Grid, runs: Path) -> list[str]:
-    """Stop the grid's launcher with its runs, then runs that go on without it; each writes a checkpoint first.
+    """Stop the grid's launcher here with its runs, then runs that go on without it; each writes a checkpoint first.
+
+    Slurm's jobs are not looked at.
 
     Returns what was stopped, in words. Raises UserError for what runs elsewhere or does not stop.
     """
@@ -59,8 +61,8 @@ def cancel(grid: Grid, runs: Path) -> list[str]:
     folder = launcher_folder(grid, runs)
     if is_locked(folder):
         stopped.append(_stop("the launcher", folder))
-    for run in make_plan(grid, runs):
-        if run.state == "running":
+    for run in plan_or_disk(grid, runs)[0]:
+        if run.state == "running" and not run.in_queue:
             stopped.append(_stop(run.spec.name, run.path))
     return stopped
 

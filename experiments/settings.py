@@ -1,4 +1,4 @@
-"""From the command line to one settled configuration: Hydra composes it, `auto` is decided here."""
+"""From the command line to one settled configuration: Hydra composes it, then `auto` and the processes are decided."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from dynamic_rcnn.dataset import PATHS, PROJECT
 from dynamic_rcnn.errors import UserError
+from experiments import executor
 from experiments.checks import check_count
 from experiments.origin import BASES, CONF, load
 
-ACTIONS = ("launch", "plan", "status", "cancel", "why")
+ACTIONS = ("launch", "plan", "status", "logs", "cancel", "why", "script")
 RERUN = ("none", "stale")
 _GROUPS = ("base", "cluster", "dataset", "grid")
-_SETTINGS = ("action", "arms", "rerun", "runs", "seeds", "watch")
+_SETTINGS = ("action", "arms", "json", "lines", "rerun", "run", "runs", "seeds", "watch")
 
 
 def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """The configuration for `overrides`, and one line for each thing that was chosen, and why.
 
-    It has one field more than can be set: `choices`, the names of the base, data set and grid.
+    It has one field more than can be set: `choices`, the names of the base, data set, cluster and grid.
     Raises UserError for whatever Hydra refuses, unknown names and wrong values.
     """
     _check_form(overrides)
+    executor.refuse_processes(overrides)
     config, chosen = _compose(overrides), []
     if config.dataset.name == "auto":
         dataset, reason = _choose_dataset(config.dataset.root)
@@ -47,10 +50,15 @@ def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
             chosen.append(f"dataset.root={config.dataset.root}: COCO 2017 is there")
     elif config.dataset.name == "coco":
         raise UserError("dataset.name=coco: is for COCO 2017, dataset=coco, alone; choose another name")
-    if config.cluster.name == "auto":
-        config.cluster.name = "local"  # likewise
-        chosen.append("cluster=local: runs take turns in slots of this machine")
     _check_values(config)
+    if config.choices.cluster == "auto":
+        found, reason = executor.choose()
+        executor.refuse_fields(found, reason, overrides)
+        config.cluster = executor.only(found, config.cluster)
+        chosen.append(f"cluster={found}: {reason}")
+    chosen += executor.settle_processes(config)
+    if config.action == "script" and config.cluster.executor != executor.SLURM:
+        raise UserError(f"action=script: cluster={config.cluster.name} has no batch script; give cluster=slurm")
     return config, chosen
 
 
@@ -73,11 +81,11 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             raise UserError(f"{', '.join(missing)}: must be given, e.g. {missing[0]}=VALUE")
         OmegaConf.resolve(config)
         with open_dict(config):
-            config.choices = {name: choices[name] for name in ("base", "dataset", "grid")}
+            config.choices = {name: choices[name] for name in _GROUPS}
         return config
     except UserError:
         raise
-    except (HydraException, OmegaConfBaseException, ValueError, UserWarning) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, UserWarning) as error:
         raise UserError(_one_line(error, overrides)) from None
 
 
@@ -86,11 +94,16 @@ def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
     GlobalHydra.instance().clear()
     with warnings.catch_warnings(), initialize_config_dir(str(CONF), version_base="1.3"):
         warnings.simplefilter("error", UserWarning)  # Hydra goes on without a search path that is not there
-        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+        config = compose("config", overrides=_with_new_keys(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     with flag_override(config, ["struct", "readonly"], False):
         del config["hydra"]
     return config, choices
+
+
+def _with_new_keys(overrides: Sequence[str]) -> list[str]:
+    """Further flags of sbatch are new keys, for which Hydra wants ++."""
+    return [f"++{item}" if re.match(r"cluster\.sbatch[.=]", item) else item for item in overrides]
 
 
 def _check_form(overrides: Sequence[str]) -> None:
@@ -105,13 +118,16 @@ def _check_form(overrides: Sequence[str]) -> None:
 def _check_values(config: DictConfig) -> None:
     _check_choice("action", config.action, ACTIONS)
     _check_choice("rerun", config.rerun, RERUN)
-    if not isinstance(config.watch, bool):
-        raise UserError(f"watch={config.watch}: must be true or false")
+    for name in ("json", "watch"):
+        if not isinstance(config[name], bool):
+            raise UserError(f"{name}={config[name]}: must be true or false")
+    if config.json and config.watch:
+        raise UserError("watch=true json=true: give one of the two; json=true prints one document and ends")
+    check_count("lines", config.lines, 1)
+    if config.run is not None and (not isinstance(config.run, str) or not config.run):
+        raise UserError(f"run={config.run}: must be a run such as both/seed1, or null for all that failed")
     if config.runs is not None and (not isinstance(config.runs, str) or not config.runs):
         raise UserError(f"runs={config.runs}: must be a folder, or null for runs/ in the project")
-    for name in ("slots", "threads"):
-        if config.cluster[name] is not None:
-            check_count(f"cluster.{name}", config.cluster[name], 1, ", or null")
 
 
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:
@@ -123,21 +139,31 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
         valid = _choices(group[1])
         return f"{group[1]}={group[2]}: unknown {group[1]}{_close(group[2], valid)}; valid: {', '.join(valid)}"
     known = OmegaConf.to_container(_defaults(overrides))
-    unknown = filter(None, (_unknown_setting(item, known) for item in overrides))
-    return next(unknown, text)
+    found = [unknown for item in overrides if (unknown := _unknown_setting(item, known))]
+    places = {place: valid for _, _, place, valid in found}
+    return "; ".join(_unknown_line(place, valid, found) for place, valid in places.items()) or text
 
 
-def _unknown_setting(item: str, node: object) -> str | None:
-    """The message for an override of something that is not in `node`, the settings; None if it is there."""
+def _unknown_line(place: str, valid: Sequence[str], found: Sequence[tuple[str, str, str, list[str]]]) -> str:
+    """The message for all of `found` that are unknown in one place."""
+    here = [(item, name) for item, name, where, _ in found if where == place]
+    within = f" in {place}" if place else ""
+    if len(here) == 1:
+        ((item, name),) = here
+        return f"{item}: unknown setting {name!r}{within}{_close(name, valid)}; valid: {', '.join(valid)}"
+    listed = ", ".join(f"{name!r}{_close(name, valid)}" for _, name in here)
+    return f"{' '.join(item for item, _ in here)}: unknown settings {listed}{within}; valid: {', '.join(valid)}"
+
+
+def _unknown_setting(item: str, node: object) -> tuple[str, str, str, list[str]] | None:
+    """(item, name, where, names that are valid there) for an override of what is not in `node`, the settings."""
     path = item.split("=")[0].lstrip("+~")
     walked: list[str] = []
     for part in path.split("."):
         if not isinstance(node, dict):
             return None
         if part not in node:
-            valid = sorted(map(str, node))
-            place = f" in {'.'.join(walked)}" if walked else ""
-            return f"{item}: unknown setting {part!r}{place}{_close(part, valid)}; valid: {', '.join(valid)}"
+            return item, part, ".".join(walked), sorted(map(str, node))
         node = node[part]
         walked.append(part)
     return None
@@ -147,7 +173,7 @@ def _defaults(overrides: Sequence[str]) -> DictConfig:
     """What there is to set, with the choices of groups in `overrides`, where those are good."""
     try:
         return _composed([item for item in overrides if item.split("=")[0] in _GROUPS])[0]
-    except (HydraException, OmegaConfBaseException, ValueError, UserWarning):
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, UserWarning):
         return _composed([])[0]
 
 

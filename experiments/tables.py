@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import LOGS, STATUS, read_json, read_metrics
-from experiments.plan import PlannedRun, last_row
+from experiments import logs
+from experiments.disk import PlannedRun, last_evaluation, last_row
 
-STATES = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow", "new": "dim"}
+STATES = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "stale": "yellow", "new": "dim"}
 # name -> the width of the terminal from which on it is shown
 _COLUMNS = {
     "run": 0,
     "state": 0,
+    "job": 60,
+    "node": 110,
     "iteration": 0,
     "%": 120,
     "left": 45,
@@ -31,7 +32,9 @@ _COLUMNS = {
     "attempts": 120,
     "cause": 105,
 }
+_OF_SLURM = ("job", "node")  # shown where a run has a job
 _PIPE_WIDTH = 200
+_LEAST_FOLDED = 20
 
 
 def console() -> Console:
@@ -42,34 +45,35 @@ def console() -> Console:
     return Console(highlight=False, width=int(os.environ.get("COLUMNS") or _PIPE_WIDTH))
 
 
-def plan_table(plan: Sequence[PlannedRun]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("run", "id", "state", "iterations", "why"):
-        table.add_column(column, overflow="fold")
-    for run in plan:
-        iterations = f"{run.iteration}/{run.iterations or '?'}"
-        table.add_row(run.spec.name, run.spec.id, _styled(run.state), iterations, escape(run.why))
-    return table
+def plan_table(plan: Sequence[PlannedRun], width: int) -> Text:
+    """A row a run: its state, why, and how far it is."""
+    rows = [
+        {
+            "run": run.spec.name,
+            "id": run.spec.id,
+            "state": run.state,
+            "iterations": f"{run.iteration}/{run.iterations or '?'}",
+            "why": run.why,
+        }
+        for run in plan
+    ]
+    return _table(rows, ["run", "id", "state", "iterations", "why"], width)
 
 
-def status_table(plan: Sequence[PlannedRun], width: int) -> Table:
-    """A row a run: state, progress, the newest logged values, results, attempts and cause of failure.
+def status_table(plan: Sequence[PlannedRun], width: int) -> Text:
+    """A row a run: state, job, progress, the newest logged values, results, attempts, cause of failure and its log.
 
     On a terminal of few columns (`width`) the less important ones are left out.
     """
-    names = [name for name, least in _COLUMNS.items() if width >= least]
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name != "cause")
-    for run in plan:
-        cells = _cells(run)
-        table.add_row(*(cells[name] for name in names))
-    return table
+    rows = [cells(run) for run in plan]
+    hidden = [] if any(run.job for run in plan) else _OF_SLURM
+    names = [name for name, least in _COLUMNS.items() if width >= least and name not in hidden]
+    return _table(rows, names, width)
 
 
 def live_table(plan: Sequence[PlannedRun], width: int, height: int) -> RenderableType:
     """The status table as far as it fits a terminal of `height` lines, running runs first, under a line of counts."""
-    order = {"running": 0, "failed": 1, "new": 2, "stale": 3, "done": 3}
+    order = {"running": 0, "failed": 1, "queued": 2, "new": 3, "stale": 4, "done": 4}
     rows = max(1, height - 4)
     shown = plan if len(plan) <= rows else sorted(plan, key=lambda run: order[run.state])[:rows]
     hidden = f" ({len(shown)} of {len(plan)} shown)" if len(shown) < len(plan) else ""
@@ -78,8 +82,12 @@ def live_table(plan: Sequence[PlannedRun], width: int, height: int) -> Renderabl
 
 def counts(plan: Sequence[PlannedRun]) -> str:
     """How many runs are in which state."""
-    numbers = {state: sum(run.state == state for run in plan) for state in reversed(STATES)}
-    return ", ".join(f"{number} {state}" for state, number in numbers.items() if number)
+    return ", ".join(f"{number} {state}" for state, number in state_counts(plan).items() if number)
+
+
+def state_counts(plan: Sequence[PlannedRun]) -> dict[str, int]:
+    states = [run.state for run in plan]
+    return {state: states.count(state) for state in reversed(STATES)}
 
 
 def failures(plan: Sequence[PlannedRun], lines: int = 5) -> RenderableType:
@@ -87,11 +95,10 @@ def failures(plan: Sequence[PlannedRun], lines: int = 5) -> RenderableType:
     parts: list[RenderableType] = []
     for run in plan:
         if run.state == "failed":
-            parts.append(f"[red]{run.spec.name}[/red] {escape(run.why)}")
-            log = _newest_log(run)
-            if log is not None:
-                tail = log.read_text(errors="replace").splitlines()[-lines:]
-                parts.append("\n".join(escape(f"    {line}") for line in [f"{log}:", *tail]))
+            parts.append(Text.assemble((run.spec.name, "red"), f" {run.why}"))
+            log = logs.newest_log(run)
+            if log is not None and log.exists():
+                parts.append(Text("\n".join(f"    {line}" for line in [f"{log}:", *logs.tail(log, lines)])))
     return Group(*parts)
 
 
@@ -102,53 +109,87 @@ def progress_line(run: PlannedRun) -> str:
         return f"{run.spec.name}: starting"
     return (
         f"{run.spec.name}: iteration {run.iteration}/{run.iterations or '?'}  loss {row['loss']:.3f}  "
-        f"T {row['T']:.3f}  beta {row['beta']:.3f}  {_left(run, row) or '?'} left"
+        f"T {row['T']:.3f}  beta {row['beta']:.3f}  {_duration(seconds_left(run, row)) or '?'} left"
     )
 
 
-def _cells(run: PlannedRun) -> dict[str, str]:
-    row, metrics = last_row(run.path), _metrics(run)
+def cells(run: PlannedRun) -> dict[str, str]:
+    """A run's row of the status table, as text."""
+    row = last_row(run.path) if run.status else {}
+    metrics = newest_metrics(run)
     return {
         "run": run.spec.name,
-        "state": _styled(run.state),
+        "state": run.state,
+        "job": run.job or "",
+        "node": run.node or "",
         "iteration": f"{run.iteration}/{run.iterations or '?'}",
         "%": f"{100 * run.iteration / run.iterations:.0f}" if run.iterations else "",
-        "left": _left(run, row) if run.state == "running" else "",
+        "left": _duration(seconds_left(run, row)) if run.state == "running" else "",
         **{key: f"{row[key]:.3f}" if row else "" for key in ("loss", "T", "beta")},
         **{key: f"{100 * metrics[key]:.1f}" if metrics.get(key) is not None else "" for key in ("AP", "AP90")},
-        "attempts": str(_attempts(run) or ""),
-        "cause": "" if run.state in ("running", "done") else escape(run.why),
+        "attempts": str(len(run.attempts) or ""),
+        "cause": _cause(run),
     }
 
 
-def _styled(state: str) -> str:
-    return f"[{STATES[state]}]{state}[/{STATES[state]}]"
+def newest_metrics(run: PlannedRun) -> dict[str, Any]:
+    """The run's metrics; before it is done, those that it evaluated last on the way; {} if there are none."""
+    if run.metrics or not run.status or not run.spec.config["train"].get("val_interval"):
+        return run.metrics
+    return last_evaluation(run.path)
 
 
-def _metrics(run: PlannedRun) -> dict[str, Any]:
-    try:
-        return dict(read_metrics(run.path)["metrics"])
-    except UserError:
-        return {}
-
-
-def _attempts(run: PlannedRun) -> int:
-    try:
-        attempts = read_json(run.path / STATUS).get("attempts")
-    except UserError:
-        return 0
-    return len(attempts) if isinstance(attempts, list) else 0
-
-
-def _newest_log(run: PlannedRun) -> Path | None:
-    logs = sorted((run.path / LOGS).glob("attempt*.log"), key=lambda path: path.stat().st_mtime)
-    return logs[-1] if logs else None
-
-
-def _left(run: PlannedRun, row: dict[str, Any]) -> str:
-    """The time that a running run still takes, as h:mm:ss or m:ss; "" where it cannot be said."""
+def seconds_left(run: PlannedRun, row: dict[str, Any]) -> float | None:
+    """What a run still takes, by the newest row of its record; None where it cannot be said."""
     if not row or not run.iterations:
+        return None
+    return float((run.iterations - run.iteration) * row["seconds"])
+
+
+def _cause(run: PlannedRun) -> str:
+    """Why a run is not done; for one that failed with the path of its log."""
+    log = logs.newest_log(run) if run.state == "failed" else None
+    return f"{run.why}; log: {shown_path(log)}" if log is not None else run.why
+
+
+def shown_path(path: Path) -> str:
+    """`path`, from the working directory where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)
+
+
+def _duration(seconds: float | None) -> str:
+    """h:mm:ss or m:ss; "" for None."""
+    if seconds is None:
         return ""
-    minutes, second = divmod(round((run.iterations - run.iteration) * row["seconds"]), 60)
+    minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def _table(rows: Sequence[dict[str, str]], names: Sequence[str], width: int) -> Text:
+    """Aligned columns under their names; what is too long for the last one goes on below itself, other rows are cut.
+
+    Done by hand: rich's Table takes a second for a thousand rows.
+    """
+    widths = [max(len(name), *(len(row[name]) for row in rows)) if rows else len(name) for name in names]
+    before = sum(widths[:-1]) + 2 * (len(names) - 1)
+    folded = max(_LEAST_FOLDED, width - before) if names[-1] in ("cause", "why") else None
+    text = Text(no_wrap=True, overflow="crop")
+    text.append(_line(names, widths), style="bold")
+    for row in rows:
+        cells = [row[name] for name in names]
+        rest: list[str] = []
+        if folded and len(cells[-1]) > folded:
+            cells[-1], *rest = textwrap.wrap(cells[-1], folded)
+        start = len(text) + 1
+        text.append("\n" + _line(cells, widths))
+        if "state" in names:
+            at = start + sum(widths[: names.index("state")]) + 2 * names.index("state")
+            text.stylize(STATES[row["state"]], at, at + len(row["state"]))
+        for more in rest:
+            text.append("\n" + " " * before + more)
+    return text
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

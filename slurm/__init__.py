@@ -1,1 +1,1 @@
-"""Where runs happen: in slots of this machine. It knows commands and logs, not what is in a run."""
+"""Where runs happen: job arrays on a Slurm cluster, or slots of this machine."""

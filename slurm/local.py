@@ -1,4 +1,4 @@
-"""A queue with slots on this machine: each job is a subprocess with its share of the threads, and a GPU if there are.
+"""A queue with slots on this machine: each job is a subprocess with its share of the threads, and GPUs if there are.
 
 The queue survives its jobs: one that fails does not stop the others. On an interrupt every job gets SIGTERM and the
 time to write a checkpoint. Jobs have sessions of their own: they survive a queue that is killed.
@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-EXIT_BUSY = 75  # the job's work is being done by another process: ask again later
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.ranks import EXIT_LOCKED
+
 BUSY_DELAY_S = 20.0
 STOP_PATIENCE_S = 120.0
 NVIDIA_SMI_S = 30.0
@@ -48,11 +50,16 @@ class _Running:
 
 
 class LocalQueue:
-    """Runs jobs in `slots` at a time, `threads` threads each; with `gpus`, slot k sees gpus[k] alone."""
+    """Runs jobs of `processes` processes each (which a job starts itself) in `slots` at a time.
 
-    def __init__(self, slots: int, threads: int, gpus: Sequence[str] = ()) -> None:
+    threads: of each process. gpus: slot k sees those from k * processes on, as many as the job has processes, and
+    where slots outnumber GPUs, slots share them.
+    """
+
+    def __init__(self, slots: int, threads: int, gpus: Sequence[str] = (), processes: int = 1) -> None:
         self.slots = slots
         self.threads = threads
+        self.processes = processes
         self.gpus = list(gpus)
         self.exit_codes: dict[str, int | None] = {}
         self._not_before: dict[str, float] = {}
@@ -95,7 +102,8 @@ class LocalQueue:
         # passive: a thread that waits for its team must not spin on a core that another job could use
         env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": str(self.threads), **job.env}
         if self.gpus:
-            env["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+            first = slot % (len(self.gpus) // self.processes) * self.processes
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus[first : first + self.processes])
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
             # a session of its own: Ctrl-C in the terminal reaches the queue alone, which stops its jobs in order
@@ -113,7 +121,7 @@ class LocalQueue:
         code = item.process.poll()
         if code is None:
             return False
-        if code == EXIT_BUSY:
+        if code == EXIT_LOCKED:
             self._not_before[item.job.name] = time.monotonic() + BUSY_DELAY_S
             waiting.append(item.job)
         else:
@@ -149,6 +157,20 @@ def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
                 item.process.kill()
                 item.process.wait()
         time.sleep(_POLL_S)
+
+
+def share(processes: int, slots: int | None, threads: int | None, gpus: Sequence[str], cores: int) -> tuple[int, int]:
+    """(slots, threads a process) for jobs of so many processes; those that are given are kept.
+
+    A process has a GPU of its own where there are any. Raises UserError where a job needs more GPUs than there are.
+    """
+    if gpus and processes > len(gpus):
+        raise UserError(
+            f"cluster.processes={processes}: each has a GPU of its own, and the visible ones are {','.join(gpus)}; "
+            f"give at most {len(gpus)}, or CUDA_VISIBLE_DEVICES= for the CPU"
+        )
+    slots = slots or max(1, (len(gpus) or cores) // processes)
+    return slots, threads or max(1, cores // (slots * processes))
 
 
 def cores() -> int:

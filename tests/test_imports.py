@@ -13,7 +13,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dynamic_rcnn", "experiments", "slurm", "analysis")
 HEAVY = {"torch", "torchvision", "mmdet", "mmengine", "mmcv"}
-TORCH_FREE = ("dynamic_rcnn.errors", "dynamic_rcnn.record", "dynamic_rcnn.run", "dynamic_rcnn.data")
+TORCH_FREE = ("dynamic_rcnn.errors", "dynamic_rcnn.run.record", "dynamic_rcnn.run", "dynamic_rcnn.data")
 TORCH_FREE += ("dynamic_rcnn.dataset", "dynamic_rcnn.evaluation", "dynamic_rcnn.evaluate")
 TORCH_FREE += ("experiments", "slurm", "analysis")
 

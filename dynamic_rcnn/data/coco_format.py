@@ -1,7 +1,7 @@
 """Any data set in COCO format, by its root folder and four paths relative to it.
 
-`fingerprint` is what a run's identity needs, `describe` what a plan shows and a model is built from.
-`validate` is done once before training: it refuses what would otherwise fail, or silently mislead, later.
+`fingerprint` is what a run's identity needs, `read_classes` what a model is built from. `validate` is done once before
+training: it refuses what would otherwise fail, or silently mislead, later.
 """
 
 from __future__ import annotations
@@ -17,31 +17,11 @@ from dynamic_rcnn.errors import UserError
 
 
 @dataclass(frozen=True)
-class CocoFormat:
-    """A data set in COCO format: absolute paths, and what its annotation files say.
-
-    `classes[i]` has the id `category_ids[i]`, in the order of the annotation files: the order of labels.
-    """
-
-    train_ann: Path
-    val_ann: Path
-    train_img: Path
-    val_img: Path
-    classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    train_images: int
-    val_images: int
-    fingerprint: str
-
-
-@dataclass(frozen=True)
 class _Split:
     """What is kept of one annotation file: for COCO, the decoded content takes gigabytes."""
 
     categories: tuple[tuple[int, str], ...]
-    images: int
     has_box: bool
-    digest: bytes
 
 
 def fingerprint(root: Path, train_ann: str, val_ann: str) -> str:
@@ -51,7 +31,8 @@ def fingerprint(root: Path, train_ann: str, val_ann: str) -> str:
         UserError: the root or a file is missing.
     """
     paths = _annotation_paths(root, train_ann, val_ann)
-    return _joined([hashlib.sha256(_read_bytes(path)).digest() for path in paths])
+    digests = [hashlib.sha256(_read_bytes(path)).digest() for path in paths]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -67,63 +48,36 @@ def read_classes(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path}: 'categories' must be a list of objects with 'id' and 'name'") from None
 
 
-def describe(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str) -> CocoFormat:
-    """What the annotation files say, checked, without a look at the image files.
+def validate(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str) -> None:
+    """Check what the annotation files say, and that every image file is there; no image is read.
 
     Raises:
         UserError: the root or a file is missing, or an annotation file breaks a rule; it names the first
             few problems and says how many more there are.
     """
-    return _load(root, (train_ann, val_ann), (train_img, val_img), images=False)
-
-
-def validate(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str) -> CocoFormat:
-    """As `describe`, and every image file is there.
-
-    Raises:
-        UserError: as `describe`, or image files are missing.
-    """
-    return _load(root, (train_ann, val_ann), (train_img, val_img), images=True)
-
-
-def _load(root: Path, annotations: tuple[str, str], folders: tuple[str, str], images: bool) -> CocoFormat:
-    paths = _annotation_paths(root, *annotations)
-    train_img, val_img = (root.resolve() / folder for folder in folders)
-    train = _read_split(paths[0], train_img if images else None)
-    val = _read_split(paths[1], val_img if images else None)
+    paths = _annotation_paths(root, train_ann, val_ann)
+    train, val = (
+        _read_split(path, root.resolve() / folder) for path, folder in zip(paths, (train_img, val_img), strict=True)
+    )
     if train.categories != val.categories:
         raise UserError(f"{paths[1]}: {_difference(train.categories, val.categories)} in {paths[0].name}")
     for path, split in ((paths[0], train), (paths[1], val)):
         if not split.has_box:
             raise UserError(f"{path}: no image has a box of positive size that is not a crowd")
-    return CocoFormat(
-        train_ann=paths[0],
-        val_ann=paths[1],
-        train_img=train_img,
-        val_img=val_img,
-        classes=tuple(name for _, name in train.categories),
-        category_ids=tuple(number for number, _ in train.categories),
-        train_images=train.images,
-        val_images=val.images,
-        fingerprint=_joined([train.digest, val.digest]),
-    )
 
 
-def _read_split(path: Path, images: Path | None) -> _Split:
-    """Read and check one annotation file, and the image files where their folder is given."""
-    data = _read_bytes(path)
-    content = _parsed(data, path)
+def _read_split(path: Path, images: Path) -> _Split:
+    """Read and check one annotation file, and that its image files are in the folder `images`."""
+    content = _parsed(_read_bytes(path), path)
     problems = Problems()
     check_content(content, problems)
-    if not problems.count and images is not None:
+    if not problems.count:
         check_image_files(content["images"], images, problems)
     if problems.count:
         raise UserError(f"{path}: {problems}")
     return _Split(
         categories=tuple((item["id"], item["name"]) for item in content["categories"]),
-        images=len(content["images"]),
         has_box=has_box(content["annotations"]),
-        digest=hashlib.sha256(data).digest(),
     )
 
 
@@ -150,10 +104,6 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _joined(digests: list[bytes]) -> str:
-    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _difference(train: tuple[tuple[int, str], ...], val: tuple[tuple[int, str], ...]) -> str:

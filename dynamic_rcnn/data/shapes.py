@@ -78,30 +78,14 @@ class ShapesRecipe:
 
 
 @dataclass(frozen=True)
-class ShapesPaths:
-    """A drawn and checked data set: absolute paths, and the sha256 of its content."""
+class DrawnShapes:
+    """A drawn and checked data set: its folder (absolute), and the sha256 of its content."""
 
     root: Path
     fingerprint: str
 
-    @property
-    def train_ann(self) -> Path:
-        return self.root / "annotations" / "train.json"
 
-    @property
-    def val_ann(self) -> Path:
-        return self.root / "annotations" / "val.json"
-
-    @property
-    def train_img(self) -> Path:
-        return self.root / "train"
-
-    @property
-    def val_img(self) -> Path:
-        return self.root / "val"
-
-
-def ensure_shapes(root: Path, recipe: ShapesRecipe) -> ShapesPaths:
+def ensure_shapes(root: Path, recipe: ShapesRecipe) -> DrawnShapes:
     """The data set of `recipe` below `root`, drawn if it is not there, its content checked.
 
     Two processes may call this at once: both draw, one is first, both use the drawing of the first.
@@ -115,7 +99,7 @@ def ensure_shapes(root: Path, recipe: ShapesRecipe) -> ShapesPaths:
             _draw(folder, recipe)
     except OSError as error:
         raise UserError(f"{folder}: cannot draw the shapes data set: {error.strerror or error}") from error
-    return ShapesPaths(folder, _checked_fingerprint(folder, recipe))
+    return DrawnShapes(folder, _checked_fingerprint(folder, recipe))
 
 
 def _checked_fingerprint(folder: Path, recipe: ShapesRecipe) -> str:

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_NOT_IN_RESULT = ("run", "__init__.py", "errors.py", "record.py")
+_NOT_IN_RESULT = ("run", "__init__.py", "errors.py")
 
 
 def code_fingerprint(package: Path = PACKAGE) -> str:

@@ -18,9 +18,9 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dynamic_rcnn.errors import UserError
 
@@ -37,6 +37,7 @@ LOGS = "logs"
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "checkpoints/weights.pth"
 LOCK = "lock"
+RENDEZVOUS = "rendezvous.json"
 GRID_SUFFIX = ".grid.json"
 
 LOCK_PATIENCE_S = 2.0
@@ -55,6 +56,7 @@ class State:
     """Where a run stands: `name` is absent, running, done or failed (stale is decided by the plan).
 
     cause: of a failure, as the trainer wrote it; "killed" where the process is gone without a word; CORRUPT.
+    status, metrics: what status.json holds and the field `metrics` of metrics.json; {} where missing or corrupt.
     """
 
     name: str
@@ -62,6 +64,8 @@ class State:
     message: str | None = None
     iteration: int = 0
     max_iterations: int = 0
+    status: dict[str, Any] = field(default_factory=dict, compare=False)
+    metrics: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
@@ -130,22 +134,25 @@ def read_state(run_dir: Path) -> State:
         status, fault = _read_status(run_dir / STATUS), None
     except UserError as error:
         status, fault = {}, str(error)
-    iteration, total = status.get("iteration", 0), status.get("max_iterations", 0)
+    record: dict[str, Any] = {
+        "iteration": status.get("iteration", 0),
+        "max_iterations": status.get("max_iterations", 0),
+        "status": status,
+    }
     if (run_dir / METRICS).exists():
         try:
-            read_metrics(run_dir)
+            return State("done", **record, metrics=read_metrics(run_dir)["metrics"])
         except UserError as error:
-            return State("failed", CORRUPT, str(error), iteration, total)
-        return State("done", None, None, iteration, total)
+            return State("failed", CORRUPT, str(error), **record)
     if running:
-        return State("running", None, None, iteration, total)
+        return State("running", **record)
     if not (run_dir / STATUS).exists():
         return State("absent")
     if fault is not None:
         return State("failed", CORRUPT, f"{fault}; delete it and launch again: the run goes on from its checkpoints")
     if status.get("state") == "failed":
-        return State("failed", str(status.get("cause")), status.get("message"), iteration, total)
-    return State("failed", "killed", "its process is gone without a word; a relaunch resumes it", iteration, total)
+        return State("failed", str(status.get("cause")), status.get("message"), **record)
+    return State("failed", "killed", "its process is gone without a word; a relaunch resumes it", **record)
 
 
 def _without_spec(run_dir: Path) -> State:
@@ -182,22 +189,31 @@ def is_locked(run_dir: Path) -> bool:
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Hold the run's lock; the kernel frees it however the process ends. Raises RunLockedError if it is held."""
+def locked(run_dir: Path, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
+    """Hold a folder's lock; the kernel frees it however the process ends. Raises RunLockedError if it is held."""
     with (run_dir / LOCK).open("ab", buffering=0) as file:
-        deadline = time.monotonic() + LOCK_PATIENCE_S  # a reader of the state holds it for an instant
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RunLockedError(f"{run_dir}: another process is training this run") from None
-                time.sleep(0.05)
+        if not take_lock(file, patience_s):
+            raise RunLockedError(f"{run_dir}: another process is training this run")
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
             file.truncate(0)
             file.write(f"{socket.gethostname()} {os.getpid()}\n".encode())
         yield
+
+
+def take_lock(file: IO[bytes], patience_s: float) -> bool:
+    """Take the lock of an open file. Returns False if somebody else holds it for longer than that.
+
+    A reader of the state holds it for an instant.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
 
 
 def lock_holder(run_dir: Path) -> tuple[str, int] | None:
@@ -205,7 +221,7 @@ def lock_holder(run_dir: Path) -> tuple[str, int] | None:
     if not is_locked(run_dir):
         return None
     words = (run_dir / LOCK).read_text(errors="replace").split()
-    return (words[0], int(words[1])) if len(words) == 2 and words[1].isdigit() else None
+    return (words[0], int(words[1])) if len(words) >= 2 and words[1].isdigit() else None
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:

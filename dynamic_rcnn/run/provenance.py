@@ -25,18 +25,14 @@ PACKAGES = (
     "opencv-python-headless",
 )
 MAX_DIFF = 100_000
+FROZEN = PACKAGE.parent / "frozen.json"  # beside the packages in a copy that slurm/snapshot.py made
 
 
 def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> dict[str, Any]:
     """Commit, local changes, versions, machine and command of this process."""
-    # a package installed into some other project's tree is not part of that project's commits
-    tracked = bool(_git("ls-files", "--", str(PACKAGE)))
-    changes = _git("status", "--porcelain", "--", str(PACKAGE)) if tracked else ""
     return {
         "schema": SCHEMA,
-        "commit": _git("rev-parse", "HEAD").strip() if tracked else None,
-        "dirty": bool(changes),
-        "diff": _git("diff", "HEAD", "--", str(PACKAGE))[:MAX_DIFF] if changes else "",
+        **checkout(),
         "code": code_fingerprint(),
         "versions": {"python": platform.python_version(), **_versions()},
         "device": device,
@@ -45,6 +41,21 @@ def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: st
         "command": os.environ.get("DYNAMIC_RCNN_COMMAND", "python -m dynamic_rcnn.train RUN_DIR"),
         "dataset_fingerprint": dataset_fingerprint,
         "init_sha256": init_sha256,
+    }
+
+
+def checkout() -> dict[str, Any]:
+    """commit, dirty and diff of the package's code; for a frozen copy, those of the checkout that it was made of."""
+    if FROZEN.exists():
+        frozen = read_json(FROZEN)
+        return {key: frozen.get(key) for key in ("commit", "dirty", "diff")}
+    # a package installed into some other project's tree is not part of that project's commits
+    tracked = bool(_git("ls-files", "--", str(PACKAGE)))
+    changes = _git("status", "--porcelain", "--", str(PACKAGE)) if tracked else ""
+    return {
+        "commit": _git("rev-parse", "HEAD").strip() if tracked else None,
+        "dirty": bool(changes),
+        "diff": _git("diff", "HEAD", "--", str(PACKAGE))[:MAX_DIFF] if changes else "",
     }
 
 

@@ -2,7 +2,7 @@
 
 The identity is a hash over the resolved configuration, the data set's fingerprint, the run it starts from and the seed.
 What cannot change the result (`NEUTRAL`) is left out, and so is the arm's name: two arms of the same configuration
-are the same run.
+are the same run. A field that came later (`LATER`) is left out where it says what was the case before it came.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ NEUTRAL = (
     "config.train.val_interval",
 )
 
+# Fields that came later, each with the value at which a run is what it was before the field existed.
+LATER: dict[str, Any] = {"config.train.processes": 1}
+
 ID_DIGITS = 10
 _ABSENT = "(absent)"
 
@@ -46,19 +50,34 @@ class RunSpec:
     config: dict[str, Any]
     init: dict[str, Any] | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Ten hex digits of the sha256 over what changes the result."""
-        return digest({"seed": self.seed, **_shared(self)})
+        """Ten hex digits of the sha256 over what changes the result: the digest of its content with the seed."""
+        return _hashed(f'{self._content[:-1]},"seed":{self.seed}}}')
+
+    @cached_property
+    def _content(self) -> str:
+        return canonical(_shared(self))
 
     @property
     def setting(self) -> str:
         """Like `id`, without the seed."""
-        return digest(_shared(self))
+        return _hashed(self._content)
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """The same run with another seed; what they have in common is put into words once for both."""
+        other = replace(self, seed=seed)
+        other.__dict__["_content"] = self._content
+        return other
 
     @property
     def name(self) -> str:
         return f"{self.arm}/seed{self.seed}"
+
+    @property
+    def processes(self) -> int:
+        """How many processes train the run together."""
+        return int(self.config["train"].get("processes", 1))
 
     def directory(self, runs: Path) -> Path:
         """Where this run's directory is made: under the name of the arm that first asked for it."""
@@ -91,19 +110,44 @@ class RunSpec:
 
 def digest(value: Any) -> str:
     """Ten hex digits of the sha256 of `value`'s canonical JSON."""
+    return _hashed(canonical(value))
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces. Raises UserError for numbers that are not finite."""
     infinite = [path for path, item in _leaves(value, "") if isinstance(item, float) and not math.isfinite(item)]
     if infinite:
         raise UserError(f"{infinite[0]}: must be a finite number")
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
 def differences(one: RunSpec, other: RunSpec) -> list[tuple[str, Any, Any]]:
     """(dotted field, value in `one`, value in `other`) for each field in which the identities differ."""
-    left, right = ({"seed": spec.seed, **flatten(_shared(spec))} for spec in (one, other))
+    unequal = _unequal(_shared(one), _shared(other))
+    left, right = (
+        {"seed": spec.seed, **(flatten(rest) if rest else {})} for spec, rest in zip((one, other), unequal, strict=True)
+    )
     fields = sorted(set(left) | set(right))
-    pairs = ((field, left.get(field, _ABSENT), right.get(field, _ABSENT)) for field in fields)
+    pairs = [(field, *(side.get(field, LATER.get(field, _ABSENT)) for side in (left, right))) for field in fields]
     return [(field, a, b) for field, a, b in pairs if a != b]
+
+
+def _unequal(left: dict[str, Any], right: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Nested mappings without what is equal in both; most of two runs is, and to flatten it takes long."""
+    pair: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for key in {**left, **right}:
+        if key in left and key in right and left[key] == right[key]:
+            continue
+        values = {side: content[key] for side, content in enumerate((left, right)) if key in content}
+        if len(values) == 2 and all(isinstance(value, dict) and value for value in values.values()):
+            values = {side: value for side, value in enumerate(_unequal(values[0], values[1])) if value}
+        for side, value in values.items():
+            pair[side][key] = value
+    return pair
 
 
 def find_run(runs: Path, spec: RunSpec) -> Path:
@@ -113,6 +157,22 @@ def find_run(runs: Path, spec: RunSpec) -> Path:
         return own
     found = sorted((runs / spec.dataset["name"]).glob(f"*/seed{spec.seed}-{spec.id}"))
     return found[0] if found else own
+
+
+def images_per_process(batch_size: int, processes: int, rate: float) -> int:
+    """Each process's share of the effective batch. rate: the learning rate at this batch, for the way out.
+
+    Raises UserError if the processes cannot share the batch evenly.
+    """
+    if batch_size % processes == 0:
+        return batch_size // processes
+    counts = [str(count) for count in range(1, batch_size + 1) if batch_size % count == 0]
+    listed = " or ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
+    near = max(processes, processes * round(batch_size / processes))
+    raise UserError(
+        f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: take {listed}, or "
+        f"batch_size={near} with base.optim_wrapper.optimizer.lr={rate * near / batch_size:.6g} (scaled linearly)"
+    )
 
 
 def is_aside(run_dir: Path) -> bool:
@@ -128,8 +188,12 @@ def _shared(spec: RunSpec) -> dict[str, Any]:
 def _without(value: Any, path: str) -> Any:
     if not isinstance(value, dict):
         return value
-    kept = {key: item for key, item in value.items() if f"{path}.{key}" not in NEUTRAL}
+    kept = {key: item for key, item in value.items() if not _left_out(f"{path}.{key}", item)}
     return {key: _without(item, f"{path}.{key}") for key, item in kept.items()}
+
+
+def _left_out(path: str, value: Any) -> bool:
+    return path in NEUTRAL or (path in LATER and value == LATER[path])
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from dynamic_rcnn import dataset
 from dynamic_rcnn.data.shapes import ShapesRecipe
+from dynamic_rcnn.run.directory import read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
 
+PROJECT = Path(__file__).resolve().parents[2]
 BASES = Path(dataset.__file__).parent / "configs" / "base"
 SMALL = {
     "train.max_iters": 20,
@@ -30,37 +33,6 @@ SMALL = {
         {"type": "MultiStepLR", "by_epoch": False, "milestones": [11], "gamma": 0.1},
     ],
 }
-
-# Runs the trainer with a SIGKILL to itself at a chosen moment: argv is moment, count, run directory.
-SUICIDAL = """
-import os, signal, sys
-from dynamic_rcnn import checkpoint, results, train, training
-moment, count, run_dir = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-if moment == "iteration":
-    log = training.Training._log
-    def log_and_die(self, *args):
-        log(self, *args)
-        if self.iteration == count: die()
-    training.Training._log = log_and_die
-elif moment == "checkpoint":  # in the middle of writing: half of the bytes are in the temporary file
-    save = checkpoint.save
-    def half_save(folder, content, keep):
-        if content["meta"]["iteration"] == count:
-            data = checkpoint.serialise(content)
-            with open(folder / f".iter_{count:06d}-00000000.pth.tmp", "wb") as file:
-                file.write(data[: len(data) // 2])
-                file.flush()
-            die()
-        return save(folder, content, keep)
-    checkpoint.save = half_save
-elif moment == "evaluated":  # after an evaluation on the way, before the checkpoint of that iteration
-    results.evaluate_now = lambda *args, now=results.evaluate_now: (now(*args), die())
-elif moment == "evaluation":
-    results.predict = lambda *args: die()
-sys.argv = ["train", run_dir]
-sys.exit(train.main())
-"""
 
 
 def plain_config(base: str, classes: int, changes: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -90,12 +62,48 @@ def prepare(folder: Path, spec: RunSpec) -> Path:
     return run_dir
 
 
-def train(run_dir: Path, moment: str = "never", count: int = 0, threads: int = 1) -> subprocess.CompletedProcess[str]:
-    """Train in a process of its own, which kills itself at the moment asked for."""
-    return subprocess.run(
-        [sys.executable, "-c", SUICIDAL, moment, str(count), str(run_dir)],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
+def train(
+    run_dir: Path, moment: str = "never", count: int = 0, threads: int = 1, rank: int | str = "all"
+) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own, to which one of the misfortunes in `disturbed` happens at the moment asked for."""
+    process = start(run_dir, moment, count, threads, rank)
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def start(
+    run_dir: Path, moment: str = "never", count: int = 0, threads: int = 1, rank: int | str = "all"
+) -> subprocess.Popen[str]:
+    """As `train`, and does not wait. threads: of each of the run's processes."""
+    processes = RunSpec.read(run_dir).processes if (run_dir / "spec.json").exists() else 1
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads * processes),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(PROJECT),
+        "DISTURB": f"{moment} {count} {rank}",
+    }
+    command = [sys.executable, "-m", "tests.dynamic_rcnn.disturbed", str(run_dir)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def curve(run_dir: Path) -> list[dict[str, Any]]:
+    """The rows of train.jsonl, but for what they took."""
+    return [
+        {key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(run_dir / "train.jsonl")
+    ]
+
+
+def assert_same_run(run_dir: Path, reference: Path) -> None:
+    """Equal to the last bit: weights, metrics, detections and what was logged."""
+    weights, expected = (
+        torch.load(folder / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
+        for folder in (run_dir, reference)
     )
+    assert weights.keys() == expected.keys()
+    assert [name for name in weights if not torch.equal(weights[name], expected[name])] == []
+    for name in ("metrics.json", "detections.json.gz"):
+        assert (run_dir / name).read_bytes() == (reference / name).read_bytes(), name
+    assert curve(run_dir) == curve(reference)

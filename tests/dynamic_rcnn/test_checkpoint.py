@@ -102,8 +102,8 @@ def test_the_newest_whole_checkpoint_is_used(tmp_path):
     newest.write_bytes(data)
     second = sorted(tmp_path.glob("*.pth"))[1]
     second.write_bytes(b"")
-    loaded, passed_over = checkpoint.load_newest(tmp_path)
-    assert loaded is not None and loaded["meta"]["iteration"] == 100
+    loaded, passed_over = checkpoint.read_newest(tmp_path)
+    assert loaded is not None and checkpoint.deserialise(loaded)["meta"]["iteration"] == 100
     assert [line.split()[1] for line in passed_over] == [newest.name, second.name]
     assert all(line.endswith("is truncated or corrupt; falling back to the one before") for line in passed_over)
 
@@ -113,10 +113,10 @@ def test_after_a_corrupt_one_the_next_is_kept(tmp_path):
     for iteration in (100, 200):
         checkpoint.save(tmp_path, content(iteration), keep=2)
     max(tmp_path.glob("*.pth")).write_bytes(b"cut")
-    checkpoint.load_newest(tmp_path)
+    checkpoint.read_newest(tmp_path)
     checkpoint.save(tmp_path, content(110), keep=1)
-    loaded, passed_over = checkpoint.load_newest(tmp_path)
-    assert loaded is not None and loaded["meta"]["iteration"] == 110 and passed_over == []
+    loaded, passed_over = checkpoint.read_newest(tmp_path)
+    assert loaded is not None and checkpoint.deserialise(loaded)["meta"]["iteration"] == 110 and passed_over == []
 
 
 def test_weights_that_a_nan_has_reached_are_noticed():
@@ -134,7 +134,7 @@ def test_only_the_newest_are_kept(tmp_path):
 
 
 def test_without_checkpoints_there_is_none(tmp_path):
-    assert checkpoint.load_newest(tmp_path / "absent") == (None, [])
+    assert checkpoint.read_newest(tmp_path / "absent") == (None, [])
 
 
 def test_a_failed_write_leaves_the_old_ones(tmp_path, monkeypatch):

@@ -6,13 +6,11 @@ import json
 import signal
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from dynamic_rcnn.run.directory import read_json, read_jsonl, read_state
-from tests.dynamic_rcnn.runs import prepare, small_spec, train
+from dynamic_rcnn.run.directory import read_json, read_state
+from tests.dynamic_rcnn.runs import assert_same_run, curve, prepare, small_spec, train
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +24,6 @@ def undisturbed(tmp_path_factory, data) -> Path:
     done = train(run_dir)
     assert done.returncode == 0, done.stderr
     return run_dir
-
-
-def curve(run_dir: Path) -> list[dict[str, Any]]:
-    return [
-        {key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(run_dir / "train.jsonl")
-    ]
-
-
-def assert_same_run(run_dir: Path, reference: Path) -> None:
-    weights, expected = (
-        torch.load(folder / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
-        for folder in (run_dir, reference)
-    )
-    assert weights.keys() == expected.keys()
-    assert [name for name in weights if not torch.equal(weights[name], expected[name])] == []
-    for name in ("metrics.json", "detections.json.gz"):
-        assert (run_dir / name).read_bytes() == (reference / name).read_bytes(), name
-    assert curve(run_dir) == curve(reference)
 
 
 def test_killed_again_and_again(tmp_path, data, undisturbed):

@@ -18,10 +18,11 @@ from dynamic_rcnn import dataset
 from dynamic_rcnn import train as trainer
 from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.evaluation import read_detections
-from dynamic_rcnn.record import Record
 from dynamic_rcnn.run.directory import locked, read_json, read_jsonl, read_state, write_json_atomic
+from dynamic_rcnn.run.ranks import Rank
+from dynamic_rcnn.run.record import Record
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
-from tests.dynamic_rcnn.runs import prepare, small_spec, train
+from tests.dynamic_rcnn.runs import prepare, small_spec, start, train
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -34,7 +35,7 @@ def data(tmp_path_factory) -> Path:
 def test_a_signal_writes_a_checkpoint_and_evaluations_on_the_way_come_once(tmp_path, data):
     spec = small_spec(data, train__max_iters=12, train__checkpoint_interval=5, train__val_interval=5)
     run_dir = prepare(tmp_path, spec)
-    assert train(run_dir, "evaluated").returncode == -signal.SIGKILL  # its row is dropped and made again
+    assert train(run_dir, "evaluated").returncode == -signal.SIGKILL
     assert [row["iteration"] for row in read_jsonl(run_dir / "evaluations.jsonl")] == [5]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-m", "dynamic_rcnn.train", str(run_dir)], env=ENV, stderr=log)
@@ -59,13 +60,81 @@ def test_all_reduce_is_refused_where_it_has_no_effect(tmp_path, data):
     assert "all_reduce: true has no effect here" in (read_state(run_dir).message or "")
 
 
+def test_a_signal_ends_an_evaluation_at_once_and_it_is_made_when_the_run_is_resumed(tmp_path, data):
+    spec = small_spec(data, train__max_iters=8, train__checkpoint_interval=100, train__val_interval=5)
+    run_dir = prepare(tmp_path, spec)
+    for iteration, where in ((5, "after iteration 5"), (8, "after the last iteration")):
+        stopped = train(run_dir, "stop_in_evaluation" if iteration == 5 else "stop_in_last_evaluation")
+        assert stopped.returncode == trainer.EXIT_INTERRUPTED, stopped.stderr
+        assert read_state(run_dir).message == f"stopped by a signal in the evaluation {where}"
+        newest = max((run_dir / "checkpoints").glob("iter_*.pth"))
+        assert newest.name.startswith(f"iter_{iteration:06d}-")
+    assert [row["iteration"] for row in read_jsonl(run_dir / "evaluations.jsonl")] == [5]
+    assert not (run_dir / "metrics.json").exists()
+    assert train(run_dir).returncode == 0
+
+
+def test_a_signal_while_it_starts_is_an_interruption(tmp_path, data):
+    run_dir = prepare(tmp_path, small_spec(data))
+    process = start(run_dir)
+    while not (run_dir / "lock").exists() or not (run_dir / "lock").read_text():
+        time.sleep(0.01)
+    time.sleep(0.5)  # the handler is there, torch not yet
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=200)
+    assert process.returncode == trainer.EXIT_INTERRUPTED, stderr
+    assert read_state(run_dir).message == "stopped by a signal while it was starting"
+
+
+def test_a_copy_that_was_given_up_for_lost_stops_and_writes_nothing_more(tmp_path, data):
+    """Its directory is moved aside in iteration 6: what it logs from there on is in the directory that was moved."""
+    run_dir = prepare(tmp_path, small_spec(data))
+    lost = train(run_dir, "overtaken", 6)
+    assert lost.returncode == 75 and "another attempt has taken this run over" in lost.stderr
+    assert [row["iteration"] for row in read_jsonl(run_dir / "train.jsonl")] == [1, 2, 3, 4, 5]
+    assert read_json(run_dir / "status.json")["attempts"][-1]["outcome"] is None
+    assert [path.name[:11] for path in (run_dir / "checkpoints").iterdir()] == ["iter_000004"]
+
+
+def test_training_gives_signs_of_life_and_logs_no_noise(tmp_path, data):
+    run_dir = prepare(tmp_path, small_spec(data, train__max_iters=4))
+    watched, written = os.pipe()
+    env = {**ENV, "DYNAMIC_RCNN_HEARTBEAT": str(written)}
+    command = [sys.executable, "-m", "dynamic_rcnn.train", str(run_dir)]
+    done = subprocess.run(command, env=env, pass_fds=[written], capture_output=True, text=True, timeout=120)
+    os.close(written)
+    assert set(os.read(watched, 1000)) == set(b".")
+    os.close(watched)
+    assert done.stderr == ""
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()] == [f"iteration {n}/4" for n in (1, 2, 3, 4)]
+
+
 def test_a_device_that_has_failed_is_an_error_not_a_crash():
     class Broken:
-        def check_losses(self) -> None:
+        def bad_loss(self) -> None:
             raise RuntimeError("CUDA error: device-side assert triggered")
 
-    cause, line, code = trainer._cause(RuntimeError("CUDA error: an illegal memory access"), Broken())  # type: ignore[arg-type]
-    assert (cause, code) == ("error", 1) and line.endswith("an illegal memory access")
+    end = trainer._end(RuntimeError("CUDA error: an illegal memory access"), Rank(), Broken())  # type: ignore[arg-type]
+    assert (end.cause, end.exit_code) == ("error", 1) and end.message.endswith("an illegal memory access")
+
+
+def test_a_device_that_does_not_answer_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(trainer, "_DEVICE_PATIENCE_S", 0.1)
+
+    class Stuck:
+        def bad_loss(self) -> None:
+            time.sleep(60)
+
+    assert trainer._end(RuntimeError("x"), Rank(), Stuck()).cause == "error"  # type: ignore[arg-type]
+
+
+def test_an_operator_that_chokes_on_nan_is_not_the_cause():
+    class Diverged:
+        def bad_loss(self) -> int:
+            return 7
+
+    end = trainer._end(IndexError("x"), Rank(), Diverged())  # type: ignore[arg-type]
+    assert (end.cause, end.message) == ("NaN", "the loss is not finite at iteration 7")
 
 
 def test_a_run_killed_after_its_metrics_is_closed(tmp_path):
@@ -82,7 +151,7 @@ def test_two_processes_do_not_train_one_run(tmp_path, data):
     with locked(run_dir):
         second = train(run_dir)
     assert second.returncode == trainer.EXIT_LOCKED
-    assert second.stderr.strip().endswith(f"{run_dir}: another process is training this run")
+    assert second.stderr.startswith(f"{run_dir}: another process is training this run (process {os.getpid()} on ")
     assert not (run_dir / "status.json").exists()
 
 
@@ -169,6 +238,6 @@ def test_a_download_that_fails_says_what_and_where_to(tmp_path, data):
     ],
 )
 def test_causes(error, cause, code):
-    found, line, exit_code = trainer._cause(error, None)
-    assert (found, exit_code) == (cause, code)
-    assert "\n" not in line
+    end = trainer._end(error, Rank())
+    assert (end.cause, end.exit_code) == (cause, code)
+    assert "\n" not in end.message

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from dynamic_rcnn.record import Record
 from dynamic_rcnn.run.directory import METRICS, PROVENANCE, RunLockedError, locked, write_json_atomic
+from dynamic_rcnn.run.record import Record
 from dynamic_rcnn.run.spec import RunSpec
 
 stop: list[int] = []

@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 from experiments import launch, local
-from experiments.plan import code_now
+from experiments.disk import code_now
 
 PROJECT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, str(PROJECT / "experiments" / "launch.py")]
@@ -43,7 +43,8 @@ class Folder:
 
     def arguments(self, *more: str) -> list[str]:
         folders = (f"runs={self.runs}", f"dataset.root={self.path / 'shapes'}")
-        return [*SMALL, *self.shared, *folders, "cluster.slots=2", *more]
+        here = () if any(item.startswith("cluster=") for item in more) else ("cluster=local", "cluster.slots=2")
+        return [*SMALL, *self.shared, *folders, *here, *more]
 
     def start(self, *more: str, fake: bool = True, **behaviour: Any) -> subprocess.Popen[str]:
         """A launcher in a process of its own. behaviour: of the fake trainer, by arm."""

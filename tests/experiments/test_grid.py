@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.spec import differences
+from dynamic_rcnn.run.spec import RunSpec, differences
 from experiments import settings
 from experiments.grid import Grid, build
 from experiments.origin import CONF
@@ -16,6 +16,7 @@ from experiments.settings import settle
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
 GRIDS = sorted(path.stem for path in (CONF / "grid").glob("*.yaml"))
+EIGHT = "cluster.processes=8"  # as published
 SWITCHES = "config.model.train_cfg.rcnn.dynamic_rcnn."
 
 
@@ -92,6 +93,12 @@ def test_runs_of_one_arm_differ_in_the_seed_alone_and_share_their_start() -> Non
     assert {run.init["run"] for run in found.runs if run.init} == {found.pretrain.id}
 
 
+def test_runs_that_share_an_arm_have_the_identities_of_runs_made_alone() -> None:
+    for run in grid("grid=smoke", "seeds=[0,1,2]").runs:
+        assert run.id == RunSpec(run.arm, run.seed, run.dataset, run.config, run.init).id
+        assert run.setting == RunSpec(run.arm, 7, run.dataset, run.config, run.init).setting
+
+
 def test_seeds_and_arms_keep_the_setting_and_an_override_makes_another() -> None:
     first = grid("grid=ablation")
     assert grid("grid=ablation", "seeds=[9]", "arms=[dsl]").setting == first.setting
@@ -115,9 +122,8 @@ def test_an_arm_that_replaces_a_nested_value_leaves_its_neighbours() -> None:
 
 
 def test_what_was_chosen_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settle(["grid=ablation"])[1] == [
+    assert settle(["grid=ablation", "cluster=local"])[1] == [
         "dataset=shapes: no COCO 2017 in dataset.root, $COCO_ROOT or data/coco; results are on generated shapes",
-        "cluster=local: runs take turns in slots of this machine",
     ]
     assert settle(["dataset=shapes", "cluster=local"])[1] == []
     monkeypatch.setenv("COCO_ROOT", str(write_coco_2017(tmp_path / "coco")))
@@ -160,10 +166,11 @@ def test_coco_is_read_where_it_was_found(tmp_path: Path, monkeypatch: pytest.Mon
         (["dataset=shapes", "++grid.arms.dla.set={train.batch_size: 2}"], "shapes_r18_fpn", ["grid.arms.dla.set"]),
         (["dataset=shapes", "grid.baseline=dla"], "shapes_r18_fpn", ["grid.baseline"]),
         (["dataset=shapes", "grid.name=mine"], "shapes_r18_fpn", ["grid.name"]),
-        (["dataset=coco"], "faster_rcnn_r50_fpn_1x", []),
-        (["dataset=auto"], "faster_rcnn_r50_fpn_1x", []),
-        (["dataset=coco", "base.train.max_epochs=1"], "faster_rcnn_r50_fpn_1x", ["base.train.max_epochs"]),
-        (["dataset=coco", "dataset.val_img=train2017"], "faster_rcnn_r50_fpn_1x", ["dataset.val_img"]),
+        (["dataset=coco", EIGHT], "faster_rcnn_r50_fpn_1x", []),
+        (["dataset=coco"], "faster_rcnn_r50_fpn_1x", ["base.train.processes"]),
+        (["dataset=auto", EIGHT], "faster_rcnn_r50_fpn_1x", []),
+        (["dataset=coco", EIGHT, "base.train.max_epochs=1"], "faster_rcnn_r50_fpn_1x", ["base.train.max_epochs"]),
+        (["dataset=coco", EIGHT, "dataset.val_img=train2017"], "faster_rcnn_r50_fpn_1x", ["dataset.val_img"]),
         (["base=shapes_r18_fpn", "dataset=coco"], "shapes_r18_fpn", []),
     ],
 )
@@ -171,7 +178,7 @@ def test_what_differs_from_the_files_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], base: str, changed: list[str]
 ) -> None:
     monkeypatch.setenv("COCO_ROOT", str(write_coco_2017(tmp_path / "coco")))
-    found = grid("grid=ablation", *overrides)
+    found = grid("grid=ablation", "cluster=local", *overrides)
     assert found.base == base
     if changed == ["base.pretrain"]:
         assert found.changed and all(field.startswith("base.pretrain") for field in found.changed)

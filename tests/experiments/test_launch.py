@@ -116,6 +116,15 @@ def test_ctrl_c_stops_the_runs_and_a_relaunch_goes_on(folder: Folder) -> None:
     assert [attempt["log"] for attempt in attempts] == ["logs/attempt1.log", "logs/attempt2.log"]
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4])
+def test_ctrl_c_while_the_launcher_starts_is_no_traceback(folder: Folder, seconds: float) -> None:
+    process = folder.start("action=plan", fake=False)
+    time.sleep(seconds)
+    code, _, err = end(process, signal.SIGINT)
+    assert code in (0, 130, -signal.SIGINT)
+    assert "Traceback" not in err
+
+
 def test_cancel_stops_launcher_and_runs(folder: Folder) -> None:
     assert "nothing of this grid is running" in folder.launch("action=cancel")[1]
     process = folder.start("arms=[dla]", dla=SLOW)

@@ -14,14 +14,16 @@ from unittest import mock
 import pytest
 
 from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
-from experiments import launch, plan
+from experiments import disk, launch
+from experiments.disk import Directories
 from experiments.grid import Grid, build
 from experiments.manifest import write_manifest
+from experiments.plan import make_plan
 from experiments.settings import settle
 from tests.experiments.launching import LAUNCH, PROJECT, listing
 
 CPU_SECONDS = 1.0
-SMOKE = ("grid=smoke", "base.pretrain=null")
+SMOKE = ("grid=smoke", "base.pretrain=null", "cluster=local")
 
 
 def grid(*overrides: str) -> Grid:
@@ -34,7 +36,7 @@ def make_done(runs: Path, found: Grid, code: str | None = None) -> None:
         path = spec.directory(runs)
         spec.write(path)
         write_json_atomic(path / STATUS, {"schema": 1, "state": "done", "iteration": 20, "max_iterations": 20})
-        write_json_atomic(path / PROVENANCE, {"schema": 1, "code": code or plan.code_now()})
+        write_json_atomic(path / PROVENANCE, {"schema": 1, "code": code or disk.code_now()})
         row = {"iteration": 20, "loss": 1.5, "T": 0.5, "beta": 1.0, "seconds": 0.125}
         (path / TRAIN_LOG).write_text(json.dumps(row) + "\n")
         write_json_atomic(path / METRICS, {"schema": 1, "metrics": {"AP": 0.5, "AP90": 0.1}})
@@ -114,31 +116,31 @@ def test_the_nearest_of_several_runs_is_compared(tmp_path: Path) -> None:
     make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40", "base.train.batch_size=8"))
     make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40"))
     spec = grid("arms=[dla]").runs[0]
-    found = plan.nearest_differences(spec, spec.directory(tmp_path))
+    found = disk.nearest_differences(spec, spec.directory(tmp_path), Directories(tmp_path, "shapes_tiny"))
     assert found is not None and found[1] == [("config.train.max_iters", 40, 20)]
 
 
 def test_runs_made_by_other_code_are_stale(tmp_path: Path) -> None:
     found = grid("arms=[dla]")
     make_done(tmp_path, found, code="0123456789")
-    (run,) = plan.make_plan(found, tmp_path)
+    (run,) = make_plan(found, tmp_path)
     assert (run.state, run.to_launch) == ("stale", False)
     assert "made by other code (0123456789, now " in run.why
     (found.runs[0].directory(tmp_path) / PROVENANCE).write_text("{")
-    (run,) = plan.make_plan(found, tmp_path)
+    (run,) = make_plan(found, tmp_path)
     assert run.state == "stale" and "provenance.json: not valid JSON" in run.why
 
 
 def test_the_codes_fingerprint_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_done(tmp_path, grid())
     calls = []
-    monkeypatch.setattr(plan, "code_fingerprint", lambda: calls.append(1) or "0123456789")
-    plan.code_now.cache_clear()
+    monkeypatch.setattr(disk, "code_fingerprint", lambda: calls.append(1) or "0123456789")
+    disk.code_now.cache_clear()
     try:
         for _ in range(3):
-            plan.make_plan(grid(), tmp_path)
+            make_plan(grid(), tmp_path)
     finally:
-        plan.code_now.cache_clear()
+        disk.code_now.cache_clear()
     assert len(calls) == 1
 
 
@@ -167,8 +169,8 @@ def test_a_row_that_is_torn_or_foreign_breaks_no_table(tmp_path: Path, capsys: A
 def test_planning_once_more_is_cheap_enough_for_every_second(tmp_path: Path) -> None:
     found = grid("seeds=[0,1,2,3,4]")
     make_done(tmp_path, found)
-    plan.make_plan(found, tmp_path)
+    make_plan(found, tmp_path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     for _ in range(5):
-        plan.make_plan(found, tmp_path)
+        make_plan(found, tmp_path)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / 5 < 0.1  # 20 runs

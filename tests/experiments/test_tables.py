@@ -17,8 +17,8 @@ from rich.console import Console
 
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import tables
+from experiments.disk import PlannedRun
 from experiments.origin import CONF
-from experiments.plan import PlannedRun
 from tests.experiments.launching import LAUNCH, PROJECT, WITH_FAKE_TRAINER, Folder
 
 BASES = PROJECT / "dynamic_rcnn" / "configs" / "base"
@@ -102,7 +102,7 @@ def test_help_lists_the_choices(tmp_path: Path) -> None:
         choices = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
         assert f"{group}: {choices}\n" in done.stdout
     assert f"base: {', '.join(sorted(path.stem for path in BASES.glob('*.yaml')))} " in done.stdout
-    for name in ("action", "seeds", "arms", "runs", "rerun", "watch"):
+    for name in ("action", "seeds", "arms", "runs", "rerun", "watch", "json", "run", "lines"):
         assert f"\n{name}=" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

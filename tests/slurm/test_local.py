@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dynamic_rcnn.errors import UserError
 from slurm import local
-from slurm.local import Job, LocalQueue, visible_gpus
+from slurm.local import Job, LocalQueue, share, visible_gpus
 
 PROJECT = Path(local.__file__).resolve().parents[1]
 
@@ -75,6 +76,39 @@ def test_threads_and_gpus_of_a_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [line[0] for line in lines] == ["3", "3", "3"]
     assert [line[2] for line in lines] == ["a", "b", "c"]
     assert {lines[0][1], lines[1][1]} == {"GPU-aa", "GPU-bb"}
+
+
+def test_the_processes_of_a_job_share_its_slots_gpus(tmp_path: Path) -> None:
+    code = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.4)"
+    jobs = [python(name, code, tmp_path) for name in "abc"]
+    LocalQueue(2, 1, gpus=["4", "5", "6", "7", "8"], processes=2).run(jobs)
+    seen = [(tmp_path / f"{name}.log").read_text().strip() for name in "abc"]
+    assert set(seen[:2]) == {"4,5", "6,7"} and seen[2] in seen[:2]
+    LocalQueue(3, 1, gpus=["4", "5"], processes=2).run(jobs)  # slots outnumber GPUs
+    assert {(tmp_path / f"{name}.log").read_text().splitlines()[1] for name in "abc"} == {"4,5"}
+
+
+@pytest.mark.parametrize(
+    ("processes", "slots", "threads", "gpus", "expected"),
+    [
+        (1, None, None, [], (16, 1)),
+        (1, None, None, ["0", "1"], (2, 8)),
+        (2, None, None, ["0", "1", "2", "3", "4"], (2, 4)),
+        (4, None, None, [], (4, 1)),
+        (32, None, None, [], (1, 1)),
+        (2, 3, None, [], (3, 2)),
+        (2, 3, 5, ["0", "1"], (3, 5)),
+    ],
+)
+def test_slots_and_threads_by_processes_gpus_and_cores(
+    processes: int, slots: int | None, threads: int | None, gpus: list[str], expected: tuple[int, int]
+) -> None:
+    assert share(processes, slots, threads, gpus, cores=16) == expected
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    with pytest.raises(UserError, match=r"processes=3: each has a GPU of its own, and the visible ones are 0,1;"):
+        share(3, None, None, ["0", "1"], cores=16)
 
 
 def test_without_gpus_the_variable_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dynamic_rcnn.data.coco_format import describe, fingerprint, validate
+from dynamic_rcnn.data.coco_format import fingerprint, read_classes, validate
 from dynamic_rcnn.errors import UserError
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
 
@@ -45,17 +45,11 @@ def set_first(section: str, key: str, value: Any) -> Callable[[Any], Any]:
     return change
 
 
-def test_describes_legal_data_with_gaps_crowds_empty_and_grey_images(root: Path) -> None:
-    found = validate(root, **LAYOUT)
-    assert found.classes == ("cat", "dog", "bird")
-    assert found.category_ids == (3, 7, 90)
-    assert (found.train_images, found.val_images) == (6, 4)
-    assert found.train_ann == root / TRAIN
-    assert found.val_img == root / LAYOUT["val_img"]
+def test_legal_data_with_gaps_crowds_empty_and_grey_images_pass(root: Path) -> None:
+    validate(root, **LAYOUT)
+    assert read_classes(root / VAL) == ("cat", "dog", "bird")
     parts = [hashlib.sha256((root / name).read_bytes()).digest() for name in (TRAIN, VAL)]
-    assert found.fingerprint == hashlib.sha256(b"".join(parts)).hexdigest()
-    assert found.fingerprint == fingerprint(root, TRAIN, VAL)
-    assert found == describe(root, **LAYOUT)
+    assert fingerprint(root, TRAIN, VAL) == hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def test_fingerprint_changes_with_either_annotation_file(root: Path) -> None:
@@ -218,7 +212,6 @@ def test_missing_image_is_named(root: Path) -> None:
     image = root / LAYOUT["val_img"] / "2.png"
     image.unlink()
     assert message(root) == f"{root / VAL}: image 16: file {image} is missing or empty"
-    assert describe(root, **LAYOUT).val_images == 4  # a plan does not look at images
 
 
 def test_missing_image_folder_names_the_first_files(root: Path) -> None:
@@ -233,8 +226,9 @@ def test_images_in_folders_of_their_own_are_found(root: Path) -> None:
     folder = root / LAYOUT["train_img"]
     (folder / "deep").mkdir()
     (folder / "0.png").rename(folder / "deep" / "a.png")
+    assert f"file {folder / '0.png'} is missing or empty" in message(root)
     edit_json(root / TRAIN, set_first("images", "file_name", "deep/a.png"))
-    assert validate(root, **LAYOUT).train_images == 6
+    validate(root, **LAYOUT)
 
 
 @pytest.mark.parametrize(

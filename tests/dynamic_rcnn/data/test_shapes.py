@@ -19,23 +19,24 @@ import pytest
 from pycocotools import mask as rle
 
 from dynamic_rcnn.data import shapes
-from dynamic_rcnn.data.coco_format import validate
+from dynamic_rcnn.data.coco_format import read_classes, validate
 from dynamic_rcnn.data.outlines import CATEGORY_IDS, OUTLINES, ROTATIONS, outline_mask
 from dynamic_rcnn.data.scene import MAX_OBJECTS, draw_scene
-from dynamic_rcnn.data.shapes import CLASSES, ShapesPaths, ShapesRecipe, ensure_shapes
+from dynamic_rcnn.data.shapes import CLASSES, DrawnShapes, ShapesRecipe, ensure_shapes
 from dynamic_rcnn.errors import UserError
 
+TRAIN, VAL = "annotations/train.json", "annotations/val.json"
 SMALL = ShapesRecipe(seed=3, train_images=6, val_images=4, image_size=96)
 SMALL_FINGERPRINT = "87111c5eed24c26515bb7b38fdbbd4bf87a163832ee9531833ae2d0c57941b66"
 
 
 @pytest.fixture(scope="module")
-def default(tmp_path_factory: pytest.TempPathFactory) -> ShapesPaths:
+def default(tmp_path_factory: pytest.TempPathFactory) -> DrawnShapes:
     return ensure_shapes(tmp_path_factory.mktemp("default"), ShapesRecipe())
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> ShapesPaths:
+def small(tmp_path: Path) -> DrawnShapes:
     return ensure_shapes(tmp_path, SMALL)
 
 
@@ -47,16 +48,16 @@ def annotations_of(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())  # type: ignore[no-any-return]
 
 
-def test_content_is_the_same_everywhere(small: ShapesPaths) -> None:
+def test_content_is_the_same_everywhere(small: DrawnShapes) -> None:
     assert small.fingerprint == SMALL_FINGERPRINT
 
 
-def test_default_content_is_the_same_everywhere(default: ShapesPaths) -> None:
+def test_default_content_is_the_same_everywhere(default: DrawnShapes) -> None:
     assert {ShapesRecipe().hash: default.fingerprint} == shapes.KNOWN_FINGERPRINTS
 
 
-def test_default_is_large_enough_to_measure_every_class_and_size(default: ShapesPaths) -> None:
-    train, val = annotations_of(default.train_ann), annotations_of(default.val_ann)
+def test_default_is_large_enough_to_measure_every_class_and_size(default: DrawnShapes) -> None:
+    train, val = annotations_of(default.root / TRAIN), annotations_of(default.root / VAL)
     assert (len(train["images"]), len(val["images"])) == (2000, 300)
     for content in (train, val):
         areas = np.array([item["area"] for item in content["annotations"]])
@@ -69,14 +70,14 @@ def test_default_is_large_enough_to_measure_every_class_and_size(default: Shapes
         assert set(per_image) == set(range(1, MAX_OBJECTS + 1))
 
 
-def test_splits_have_no_image_in_common(default: ShapesPaths) -> None:
-    first = [cv2.imread(str(folder / "000000.png")) for folder in (default.train_img, default.val_img)]
+def test_splits_have_no_image_in_common(default: DrawnShapes) -> None:
+    first = [cv2.imread(str(folder / "000000.png")) for folder in (default.root / "train", default.root / "val")]
     assert not np.array_equal(*first)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with numpy 2
-def test_boxes_areas_and_masks_agree(small: ShapesPaths) -> None:
-    content = annotations_of(small.train_ann)
+def test_boxes_areas_and_masks_agree(small: DrawnShapes) -> None:
+    content = annotations_of(small.root / TRAIN)
     covered = {image["id"]: np.zeros((96, 96), dtype=int) for image in content["images"]}
     for item in content["annotations"]:
         mask = rle.decode(rle.frPyObjects(item["segmentation"], 96, 96))
@@ -89,18 +90,19 @@ def test_boxes_areas_and_masks_agree(small: ShapesPaths) -> None:
     assert all(count.max() == 1 for count in covered.values())  # a pixel shows one object
 
 
-def test_layout_is_valid_coco(small: ShapesPaths) -> None:
-    found = validate(small.root, "annotations/train.json", "annotations/val.json", "train", "val")
-    assert (found.train_ann, found.val_img) == (small.train_ann, small.val_img)
-    assert (found.train_images, found.val_images) == (6, 4)
-    assert found.classes == CLASSES
-    assert dict(zip(found.classes, found.category_ids, strict=True)) == CATEGORY_IDS
-    image = cv2.imread(str(small.val_img / "000003.png"))
+def test_layout_is_valid_coco(small: DrawnShapes) -> None:
+    validate(small.root, TRAIN, VAL, "train", "val")
+    assert read_classes(small.root / VAL) == CLASSES
+    for name, images in ((TRAIN, 6), (VAL, 4)):
+        content = annotations_of(small.root / name)
+        assert len(content["images"]) == images
+        assert {item["name"]: item["id"] for item in content["categories"]} == CATEGORY_IDS
+    image = cv2.imread(str(small.root / "val" / "000003.png"))
     assert image is not None
     assert image.shape == (96, 96, 3)
 
 
-def test_an_image_does_not_depend_on_how_many_there_are(small: ShapesPaths, tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_how_many_there_are(small: DrawnShapes, tmp_path: Path) -> None:
     more = ensure_shapes(tmp_path, ShapesRecipe(seed=3, train_images=7, val_images=4, image_size=96))
     for name in ("train/000005.png", "val/000003.png"):
         assert np.array_equal(cv2.imread(str(small.root / name)), cv2.imread(str(more.root / name)))
@@ -137,13 +139,13 @@ def test_outlines_by_hand() -> None:
         assert cosine**2 + sine**2 == hypotenuse**2
 
 
-def test_second_use_draws_nothing(small: ShapesPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_use_draws_nothing(small: DrawnShapes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "draw_files", None)
     assert ensure_shapes(small.root.parent, SMALL) == small
 
 
-def test_changed_pixel_is_found(small: ShapesPaths) -> None:
-    path = small.val_img / "000001.png"
+def test_changed_pixel_is_found(small: DrawnShapes) -> None:
+    path = small.root / "val" / "000001.png"
     image = cv2.imread(str(path))
     assert image is not None
     cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 9])  # other bytes, same pixels
@@ -156,12 +158,12 @@ def test_changed_pixel_is_found(small: ShapesPaths) -> None:
     assert str(caught.value).endswith(f"delete the folder {small.root} and it will be drawn again")
 
 
-def test_changed_annotation_is_found(small: ShapesPaths) -> None:
-    content = annotations_of(small.train_ann)
-    small.train_ann.write_text(json.dumps(content, indent=2))  # other bytes, same content
+def test_changed_annotation_is_found(small: DrawnShapes) -> None:
+    content = annotations_of(small.root / TRAIN)
+    (small.root / TRAIN).write_text(json.dumps(content, indent=2))  # other bytes, same content
     assert ensure_shapes(small.root.parent, SMALL) == small
     content["annotations"][0]["bbox"][0] += 1
-    small.train_ann.write_text(json.dumps(content))
+    (small.root / TRAIN).write_text(json.dumps(content))
     with pytest.raises(UserError, match="content is not what was drawn"):
         ensure_shapes(small.root.parent, SMALL)
 
@@ -177,7 +179,7 @@ def test_changed_annotation_is_found(small: ShapesPaths) -> None:
         ("dataset.json", Path.unlink, "file is missing or not JSON"),
     ],
 )
-def test_damage_is_named_with_the_way_out(small: ShapesPaths, name: str, damage: Any, expected: str) -> None:
+def test_damage_is_named_with_the_way_out(small: DrawnShapes, name: str, damage: Any, expected: str) -> None:
     damage(small.root / name)
     with pytest.raises(UserError) as caught:
         ensure_shapes(small.root.parent, SMALL)
@@ -188,7 +190,7 @@ def test_damage_is_named_with_the_way_out(small: ShapesPaths, name: str, damage:
 
 
 def test_drawing_that_differs_from_the_known_one_is_refused(
-    small: ShapesPaths, monkeypatch: pytest.MonkeyPatch
+    small: DrawnShapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(shapes.KNOWN_FINGERPRINTS, SMALL.hash, "0123456789abcdef")
     with pytest.raises(UserError, match=rf"fingerprint is {small.fingerprint[:10]}, this recipe's is 0123456789;"):

@@ -42,7 +42,7 @@ def test_code_counts(tmp_path: Path, text: str) -> None:
 
 def test_files_count_by_name_but_not_those_that_decide_no_result(tmp_path: Path) -> None:
     one = fingerprint(tmp_path, train=SOURCE)
-    assert fingerprint(tmp_path, run__directory=SOURCE, record=SOURCE, errors=SOURCE) == one
+    assert fingerprint(tmp_path, run__directory=SOURCE, errors=SOURCE) == one
     assert fingerprint(tmp_path, method__head=SOURCE) != one
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import SPEC
-from dynamic_rcnn.run.spec import NEUTRAL, RunSpec, differences, find_run
+from dynamic_rcnn.run.spec import LATER, NEUTRAL, RunSpec, differences, find_run, images_per_process
+
+RECORDS = Path(__file__).resolve().parents[3] / "analysis" / "records"
 
 DATASET = {
     "name": "shapes",
@@ -75,6 +77,51 @@ def test_a_field_that_changes_the_result_changes_the_identity(path: str, value: 
     assert changed.id != make().id
     assert changed.setting != make().setting
     assert len(differences(make(), changed)) == 1
+
+
+@pytest.mark.parametrize("path", LATER)
+def test_a_later_field_that_says_what_was_so_before_does_not_change_the_identity(path: str) -> None:
+    assert make(path, LATER[path]).id == make().id
+    assert differences(make(), make(path, LATER[path])) == []
+    assert make(path, 8).id != make().id
+    assert differences(make(), make(path, 8)) == [(path, LATER[path], 8)]
+
+
+def test_committed_runs_keep_their_identities() -> None:
+    specs = sorted(RECORDS.rglob(SPEC))
+    assert len(specs) > 10
+    for path in specs:
+        spec = RunSpec.read(path.parent)
+        assert spec.id == json.loads(path.read_text())["id"] == path.parent.name.split("-")[1]
+        assert "processes" not in spec.config["train"] and spec.processes == 1
+        for processes, same in ((1, True), (2, False)):
+            config = {**spec.config, "train": {**spec.config["train"], "processes": processes}}
+            assert (RunSpec(spec.arm, spec.seed, spec.dataset, config, spec.init).id == spec.id) == same
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [(16, 1), (16, 8), (16, 16), (1, 1)])
+def test_a_batch_is_shared_evenly(batch_size: int, processes: int) -> None:
+    assert images_per_process(batch_size, processes, 0.02) * processes == batch_size
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "processes", "said"),
+    [
+        (
+            16,
+            3,
+            "take 1, 2, 4, 8 or 16, or batch_size=15 with base.optim_wrapper.optimizer.lr=0.01875 (scaled linearly)",
+        ),
+        (4, 16, "take 1, 2 or 4, or batch_size=16 with base.optim_wrapper.optimizer.lr=0.08 (scaled linearly)"),
+        (1, 2, "take 1, or batch_size=2 with base.optim_wrapper.optimizer.lr=0.04 (scaled linearly)"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_names_the_ways_out(batch_size: int, processes: int, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        images_per_process(batch_size, processes, 0.02)
+    assert (
+        str(caught.value) == f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: {said}"
+    )
 
 
 def test_seed_and_start_change_the_identity_and_the_arm_does_not() -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.claim import superseded
 from dynamic_rcnn.run.directory import (
     EVALUATIONS,
     SCHEMA,
     STATUS,
     TRAIN_LOG,
+    RunLockedError,
     append_jsonl,
     read_json,
     truncate_jsonl,
@@ -21,15 +23,34 @@ from dynamic_rcnn.run.directory import (
 )
 
 
+class SupersededError(RunLockedError):
+    """Another attempt has taken the run over: this process writes into a directory that was moved aside."""
+
+
 class Record:
-    """Writes one attempt of a run into its directory. Only the process that holds the run's lock makes one."""
+    """Writes one attempt of a run into its directory. Only the process that holds the run's lock makes one.
+
+    A trainer, whose working directory is the run directory (run_dir "."), notices here that it was given up for lost.
+    """
 
     def __init__(self, run_dir: Path, max_iterations: int) -> None:
         self.run_dir = run_dir
+        self.place = Path.cwd() if run_dir == Path() else None
         self.max_iterations = max_iterations
         self.attempts = _attempts(run_dir)
         self.iteration = 0
         self.started = False
+
+    @classmethod
+    def open(cls, run_dir: Path) -> Record:
+        """The record of a run as it stands."""
+        try:
+            status = read_json(run_dir / STATUS)
+        except UserError:
+            return cls(run_dir, 0)
+        record = cls(run_dir, status.get("max_iterations", 0))
+        record.iteration = status.get("iteration", 0)
+        return record
 
     @classmethod
     def close_done(cls, run_dir: Path) -> None:
@@ -41,25 +62,25 @@ class Record:
             record.end("done")
 
     def start(self, iteration: int) -> None:
-        """Begin an attempt that goes on after `iteration`; earlier ones without an end were killed."""
+        """Begin an attempt that goes on after `iteration`; earlier ones without an end were killed.
+
+        An attempt of this same Slurm job that its supervisor began is gone on with.
+        """
         self.started = True
-        for attempt in self.attempts:
-            if attempt["outcome"] is None:
-                attempt["outcome"] = "killed"
-        self.attempts.append(
-            {
-                "number": len(self.attempts) + 1,
-                "started": time.time(),
-                "ended": None,
-                "from_iteration": iteration,
-                "to_iteration": iteration,
-                "outcome": None,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "log": os.environ.get("DYNAMIC_RCNN_LOG"),
-                "notes": [],
-            }
-        )
+        if not (self.attempts and _is_open_here(self.attempts[-1])):
+            for attempt in self.attempts:
+                if attempt["outcome"] is None:
+                    attempt["outcome"] = "killed"
+            self.attempts.append({"number": len(self.attempts) + 1, "started": time.time(), "ended": None, "notes": []})
+        self.attempts[-1] |= {
+            "from_iteration": iteration,
+            "to_iteration": iteration,
+            "outcome": None,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            **_job(),
+            "log": os.environ.get("DYNAMIC_RCNN_LOG"),
+        }
         self.progress(iteration)
 
     def forget_after(self, iteration: int) -> None:
@@ -73,13 +94,16 @@ class Record:
         self.attempts[-1]["notes"].append(text)
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append a row to train.jsonl and print it."""
+        """Append a row to train.jsonl and print it. Raises SupersededError."""
+        self._check_place()
         append_jsonl(self.run_dir / TRAIN_LOG, row)
         shown = ("loss", "T", "beta", "seconds")
         values = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
         print(f"iteration {row['iteration']}/{self.max_iterations}  {values}", flush=True)
 
     def progress(self, iteration: int) -> None:
+        """Say how far the run is. Raises SupersededError."""
+        self._check_place()
         self.iteration = iteration
         self._write("running", None, None)
 
@@ -90,6 +114,10 @@ class Record:
             self._write("done", None, None)
         else:
             self._write("failed", outcome, message)
+
+    def _check_place(self) -> None:
+        if self.place is not None and superseded(self.place):
+            raise SupersededError(f"{self.place}: another attempt has taken this run over")
 
     def _write(self, state: str, cause: str | None, message: str | None) -> None:
         self.attempts[-1]["to_iteration"] = self.iteration
@@ -108,8 +136,23 @@ class Record:
         )
 
 
+def _job() -> dict[str, Any]:
+    """What Slurm calls this attempt; null without Slurm."""
+    restart = os.environ.get("DYNAMIC_RCNN_RESTART")
+    return {
+        "job": os.environ.get("DYNAMIC_RCNN_JOB"),
+        "restart": int(restart) if restart else None,
+        "nodes": os.environ.get("DYNAMIC_RCNN_NODES"),
+    }
+
+
 def _attempts(run_dir: Path) -> list[dict[str, Any]]:
     try:
         return read_json(run_dir / STATUS)["attempts"]
     except (UserError, KeyError):
         return []
+
+
+def _is_open_here(attempt: dict[str, Any]) -> bool:
+    job = _job()
+    return attempt["outcome"] is None and job["job"] is not None and all(attempt.get(key) == job[key] for key in job)

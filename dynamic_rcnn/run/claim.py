@@ -1,0 +1,203 @@
+"""Who works on a run: one process (with its children), also where a copy that was given up for lost still runs.
+
+Whoever holds a run's claim has the run directory as working directory and writes by relative paths. A successor of a
+copy that may still live (its node lost contact, Slurm started the job again elsewhere) does not share a directory with
+it: it copies the content into a new one and swaps the two. The old copy goes on writing into the directory that was
+moved aside (`seed0-<id>.lost1`), whatever it does and whenever: it cannot overwrite what its successor writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from dynamic_rcnn.run.directory import CHECKPOINTS, LOCK, RENDEZVOUS, RunLockedError, take_lock
+
+_PATIENCE_S = 2.0
+_INSTANT_S = 0.3  # for which a reader of the state may hold the lock
+_NOT_COPIED = (LOCK, RENDEZVOUS)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a claim. job, restart: Slurm's, where there is one ("123_4", 0)."""
+
+    host: str
+    pid: int
+    job: str | None = None
+    restart: int = 0
+
+    @classmethod
+    def this_process(cls, job: str | None = None, restart: int = 0) -> Holder:
+        return cls(socket.gethostname(), os.getpid(), job, restart)
+
+    @property
+    def attempt(self) -> tuple[str, int] | None:
+        """What Slurm calls this attempt; None without Slurm."""
+        return (self.job, self.restart) if self.job else None
+
+    def to_line(self) -> str:
+        return f"{self.host} {self.pid} {self.job or '-'} {self.restart}\n"
+
+    @classmethod
+    def from_line(cls, text: str) -> Holder | None:
+        """The holder that the lock's content names; None if it names nobody: the last one has let go."""
+        words = text.split()
+        if len(words) < 2 or not words[1].isdigit():
+            return None
+        job = words[2] if len(words) == 4 and words[2] != "-" else None
+        return cls(words[0], int(words[1]), job, int(words[3]) if len(words) == 4 and words[3].isdigit() else 0)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" + (f", job {self.job}" if self.job else "")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that is held. lock: its file descriptor, to be inherited by children. note: on a take-over, or None."""
+
+    place: Path
+    lock: int
+    note: str | None
+
+
+def read_holder(run_dir: Path) -> Holder | None:
+    """Who wrote the lock's content last and has not let go in order; whether it lives is not said."""
+    try:
+        return Holder.from_line((run_dir / LOCK).read_text(errors="replace"))
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def claimed(
+    run_dir: Path,
+    me: Holder | None = None,
+    alive: Callable[[Holder], bool | None] = lambda holder: None,
+    patience_s: float = _PATIENCE_S,
+) -> Iterator[Claim]:
+    """Hold the run's claim, with the run directory as working directory.
+
+    alive: whether a holder that has not let go still has a right to the run; None where that is not known: then one
+    that holds the lock has, and one on another host whose lock is free has not.
+    Raises RunLockedError if somebody else works on the run.
+    """
+    me = me or Holder.this_process()
+    place, home = run_dir.resolve(), Path.cwd()
+    finish_swap(place)
+    os.chdir(place)
+    file = _open()
+    try:
+        held, holder = _take(file, _INSTANT_S)
+        if held and not (holder and holder.attempt != me.attempt and alive(holder) is False):
+            held, holder = _take(file, patience_s)
+        note = None
+        if held or _may_live(holder, me):
+            living = alive(holder) if holder else None
+            if living or (living is None and held):
+                raise RunLockedError(f"{run_dir}: another process is training this run ({holder or 'not known which'})")
+            aside = _swap(place)
+            note = f"took over from {holder}, which may still have been running; its directory is now {aside.name}"
+            os.chdir(place)
+            file.close()
+            file = _open()
+            held, _ = _take(file, patience_s)
+        if held or superseded(place):
+            raise RunLockedError(f"{run_dir}: another attempt has taken the run over")
+        _write(file, me.to_line())
+        try:
+            yield Claim(place, file.fileno(), note)
+        finally:
+            _write(file, "")
+    finally:
+        file.close()
+        os.chdir(home)
+
+
+def superseded(place: Path) -> bool:
+    """Whether another attempt has taken over the run whose directory was `place` when this process began."""
+    try:
+        return not place.samefile(".")
+    except FileNotFoundError:
+        return True
+
+
+def _open() -> IO[bytes]:
+    """The lock file of the working directory."""
+    return Path(LOCK).open("ab", buffering=0)
+
+
+def _take(file: IO[bytes], patience_s: float) -> tuple[bool, Holder | None]:
+    """Take the lock. Returns whether somebody else holds it all the same, and whom its content names."""
+    return not take_lock(file, patience_s), read_holder(Path())
+
+
+def _may_live(holder: Holder | None, me: Holder) -> bool:
+    """Whether a holder whose lock is free may live all the same: not every file system shows locks to other hosts."""
+    if holder is None or (holder.attempt is not None and holder.attempt == me.attempt):
+        return False
+    return holder.host != me.host
+
+
+def _write(file: IO[bytes], text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        file.truncate(0)
+        file.write(text.encode())
+
+
+def _swap(place: Path) -> Path:
+    """Put a copy in the place of the run directory. Returns where the old one is now."""
+    number = 1
+    while (aside := place.with_name(f"{place.name}.lost{number}")).exists():
+        number += 1
+    new = _next(place)
+    shutil.rmtree(new, ignore_errors=True)
+    _copy(place, new)
+    place.rename(aside)
+    new.rename(place)
+    for checkpoint in (aside / CHECKPOINTS).glob("*.pth"):  # the new directory has them
+        checkpoint.unlink(missing_ok=True)
+    return aside
+
+
+def finish_swap(place: Path) -> None:
+    """Put the run's directory back into its place, if it is missing.
+
+    A process that was killed between the two renames of a swap left the copy under its temporary name."""
+    if not place.exists() and _next(place).exists():
+        _next(place).rename(place)
+
+
+def _next(place: Path) -> Path:
+    return place.with_name(f".{place.name}.next")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy what is complete; checkpoints, which never change, are linked where the file system can."""
+    for folder, _, names in os.walk(source):
+        to = target / Path(folder).relative_to(source)
+        to.mkdir()
+        for name in names:
+            if name.endswith(".tmp") or name in _NOT_COPIED:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # the old copy may remove some meanwhile
+                _link_or_copy(Path(folder) / name, to / name)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    if source.suffix == ".pth":
+        try:
+            os.link(source, target)
+            return
+        except FileNotFoundError:
+            raise
+        except OSError:
+            pass
+    shutil.copy2(source, target)

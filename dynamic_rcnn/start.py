@@ -1,0 +1,57 @@
+"""What a run begins with: the data, and the model as built from the seed or with the weights of the run in `init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+
+import torch
+
+from dynamic_rcnn import build, checkpoint, dataset, distributed
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import WEIGHTS
+from dynamic_rcnn.run.spec import RunSpec
+
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
+
+_AGAIN = "if that run is done, move its directory away and launch again: it is made again"
+
+
+def prepared(spec: RunSpec) -> tuple[Path, str]:
+    """The data's root and fingerprint; where they have to be drawn, rank 0 draws and the others find the drawing."""
+    found = dataset.prepare(spec.dataset) if distributed.is_main() else None
+    distributed.any_of(False)
+    return found or dataset.prepare(spec.dataset)
+
+
+def built(spec: RunSpec) -> BaseDetector:
+    """The model of `spec`. Raises UserError where the weights of its backbone cannot be had."""
+    try:
+        return build.build_model(spec)
+    except (URLError, FileNotFoundError) as error:
+        source = f"base.model.backbone.init_cfg={spec.config['model']['backbone'].get('init_cfg')}"
+        if isinstance(error, FileNotFoundError):
+            raise UserError(f"{source}: no such file ({error}); give its absolute path") from None
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UserError(
+            f"{source}: cannot be downloaded here ({error.reason}); put the file into {folder}, or set another one"
+        ) from None
+
+
+def load_start(model: BaseDetector, spec: RunSpec) -> None:
+    """Load the weights of the run that this one starts from."""
+    try:
+        checkpoint.load_weights(model, start_weights(spec))
+    except UserError as error:
+        raise UserError(str(error) if _AGAIN in str(error) else f"{error}; {_AGAIN}") from None
+
+
+def start_weights(spec: RunSpec) -> Path:
+    """The file of those weights, beside this run's directory, which is the working directory."""
+    assert spec.init is not None
+    found = sorted(Path.cwd().parent.parent.glob(f"*/seed*-{spec.init['run']}/{WEIGHTS}"))
+    if not found:
+        raise UserError(f"the weights of run {spec.init['run']}, which this one starts from, are missing; {_AGAIN}")
+    return found[0]

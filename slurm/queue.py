@@ -1,0 +1,154 @@
+"""What Slurm says of jobs, asked through its commands; it works with and without accounting (sacct)."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from dynamic_rcnn.errors import UserError
+
+TIMEOUT_S = 30.0
+_FORMAT = "%i|%T|%L|%N|%j|%r"
+_AT_ONCE = 200  # job ids on one command line
+_LEFT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
+
+
+class SlurmError(UserError):
+    """Slurm refuses something, or does not answer."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job in the queue. job: its id, "123_4" for an array's task; left_s: of its time limit, None if not running."""
+
+    job: str
+    name: str
+    state: str
+    reason: str
+    nodes: str
+    left_s: int | None
+
+    @property
+    def array(self) -> str:
+        return self.job.split("_")[0]
+
+    @property
+    def index(self) -> int:
+        """Its place in the array; 0 for a job that is none."""
+        return int(self.job.partition("_")[2] or 0)
+
+
+def available() -> bool:
+    """Whether this machine can submit to a Slurm cluster."""
+    return shutil.which("sbatch") is not None
+
+
+def active() -> list[QueuedJob]:
+    """This user's jobs in the queue; every task of an array is one. Raises SlurmError if Slurm does not answer."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    return _jobs(ask("squeue", "--noheader", "--array", f"--user={user}", f"--format={_FORMAT}"))
+
+
+def ended(jobs: Collection[str]) -> dict[str, str]:
+    """The states of jobs that have left the queue, as far as Slurm still knows them; those not known are left out."""
+    arrays = sorted({job.split("_")[0] for job in jobs})
+    found: dict[str, str] = {}
+    for ids in _portions(arrays):
+        command = ("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(ids)}", f"--format={_FORMAT}")
+        found |= {job.job: job.state for job in _jobs(_try(*command))}
+        missing = sorted({job.split("_")[0] for job in jobs if job not in found} & set(ids))
+        if missing:
+            found |= _accounted(_try("sacct", "-n", "-X", "-P", "-o", "JobID,State", "-j", ",".join(missing)))
+    return {job: state for job, state in found.items() if job in jobs}
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs; each run writes a checkpoint within the time that the site gives (KillWait)."""
+    for ids in _portions(jobs):
+        ask("scancel", *ids)
+
+
+def requeue(job: str) -> None:
+    ask("scontrol", "requeue", job)
+
+
+def describe(job: str) -> dict[str, str]:
+    """The fields of `scontrol show job`; {} if Slurm does not answer."""
+    return fields(_try("scontrol", "--oneliner", "show", "job", job))
+
+
+def describe_nodes(nodes: str) -> list[dict[str, str]]:
+    """The fields of `scontrol show node` for a node list such as node[1-2]; [] if Slurm does not answer."""
+    return [fields(line) for line in _try("scontrol", "--oneliner", "show", "node", nodes).splitlines() if line.strip()]
+
+
+def max_array_size() -> int:
+    """How many tasks an array may have. Raises SlurmError if Slurm does not answer."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    if found is None:
+        raise SlurmError("scontrol show config: names no MaxArraySize; is this Slurm?")
+    return int(found[1])
+
+
+def fields(line: str) -> dict[str, str]:
+    """Key=value words of one line of `scontrol --oneliner`; the first of a name counts."""
+    found: dict[str, str] = {}
+    for word in line.split():
+        name, equals, value = word.partition("=")
+        if equals:
+            found.setdefault(name, value)
+    return found
+
+
+def ask(*command: str) -> str:
+    """What a command of Slurm prints. Raises SlurmError, with its message, if it fails or does not answer."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_", "SCANCEL_"))}
+    environment = {**own, "SLURM_TIME_FORMAT": "standard"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
+    except FileNotFoundError:
+        raise SlurmError(f"{command[0]}: not on the PATH; launch where Slurm is, or with cluster=local") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]}: no answer from Slurm within {TIMEOUT_S:.0f} s; try again later") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise SlurmError(f"{command[0]}: {' '.join(lines)}")
+    return done.stdout
+
+
+def _try(*command: str) -> str:
+    try:
+        return ask(*command)
+    except SlurmError:
+        return ""
+
+
+def _jobs(text: str) -> list[QueuedJob]:
+    rows = (line.split("|", 5) for line in text.splitlines() if line.count("|") >= 5)
+    return [
+        QueuedJob(job, name, state, reason, nodes, _seconds(left)) for job, state, left, nodes, name, reason in rows
+    ]
+
+
+def _seconds(left: str) -> int | None:
+    found = _LEFT.fullmatch(left)
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _accounted(text: str) -> dict[str, str]:
+    """sacct's states; "CANCELLED by 1000" is CANCELLED."""
+    rows = (line.split("|") for line in text.splitlines() if "|" in line)
+    return {job: state.split()[0] for job, state, *_ in rows if state}
+
+
+def _portions(items: Iterable[str]) -> list[list[str]]:
+    everything = list(items)
+    return [everything[at : at + _AT_ONCE] for at in range(0, len(everything), _AT_ONCE)]

@@ -1,0 +1,54 @@
+"""Freeze the code: what was submitted is what runs, whatever is edited while the jobs wait."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from dynamic_rcnn.run import provenance
+from dynamic_rcnn.run.directory import SCHEMA, write_json_atomic
+
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGES = ("dynamic_rcnn", "slurm")
+_SUFFIXES = (".py", ".yaml")
+
+
+def freeze(folder: Path) -> Path:
+    """A copy of the packages that jobs run, in `folder` under its content's digest; the same code, the same copy."""
+    frozen = frozen_place(folder)
+    if not frozen.exists():
+        _copy(_files(), frozen)
+    return frozen
+
+
+def frozen_place(folder: Path) -> Path:
+    """Where `freeze` has its copy, or would make it."""
+    total = hashlib.sha256()
+    for path in _files():
+        total.update(f"{path.relative_to(PROJECT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return folder / total.hexdigest()[:12]
+
+
+def _files() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*")) if _is_code(path)]
+
+
+def _is_code(path: Path) -> bool:
+    return path.suffix in _SUFFIXES and path.is_file()
+
+
+def _copy(files: list[Path], frozen: Path) -> None:
+    temporary = frozen.with_name(f".{frozen.name}.{os.getpid()}.tmp")
+    for path in files:
+        target = temporary / path.relative_to(PROJECT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    write_json_atomic(temporary / provenance.FROZEN.name, {"schema": SCHEMA, **provenance.checkout()})
+    try:
+        temporary.rename(frozen)
+    except OSError:  # another launcher was faster: its copy is the same
+        shutil.rmtree(temporary)
+        if not frozen.exists():
+            raise

@@ -1,0 +1,97 @@
+"""A real Slurm for tests, see slurm.testcluster. A module's tests share one:
+
+    @pytest.fixture(scope="module")
+    def cluster() -> Iterator[RunningCluster]:
+        with slurm_cluster(nodes=2) as cluster:
+            yield cluster
+
+Where no cluster can run, these tests are skipped, with the reason; with REQUIRE_SLURM=1 (as in CI) they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.errors import UserError
+from slurm.testcluster.cluster import Cluster, check_machine, start, stop
+from slurm.testcluster.config import Layout
+
+REQUIRED = "REQUIRE_SLURM"
+
+
+class RunningCluster(Cluster):
+    """A cluster with what tests do on it. node_on, node_off, ... are of the base."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The whole environment of a command that uses this cluster."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH_"))}
+        return {**kept, **super().env}
+
+    def run(self, *command: str, timeout: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Any command, on this cluster; its exit code is the caller's to look at."""
+        given: dict[str, Any] = {"env": self.env, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+        return subprocess.run(command, timeout=timeout, check=False, **{**given, **options})
+
+    def submit(self, script: str, *options: str) -> str:
+        """The job id of `script`, a shell script's text, submitted with sbatch's `options`."""
+        done = self.run("sbatch", "--parsable", *options, input=f"#!/bin/bash\n{script}\n", stdin=None)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def job(self, job: str) -> dict[str, str]:
+        """What Slurm says of `job` ("12" or "12_3"), by the names of `scontrol show job`; {}: it knows no such job."""
+        words = self.run("scontrol", "show", "job", "-o", job).stdout.split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def wait_for_state(self, job: str, *states: str, seconds: float = 40.0) -> str:
+        """The first of `states` in which `job` is seen."""
+        wait_for(lambda: self.job(job).get("JobState") in states, lambda: f"{self.job(job)}, not {states}", seconds)
+        return self.job(job)["JobState"]
+
+    def clear(self) -> None:
+        """Ends all jobs, and returns when all nodes are idle again."""
+        self.run("scancel", "--user=root", "--signal=KILL", "--full")  # running ones: not even KillWait
+        self.run("scancel", "--user=root")
+        wait_for(lambda: not self.run("squeue", "-h").stdout, lambda: self.run("squeue").stdout)
+
+
+def wait_for(condition: Callable[[], object], failure: Callable[[], str] | str = "", seconds: float = 40.0) -> None:
+    """Fails with `failure` if `condition` is not true within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {failure if isinstance(failure, str) else failure()}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def slurm_cluster(**settings: Any) -> Iterator[RunningCluster]:
+    """A cluster of its own, with the `settings` of Layout (nodes, cpus, gpus, accounting, max_array_size)."""
+    require_slurm(settings.get("accounting", False))
+    folder = Path(tempfile.mkdtemp(prefix="slurm-")).resolve()  # not tmp_path, which is too long
+    try:
+        yield RunningCluster(start(Layout(folder, **settings)).layout)
+    finally:
+        stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_slurm(accounting: bool = False) -> None:
+    """Skips the test, or fails it where REQUIRE_SLURM=1, if this machine can run no cluster."""
+    try:
+        check_machine(accounting)
+    except UserError as error:
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"no Slurm: {error}", pytrace=False)
+        pytest.skip(f"no Slurm: {error}")

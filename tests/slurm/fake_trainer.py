@@ -1,0 +1,95 @@
+"""Stands in for the trainer of one rank in tests of jobs: same files, heartbeat and exit codes, no torch.
+
+The run directory's behaviour.json, or without it FAKE_TRAINER: {"deaf": seconds until it handles signals, "seconds": of
+an iteration, "iterations", "checkpoint_every", "events": [{"what": kill, error, nan, hang, memory or stubborn, "rank",
+"iteration", "attempts": in which it happens}]}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.run.directory import METRICS, PROVENANCE, RunLockedError, write_json_atomic
+from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.record import Record
+
+RANK = int(os.environ["RANK"])
+CHECKPOINT = Path("checkpoints/iteration.pth")
+stop: list[int] = []
+
+
+def train(behaviour: dict[str, Any]) -> int:
+    start = int(CHECKPOINT.read_text()) if CHECKPOINT.exists() else 0
+    record = Record(Path(), behaviour["iterations"])
+    attempt = len(record.attempts)
+    if RANK == 0:
+        record.start(start)
+        write_json_atomic(Path(PROVENANCE), {"schema": 1, "code": os.environ.get("FAKE_CODE", "fake")})
+    for iteration in range(start + 1, behaviour["iterations"] + 1):
+        beat()
+        for event in behaviour.get("events", []):
+            due = iteration == max(event["iteration"], start + 1)
+            if due and event["rank"] == RANK and attempt in event["attempts"]:
+                happen(event["what"], record)
+        time.sleep(behaviour["seconds"])
+        if RANK == 0:
+            record.log({"iteration": iteration, "loss": 1.0, "T": 0.5, "beta": 0.25, "seconds": 0.005})
+            record.progress(iteration)
+        if stop or iteration % behaviour["checkpoint_every"] == 0:
+            save(iteration)
+        if stop:
+            if RANK == 0:
+                record.end("interrupted", f"stopped by a signal after iteration {iteration}")
+            return 130
+    if RANK == 0:
+        metrics = {"AP": behaviour["iterations"] / 1000, "AP90": 0.25}
+        write_json_atomic(Path(METRICS), {"schema": 1, "iteration": behaviour["iterations"], "metrics": metrics})
+        record.end("done")
+    return 0
+
+
+def save(iteration: int) -> None:
+    if RANK == 0:
+        CHECKPOINT.parent.mkdir(exist_ok=True)
+        temporary = CHECKPOINT.with_suffix(".tmp")
+        temporary.write_text(str(iteration))
+        temporary.replace(CHECKPOINT)
+
+
+def happen(what: str, record: Record) -> None:
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "error":
+        raise RuntimeError("an error of the trainer")
+    elif what == "nan":
+        if RANK == 0:
+            record.end("NaN", "the loss is not finite at iteration 7")
+        sys.exit(1)
+    elif what == "hang":
+        while True:
+            time.sleep(1)
+    elif what == "memory":
+        eaten = []
+        while True:
+            eaten.append(b"x" * 10_000_000)
+            time.sleep(0.01)
+    elif what == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    own = Path("behaviour.json")
+    asked = json.loads(own.read_text() if own.exists() else os.environ["FAKE_TRAINER"])
+    time.sleep(asked.get("deaf", 0))
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
+    try:
+        sys.exit(train(asked))
+    except RunLockedError as error:
+        print(error, file=sys.stderr)
+        sys.exit(75)

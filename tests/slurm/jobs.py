@@ -1,0 +1,104 @@
+"""Jobs on the test cluster: runs of the fake trainer, submitted as the launcher submits them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dynamic_rcnn.run.directory import read_json
+from experiments.origin import CONF
+from slurm import queue
+from slurm.profile import Profile
+from slurm.snapshot import freeze
+from slurm.submission import Submission, jobs_by_run, submissions_folder
+from slurm.submit import arrays, begin, submit
+
+TRAINER = Path(__file__).with_name("fake_trainer.py")
+DATASET = "shapes_tiny"
+RETRIES = {
+    **dict.fromkeys(("time_out", "preempted", "requeued", "node_failure"), 5),
+    **dict.fromkeys(("out_of_memory", "stalled", "killed", "error"), 1),
+    "nan": 0,
+}
+
+
+class Jobs:
+    """Runs below `runs`, and the jobs that train them. The environment must have the cluster's SLURM_CONF."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+
+    def prepare(
+        self, name: str, *events: dict[str, Any], seconds: float = 0.1, iterations: int = 80, deaf: float = 0
+    ) -> str:
+        """A run of the fake trainer. Returns its directory below the run folder."""
+        run = self.runs / DATASET / name / "seed0-0123456789"
+        run.mkdir(parents=True)
+        content = {"schema": 1, "arm": name, "seed": 0, "dataset": {}, "config": {}}
+        (run / "spec.json").write_text(json.dumps(content))
+        behaviour = {
+            "seconds": seconds,
+            "iterations": iterations,
+            "checkpoint_every": 10,
+            "events": events,
+            "deaf": deaf,
+        }
+        (run / "behaviour.json").write_text(json.dumps(behaviour))
+        return run.relative_to(self.runs).as_posix()
+
+    def submit(self, runs: Sequence[str], **changes: Any) -> Submission:
+        """One array for the runs, each on two nodes with two tasks, unless `changes` of the profile say otherwise."""
+        settings: Any = OmegaConf.to_container(OmegaConf.load(CONF / "cluster" / "slurm.yaml"))
+        small = {"nodes": 2, "gpus_per_node": 2, "cpus_per_task": 1, "mem": "400M", "time": 10, "warning_seconds": 0}
+        profile = Profile.from_dict({**settings, **small, "stall_minutes": 0.1, "retries": RETRIES, **changes})
+        parts = arrays(None, list(runs), None, [], queue.max_array_size(), None)
+        folder = submissions_folder(self.runs, DATASET)
+        first = begin(folder, self.runs, "test", parts, freeze(self.runs / ".code"), [str(TRAINER)], profile)
+        first.folder.mkdir(parents=True)
+        first.write()
+        return list(submit(first, parts, profile))[-1]
+
+    def status(self, name: str) -> dict[str, Any]:
+        return read_json(self.runs / DATASET / name / "seed0-0123456789" / "status.json")
+
+    def iteration(self, name: str) -> int:
+        """How far the run is; -1 before it has begun."""
+        run = self.runs / DATASET / name / "seed0-0123456789"
+        return int(self.status(name)["iteration"]) if (run / "status.json").exists() else -1
+
+    def attempts(self, name: str) -> list[tuple[str | None, int, int]]:
+        """(outcome, from, to iteration) of each attempt."""
+        found = self.status(name)["attempts"]
+        return [(item["outcome"], item["from_iteration"], item["to_iteration"]) for item in found]
+
+    def job(self, submission: Submission, name: str) -> queue.QueuedJob | None:
+        runs = jobs_by_run([submission], queue.active())
+        return runs.get(f"{DATASET}/{name}/seed0-0123456789")
+
+    def wait_until_over(self, submission: Submission, seconds: float = 120) -> None:
+        names = {chunk.name for chunk in submission.chunks}
+        wait_until(lambda: not any(job.name in names for job in queue.active()), seconds, every=0.5)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60, every: float = 0.1) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(every)
+
+
+def fake_trainers_of(run: Path) -> list[int]:
+    """Processes that have a run directory, wherever it was moved, as working directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").stat().st_ino == run.stat().st_ino:
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found

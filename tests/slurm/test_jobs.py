@@ -1,0 +1,157 @@
+"""What happens to jobs on a real cluster: recognised, recorded, tried again within its budget, nothing lost.
+
+The trainer is a stand-in without torch; tests/slurm/test_training.py does it with the real one.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from slurm import queue
+from tests.slurm.jobs import RETRIES, Jobs, fake_trainers_of, wait_until
+
+
+@pytest.fixture
+def jobs(cluster, tmp_path) -> Jobs:
+    return Jobs(tmp_path / "runs")
+
+
+def event(what: str, rank: int = 1, iteration: int = 5, attempts: tuple[int, ...] = (1,)) -> dict:
+    return {"what": what, "rank": rank, "iteration": iteration, "attempts": list(attempts)}
+
+
+def test_what_processes_do(jobs):
+    """Two nodes with two tasks each for every run; all at once."""
+    runs = [
+        jobs.prepare("plain"),
+        jobs.prepare("killed", event("kill")),
+        jobs.prepare("killed_twice", event("kill", rank=3, attempts=(1, 2)), iterations=200),
+        jobs.prepare("error", event("error", rank=2)),
+        jobs.prepare("nan", event("nan", rank=0, iteration=7)),
+        jobs.prepare("hang", event("hang", rank=0)),
+        jobs.prepare("memory", event("memory", rank=2)),
+        jobs.prepare("memory_and_killed", event("memory", rank=2), event("kill", attempts=(2,)), iterations=200),
+    ]
+    submission = jobs.submit(runs)
+    jobs.wait_until_over(submission)
+    assert jobs.attempts("plain") == [("done", 0, 80)]
+    for name, cause in (("killed", "killed"), ("error", "error"), ("hang", "stalled"), ("memory", "out of memory")):
+        (first, start, reached), (second, resumed, end) = jobs.attempts(name)
+        assert (first, start, second, end) == (cause, 0, "done", 80), name
+        assert resumed in (reached, reached - reached % 10), name  # warned ones write a checkpoint where they are
+    assert [outcome for outcome, _, _ in jobs.attempts("memory_and_killed")] == ["out of memory", "killed", "done"]
+    status = jobs.status("killed_twice")
+    assert [attempt["outcome"] for attempt in status["attempts"]] == ["killed", "killed"]
+    assert status["message"] == (
+        "rank 3 was killed by SIGKILL; tried again 1 time, as often as cluster.retries.killed allows"
+    )
+    assert (status["state"], status["cause"]) == ("failed", "killed")
+    assert jobs.status("nan")["message"].endswith("iteration 7; not tried again (cluster.retries.nan is 0)")
+    assert jobs.attempts("nan") == [("NaN", 0, 6)]
+    attempt = jobs.status("killed")["attempts"][0]
+    assert attempt["job"] == f"{submission.chunks[0].job}_1" and attempt["restart"] == 0 and attempt["nodes"]
+    logs = jobs.runs / runs[3] / "logs"
+    assert "an error of the trainer" in (logs / "attempt1.rank2.log").read_text()
+
+
+@pytest.mark.slow
+def test_what_people_and_other_jobs_do(jobs):
+    names = ("cancelled", "requeued", "stubborn")
+    runs = [jobs.prepare(name, iterations=150) for name in names[:2]]
+    runs.append(jobs.prepare("stubborn", *(event("stubborn", rank=rank) for rank in range(4)), iterations=150))
+    runs.append(jobs.prepare("early", deaf=15))
+    submission = jobs.submit(runs)
+    wait_until(lambda: all(jobs.iteration(name) >= 15 for name in names))
+    queue.cancel([f"{submission.chunks[0].job}_{index}" for index in (0, 3)])
+    for index in (1, 2):
+        queue.requeue(f"{submission.chunks[0].job}_{index}")
+    jobs.wait_until_over(submission)
+    ((outcome, _, reached),) = jobs.attempts("cancelled")
+    assert outcome == "cancelled" and jobs.status("cancelled")["cause"] == "cancelled"
+    checkpoint = jobs.runs / runs[0] / "checkpoints" / "iteration.pth"
+    assert int(checkpoint.read_text()) == reached  # written when it was told to stop
+    assert jobs.attempts("early") == [("cancelled", 0, 0)]  # its trainer did not handle signals yet
+    (first, _, reached), (second, resumed, end) = jobs.attempts("requeued")
+    assert (first, second, resumed, end) == ("requeued", "done", reached, 150)
+    (first, _, reached), (second, resumed, end) = jobs.attempts("stubborn")  # killed after KillWait
+    assert (first, second, end) == ("requeued", "done", 150) and resumed == reached - reached % 10
+
+
+def test_preempted(jobs, cluster):
+    submission = jobs.submit([jobs.prepare("preempted", iterations=100)])
+    wait_until(lambda: jobs.iteration("preempted") >= 15)
+    other = ("sbatch", "-p", "high", "--exclusive", f"-N{cluster.layout.nodes}", "-t1", "-o/dev/null", "--wrap=sleep 2")
+    queue.ask(*other)
+    jobs.wait_until_over(submission)
+    (first, _, reached), (second, resumed, end) = jobs.attempts("preempted")
+    assert (first, second, resumed, end) == ("preempted", "done", reached, 100)
+
+
+@pytest.mark.slow
+def test_a_node_fails_and_another_loses_contact(jobs, cluster):
+    """One run's node loses its power. The other's goes on without Slurm knowing: two copies of one run at a time."""
+    off = jobs.submit([jobs.prepare("off", iterations=250)])
+    wait_until(lambda: jobs.iteration("off") >= 15)
+    elsewhere = {"exclude": jobs.job(off, "off").nodes}
+    retries = {**RETRIES, "killed": 3}  # the lost copy's srun, when it gives up, may kill the step of the same name
+    lost = jobs.submit([jobs.prepare("lost", iterations=600)], sbatch=elsewhere, retries=retries)
+    wait_until(lambda: jobs.iteration("lost") >= 15)
+    silent = [int(name.removeprefix("node")) for name in hosts(jobs.job(lost, "lost").nodes)]
+    (dark, _) = [int(name.removeprefix("node")) for name in hosts(jobs.job(off, "off").nodes)]
+    cluster.node_off(dark)
+    for number in silent:
+        cluster.slurmd_stop(number)
+    time.sleep(1)
+    place = jobs.runs / "shapes_tiny" / "lost"
+    old = place / "seed0-0123456789.lost1"
+    wait_until(old.exists, 60)
+    cluster.node_on(dark)
+    assert fake_trainers_of(old), "the first copy has ended: nothing is tested here"
+    jobs.wait_until_over(off)
+    jobs.wait_until_over(lost)
+    (first, _, _), (second, resumed, end) = jobs.attempts("off")
+    assert (first, second, end) == ("node failure", "done", 250) and resumed % 10 == 0
+    assert jobs.attempts("lost")[0][0] == "node failure"
+    assert jobs.attempts("lost")[-1][::2] == ("done", 600)
+    note = next(note for attempt in jobs.status("lost")["attempts"] for note in attempt["notes"])
+    assert note.startswith("took over from process ") and note.endswith("its directory is now seed0-0123456789.lost1")
+    lines = (place / "seed0-0123456789" / "metrics.json").read_text()
+    wait_until(lambda: not fake_trainers_of(old), 60)  # the first copy has gone on to its end, and into its own place
+    assert (place / "seed0-0123456789" / "metrics.json").read_text() == lines
+    for number in silent:
+        cluster.slurmd_start(number)
+
+
+@pytest.mark.slow
+def test_the_time_limit(jobs):
+    """One run writes its checkpoint when it is warned; the other ignores the warning and is killed."""
+    runs = [jobs.prepare("warned", iterations=1000)]
+    runs.append(jobs.prepare("stubborn", *(event("stubborn", rank=rank) for rank in range(4)), iterations=1000))
+    submission = jobs.submit(runs, time=1)
+    jobs.wait_until_over(submission, 300)
+    (first, _, reached), (second, resumed, end) = jobs.attempts("warned")
+    assert (first, second, resumed, end) == ("time-out", "done", reached, 1000)
+    job = f"{submission.chunks[0].job}_1"
+    assert queue.ended([job]) == {job: "TIMEOUT"} and len(jobs.attempts("stubborn")) == 1  # launching again resumes it
+
+
+def test_a_budget_of_none(jobs):
+    submission = jobs.submit([jobs.prepare("error", event("error"))], retries={**RETRIES, "error": 0}, nodes=1)
+    jobs.wait_until_over(submission)
+    status = jobs.status("error")
+    assert [attempt["outcome"] for attempt in status["attempts"]] == ["error"]
+    assert queue.ended([f"{submission.chunks[0].job}_0"]) == {f"{submission.chunks[0].job}_0": "FAILED"}
+
+
+def hosts(nodes: str) -> list[str]:
+    return queue.ask("scontrol", "show", "hostnames", nodes).split()
+
+
+def test_nothing_is_written_outside_of_the_run_folder(jobs, tmp_path):
+    submission = jobs.submit([jobs.prepare("plain", iterations=3)], nodes=1, gpus_per_node=1)
+    jobs.wait_until_over(submission)
+    assert jobs.attempts("plain") == [("done", 0, 3)]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {".code", "shapes_tiny"}
