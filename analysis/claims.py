@@ -1,17 +1,18 @@
-"""The paper's headline claims as data, and what the records say to each.
+"""The paper's claims as data, and what the records say to each: the headline's, and each cell of a grid's table.
 
-A claim counts on COCO val2017 and in the published setting only. The decision rule is not applied yet: measured
-numbers stand there.
+A claim counts on COCO val2017 and in the published setting only; `verdict` has the rule that decides it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.comparison import Comparison
+from analysis import verdict
+from analysis.comparison import Comparison, describe_state
 from analysis.grids import Grid
-from analysis.markdown import code, interval, mean_sd, number, one_of, signed, table
+from analysis.markdown import code, escape, interval, mean_sd, number, one_of, signed, table
 from analysis.statistics import LEVEL
+from analysis.verdict import Decision
 
 COCO = "coco"
 GRID = "ablation"
@@ -23,24 +24,28 @@ SOURCE = "arXiv 2004.06002"
 
 @dataclass(frozen=True)
 class Claim:
-    """A printed number: a metric of the full method (`kind` value), or its difference from the baseline."""
+    """A printed number: a metric of the full method (`kind` value), or its difference from the baseline.
+
+    printed: in points of AP; 0 for what is no number.
+    """
 
     text: str
     kind: str
     metric: str
     where: str
+    printed: float
 
 
 CLAIMS = (
-    Claim("38.9 AP", "value", "AP", "abstract, Table 2"),
-    Claim("+1.9 AP over the baseline", "difference", "AP", "abstract, Table 2"),
-    Claim("+5.5 AP90 over the baseline", "difference", "AP90", "abstract, Table 2"),
-    Claim("no extra overhead", "overhead", "", "abstract"),
+    Claim("38.9 AP", "value", "AP", "abstract, Table 2", 38.9),
+    Claim("+1.9 AP over the baseline", "difference", "AP", "abstract, Table 2", 1.9),
+    Claim("+5.5 AP90 over the baseline", "difference", "AP90", "abstract, Table 2", 5.5),
+    Claim("no extra overhead", "overhead", "", "abstract", 0.0),
 )
 
 
 def claims_table(comparisons: list[Comparison]) -> str:
-    """The claims with what COCO runs of the published setting measured; without any, NOT RUN and the command."""
+    """The verdict on each claim, with what COCO runs of the published setting measured, and the command for them."""
     rows = []
     for claim in CLAIMS:
         pairs = [(c.grid, text) for c in comparisons if (text := measured(claim, c))]
@@ -50,9 +55,8 @@ def claims_table(comparisons: list[Comparison]) -> str:
             for grid, _ in pairs
             if (reason := deviation(grid))
         ]
-        verdict = "<br>".join([*(found or ["**NOT RUN**"]), *others])
-        way = "decision rule not applied yet" if found else f"`{COMMAND}`"
-        rows.append([claim.text, f"{SOURCE}, {claim.where}", verdict, way])
+        said = "<br>".join([*(found or ["**NOT RUN**"]), *others])
+        rows.append([claim.text, f"{SOURCE}, {claim.where}", said, f"`{COMMAND}`"])
     return table(["claim, COCO val2017, R-50-FPN 1x", "source", "verdict", "how to run it"], rows, text_columns=4)
 
 
@@ -67,16 +71,74 @@ def deviation(grid: Grid) -> str | None:
 
 
 def measured(claim: Claim, comparison: Comparison) -> str | None:
-    """What a COCO ablation measured for the claim; None for other grids, and where nothing has finished."""
+    """The verdict of a COCO ablation and what it measured; None for other grids, and where nothing has finished."""
     grid = comparison.grid
     if grid.dataset != COCO or grid.name != GRID or ARM not in grid.arms:
         return None
+    if claim.kind == "overhead":
+        return overhead_text(comparison, ARM)
+    arms = [ARM] if claim.kind == "value" else [ARM, grid.baseline]
     if claim.kind == "value":
         summary = comparison.summary(claim.metric, ARM)
-        return f"measured {mean_sd(summary.mean, summary.sd)} (n = {summary.n})" if summary.n else None
-    if claim.kind == "difference":
-        return difference_text(comparison, claim.metric, ARM)
-    return overhead_text(comparison, ARM)
+        text = f"measured {mean_sd(summary.mean, summary.sd)} (n = {summary.n})" if summary.n else None
+    else:
+        text = difference_text(comparison, claim.metric, ARM)
+    if text is None:
+        return None
+    decided = incomplete(comparison, arms) or decide(claim, comparison).text
+    notes = [f"margin {verdict.margin(claim.metric):.1f}", *_notes(comparison, arms, claim.metric)]
+    return f"**{decided}**: {text}; {', '.join(notes)}"
+
+
+def decide(claim: Claim, comparison: Comparison) -> Decision:
+    """The rule on what is measured; the claim must be a number, and its arms must have values."""
+    noise, ours = comparison.noise(claim.metric), comparison.summary(claim.metric, ARM)
+    if claim.kind == "value":
+        return verdict.decide(claim.metric, claim.printed, ours, noise)
+    theirs = comparison.summary(claim.metric, comparison.grid.baseline)
+    return verdict.decide_difference(claim.metric, claim.printed, ours, theirs, noise)
+
+
+def incomplete(comparison: Comparison, arms: list[str]) -> str | None:
+    """Why these arms' runs decide nothing: some failed (what is left is a selection), or are not done yet."""
+    states = {arm: comparison.states(arm) for arm in arms}
+    failed = [(arm, state, n) for arm in arms for state, n in states[arm] if state.startswith("failed")]
+    if failed:
+        listed = ", ".join(f"{one_of('run', n)} of {escape(arm)} {escape(state)}" for arm, state, n in failed)
+        return f"{verdict.NOT_COMPARABLE}: {listed}; the others are a selection"
+    left = sum(n for arm in arms for state, n in states[arm] if state != describe_state("done", None))
+    return f"{verdict.INCONCLUSIVE}: {one_of('run', left)} not done yet" if left else None
+
+
+def _notes(comparison: Comparison, arms: list[str], metric: str) -> list[str]:
+    """What a reader of a verdict has to know besides."""
+    rows = comparison.averaged[comparison.averaged["arm"].isin(arms)]
+    resumed = int((rows["attempts"] > 1).sum())
+    notes = ["noise assumed: no arm has two seeds"] if comparison.noise(metric).df == 0 else []
+    return notes + ([f"{one_of('run', resumed)} resumed (exactly)"] if resumed else [])
+
+
+def cell_verdicts(comparison: Comparison) -> str:
+    """A row an arm of the paper's table that was run: the verdict on each printed value, with the measured mean."""
+    grid = comparison.grid
+    assert grid.paper is not None
+    metrics = list(dict.fromkeys(metric for row in grid.paper.rows.values() for metric in row))
+    rows = []
+    for arm, printed in grid.paper.rows.items():
+        if arm in grid.arms:
+            rows.append([escape(arm), *(_cell(comparison, arm, metric, printed.get(metric)) for metric in metrics)])
+    return table([f"{escape(grid.paper.table)}, verdict", *metrics], rows)
+
+
+def _cell(comparison: Comparison, arm: str, metric: str, printed: float | None) -> str:
+    summary = comparison.summary(metric, arm)
+    if printed is None:
+        return ""
+    if summary.mean is None:
+        return f"{verdict.NOT_RUN}: {number(printed, 1)}"
+    decided = incomplete(comparison, [arm])
+    decided = decided or verdict.decide(metric, printed, summary, comparison.noise(metric)).text
+    return f"{decided}: {number(printed, 1)}, measured {number(summary.mean)}"
 
 
 def difference_text(comparison: Comparison, metric: str, arm: str) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis import consistency, curves
-from analysis.claims import COCO, deviation
+from analysis.claims import COCO, cell_verdicts, deviation
 from analysis.collect import Records
 from analysis.comparison import Comparison
 from analysis.curves import Curves
@@ -169,7 +169,11 @@ def _paper_blocks(comparison: Comparison) -> list[str]:
     reason = deviation(grid)
     if grid.dataset == COCO and reason is None:
         heading = "### The paper's numbers"
-        note = "The decision rule is not applied yet."
+        note = (
+            "Each printed value against the mean over seeds, by the rule of `analysis/verdict.py`; "
+            "several cells of one table are not independent, and are not corrected for their number."
+        )
+        return [heading, note, paper_table(paper, grid), cell_verdicts(comparison)]
     elif grid.dataset == COCO:
         heading = "### The paper's numbers: NOT comparable with this setting"
         note = f"Numbers printed in the paper ({escape(paper.source)}). This grid is not of its setting: {reason}."

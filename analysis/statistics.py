@@ -95,7 +95,7 @@ def difference(
     return Difference(value, value - half, value + half, len(seeds), paired_sd)
 
 
-def t_quantile(confidence: float, df: int) -> float:
+def t_quantile(confidence: float, df: float) -> float:
     """Half-width of the central interval of Student's t, in standard errors."""
     return float(student_t.ppf((1 + confidence) / 2, df))
 

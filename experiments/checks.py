@@ -8,6 +8,7 @@ from typing import Any
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name, paper_fault
 from dynamic_rcnn.run.spec import images_per_process
+from experiments.origin import BASES
 
 PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
@@ -62,7 +63,14 @@ def _check_arm(where: str, arm: Any, content: Any) -> None:
         raise UserError(f"{where}: must have a title and, under 'set', what it changes in the base")
     if not isinstance(content.get("set"), dict):
         raise UserError(f"{where}.set={content.get('set')}: must map settings of the base to values; {{}} for none")
-    for path in content["set"]:
+    _check_names(where, content, ("title", "set"), ("set_for",))
+    others = content.get("set_for", {})
+    if not isinstance(others, dict) or not all(isinstance(each, dict) for each in others.values()):
+        raise UserError(f"{where}.set_for={others}: must map bases to what the arm sets on them")
+    unknown = [str(base) for base in others if not (BASES / f"{base}.yaml").exists()]
+    if unknown:
+        raise unknown_name("base", unknown, sorted(path.stem for path in BASES.glob("*.yaml")), f"{where}.set_for")
+    for path in (path for each in (content["set"], *others.values()) for path in each):
         if path in ("train", "train.processes"):
             raise UserError(
                 f"{where}.set.{path}: an arm cannot set train.processes, which the cluster sets; name others"

@@ -1,6 +1,7 @@
 """From a settled configuration to the grid: one RunSpec for each arm and seed, and the run that all start from.
 
-An arm is a small diff on the base: dotted paths and values. Every path must exist in the base.
+An arm is a small diff on the base: dotted paths and values, with `set_for` other ones for a base at another scale.
+Every path must exist in the base.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ def build(config: DictConfig) -> Grid:
     dataset = _dataset(_plain(config.dataset))
     pretrain = _pretrain(base, dataset)
     init = {"run": pretrain.id} if pretrain else None
-    configs = {name: _resolved(base, arm["set"], dataset, f"arm {name}") for name, arm in grid["arms"].items()}
+    chosen = config.choices.base
+    configs = {
+        name: _resolved(base, {**arm["set"], **arm.get("set_for", {}).get(chosen, {})}, dataset, f"arm {name}")
+        for name, arm in grid["arms"].items()
+    }
     specs = {name: RunSpec(name, 0, dataset, config, init) for name, config in configs.items()}
     return Grid(
         name=grid["name"],
@@ -75,7 +80,7 @@ def build(config: DictConfig) -> Grid:
         runs=[specs[name].with_seed(seed) for seed in seeds for name in arms],
         pretrain=pretrain,
         setting=RunSpec("", 0, dataset, _resolved(base, {}, dataset, "base"), init).setting,
-        base=config.choices.base,
+        base=chosen,
         changed=changed_fields(_plain(config)),
         seconds=grid.get("cost") or {},
         paper=grid.get("paper"),

@@ -42,5 +42,10 @@ def _as_spec(base: dict[str, Any]) -> RunSpec:
 
 
 def _grid_fields(grid: dict[str, Any]) -> dict[str, Any]:
-    arms = {f"grid.arms.{name}.set": arm["set"] for name, arm in grid.get("arms", {}).items()}
+    arms = {
+        f"grid.arms.{name}.{field}": arm[field]
+        for name, arm in grid.get("arms", {}).items()
+        for field in ("set", "set_for")
+        if field in arm
+    }
     return {**{f"grid.{key}": grid[key] for key in ("name", "baseline") if key in grid}, **arms}

@@ -15,7 +15,7 @@ from analysis.collect import collect
 from analysis.page import build
 from dynamic_rcnn.run.directory import locked
 
-from .synthetic import ARMS, RunsFolder, ablation, write_report
+from .synthetic import ARMS, RunsFolder, ablation, edit_json, write_report
 
 
 def markdown(runs: Path) -> str:
@@ -80,23 +80,47 @@ def test_claims_are_not_run_without_coco(tmp_path: Path) -> None:
         assert row_of(text, "headline claims", claim)[2:] == ["**NOT RUN**", command]
 
 
-def test_claims_on_coco_get_numbers_but_no_verdict_yet(tmp_path: Path) -> None:
+def test_claims_on_coco_get_a_verdict(tmp_path: Path) -> None:
     ablation(tmp_path)
     coco = RunsFolder(tmp_path, "coco")
     for seed in range(2):
         coco.done("baseline", seed, 0.37 + seed / 1000)
         coco.done("both", seed, 0.389 + seed / 1000)
+    coco.done("dla", 0, 0.383)
+    coco.ask("dla", 1)
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     text = markdown(tmp_path)
     assert row_of(text, "headline claims", "38.9 AP")[2:] == [
-        "measured 38.95 ± 0.07 (n = 2)",
-        "decision rule not applied yet",
+        "**REPRODUCED**: measured 38.95 ± 0.07 (n = 2); margin 0.5",  # 0.05 + 2.920 x 0.15 / sqrt(2) = 0.36
+        "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`",
     ]
-    assert row_of(text, "headline claims", "+1.9 AP")[2].startswith("measured +1.90, 90% interval [+1.69, +2.11]")
+    assert row_of(text, "headline claims", "+1.9 AP")[2] == (
+        "**REPRODUCED**: measured +1.90, 90% interval [+1.69, +2.11], n = 2 and 2; margin 0.5"
+    )
+    cells = row_of(text, "| Table 2, verdict", "both")
+    assert cells[1] == "REPRODUCED: 38.9, measured 38.95"
+    assert row_of(text, "| Table 2, verdict", "dla")[1] == "INCONCLUSIVE: 1 run not done yet: 38.2, measured 38.30"
     assert "(0.0%; mean of the medians of 2 runs and 2 runs)" in row_of(text, "headline claims", "no extra")[2]
     shapes_part = text[text.index("other data sets show") : text.index("## Which component")]
     assert "coco" not in shapes_part.lower()
     assert "COCO: no grid on it" not in text
+
+
+def test_a_failed_run_makes_a_claim_not_comparable_and_one_that_is_resumed_is_marked(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    resumed = coco.done("both", 0, 0.39)
+    edit_json(resumed / "status.json", attempts=[{}, {}])
+    coco.done("baseline", 0, 0.37)
+    coco.start("baseline", 1, "failed", "NaN")
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    text = markdown(tmp_path)
+    assert row_of(text, "headline claims", "38.9 AP")[2] == (
+        "**REPRODUCED**: measured 39.00 (n = 1); margin 0.5, noise assumed: no arm has two seeds, "
+        "1 run resumed (exactly)"
+    )
+    assert row_of(text, "headline claims", "+1.9 AP")[2].startswith(
+        "**NOT COMPARABLE: 1 run of baseline failed (NaN); the others are a selection**: measured +2.00"
+    )
 
 
 @pytest.mark.parametrize(

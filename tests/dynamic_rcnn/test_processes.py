@@ -19,7 +19,7 @@ from dynamic_rcnn import train as trainer
 from dynamic_rcnn.evaluation import write_detections
 from dynamic_rcnn.randomness import seed_all
 from dynamic_rcnn.run.directory import is_locked, read_json, read_jsonl, read_state
-from dynamic_rcnn.run.ranks import Rank
+from dynamic_rcnn.run.ranks import EXIT_INTERRUPTED, Rank
 from dynamic_rcnn.run.spec import RunSpec
 from tests.dynamic_rcnn.runs import assert_same_run, prepare, small_spec, start, train
 
@@ -67,7 +67,7 @@ def together(tmp_path_factory, data) -> dict[str, Path]:
     averaged = prepare(folder, spec_of(data, **ALL_REDUCE))
     first, second = start(undisturbed), start(averaged, "stop", 6, rank=1)
     errors = [process.communicate(timeout=300)[1] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, trainer.EXIT_INTERRUPTED), errors
+    assert (first.returncode, second.returncode) == (0, EXIT_INTERRUPTED), errors
     assert errors[0] == ""  # no warnings in the log
     return {"undisturbed": undisturbed, "averaged": averaged}
 
@@ -99,7 +99,7 @@ def test_killed_and_stopped_it_ends_as_the_undisturbed_run(tmp_path, data, toget
     assert first["iou_window"] != second["iou_window"] and first["iou_threshold"] != second["iou_threshold"]
     averaged = read_jsonl(together["averaged"] / "train.jsonl")[1]["T"]  # after the same two iterations
     assert averaged == pytest.approx((first["iou_threshold"] + second["iou_threshold"]) / 2)
-    assert train(run_dir, "stop", 2, rank=1).returncode == trainer.EXIT_INTERRUPTED
+    assert train(run_dir, "stop", 2, rank=1).returncode == EXIT_INTERRUPTED
     assert not (run_dir / "evaluations.jsonl").exists()
     done = train(run_dir)
     assert done.returncode == 0, done.stderr
@@ -264,7 +264,7 @@ def test_four_processes_killed_again_and_again(tmp_path, data):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     stopped = train(run_dir, "stop_in_evaluation", rank=3)
-    assert stopped.returncode == trainer.EXIT_INTERRUPTED, stopped.stderr
+    assert stopped.returncode == EXIT_INTERRUPTED, stopped.stderr
     assert (read_state(run_dir).message or "").startswith("stopped by a signal in the evaluation after ")
     done = train(run_dir)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from dynamic_rcnn import train as trainer
 from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.evaluation import read_detections
 from dynamic_rcnn.run.directory import locked, read_json, read_jsonl, read_state, write_json_atomic
-from dynamic_rcnn.run.ranks import Rank
+from dynamic_rcnn.run.ranks import EXIT_INTERRUPTED, EXIT_LOCKED, Rank
 from dynamic_rcnn.run.record import Record
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.dynamic_rcnn.runs import prepare, small_spec, start, train
@@ -43,7 +43,7 @@ def test_a_signal_writes_a_checkpoint_and_evaluations_on_the_way_come_once(tmp_p
             assert process.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == trainer.EXIT_INTERRUPTED
+        assert process.wait(timeout=60) == EXIT_INTERRUPTED
     state = read_state(run_dir)
     assert (state.name, state.cause) == ("failed", "interrupted")
     written = max((run_dir / "checkpoints").glob("iter_*.pth"))
@@ -65,7 +65,7 @@ def test_a_signal_ends_an_evaluation_at_once_and_it_is_made_when_the_run_is_resu
     run_dir = prepare(tmp_path, spec)
     for iteration, where in ((5, "after iteration 5"), (8, "after the last iteration")):
         stopped = train(run_dir, "stop_in_evaluation" if iteration == 5 else "stop_in_last_evaluation")
-        assert stopped.returncode == trainer.EXIT_INTERRUPTED, stopped.stderr
+        assert stopped.returncode == EXIT_INTERRUPTED, stopped.stderr
         assert read_state(run_dir).message == f"stopped by a signal in the evaluation {where}"
         newest = max((run_dir / "checkpoints").glob("iter_*.pth"))
         assert newest.name.startswith(f"iter_{iteration:06d}-")
@@ -82,7 +82,7 @@ def test_a_signal_while_it_starts_is_an_interruption(tmp_path, data):
     time.sleep(0.5)  # the handler is there, torch not yet
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=200)
-    assert process.returncode == trainer.EXIT_INTERRUPTED, stderr
+    assert process.returncode == EXIT_INTERRUPTED, stderr
     assert read_state(run_dir).message == "stopped by a signal while it was starting"
 
 
@@ -150,7 +150,7 @@ def test_two_processes_do_not_train_one_run(tmp_path, data):
     run_dir = prepare(tmp_path, small_spec(data))
     with locked(run_dir):
         second = train(run_dir)
-    assert second.returncode == trainer.EXIT_LOCKED
+    assert second.returncode == EXIT_LOCKED
     assert second.stderr.startswith(f"{run_dir}: another process is training this run (process {os.getpid()} on ")
     assert not (run_dir / "status.json").exists()
 

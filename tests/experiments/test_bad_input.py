@@ -17,8 +17,16 @@ PATHS = ("dataset.train_ann=a.json", "dataset.val_ann=b.json")
 TRAIN = "base.train.max_itres=3"
 METHOD = "base.model.train_cfg.rcnn.dynamic_rcnn"
 CASES = [
-    (["grid=ablatoin"], "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, smoke"),
-    (["grid=null"], "grid=null: must be one name; valid: ablation, smoke"),
+    (
+        ["grid=ablatoin"],
+        "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, beta, controls, interval",
+    ),
+    (
+        ["grid=iou_topk", "++grid.arms.ki_64.set_for={shapes: {}}"],
+        "unknown base 'shapes' in grid.arms.ki_64.set_for",
+    ),
+    (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
+    (["grid=null"], "grid=null: must be one name; valid: ablation, beta, controls, interval"),
     (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),
     (["grid=smoke,ablation"], "grid=smoke,ablation: must be one name; valid: ablation"),
     (["dataset=shapse"], "unknown dataset (did you mean 'shapes'?); valid: auto, coco, coco_format, shapes"),

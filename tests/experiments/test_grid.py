@@ -85,6 +85,31 @@ def test_the_ablation_switches_two_things_and_nothing_else() -> None:
     assert differences(runs["baseline"], runs["both"]) == [dla, dsl]
 
 
+@pytest.mark.parametrize(
+    ("name", "arm", "other"), [("iou_topk", "ki_75", "dla"), ("interval", "c_100", "dla"), ("beta", "kb_10", "dsl")]
+)
+def test_a_tables_default_row_is_the_ablations_arm_and_is_not_run_twice(name: str, arm: str, other: str) -> None:
+    """On both bases: the other rows change one constant, in the scale of the base."""
+    for base in ("shapes_r18_fpn", "faster_rcnn_r50_fpn_1x"):
+        table, ablation = (grid(f"grid={each}", f"base={base}").specs for each in (name, "ablation"))
+        assert table[arm].id == ablation[other].id and table["baseline"].id == ablation["baseline"].id
+        for row, spec in table.items():
+            if row not in (arm, "baseline") and not row.startswith("beta_"):
+                assert len(differences(table[arm], spec)) == 1, row
+
+
+def test_the_controls_change_what_their_names_say() -> None:
+    runs = grid("grid=controls").specs
+    found = {arm: {field for field, _, _ in differences(runs["baseline"], run)} for arm, run in runs.items()}
+    assigner, loss = "config.model.train_cfg.rcnn.assigner.", "config.model.roi_head.bbox_head.loss_bbox."
+    thresholds = {f"{assigner}{name}" for name in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")}
+    nms = {f"config.model.{part}.nms.iou_threshold" for part in ("train_cfg.rpn_proposal", "test_cfg.rpn")}
+    assert all(found[f"t_{each}"] == thresholds for each in (55, 60, 65, 70))
+    assert all(found[f"beta_1_{each}"] == {f"{loss}beta"} for each in (2, 4, 6, 9))
+    assert found["nms_70"] == nms and found["faster_rcnn"] == nms | found["l1"]
+    assert found["l1"] == {f"{loss}type", f"{loss}beta"}
+
+
 def test_runs_of_one_arm_differ_in_the_seed_alone_and_share_their_start() -> None:
     found = grid("grid=ablation", "arms=[both]", "seeds=[3,7]")
     assert [run.name for run in found.runs] == ["both/seed3", "both/seed7"]

@@ -1,0 +1,108 @@
+"""The rule by which measured seeds decide a printed number, in points of AP.
+
+With the printed number c, the mean m of n seeds, the sd s pooled over the grid's arms (at least the metric's floor) on
+df degrees of freedom, D = |m - c| and the margin d:
+
+    REPRODUCED          D + t(.95, df) s / sqrt(n) <= d
+    NOT REPRODUCED      else, if c - m > max(d, t(.975, df) s sqrt(1 + 1/n) + 0.05)
+    HIGHER THAN CLAIMED else, if m - c is
+    INCONCLUSIVE        otherwise
+
+The second bound is what one more run of the same kind would stay within, and half a printed digit: the printed number
+is a single run. A difference of two arms has 1/n of both, and two runs and two digits on the printed side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.statistics import Pooled, Summary, t_quantile
+
+REPRODUCED = "REPRODUCED"
+NOT_REPRODUCED = "NOT REPRODUCED"
+HIGHER = "HIGHER THAN CLAIMED"
+INCONCLUSIVE = "INCONCLUSIVE"
+NOT_COMPARABLE = "NOT COMPARABLE"
+NOT_RUN = "NOT RUN"
+
+# The sd between seeds that is assumed at least. On COCO, published or estimated from recorded pairs of runs: AP 0.09 to
+# 0.10, AP50 0.11, AP75 0.19, APs 0.45, APm 0.22, APl 0.37; none for AP90. AP60, AP70, AP80: between their neighbours.
+FLOORS = {
+    **{"AP": 0.15, "AP50": 0.15, "AP60": 0.15, "AP70": 0.20, "AP75": 0.25, "AP80": 0.25, "AP90": 0.30},
+    **{"APs": 0.50, "APm": 0.25, "APl": 0.40},
+}
+MARGIN_AP = 0.5
+MOST_SEEDS = 30
+_HALF_DIGIT = 0.05
+
+
+@dataclass(frozen=True)
+class Decision:
+    """more: how many more seeds (of each arm) would decide, at the mean and noise of now; None: not even MOST_SEEDS."""
+
+    verdict: str
+    more: int | None = None
+
+    @property
+    def text(self) -> str:
+        if self.verdict != INCONCLUSIVE:
+            return self.verdict
+        if self.more is None:
+            return f"{INCONCLUSIVE} ({MOST_SEEDS} more seeds would not decide)"
+        return f"{INCONCLUSIVE} ({self.more} more seed{'' if self.more == 1 else 's'} would decide)"
+
+
+def margin(metric: str) -> float:
+    """How far from the printed number still counts as the same: 0.5 for AP, in proportion to the floors for others.
+
+    AP90, with twice the noise of AP, has 1.0.
+    """
+    return MARGIN_AP * FLOORS[metric] / FLOORS["AP"]
+
+
+def decide(metric: str, claimed: float, measured: Summary, noise: Pooled) -> Decision:
+    """The verdict on a printed value. Where no arm has two seeds the floor is taken for the sd, as if known."""
+    assert measured.mean is not None
+    return _decide(measured.mean - claimed, _Noise.of(metric, noise), [measured.n], margin(metric))
+
+
+def decide_difference(metric: str, claimed: float, ours: Summary, theirs: Summary, noise: Pooled) -> Decision:
+    """The verdict on a printed difference of two arms."""
+    assert ours.mean is not None and theirs.mean is not None
+    gap = ours.mean - theirs.mean - claimed
+    return _decide(gap, _Noise.of(metric, noise), [ours.n, theirs.n], margin(metric))
+
+
+@dataclass(frozen=True)
+class _Noise:
+    sd: float
+    df: float
+
+    @classmethod
+    def of(cls, metric: str, noise: Pooled) -> _Noise:
+        return cls(max(FLOORS[metric], noise.sd or 0.0), noise.df or math.inf)
+
+
+def _decide(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> Decision:
+    verdict = _verdict(gap, noise, counts, limit)
+    if verdict != INCONCLUSIVE:
+        return Decision(verdict)
+    for more in range(1, MOST_SEEDS + 1):
+        then = _Noise(noise.sd, noise.df + more * len(counts))
+        if _verdict(gap, then, [count + more for count in counts], limit) != INCONCLUSIVE:
+            return Decision(INCONCLUSIVE, more)
+    return Decision(INCONCLUSIVE)
+
+
+def _verdict(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> str:
+    """gap: measured minus claimed. counts: the seeds of each arm that it is made of."""
+    spread, printed = math.fsum(1 / count for count in counts), len(counts)
+    half = t_quantile(0.90, noise.df) * noise.sd * math.sqrt(spread)
+    further = t_quantile(0.95, noise.df) * noise.sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
+    if abs(gap) + half <= limit:
+        return REPRODUCED
+    if abs(gap) > max(limit, further):
+        return HIGHER if gap > 0 else NOT_REPRODUCED
+    return INCONCLUSIVE
