@@ -18,7 +18,7 @@ from experiments.origin import BASES, load
 from slurm.profile import Profile
 
 _ENOUGH = 20  # measured runs of a model
-_COCO_2017 = 117_266  # training images with at least one box: what an epoch goes over
+COCO_TRAINED_ON = 117_266  # training images with at least one box: what an epoch goes over
 _METHOD = "dynamic_rcnn"  # in the model: its switches and constants cost nothing
 
 
@@ -155,7 +155,7 @@ def _iterations(run: PlannedRun) -> int | None:
     """Of the whole run; of epochs before the first attempt it is known for COCO alone."""
     train = run.spec.config["train"]
     if run.iterations is None and run.spec.dataset["name"] == "coco":
-        return int(train["max_epochs"] * -(-_COCO_2017 // train["batch_size"]))
+        return int(train["max_epochs"] * -(-COCO_TRAINED_ON // train["batch_size"]))
     return run.iterations
 
 

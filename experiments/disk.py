@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.code import code_fingerprint
 from dynamic_rcnn.run.directory import CORRUPT, EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, State, read_json, read_state
 from dynamic_rcnn.run.spec import RunSpec, differences, is_aside
+from dynamic_rcnn.run.trajectory import Trajectory, applies, read_trajectory
 from experiments.grid import Grid
 
 SILENT_S = 30 * 60.0  # a running run whose record is as old as this makes no progress
@@ -228,3 +230,16 @@ def _last_line(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return row if isinstance(row, dict) else {}
+
+
+def trajectory(run: PlannedRun) -> Trajectory | None:
+    """T over the run's first iterations, where published values of it exist; None before it has begun."""
+    if run.state == "new" or not run.iteration or not applies(str(run.spec.dataset["name"]), run.spec.config):
+        return None
+    return read_trajectory(run.path)
+
+
+def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:
+    """For a person: of each run whether it is on the published trajectory."""
+    found = ((run, trajectory(run)) for run in {run.spec.id: run for run in plan}.values())
+    return [f"{run.spec.name}: {each.text}" for run, each in found if each is not None]

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dynamic_rcnn.errors import UserError
 from experiments import cost, executor, local, locks, tables
-from experiments.disk import Directories, PlannedRun, disk_plan, nearest_differences
+from experiments.disk import Directories, PlannedRun, disk_plan, nearest_differences, trajectory_lines
 from experiments.grid import Grid, build
 from experiments.jobs import submitted
 from experiments.logs import print_logs
@@ -97,6 +97,10 @@ def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -
             return local.launch(grid, runs, config.cluster, config.rerun, arguments)
         case "plan":
             return _plan(grid, runs, config)
+        case "doctor":
+            from experiments.doctor import doctor
+
+            return doctor(grid, runs, config)
         case "status":
             return _status(grid, runs, config)
         case "logs":
@@ -160,6 +164,8 @@ def _status(grid: Grid, runs: Path, config: DictConfig) -> int:
             console.print(tables.live_table(plan, console.width, console.height))
         else:
             console.print(tables.status_table(plan, console.width))
+        for line in trajectory_lines(plan):
+            print(line, flush=True)
         if silence is not None:
             print(silence, flush=True)
         if not config.watch or not any(run.state in ("queued", "running") for run in plan):

@@ -22,7 +22,7 @@ from experiments import executor
 from experiments.checks import check_count
 from experiments.origin import BASES, CONF, load
 
-ACTIONS = ("launch", "plan", "status", "logs", "cancel", "why", "script")
+ACTIONS = ("launch", "plan", "doctor", "status", "logs", "cancel", "why", "script")
 RERUN = ("none", "stale")
 _GROUPS = ("base", "cluster", "dataset", "grid")
 _SETTINGS = ("action", "arms", "json", "lines", "rerun", "run", "runs", "seeds", "watch")

@@ -32,7 +32,7 @@ CASES = [
     (["dataset=shapse"], "unknown dataset (did you mean 'shapes'?); valid: auto, coco, coco_format, shapes"),
     (["cluster=moon"], "cluster=moon: unknown cluster; valid: auto, local, slurm"),
     (["base=r50"], "base=r50: unknown base; valid: faster_rcnn_r50_fpn_1x, shapes_r18_fpn"),
-    (["action=lunch"], "action=lunch: unknown action (did you mean 'launch'?); valid: launch, plan, status"),
+    (["action=lunch"], "action=lunch: unknown action (did you mean 'launch'?); valid: launch, plan, doctor"),
     (["rerun=all"], "rerun=all: unknown rerun; valid: none, stale"),
     (["watch=maybe"], "watch=maybe: must be true or false"),
     (["arms=[dsl,dlaa]"], "unknown arm 'dlaa' in grid ablation; valid: baseline, both, dla, dsl"),
