@@ -36,7 +36,8 @@ def built(spec: RunSpec) -> BaseDetector:
             raise UserError(f"{source}: no such file ({error}); give its absolute path") from None
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"{source}: cannot be downloaded here ({error.reason}); put the file into {folder}, or set another one"
+            f"{source}: cannot be downloaded here ({error.reason}); put the file into {folder} "
+            "(python -m dynamic_rcnn.fetch does), or set another one"
         ) from None
 
 

@@ -193,7 +193,11 @@ def _weights(weights: dict[str, str] | None) -> Iterator[Finding]:
         return
     path, url = Path(weights["file"]), weights["url"]
     if not path.is_file():
-        way = f"download {url} to it" if url else "give its absolute path in base.model.backbone.init_cfg.checkpoint"
+        way = (
+            f"python -m dynamic_rcnn.fetch brings {url}"
+            if url
+            else "give its absolute path in base.model.backbone.init_cfg.checkpoint"
+        )
         yield Finding(BAD, "pretrained weights", f"{path}: no such file; {way} (jobs may have no way to the web)")
         return
     named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
@@ -203,7 +207,11 @@ def _weights(weights: dict[str, str] | None) -> Iterator[Finding]:
     elif found.startswith(named[1]):
         yield Finding(OK, "pretrained weights", f"{path}: sha256 as its name says")
     else:
-        yield Finding(BAD, "pretrained weights", f"{path}: sha256 is {found[:8]}; delete it and download {url} again")
+        yield Finding(
+            BAD,
+            "pretrained weights",
+            f"{path}: sha256 is {found[:8]}; delete it and get {url} again: python -m dynamic_rcnn.fetch",
+        )
 
 
 def _devices(machine: dict[str, Any], config: DictConfig) -> Finding:

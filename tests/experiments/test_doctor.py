@@ -109,12 +109,12 @@ def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     weights = {"url": "https://x/y.pth", "file": str(path)}
     monkeypatch.setattr(doctor, "_machine", lambda model: {**MACHINE, "weights": weights})
     assert examine(root) == 2
-    assert "no such file; download https://x/y.pth to it" in bad(capsys)[0]
+    assert "no such file; python -m dynamic_rcnn.fetch brings https://x/y.pth" in bad(capsys)[0]
     path.write_bytes(content)
     assert examine(root) == 0
     path.write_bytes(content[:-1])
     assert examine(root) == 2
-    assert "delete it and download https://x/y.pth again" in bad(capsys)[0]
+    assert "delete it and get https://x/y.pth again" in bad(capsys)[0]
 
 
 @pytest.mark.parametrize(
