@@ -13,6 +13,7 @@ from analysis.grids import Grid
 from analysis.markdown import code, escape, interval, mean_sd, number, one_of, signed, table
 from analysis.statistics import LEVEL
 from analysis.verdict import Decision
+from dynamic_rcnn.run import trajectory
 
 COCO = "coco"
 GRID = "ablation"
@@ -32,15 +33,16 @@ class Claim:
     text: str
     kind: str
     metric: str
-    where: str
+    source: str
     printed: float
 
 
 CLAIMS = (
-    Claim("38.9 AP", "value", "AP", "abstract, Table 2", 38.9),
-    Claim("+1.9 AP over the baseline", "difference", "AP", "abstract, Table 2", 1.9),
-    Claim("+5.5 AP90 over the baseline", "difference", "AP90", "abstract, Table 2", 5.5),
-    Claim("no extra overhead", "overhead", "", "abstract", 0.0),
+    Claim("38.9 AP", "value", "AP", f"{SOURCE}, abstract, Table 2", 38.9),
+    Claim("+1.9 AP over the baseline", "difference", "AP", f"{SOURCE}, abstract, Table 2", 1.9),
+    Claim("+5.5 AP90 over the baseline", "difference", "AP90", f"{SOURCE}, abstract, Table 2", 5.5),
+    Claim("no extra overhead", "overhead", "", f"{SOURCE}, abstract", 0.0),
+    Claim("T at iterations 100 to 500", "trajectory", "", trajectory.SOURCE, 0.0),
 )
 
 
@@ -56,7 +58,7 @@ def claims_table(comparisons: list[Comparison]) -> str:
             if (reason := deviation(grid))
         ]
         said = "<br>".join([*(found or ["**NOT RUN**"]), *others])
-        rows.append([claim.text, f"{SOURCE}, {claim.where}", said, f"`{COMMAND}`"])
+        rows.append([claim.text, claim.source, said, f"`{COMMAND}`"])
     return table(["claim, COCO val2017, R-50-FPN 1x", "source", "verdict", "how to run it"], rows, text_columns=4)
 
 
@@ -71,12 +73,14 @@ def deviation(grid: Grid) -> str | None:
 
 
 def measured(claim: Claim, comparison: Comparison) -> str | None:
-    """The verdict of a COCO ablation and what it measured; None for other grids, and where nothing has finished."""
+    """The verdict of a COCO ablation and what it measured; None for other grids, and where nothing is known yet."""
     grid = comparison.grid
     if grid.dataset != COCO or grid.name != GRID or ARM not in grid.arms:
         return None
     if claim.kind == "overhead":
         return overhead_text(comparison, ARM)
+    if claim.kind == "trajectory":
+        return trajectory_text(comparison, ARM)
     arms = [ARM] if claim.kind == "value" else [ARM, grid.baseline]
     if claim.kind == "value":
         summary = comparison.summary(claim.metric, ARM)
@@ -162,3 +166,20 @@ def overhead_text(comparison: Comparison, arm: str) -> str | None:
         f"measured {number(ours.mean, 3)} against {number(theirs.mean, 3)} s an iteration in training "
         f"({change}%; mean of the medians of {one_of('run', ours.n)} and {one_of('run', theirs.n)})"
     )
+
+
+def trajectory_text(comparison: Comparison, arm: str) -> str | None:
+    """The verdict on T over the first iterations, which needs no finished run; None before iteration 100 of any."""
+    runs = comparison.trajectories(arm)
+    known = [run for run in runs if run.found]
+    if not known:
+        return None
+    gaps = [(abs(value - trajectory.PUBLISHED[at]), at) for run in known for at, value in run.found.items()]
+    largest, at = max(gaps)
+    decided = verdict.INCONCLUSIVE
+    if any(run.off for run in known):
+        decided = verdict.NOT_REPRODUCED
+    elif all(len(run.found) == len(trajectory.PUBLISHED) for run in runs):
+        decided = verdict.REPRODUCED
+    within = f"{sum(not run.off for run in known)} of {one_of('run', len(runs))} within {trajectory.TOLERANCE}"
+    return f"**{decided}**: {within} (declared); largest difference {number(largest, 4)}, at iteration {at}"

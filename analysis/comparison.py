@@ -14,6 +14,7 @@ from analysis.consistency import mixed_arms
 from analysis.grids import Grid
 from analysis.run_files import METRICS
 from analysis.statistics import Difference, Pooled, Summary, difference, pooled, summarize
+from dynamic_rcnn.run.trajectory import PUBLISHED, Trajectory
 
 Metric = str | float
 PERCENT = 100.0
@@ -32,6 +33,7 @@ class Comparison:
         self.n_done = len(done)
         self.averaged = done[~done["arm"].isin(list(mixed_arms(done)))]
         self._values = _values(records, self.averaged)
+        self._early = records.curves[records.curves["iteration"].isin(list(PUBLISHED))]
         keys = zip(self.averaged["arm"], self.averaged["seed"], strict=True)
         self._paths: dict[tuple[str, int], str] = dict(zip(keys, self.averaged["path"], strict=True))
 
@@ -76,6 +78,15 @@ class Comparison:
     def seconds(self, arm: str) -> Summary:
         """Over the finished runs: their median seconds an iteration."""
         return summarize(self.averaged.loc[self.averaged["arm"] == arm, "seconds"].tolist())
+
+    def trajectories(self, arm: str) -> list[Trajectory]:
+        """T at the published iterations in each run of the arm that was asked for, finished or not."""
+        paths = self.runs.loc[self.runs["arm"] == arm, "path"]
+        rows = {path: self._early[self._early["path"] == path] for path in paths}
+        return [
+            Trajectory({int(at): float(t) for at, t in zip(found["iteration"], found["T"], strict=True) if pd.notna(t)})
+            for found in rows.values()
+        ]
 
     def seeds_text(self) -> str:
         """How many finished seeds the arms have: '3 seeds an arm', or the range."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from analysis.collect import collect
 from analysis.page import build
 from dynamic_rcnn.run.directory import locked
+from dynamic_rcnn.run.trajectory import PUBLISHED
 
 from .synthetic import ARMS, RunsFolder, ablation, edit_json, write_report
 
@@ -76,7 +78,7 @@ def test_claims_are_not_run_without_coco(tmp_path: Path) -> None:
     ablation(tmp_path)
     text = markdown(tmp_path)
     command = "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`"
-    for claim in ("38.9 AP", "+1.9 AP over", "+5.5 AP90 over", "no extra overhead"):
+    for claim in ("38.9 AP", "+1.9 AP over", "+5.5 AP90 over", "no extra overhead", "T at iterations"):
         assert row_of(text, "headline claims", claim)[2:] == ["**NOT RUN**", command]
 
 
@@ -121,6 +123,38 @@ def test_a_failed_run_makes_a_claim_not_comparable_and_one_that_is_resumed_is_ma
     assert row_of(text, "headline claims", "+1.9 AP")[2].startswith(
         "**NOT COMPARABLE: 1 run of baseline failed (NaN); the others are a selection**: measured +2.00"
     )
+
+
+@pytest.mark.parametrize(
+    ("last", "shift", "said"),
+    [
+        (500, 0.01, "**REPRODUCED**: 2 of 2 runs within 0.03 (declared); largest difference 0.0100, at iteration 500"),
+        (
+            300,
+            0.01,
+            "**INCONCLUSIVE**: 2 of 2 runs within 0.03 (declared); largest difference 0.0100, at iteration 300",
+        ),
+        (
+            300,
+            0.04,
+            "**NOT REPRODUCED**: 1 of 2 runs within 0.03 (declared); largest difference 0.0400, at iteration 300",
+        ),
+    ],
+)
+def test_the_trajectory_of_t_gets_a_verdict_before_any_run_has_finished(
+    tmp_path: Path, last: int, shift: float, said: str
+) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for seed in range(2):
+        run = coco.start("both", seed, "failed", "preempted", iteration=last)
+        published = {at: t for at, t in PUBLISHED.items() if at <= last}
+        published[last] += seed * shift
+        rows = [{"iteration": at, "T": t, "beta": 1.0, "loss": 1.0, "seconds": 0.3} for at, t in published.items()]
+        (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    coco.ask("baseline", 0)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    found = row_of(markdown(tmp_path), "headline claims", "T at iterations 100 to 500")
+    assert found[1] == "hkzhang95/DynamicRCNN issue 3" and found[2] == said
 
 
 @pytest.mark.parametrize(
