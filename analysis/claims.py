@@ -21,6 +21,7 @@ ARM = "both"
 BASE = "faster_rcnn_r50_fpn_1x"
 COMMAND = "python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco"
 SOURCE = "arXiv 2004.06002"
+VAL2017_IMAGES = 5000
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,16 @@ def decide(claim: Claim, comparison: Comparison) -> Decision:
 
 
 def incomplete(comparison: Comparison, arms: list[str]) -> str | None:
-    """Why these arms' runs decide nothing: some failed (what is left is a selection), or are not done yet."""
+    """Why these arms' runs decide nothing: some failed (the rest is a selection), saw other images, or are not done."""
     states = {arm: comparison.states(arm) for arm in arms}
     failed = [(arm, state, n) for arm in arms for state, n in states[arm] if state.startswith("failed")]
     if failed:
         listed = ", ".join(f"{one_of('run', n)} of {escape(arm)} {escape(state)}" for arm, state, n in failed)
         return f"{verdict.NOT_COMPARABLE}: {listed}; the others are a selection"
+    other = comparison.averaged.loc[comparison.averaged["arm"].isin(arms), "images"]
+    other = other[other != VAL2017_IMAGES]
+    if len(other):
+        return f"{verdict.NOT_COMPARABLE}: evaluated on {int(other.iloc[0])} images; val2017 has {VAL2017_IMAGES}"
     left = sum(n for arm in arms for state, n in states[arm] if state != describe_state("done", None))
     return f"{verdict.INCONCLUSIVE}: {one_of('run', left)} not done yet" if left else None
 

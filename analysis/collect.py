@@ -32,7 +32,7 @@ from dynamic_rcnn.run.spec import is_aside
 
 RUN_COLUMNS = [
     *("path", "dataset", "arm", "seed", "id", "setting", "init", "state", "cause", "iteration", "max_iterations"),
-    *("attempts", "commit", "dirty", "device", "code", "init_sha256", "torch", "seconds", *METRICS),
+    *("attempts", "commit", "dirty", "device", "code", "init_sha256", "torch", "seconds", "images", *METRICS),
 ]
 CURVE_COLUMNS = ["path", *CURVES]
 MISSING, UNREADABLE = "missing", "unreadable"
@@ -189,6 +189,7 @@ class _Reader:
         if value is None:
             row["state"], row["cause"] = UNREADABLE, "metrics.json"
             return
+        row["images"] = value.get("images")
         row |= {metric: value["metrics"].get(metric) for metric in METRICS}
         by_iou = zip(IOU_THRESHOLDS, value["by_iou"], strict=True)
         self.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]

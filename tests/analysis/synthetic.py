@@ -127,7 +127,7 @@ class RunsFolder:
             "schema": 1,
             "iteration": 100,
             "split": "val",
-            "images": 30,
+            "images": 5000 if self.dataset == "coco" else 30,
             "metrics": metrics,
             "by_iou": by_iou,
         }

@@ -125,6 +125,17 @@ def test_a_failed_run_makes_a_claim_not_comparable_and_one_that_is_resumed_is_ma
     )
 
 
+def test_another_split_is_not_comparable(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    edit_json(coco.done("both", 0, 0.389) / "metrics.json", images=4)
+    coco.done("baseline", 0, 0.37)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    text = markdown(tmp_path)
+    said = "NOT COMPARABLE: evaluated on 4 images; val2017 has 5000"
+    assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{said}**: measured 38.90")
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9, measured 38.90"
+
+
 @pytest.mark.parametrize(
     ("last", "shift", "said"),
     [
