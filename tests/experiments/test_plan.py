@@ -22,7 +22,6 @@ from experiments.plan import make_plan
 from experiments.settings import settle
 from tests.experiments.launching import LAUNCH, PROJECT, listing
 
-CPU_SECONDS = 1.0
 SMOKE = ("grid=smoke", "base.pretrain=null", "cluster=local")
 
 
@@ -73,9 +72,12 @@ def test_planning_makes_no_folder(tmp_path: Path, capsys: Any) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_planning_takes_less_than_a_second(tmp_path: Path) -> None:
-    command = [*LAUNCH, "grid=ablation", "dataset=shapes", "action=plan", f"runs={tmp_path}"]
-    assert min(cpu_seconds(command) for _ in range(3)) < CPU_SECONDS  # the first one may have to compile
+def test_planning_takes_a_few_times_as_long_as_importing_hydra(tmp_path: Path) -> None:
+    """About four times, a second here; with torch or mmdet among the imports it would be far more than eight times."""
+    plan = [*LAUNCH, "grid=ablation", "dataset=shapes", "action=plan", f"runs={tmp_path}"]
+    hydra = [sys.executable, "-c", "import hydra, omegaconf, hydra.core.global_hydra"]
+    pairs = [(cpu_seconds(plan), cpu_seconds(hydra)) for _ in range(3)]  # the first one may have to compile
+    assert min(first for first, _ in pairs) < 8 * min(second for _, second in pairs)
 
 
 def cpu_seconds(command: list[str]) -> float:
