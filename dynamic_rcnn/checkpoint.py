@@ -144,14 +144,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise UserError(f"{path}: does not fit the model: {' '.join(str(error).split())[:400]}") from None
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _list(folder: Path) -> list[tuple[int, Path]]:
     """(iteration, path) of the checkpoints in `folder`, newest first."""
     matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("iter_*.pth"))

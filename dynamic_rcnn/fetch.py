@@ -16,7 +16,6 @@ Exit codes: 0 all is there, 2 bad input or something could not be fetched, 130 i
 from __future__ import annotations
 
 import errno
-import hashlib
 import http.client
 import shutil
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import IO
 
 from dynamic_rcnn.dataset import PROJECT
+from dynamic_rcnn.digest import file_digest
 from dynamic_rcnn.errors import UserError, unknown_name
 
 _BLOCK = 1 << 20
@@ -73,7 +73,7 @@ ITEMS = (
 
 def fetch(item: Item, root: Path, source: str | None, keep: bool) -> str:
     """Have `item` in its place. Returns what was done in a few words; raises UserError where it cannot be had."""
-    target = root / item.unpacks if item.unpacks else _weights_folder() / item.file
+    target = root / item.unpacks if item.unpacks else weights_folder() / item.file
     if target.exists():
         return f"{target}: there already"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,8 @@ def fetch(item: Item, root: Path, source: str | None, keep: bool) -> str:
     return f"{target}: fetched, {item.algorithm} verified"
 
 
-def _weights_folder() -> Path:
+def weights_folder() -> Path:
+    """Where torch, and mmengine with it, looks for ImageNet weights."""
     import torch  # seconds
 
     return Path(torch.hub.get_dir()) / "checkpoints"
@@ -168,11 +169,7 @@ def _copy(answer: http.client.HTTPResponse, file: IO[bytes], name: str, done: in
 
 def _check(item: Item, file: Path, delete: bool) -> None:
     """Compare the checksum. delete: remove a file that is wrong, so that the next call fetches it anew."""
-    digest = hashlib.new(item.algorithm)
-    with file.open("rb") as opened:
-        while block := opened.read(_BLOCK):
-            digest.update(block)
-    found = digest.hexdigest()
+    found = file_digest(file, item.algorithm)
     if not found.startswith(item.digest):
         if delete:
             file.unlink()

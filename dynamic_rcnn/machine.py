@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
 from dynamic_rcnn.build import use_mmdet_scope
+from dynamic_rcnn.fetch import weights_folder
 
 _TORCHVISION = "torchvision://"
 
@@ -42,7 +42,7 @@ def _weights(checkpoint: str) -> dict[str, str]:
     from mmengine.runner.checkpoint import get_torchvision_models
 
     url = get_torchvision_models()[checkpoint.removeprefix(_TORCHVISION)]
-    return {"url": url, "file": str(Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1])}
+    return {"url": url, "file": str(weights_folder() / url.rsplit("/", 1)[-1])}
 
 
 if __name__ == "__main__":

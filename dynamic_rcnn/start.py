@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-import torch
-
 from dynamic_rcnn import build, checkpoint, dataset, distributed
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.fetch import weights_folder
 from dynamic_rcnn.run.directory import WEIGHTS
 from dynamic_rcnn.run.spec import RunSpec
 
@@ -34,9 +33,8 @@ def built(spec: RunSpec) -> BaseDetector:
         source = f"base.model.backbone.init_cfg={spec.config['model']['backbone'].get('init_cfg')}"
         if isinstance(error, FileNotFoundError):
             raise UserError(f"{source}: no such file ({error}); give its absolute path") from None
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"{source}: cannot be downloaded here ({error.reason}); put the file into {folder} "
+            f"{source}: cannot be downloaded here ({error.reason}); put the file into {weights_folder()} "
             "(python -m dynamic_rcnn.fetch does), or set another one"
         ) from None
 

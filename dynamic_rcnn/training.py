@@ -19,6 +19,7 @@ import torch
 from mmengine.model import MMDistributedDataParallel
 
 from dynamic_rcnn import build, checkpoint, distributed, results, start
+from dynamic_rcnn.digest import file_digest
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.randomness import seed_all
 from dynamic_rcnn.run import provenance
@@ -125,7 +126,7 @@ class Training:
         if not distributed.is_main():
             return
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        sha256 = checkpoint.file_sha256(start.start_weights(self.spec)) if self.spec.init else None
+        sha256 = file_digest(start.start_weights(self.spec)) if self.spec.init else None
         found = provenance.collect(device, torch.get_num_threads(), self.fingerprint, sha256)
         provenance.write(Path(), found)
 

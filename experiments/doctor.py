@@ -6,7 +6,6 @@ is fetched. What jobs will find on other machines than this one is not looked at
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import re
@@ -23,6 +22,7 @@ from omegaconf import DictConfig
 
 from dynamic_rcnn import dataset as datasets
 from dynamic_rcnn.dataset import PROJECT
+from dynamic_rcnn.digest import file_digest
 from dynamic_rcnn.errors import UserError
 from experiments import executor
 from experiments.cost import COCO_TRAINED_ON
@@ -201,7 +201,7 @@ def _weights(weights: dict[str, str] | None) -> Iterator[Finding]:
         yield Finding(BAD, "pretrained weights", f"{path}: no such file; {way} (jobs may have no way to the web)")
         return
     named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = file_digest(path)
     if named is None:
         yield Finding(NOTE, "pretrained weights", f"{path}: sha256 {found[:8]}; its name says nothing to compare with")
     elif found.startswith(named[1]):

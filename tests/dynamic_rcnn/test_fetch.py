@@ -80,7 +80,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     server.files = {val.file: archive(), weights.file: WEIGHTS}
     monkeypatch.setattr(fetch, "ITEMS", (val, weights))
     monkeypatch.setattr(fetch, "_PAUSE_S", 0.0)
-    monkeypatch.setattr(fetch, "_weights_folder", lambda: tmp_path / "hub")
+    monkeypatch.setattr(fetch, "weights_folder", lambda: tmp_path / "hub")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
