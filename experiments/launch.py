@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -34,6 +35,7 @@ from experiments.settings import runs_folder, settle
 from slurm.profile import Profile
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
+_CHANGING = ("launch", "cancel")  # Ctrl-C is theirs to handle
 _WATCH_S, _WATCH_SLURM_S = 2.0, 10.0  # a cluster's controller is asked less often
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
@@ -80,11 +82,32 @@ def _hydra_flags(config: DictConfig) -> None:
 
 
 def _settle_and_act(arguments: Sequence[str]) -> int:
-    config, chosen = settle(arguments)
-    grid, runs = build(config), runs_folder(config)
+    with _interrupt_at_once():
+        config, chosen = settle(arguments)
+        grid, runs = build(config), runs_folder(config)
     for line in chosen:
         print(line, file=sys.stderr if config.json or config.action == "script" else sys.stdout, flush=True)
-    return _act(config, grid, runs, arguments)
+    if config.action in _CHANGING:
+        return _act(config, grid, runs, arguments)
+    with _interrupt_at_once():
+        return _act(config, grid, runs, arguments)
+
+
+@contextmanager
+def _interrupt_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process, where nothing has to be put in order first: OmegaConf makes other errors of an exception."""
+    previous = signal.getsignal(signal.SIGINT)
+    if previous in (signal.default_int_handler, signal.SIG_DFL):
+        signal.signal(signal.SIGINT, _end_interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _end_interrupted(number: int, frame: object) -> None:
+    os.write(sys.stderr.fileno(), b"interrupted\n")
+    os._exit(130)
 
 
 def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:
