@@ -91,11 +91,10 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
         if me.size > 1:  # else DDP says that no parameter is unused: see Training._wrapped
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from dynamic_rcnn import distributed
-        from dynamic_rcnn.training import Training  # torch and mmdet: seconds
 
         distributed.join(me, stop.check)
         if not distributed.broadcast(Path(METRICS).exists()):
-            training = Training(spec, stop)
+            training = _begun(spec, stop)
             record = training.record
             training.restore(claim.note if claim else os.environ.get(NOTE))
             training.write_provenance()
@@ -108,6 +107,13 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
     except Exception as error:
         stop.only_note()
         return _ended(_end(error, me, training, stop.received), me, record)
+
+
+def _begun(spec: RunSpec, stop: StopSignal) -> Training:
+    """What does the run's task in this process."""
+    from dynamic_rcnn.training import Training  # torch and mmdet: seconds
+
+    return Training(spec, stop)
 
 
 def _check_place(spec: RunSpec) -> None:

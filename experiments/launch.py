@@ -95,7 +95,7 @@ def _settle_and_act(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _interrupt_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process, where nothing has to be put in order first: OmegaConf makes other errors of an exception."""
+    """Ctrl-C ends the process, where nothing has to be put in order: OmegaConf would make an error of its own of it."""
     previous = signal.getsignal(signal.SIGINT)
     if previous in (signal.default_int_handler, signal.SIG_DFL):
         signal.signal(signal.SIGINT, _end_interrupted)

@@ -40,15 +40,24 @@ ID_DIGITS = 10
 _ABSENT = "(absent)"
 
 
+TRAIN = "train"
+TASKS = (TRAIN,)
+
+
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. `init` is None or {"run": id of the run whose final weights it starts from}."""
+    """One run. `init` is None or {"run": id of the run whose final weights it starts from}.
+
+    replay: None or {"run": id of the run whose final T and beta it trains with throughout}. task: one of TASKS.
+    """
 
     arm: str
     seed: int
     dataset: dict[str, Any]
     config: dict[str, Any]
     init: dict[str, Any] | None = None
+    replay: dict[str, Any] | None = None
+    task: str = TRAIN
 
     @cached_property
     def id(self) -> str:
@@ -75,6 +84,11 @@ class RunSpec:
         return f"{self.arm}/seed{self.seed}"
 
     @property
+    def needs(self) -> list[str]:
+        """The ids of the runs that must be done before this one can start."""
+        return [found["run"] for found in (self.init, self.replay) if found and "run" in found]
+
+    @property
     def processes(self) -> int:
         """How many processes train the run together."""
         return int(self.config["train"].get("processes", 1))
@@ -91,6 +105,7 @@ class RunSpec:
             "seed": self.seed,
             "dataset": self.dataset,
             "init": self.init,
+            **_later_parts(self),
             "config": self.config,
         }
 
@@ -105,7 +120,13 @@ class RunSpec:
         for key, kind in kinds.items():
             if not isinstance(value.get(key), kind):
                 raise UserError(f"{run_dir / SPEC}: no spec of a run (field {key!r} is missing or of another type)")
-        return cls(*(value.get(key) for key in kinds))  # type: ignore[arg-type]
+        replay, task = value.get("replay"), value.get("task", TRAIN)
+        if not isinstance(replay, dict | None) or task not in TASKS:
+            raise UserError(
+                f"{run_dir / SPEC}: replay={replay!r}, task={task!r}: made by a newer version; update this one"
+            )
+        found = {key: value.get(key) for key in kinds}
+        return cls(**found, replay=replay, task=task)  # type: ignore[arg-type]
 
 
 def digest(value: Any) -> str:
@@ -181,8 +202,14 @@ def is_aside(run_dir: Path) -> bool:
 
 
 def _shared(spec: RunSpec) -> dict[str, Any]:
-    content = {"dataset": spec.dataset, "config": spec.config, "init": spec.init}
+    content = {"dataset": spec.dataset, "config": spec.config, "init": spec.init, **_later_parts(spec)}
     return {key: _without(value, key) for key, value in content.items()}
+
+
+def _later_parts(spec: RunSpec) -> dict[str, Any]:
+    """What a spec of the first versions did not have, where this one has it: the ids of the others stay."""
+    parts: dict[str, Any] = {"replay": spec.replay} if spec.replay is not None else {}
+    return parts | ({"task": spec.task} if spec.task != TRAIN else {})
 
 
 def _without(value: Any, path: str) -> Any:
