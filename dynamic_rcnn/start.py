@@ -9,7 +9,7 @@ from urllib.error import URLError
 from dynamic_rcnn import build, checkpoint, dataset, distributed
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.fetch import weights_folder
-from dynamic_rcnn.run.directory import WEIGHTS
+from dynamic_rcnn.run.directory import METRICS, TRAIN_LOG, WEIGHTS, read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -45,6 +45,18 @@ def load_start(model: BaseDetector, spec: RunSpec) -> None:
         checkpoint.load_weights(model, start_weights(spec))
     except UserError as error:
         raise UserError(str(error) if _AGAIN in str(error) else f"{error}; {_AGAIN}") from None
+
+
+def replayed(spec: RunSpec) -> tuple[float, float] | None:
+    """(T, beta) at the end of the run that this one replays, as its first process had them; None if it replays none."""
+    if spec.replay is None:
+        return None
+    run = spec.replay["run"]
+    found = sorted(Path.cwd().parent.parent.glob(f"*/seed*-{run}/{METRICS}"))
+    if not found:
+        raise UserError(f"run {run}, whose final T and beta this one replays, is not done; launch again when it is")
+    last = read_jsonl(found[0].with_name(TRAIN_LOG))[-1]
+    return float(last["T"]), float(last["beta"])
 
 
 def start_weights(spec: RunSpec) -> Path:

@@ -58,6 +58,9 @@ class Training:
             raise UserError(
                 "dynamic_rcnn.all_reduce: true has no effect here, where one process trains a run; set it to false"
             )
+        held = start.replayed(spec)
+        if held is not None:
+            self.head.hold(*held)
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)

@@ -47,6 +47,8 @@ def _check_grid(grid: dict[str, Any]) -> None:
         raise UserError(f"grid {name}: has no arms; give at least one under grid.arms")
     for arm, content in arms.items():
         _check_arm(f"grid.arms.{arm}", arm, content)
+    for arm in arms:
+        _check_replay(f"grid.arms.{arm}.replay", arm, arms)
     if grid["baseline"] not in arms:
         raise unknown_name("baseline", [str(grid["baseline"])], arms, f"grid {name}")
     if cost is not None and (not isinstance(cost, dict) or not all(_is_positive(value) for value in cost.values())):
@@ -63,7 +65,7 @@ def _check_arm(where: str, arm: Any, content: Any) -> None:
         raise UserError(f"{where}: must have a title and, under 'set', what it changes in the base")
     if not isinstance(content.get("set"), dict):
         raise UserError(f"{where}.set={content.get('set')}: must map settings of the base to values; {{}} for none")
-    _check_names(where, content, ("title", "set"), ("set_for",))
+    _check_names(where, content, ("title", "set"), ("set_for", "replay"))
     others = content.get("set_for", {})
     if not isinstance(others, dict) or not all(isinstance(each, dict) for each in others.values()):
         raise UserError(f"{where}.set_for={others}: must map bases to what the arm sets on them")
@@ -75,6 +77,14 @@ def _check_arm(where: str, arm: Any, content: Any) -> None:
             raise UserError(
                 f"{where}.set.{path}: an arm cannot set train.processes, which the cluster sets; name others"
             )
+
+
+def _check_replay(where: str, arm: str, arms: dict[str, dict[str, Any]]) -> None:
+    """An arm may replay another one that replays none itself."""
+    source = arms[arm].get("replay")
+    valid = [name for name, content in arms.items() if "replay" not in content]
+    if "replay" in arms[arm] and source not in valid:
+        raise unknown_name("arm", [str(source)], valid, where)
 
 
 def checked_seeds(seeds: Any, field: str = "seeds") -> list[int]:

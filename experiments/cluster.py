@@ -116,11 +116,12 @@ def _parts(
         raise SlurmError(f"{start.spec.name}: {state}; the other runs start from it: launch again when it is done")
     return arrays(
         start=below(start.path, runs) if start is not None and start in wanted else None,
-        runs=[below(run.path, runs) for run in wanted if run is not start],
+        runs=[below(run.path, runs) for run in wanted if run is not start and run.spec.replay is None],
         start_job=start_job.job if start_job else None,
         busy=[job.job for job in jobs.values()],
         most=most,
         cap=profile.max_parallel,
+        last=[below(run.path, runs) for run in wanted if run.spec.replay is not None],
     )
 
 

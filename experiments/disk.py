@@ -107,13 +107,17 @@ def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
     return plan
 
 
-def with_start(plan: list[PlannedRun], grid: Grid) -> list[PlannedRun]:
-    """`plan` with a word on the run that the others start from, where that keeps them from starting."""
-    if grid.pretrain is None or plan[0].state != "failed":
-        return plan
-    waits = f"waits for {plan[0].spec.name}, which is not done"
-    new = {"new": lambda why: waits, "failed": lambda why: f"{why}; {waits}"}
-    return [plan[0], *(replace(run, why=new[run.state](run.why)) if run.state in new else run for run in plan[1:])]
+def with_needs(plan: list[PlannedRun]) -> list[PlannedRun]:
+    """`plan` with a word on failed runs that others need, where that keeps them from starting."""
+    failed = {run.spec.id: run.spec.name for run in plan if run.state == "failed"}
+    return [_waiting(run, [failed[name] for name in run.spec.needs if name in failed]) for run in plan]
+
+
+def _waiting(run: PlannedRun, needed: list[str]) -> PlannedRun:
+    if not needed or run.state not in ("new", "failed"):
+        return run
+    waits = f"waits for {', '.join(needed)}, which is not done"
+    return replace(run, why=waits if run.state == "new" else f"{run.why}; {waits}")
 
 
 def _names(folder: Path) -> set[str]:

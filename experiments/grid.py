@@ -7,7 +7,8 @@ Every path must exist in the base.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Grid:
     """The runs that are to exist, and what the report needs to know of them.
 
     setting: ten hex digits over what all arms share. seconds: declared seconds an iteration, by data set.
-    specs: each arm as it is now, with seed 0, also those that were not chosen for `runs`.
+    specs: each arm as it is now, with seed 0, also those that were not chosen for `runs`; `spec` has other seeds.
     base, changed: the base's name, and the fields that differ from the files (see origin.changed_fields).
     """
 
@@ -45,6 +46,10 @@ class Grid:
     changed: list[str]
     seconds: dict[str, float]
     paper: dict[str, Any] | None
+
+    def spec(self, arm: str, seed: int) -> RunSpec:
+        """The run of an arm and seed."""
+        return _seeded(self.specs, arm, seed)
 
     @property
     def all_runs(self) -> list[RunSpec]:
@@ -69,7 +74,10 @@ def build(config: DictConfig) -> Grid:
         name: _resolved(base, {**arm["set"], **arm.get("set_for", {}).get(chosen, {})}, dataset, f"arm {name}")
         for name, arm in grid["arms"].items()
     }
-    specs = {name: RunSpec(name, 0, dataset, config, init) for name, config in configs.items()}
+    specs: dict[str, RunSpec] = {}
+    for name in sorted(configs, key=lambda name: "replay" in grid["arms"][name]):  # those that are replayed first
+        spec = RunSpec(name, 0, dataset, configs[name], init)
+        specs[name] = _replaying(spec, grid["arms"][name].get("replay"), specs, arms)
     return Grid(
         name=grid["name"],
         title=grid["title"],
@@ -77,7 +85,7 @@ def build(config: DictConfig) -> Grid:
         arms={name: arm["title"] for name, arm in grid["arms"].items()},
         seeds=seeds,
         specs=specs,
-        runs=[specs[name].with_seed(seed) for seed in seeds for name in arms],
+        runs=[_seeded(specs, name, seed) for seed in seeds for name in arms],
         pretrain=pretrain,
         setting=RunSpec("", 0, dataset, _resolved(base, {}, dataset, "base"), init).setting,
         base=chosen,
@@ -85,6 +93,27 @@ def build(config: DictConfig) -> Grid:
         seconds=grid.get("cost") or {},
         paper=grid.get("paper"),
     )
+
+
+def _replaying(spec: RunSpec, source: str | None, specs: dict[str, RunSpec], chosen: Iterable[str]) -> RunSpec:
+    """`spec`, which trains with the final T and beta that arm `source` arrives at; as it is for None."""
+    if source is None:
+        return spec
+    if spec.arm in chosen and source not in chosen:
+        raise UserError(f"arms: {spec.arm} replays {source}, whose runs come first; choose {source} as well")
+    method = spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
+    if method["label_assignment"] or method["smooth_l1"]:
+        raise UserError(f"arm {spec.arm}: replays {source}, so label_assignment and smooth_l1 must be false")
+    return replace(spec, replay={"run": specs[source].id, "setting": specs[source].setting})
+
+
+def _seeded(specs: dict[str, RunSpec], arm: str, seed: int) -> RunSpec:
+    """An arm's run of another seed; one that replays another run replays that of the same seed."""
+    spec = specs[arm]
+    if spec.replay is None:
+        return spec.with_seed(seed)
+    source = next(name for name, other in specs.items() if other.id == spec.replay["run"])
+    return replace(spec, seed=seed, replay={**spec.replay, "run": specs[source].with_seed(seed).id})
 
 
 def _pretrain(base: dict[str, Any], dataset: dict[str, Any]) -> RunSpec | None:

@@ -17,7 +17,7 @@ from dynamic_rcnn.run.claim import finish_swap
 from dynamic_rcnn.run.directory import LOGS, is_locked
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import tables
-from experiments.disk import PlannedRun, disk_plan, with_start
+from experiments.disk import PlannedRun, disk_plan, with_needs
 from experiments.grid import Grid
 from experiments.locks import launcher_lock, refuse_second
 from experiments.manifest import manifest_path, read_manifest, write_manifest
@@ -43,7 +43,7 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
         if rerun == "stale":
             move_stale_aside(make_plan())
         plan = make_plan()
-        jobs = _jobs(plan, grid, arguments)
+        jobs = _jobs(plan, arguments)
         write_manifest(grid, runs, {run.spec.id: run.path for run in plan})
         if jobs:
             _announce(queue, len(jobs))
@@ -63,7 +63,7 @@ class _Planner:
 
     def __call__(self) -> list[PlannedRun]:
         if not self.ask_slurm:
-            return with_start(disk_plan(self.grid, self.runs), self.grid)
+            return with_needs(disk_plan(self.grid, self.runs))
         plan, silence = plan_or_disk(self.grid, self.runs)
         if silence is not None:
             self.ask_slurm = False
@@ -98,18 +98,17 @@ def wanted_runs(plan: list[PlannedRun], rerun: str = "none") -> list[PlannedRun]
     return list({run.spec.id: run for run in reversed(wanted)}.values())[::-1]
 
 
-def _jobs(plan: list[PlannedRun], grid: Grid, arguments: Sequence[str]) -> list[Job]:
-    """A job for each run that is not done, after the run that it starts from; none where that cannot be had."""
-    wanted = wanted_runs(plan)
-    if grid.pretrain is None:
-        return [_job(run, None, arguments) for run in wanted]
-    start = plan[0]
-    if start in wanted:
-        return [_job(run, None if run is start else start.spec.id, arguments) for run in wanted]
-    return [_job(run, None, arguments) for run in wanted] if start.state in ("done", "stale") else []
+def _jobs(plan: list[PlannedRun], arguments: Sequence[str]) -> list[Job]:
+    """A job for each run that is not done, after the runs that it needs; none where those cannot be had."""
+    wanted = {run.spec.id: run for run in wanted_runs(plan)}
+    there = {run.spec.id for run in plan if run.state in ("done", "stale")}
+    while lost := [name for name, run in wanted.items() if not there.union(wanted).issuperset(run.spec.needs)]:
+        for name in lost:
+            del wanted[name]
+    return [_job(run, [name for name in run.spec.needs if name in wanted], arguments) for run in wanted.values()]
 
 
-def _job(run: PlannedRun, after: str | None, arguments: Sequence[str]) -> Job:
+def _job(run: PlannedRun, after: Sequence[str], arguments: Sequence[str]) -> Job:
     if run.state != "running":  # what does not change the result, such as where the data lie, may have changed
         finish_swap(run.path)
         replace(run.spec, arm=run.path.parent.name).write(run.path)

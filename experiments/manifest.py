@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,5 +69,4 @@ def _entry(spec: RunSpec, path: Path) -> dict[str, Any]:
 
 def _is_current(run: dict[str, Any], grid: Grid) -> bool:
     """Whether an earlier launch's run is one of its arm as the grid has it now; its directory ends in its id."""
-    spec = grid.specs.get(run["arm"])
-    return spec is not None and run["path"].endswith(f"-{replace(spec, seed=run['seed']).id}")
+    return run["arm"] in grid.specs and run["path"].endswith(f"-{grid.spec(run['arm'], run['seed']).id}")

@@ -45,7 +45,7 @@ def _grid_fields(grid: dict[str, Any]) -> dict[str, Any]:
     arms = {
         f"grid.arms.{name}.{field}": arm[field]
         for name, arm in grid.get("arms", {}).items()
-        for field in ("set", "set_for")
+        for field in ("set", "set_for", "replay")
         if field in arm
     }
     return {**{f"grid.{key}": grid[key] for key in ("name", "baseline") if key in grid}, **arms}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
-from experiments.disk import PlannedRun, disk_plan, with_start
+from experiments.disk import PlannedRun, disk_plan, with_needs
 from experiments.grid import Grid
 from experiments.jobs import with_jobs
 
@@ -15,13 +15,13 @@ def make_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
 
     Raises SlurmError if runs were submitted that are not done and Slurm does not answer: to launch would be to guess.
     """
-    return with_start(with_jobs(disk_plan(grid, runs), grid, runs), grid)
+    return with_needs(with_jobs(disk_plan(grid, runs), grid, runs))
 
 
 def plan_or_disk(grid: Grid, runs: Path) -> tuple[list[PlannedRun], str | None]:
     """The plan to look at: as `make_plan`; where Slurm does not answer, as on disk, and a line that says so."""
     plan = disk_plan(grid, runs)
     try:
-        return with_start(with_jobs(plan, grid, runs), grid), None
+        return with_needs(with_jobs(plan, grid, runs)), None
     except UserError as error:  # Slurm does not answer, or what was submitted cannot be read
-        return with_start(plan, grid), f"{error}; states are those on disk, without the queue"
+        return with_needs(plan), f"{error}; states are those on disk, without the queue"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments import tables
-from experiments.disk import disk_plan, with_start
+from experiments.disk import disk_plan, with_needs
 from experiments.grid import Grid
 
 _TABLE_EVERY_S = 1.0
@@ -30,7 +30,7 @@ def progress(grid: Grid, runs: Path) -> Iterator[Callable[[], None]]:
         nonlocal last
         if time.monotonic() - last > _TABLE_EVERY_S:
             last = time.monotonic()
-            live.update(tables.live_table(with_start(disk_plan(grid, runs), grid), console.width, console.height))
+            live.update(tables.live_table(with_needs(disk_plan(grid, runs)), console.width, console.height))
 
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         yield tick
@@ -49,7 +49,7 @@ class _PlainProgress:
         if now - self.last_check < _TABLE_EVERY_S:
             return
         self.last_check = now
-        plan = with_start(disk_plan(self.grid, self.runs), self.grid)
+        plan = with_needs(disk_plan(self.grid, self.runs))
         for run in plan:
             if self.states.get(run.spec.name, run.state) != run.state:
                 print(f"{run.spec.name}: {run.state}{': ' + run.why if run.why else ''}", flush=True)

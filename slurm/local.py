@@ -30,13 +30,13 @@ _POLL_S = 0.1
 class Job:
     """A command, where its output goes, and what must be before it starts.
 
-    after: the name of a job that must have ended with exit code 0. ready: asked until it says yes.
+    after: the names of jobs that must have ended with exit code 0. ready: asked until it says yes.
     """
 
     name: str
     command: list[str]
     log: Path
-    after: str | None = None
+    after: Sequence[str] = ()
     ready: Callable[[], bool] = lambda: True
     env: dict[str, str] = field(default_factory=dict)
     cwd: Path | None = None
@@ -88,9 +88,9 @@ class LocalQueue:
         for job in list(waiting):
             if len(running) >= self.slots:
                 return
-            if job.after is not None and job.after not in self.exit_codes:
+            if any(name not in self.exit_codes for name in job.after):
                 continue
-            if job.after is not None and self.exit_codes[job.after] != 0:
+            if any(self.exit_codes[name] != 0 for name in job.after):
                 waiting.remove(job)
                 self.exit_codes[job.name] = None
             elif time.monotonic() >= self._not_before.get(job.name, 0.0) and job.ready():

@@ -26,22 +26,29 @@ _KEPT = "SLURM_CONF"  # where the cluster is, not what job the launcher may itse
 
 @dataclass(frozen=True)
 class Array:
-    """A job array to be. throttle: tasks at a time; after: Slurm's dependencies; behind: index of an earlier array."""
+    """A job array to be. throttle: tasks at a time; after: Slurm's dependencies; behind: indices of earlier arrays."""
 
     runs: list[str]
     throttle: int
     after: tuple[str, ...] = ()
-    behind: int | None = None
+    behind: tuple[int, ...] = ()
     behind_must_succeed: bool = False
 
 
 def arrays(
-    start: str | None, runs: Sequence[str], start_job: str | None, busy: Sequence[str], most: int, cap: int | None
+    start: str | None,
+    runs: Sequence[str],
+    start_job: str | None,
+    busy: Sequence[str],
+    most: int,
+    cap: int | None,
+    last: Sequence[str] = (),
 ) -> list[Array]:
     """The arrays for `runs`, at most `most` tasks each, so that at most `cap` tasks run at a time in all.
 
     start: the run that the others start from, where it has to run first; start_job: its job, where it is in the queue.
-    busy: this grid's jobs that are in the queue already; they count for the cap.
+    busy: this grid's jobs that are in the queue already; they count for the cap. last: runs that need others of the
+    grid to be done: they come after all of them, however those end.
     """
     free = cap - len(busy) if cap is not None else None
     waits: tuple[str, ...] = ()
@@ -56,12 +63,23 @@ def arrays(
         throttle = len(part) if free is None else max(1, free // lanes + (number % lanes < free % lanes))
         lane_before = len(first) + number - lanes
         if number >= lanes:
-            others.append(Array(part, min(throttle, len(part)), after, lane_before))
+            others.append(Array(part, min(throttle, len(part)), after, (lane_before,)))
         elif first:
-            others.append(Array(part, min(throttle, len(part)), after, 0, behind_must_succeed=True))
+            others.append(Array(part, min(throttle, len(part)), after, (0,), behind_must_succeed=True))
         else:
             others.append(Array(part, min(throttle, len(part)), after))
-    return first + others
+    return [*first, *others, *_last_arrays(last, len(first) + len(others), busy, most, cap)]
+
+
+def _last_arrays(runs: Sequence[str], before: int, busy: Sequence[str], most: int, cap: int | None) -> list[Array]:
+    """The arrays for runs that come after the `before` arrays of this submission and after what is in the queue."""
+    waits = tuple(f"afterany:{job}" for job in sorted({job.split("_")[0] for job in busy}))
+    parts = [list(runs[at : at + most]) for at in range(0, len(runs), most)]
+    found: list[Array] = []
+    for part in parts:
+        behind = tuple(range(before)) if not found else (before + len(found) - 1,)
+        found.append(Array(part, min(cap or len(part), len(part)), waits, behind))
+    return found
 
 
 def submit(submission: Submission, wanted: Sequence[Array], profile: Profile) -> Iterator[Submission]:
@@ -71,9 +89,8 @@ def submit(submission: Submission, wanted: Sequence[Array], profile: Profile) ->
     """
     for index, array in enumerate(wanted):
         after = list(array.after)
-        if array.behind is not None:
-            kind = "afterok" if array.behind_must_succeed else "afterany"
-            after.append(f"{kind}:{submission.chunks[array.behind].job}")
+        kind = "afterok" if array.behind_must_succeed else "afterany"
+        after += [f"{kind}:{submission.chunks[earlier].job}" for earlier in array.behind]
         submission = submission.with_job(index, _sbatch(_executor(submission, index, array, after, profile), index))
         submission.write()
         yield submission

@@ -21,6 +21,8 @@ from dynamic_rcnn.method.registry import MODELS
 from dynamic_rcnn.method.schedule import DynamicSchedule
 
 POSITIVE_IOUS = (0.5, 0.6, 0.7)
+IOU_BINS = 20
+TARGET_BINS, TARGET_LIMIT = 30, 3.0
 
 
 @MODELS.register_module()
@@ -74,7 +76,8 @@ class DynamicRoIHead(StandardRoIHead):
         priors = torch.cat([result.pos_priors for result in sampling_results])
         boxes = torch.cat([result.pos_gt_bboxes for result in sampling_results])
         targets = self.bbox_head.bbox_coder.encode(priors, boxes)
-        self.last = {"target_statistic": self.schedule.target_statistic(targets, len(sampling_results))}
+        statistic = self.schedule.target_statistic(targets, len(sampling_results))
+        self.last = {"target_statistic": statistic, "targets": targets[:, :2].detach()}
         self.num_positives = len(priors)
         return super().bbox_loss(x, sampling_results)
 
@@ -82,12 +85,20 @@ class DynamicRoIHead(StandardRoIHead):
         """Put T into the assigner (DLA on) and beta into the loss (DSL on)."""
         assert self.schedule is not None
         if self.label_assignment:
-            # plain floats: the assigner takes a tensor for a range of negatives and then finds none
-            threshold = float(self.schedule.iou_threshold)
-            assigner = self.bbox_assigner.assigner
-            assigner.pos_iou_thr = assigner.neg_iou_thr = assigner.min_pos_iou = threshold
+            self._put_threshold(self.schedule.iou_threshold)
         if self.smooth_l1:
             self.bbox_head.loss_bbox.beta = float(self.schedule.beta)
+
+    def hold(self, iou_threshold: float, beta: float) -> None:
+        """Train with this T and beta throughout. Both switches must be off: nothing else moves them then."""
+        assert not self.label_assignment and not self.smooth_l1
+        self._put_threshold(iou_threshold)
+        self.bbox_head.loss_bbox.beta = beta
+
+    def _put_threshold(self, iou_threshold: float) -> None:
+        # a plain float: the assigner takes a tensor for a range of negatives and then finds none
+        assigner = self.bbox_assigner.assigner
+        assigner.pos_iou_thr = assigner.neg_iou_thr = assigner.min_pos_iou = float(iou_threshold)
 
     def load_schedule(self, state: dict[str, Any]) -> None:
         """Take over a schedule's state from a checkpoint, and apply it."""
@@ -103,17 +114,30 @@ class DynamicRoIHead(StandardRoIHead):
             "beta": float(getattr(self.bbox_head.loss_bbox, "beta", 0.0)),
         }
 
-    def statistics(self) -> dict[str, float | None]:
-        """This iteration's two statistics and counts an image, for the log; waits for the device."""
+    def statistics(self) -> dict[str, Any]:
+        """This iteration's two statistics, counts an image and two histograms, for the log; waits for the device.
+
+        iou_histogram: the proposals' IoU with their best ground-truth box, in IOU_BINS bins from 0 to 1;
+        target_histogram: the positives' |dx| and |dy| as regressed (divided by the coder's stds), in TARGET_BINS bins
+        from 0 to TARGET_LIMIT, the last one for all above. The ground-truth boxes are among both (IoU 1, target 0).
+        """
         images = len(self.last["ious"])  # type: ignore[arg-type]
-        overlaps, target = self.last["overlaps"], self.last["target_statistic"]
-        assert overlaps is not None
+        overlaps, target, targets = self.last["overlaps"], self.last["target_statistic"], self.last["targets"]
+        assert overlaps is not None and targets is not None
         return {
             "iou_statistic": float(self.last["ious"].double().mean()),  # type: ignore[union-attr]
             "error_statistic": None if target is None else float(target),
             "positives": self.num_positives / images,
             **{f"proposals_{round(100 * iou)}": int((overlaps >= iou).sum()) / images for iou in POSITIVE_IOUS},
+            "iou_histogram": _histogram(overlaps, IOU_BINS, 1.0),
+            "target_histogram": _histogram(targets.abs(), TARGET_BINS, TARGET_LIMIT),
         }
+
+
+def _histogram(values: Tensor, bins: int, limit: float) -> list[int]:
+    """How many of the values are in each of `bins` equal bins from 0 to `limit`; larger ones are in the last."""
+    places = (values.double().flatten() * (bins / limit)).long().clamp(0, bins - 1)
+    return torch.bincount(places.cpu(), minlength=bins).tolist()
 
 
 class _Recorder:

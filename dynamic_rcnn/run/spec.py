@@ -48,7 +48,8 @@ TASKS = (TRAIN,)
 class RunSpec:
     """One run. `init` is None or {"run": id of the run whose final weights it starts from}.
 
-    replay: None or {"run": id of the run whose final T and beta it trains with throughout}. task: one of TASKS.
+    replay: None or {"run": id of the run whose final T and beta it trains with throughout, "setting": of that run}.
+    task: one of TASKS.
     """
 
     arm: str
@@ -70,8 +71,10 @@ class RunSpec:
 
     @property
     def setting(self) -> str:
-        """Like `id`, without the seed."""
-        return _hashed(self._content)
+        """Like `id`, without the seed, and without that of a run that is replayed."""
+        if self.replay is None:
+            return _hashed(self._content)
+        return _hashed(canonical(_shared(replace(self, replay={"setting": self.replay["setting"]}))))
 
     def with_seed(self, seed: int) -> RunSpec:
         """The same run with another seed; what they have in common is put into words once for both."""
