@@ -25,6 +25,15 @@ CASES = [
         ["grid=iou_topk", "++grid.arms.ki_64.set_for={shapes: {}}"],
         "unknown base 'shapes' in grid.arms.ki_64.set_for",
     ),
+    (
+        ["grid=controls", "arms=[baseline,replay]"],
+        "arms: replay replays both, whose runs come first; choose both as well",
+    ),
+    (["grid=controls", "grid.arms.replay.replay=bth"], "unknown arm 'bth' in grid.arms.replay.replay; valid: baseline"),
+    (
+        ["grid=controls", "++grid.arms.replay.set={model.train_cfg.rcnn.dynamic_rcnn.smooth_l1: true}"],
+        "arm replay: replays both, so label_assignment and smooth_l1 must be false",
+    ),
     (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
     (["grid=null"], "grid=null: must be one name; valid: ablation, beta, controls, interval"),
     (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),

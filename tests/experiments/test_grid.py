@@ -66,7 +66,7 @@ def test_a_grid_composes_and_its_arms_are_small_diffs(name: str) -> None:
     for run in first.values():
         fields = [field for field, _, _ in differences(first[found.baseline], run)]
         assert len(fields) <= 8
-        assert all(field.startswith("config.") for field in fields)
+        assert all(field.startswith(("config.", "replay.")) for field in fields)
         assert (len(fields) == 0) == (run.arm == found.baseline)
     assert not any(nulls(run.config) for run in found.all_runs)
 
@@ -108,6 +108,22 @@ def test_the_controls_change_what_their_names_say() -> None:
     assert all(found[f"beta_1_{each}"] == {f"{loss}beta"} for each in (2, 4, 6, 9))
     assert found["nms_70"] == nms and found["faster_rcnn"] == nms | found["l1"]
     assert found["l1"] == {f"{loss}type", f"{loss}beta"}
+
+
+def test_a_run_replays_the_one_of_its_own_seed_and_all_seeds_are_one_setting() -> None:
+    found = grid("grid=controls", "arms=[replay,both]", "seeds=[3,7]")
+    runs = {run.name: run for run in found.runs}
+    assert [field for field, _, _ in differences(found.specs["baseline"], found.specs["replay"])] == [
+        "replay.run",
+        "replay.setting",
+    ]
+    for seed in (3, 7):
+        dynamic, replay = runs[f"both/seed{seed}"], runs[f"replay/seed{seed}"]
+        assert replay.replay == {"run": dynamic.id, "setting": dynamic.setting}
+        assert found.pretrain is not None and replay.needs == [found.pretrain.id, dynamic.id]
+    assert runs["replay/seed3"].setting == runs["replay/seed7"].setting != runs["both/seed3"].setting
+    other = grid("grid=controls", "arms=[replay,both]", "base.model.train_cfg.rcnn.dynamic_rcnn.iou_topk=31")
+    assert other.specs["replay"].setting != runs["replay/seed3"].setting
 
 
 def test_runs_of_one_arm_differ_in_the_seed_alone_and_share_their_start() -> None:

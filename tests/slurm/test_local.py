@@ -119,14 +119,16 @@ def test_without_gpus_the_variable_is_left_alone(tmp_path: Path, monkeypatch: py
 
 def test_a_failed_job_stops_only_what_comes_after_it(tmp_path: Path) -> None:
     jobs = [
-        python("waits", "print('ran')", tmp_path, after="bad"),
+        python("waits", "print('ran')", tmp_path, after=["bad"]),
         python("bad", "import sys; print('so long'); sys.exit(3)", tmp_path),
         python("other", "print('ran')", tmp_path),
-        python("next", "print('ran')", tmp_path, after="other"),
-        python("third", "print('ran')", tmp_path, after="waits"),
+        python("next", "print('ran')", tmp_path, after=["other"]),
+        python("third", "print('ran')", tmp_path, after=["waits"]),
+        python("both", "print('ran')", tmp_path, after=["other", "next"]),
+        python("one", "print('ran')", tmp_path, after=["other", "bad"]),
     ]
     codes = LocalQueue(1, 1).run(jobs)
-    assert codes == {"bad": 3, "waits": None, "other": 0, "next": 0, "third": None}
+    assert codes == {"bad": 3, "waits": None, "other": 0, "next": 0, "third": None, "both": 0, "one": None}
     assert (tmp_path / "bad.log").read_text() == "so long\n"
     assert not (tmp_path / "waits.log").exists()
 
@@ -140,7 +142,7 @@ def test_output_and_errors_are_appended_to_the_log(tmp_path: Path) -> None:
 def test_a_busy_job_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "BUSY_DELAY_S", 0.2)
     code = "import os, sys; sys.exit(0 if os.path.exists('seen') else open('seen', 'w').close() or 75)"
-    jobs = [python("a", code, tmp_path, cwd=tmp_path), python("b", "", tmp_path, after="a")]
+    jobs = [python("a", code, tmp_path, cwd=tmp_path), python("b", "", tmp_path, after=["a"])]
     assert LocalQueue(1, 1).run(jobs) == {"a": 0, "b": 0}
 
 

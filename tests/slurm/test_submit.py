@@ -41,12 +41,12 @@ def test_cut_to_the_largest_array_with_one_cap_for_all():
     assert [part.runs for part in parts] == [RUNS[:4], RUNS[4:8], RUNS[8:]]
     assert [part.throttle for part in parts] == [2, 2, 1]
     assert sum(part.throttle for part in parts) == 5
-    assert all(part.after == () and part.behind is None for part in parts)
+    assert all(part.after == () and part.behind == () for part in parts)
 
 
 def test_more_arrays_than_may_run_at_a_time_wait_for_each_other():
     parts = arrays(None, RUNS, None, [], 3, 2)
-    assert [(part.throttle, part.behind) for part in parts] == [(1, None), (1, None), (1, 0), (1, 1)]
+    assert [(part.throttle, part.behind) for part in parts] == [(1, ()), (1, ()), (1, (0,)), (1, (1,))]
     assert not any(part.behind_must_succeed for part in parts)
 
 
@@ -59,9 +59,18 @@ def test_what_is_in_the_queue_counts_for_the_cap():
 def test_the_runs_wait_for_the_one_that_they_start_from():
     start, rest = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, [], 1001, None)
     assert start.runs == ["shapes/pretrain/seed0-0123456789"]
-    assert (rest.behind, rest.behind_must_succeed) == (0, True)
+    assert (rest.behind, rest.behind_must_succeed) == ((0,), True)
     (rest,) = arrays(None, RUNS, "9_0", [], 1001, None)
     assert rest.after == ("afterok:9_0",)
+
+
+def test_runs_that_need_others_of_the_grid_come_after_all_of_them():
+    *_, last = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, ["7_0", "7_3"], 1001, None, ["x", "y"])
+    assert (last.runs, last.throttle, last.after, last.behind) == (["x", "y"], 2, ("afterany:7",), (0, 1))
+    assert not last.behind_must_succeed
+    parts = arrays(None, RUNS[:2], None, [], 2, 1, ["x", "y", "z"])
+    assert [(part.runs, part.throttle, part.behind) for part in parts[1:]] == [(["x", "y"], 1, (0,)), (["z"], 1, (1,))]
+    assert arrays(None, [], None, [], 1001, None, ["x"]) == [Array(["x"], 1)]
 
 
 def test_the_batch_script(tmp_path):

@@ -234,6 +234,26 @@ def test_logged_statistics():
     assert head.in_force() == {"T": 0.5, "beta": 1.0}
 
 
+def test_histograms_count_every_proposal_and_every_target():
+    head = make("dynamic_rcnn.DynamicRoIHead")
+    head.loss(*batch(0, (2, 3)))
+    head.last["overlaps"] = torch.tensor([0.0, 0.049, 0.05, 0.5, 0.999, 1.0, 1.0000001])
+    head.last["targets"] = torch.tensor([[0.0, -0.1], [0.25, -2.95], [3.0, -7.0]])
+    logged = head.statistics()
+    assert {at: count for at, count in enumerate(logged["iou_histogram"]) if count} == {0: 2, 1: 1, 10: 1, 19: 3}
+    assert {at: count for at, count in enumerate(logged["target_histogram"]) if count} == {0: 1, 1: 1, 2: 1, 29: 3}
+    assert (len(logged["iou_histogram"]), len(logged["target_histogram"])) == (20, 30)
+
+
+def test_a_held_threshold_and_beta_stay():
+    head = make("dynamic_rcnn.DynamicRoIHead", label_assignment=False, smooth_l1=False)
+    head.hold(0.6125, 0.1875)
+    trace(head, ORDINARY)
+    assert head.schedule.updates > 0 and head.in_force() == {"T": 0.6125, "beta": 0.1875}
+    head.load_schedule(copy.deepcopy(head.schedule.state_dict()))
+    assert head.in_force() == {"T": 0.6125, "beta": 0.1875}
+
+
 def test_state_in_the_middle_of_a_window_continues_bit_for_bit():
     whole = make("dynamic_rcnn.DynamicRoIHead")
     rows = trace(whole, ORDINARY)
