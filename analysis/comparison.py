@@ -13,7 +13,16 @@ from analysis.collect import Records
 from analysis.consistency import mixed_arms
 from analysis.grids import Grid
 from analysis.run_files import METRICS
-from analysis.statistics import Difference, Pooled, Summary, difference, pooled, summarize
+from analysis.statistics import (
+    Difference,
+    Pooled,
+    Summary,
+    corrected_by_holm,
+    detectable,
+    difference,
+    pooled,
+    summarize,
+)
 from dynamic_rcnn.run.trajectory import PUBLISHED, Trajectory
 
 Metric = str | float
@@ -33,6 +42,7 @@ class Comparison:
         self.n_done = len(done)
         self.averaged = done[~done["arm"].isin(list(mixed_arms(done)))]
         self._values = _values(records, self.averaged)
+        self._differences: dict[Metric, dict[str, Difference | None]] = {}
         self._early = records.curves[records.curves["iteration"].isin(list(PUBLISHED))]
         keys = zip(self.averaged["arm"], self.averaged["seed"], strict=True)
         self._paths: dict[tuple[str, int], str] = dict(zip(keys, self.averaged["path"], strict=True))
@@ -58,16 +68,35 @@ class Comparison:
             counted |= set(values)
         return pooled(groups)
 
-    def same_runs(self, arm: str) -> bool:
-        """Whether the arm and the baseline share runs: they are one configuration, and nothing can be compared."""
-        ours, theirs = ({p for (a, _), p in self._paths.items() if a == name} for name in (arm, self.grid.baseline))
+    def same_runs(self, arm: str, other: str | None = None) -> bool:
+        """Whether two arms (other: None for the baseline) share runs: they are one configuration then."""
+        pair = (arm, other or self.grid.baseline)
+        ours, theirs = ({path for (each, _), path in self._paths.items() if each == name} for name in pair)
         return bool(ours & theirs)
 
     def difference(self, metric: Metric, arm: str) -> Difference | None:
-        """The arm minus the baseline; None if either has no finished run, or if they are the same runs."""
-        if self.same_runs(arm):
+        """The arm minus the baseline, corrected for the number of arms (Holm).
+
+        None if either has no finished run, or if they are the same runs.
+        """
+        if metric not in self._differences:
+            found = {other: self._minus(metric, other, self.grid.baseline) for other in self.others}
+            self._differences[metric] = corrected_by_holm(found)
+        return self._differences[metric].get(arm)
+
+    def contrast(self, metric: Metric, pair: tuple[str, str]) -> Difference | None:
+        """The first arm minus the second one, corrected for the number of contrasts (Holm); None as above."""
+        found = {" ".join(each): self._minus(metric, *each) for each in self.grid.contrasts}
+        return corrected_by_holm(found)[" ".join(pair)]
+
+    def _minus(self, metric: Metric, arm: str, other: str) -> Difference | None:
+        if self.same_runs(arm, other):
             return None
-        return difference(self.values(metric, arm), self.values(metric, self.grid.baseline), self.noise(metric))
+        return difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
+
+    def detectable(self, metric: Metric, arm: str) -> float | None:
+        """The smallest difference between this arm and the baseline that so many seeds show 4 times out of 5."""
+        return detectable(self.noise(metric), [self.summary(metric, each).n for each in (arm, self.grid.baseline)])
 
     def states(self, arm: str) -> list[tuple[str, int]]:
         """(state with its cause, how many runs), done first, of the arm's runs."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import GRID_SUFFIX, read_json
-from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name, manifest_place, paper_fault
+from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, manifest_place, paper_fault
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Grid:
     """What a launch asked for. `arms` maps name to title in table order; `baseline` is one of them.
 
     base, changed: the base's name, and the fields that differ from its, the data set's and the grid's file; None in
-    older manifests.
+    older manifests. contrasts: pairs of arms to compare with each other, besides all with the baseline.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Grid:
     paper: Paper | None
     base: str | None = None
     changed: list[str] | None = None
+    contrasts: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
@@ -96,6 +97,7 @@ def read_grid(path: Path) -> Grid:
         paper=_paper(path, value.get("paper")),
         base=_optional(path, value, "base", str),
         changed=_optional(path, value, "changed", list),
+        contrasts=_contrasts(path, value.get("contrasts"), arms),
     )
 
 
@@ -116,6 +118,13 @@ def _cell(path: Path, item: Any, arms: dict[str, Any]) -> Cell:
     if not isinstance(where, str) or not is_run_path(where):
         raise UserError(f"{path}: a run's path is {where!r}; it must be <dataset>/<arm>/seed<k>-<id>")
     return Cell(arm, seed, where, _optional(path, item, "setting", str))
+
+
+def _contrasts(path: Path, value: Any, arms: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    fault = contrasts_fault(value, arms)
+    if fault is not None:
+        raise UserError(f"{path}: field 'contrasts' is {value!r}; it {fault}")
+    return tuple((arm, other) for arm, other in value or ())
 
 
 def _paper(path: Path, value: Any) -> Paper | None:

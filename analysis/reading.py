@@ -5,26 +5,26 @@ from __future__ import annotations
 from analysis.claims import COCO, deviation
 from analysis.comparison import Comparison
 from analysis.markdown import escape, interval, one_of, signed
-from analysis.statistics import CONFIDENCE, LEVEL
+from analysis.statistics import LEVEL, Difference
 from analysis.tables import ABLATION_METRICS, SAME_RUNS
-
-APART = "cannot be told apart from the baseline"
 
 
 def sentence(comparison: Comparison, arm: str, metric: str) -> str:
     """One comparison: 'AP90 +3.40 [+1.20, +5.60], above the baseline'."""
-    difference = comparison.difference(metric, arm)
     if comparison.same_runs(arm):
         return f"{metric}: {SAME_RUNS} as the baseline's"
+    return _words(metric, comparison.difference(metric, arm), "the baseline")
+
+
+def _words(metric: str, difference: Difference | None, other: str) -> str:
     if difference is None:
-        return f"{metric} has no value in this arm or in the baseline"
+        return f"{metric} has no value in this arm or in {other}"
     if difference.told_apart is None:
         return f"{metric} {signed(difference.value)}, noise not known (one seed an arm)"
     limits = interval(difference.low, difference.high)
     if not difference.told_apart:
-        return f"{metric} {signed(difference.value)} {limits}, {APART}"
-    side = "above" if difference.value > 0 else "below"
-    return f"{metric} {signed(difference.value)} {limits}, {side} the baseline"
+        return f"{metric} {signed(difference.value)} {limits}, cannot be told apart from {other}"
+    return f"{metric} {signed(difference.value)} {limits}, {'above' if difference.value > 0 else 'below'} {other}"
 
 
 def paragraph(comparison: Comparison) -> str:
@@ -34,11 +34,15 @@ def paragraph(comparison: Comparison) -> str:
         return "No run of this grid has finished; there is nothing to read yet."
     parts = [
         f"On {escape(grid.dataset)}, {comparison.seeds_text()} finished; differences from the baseline, "
-        f"in brackets their {LEVEL} intervals."
+        f"in brackets their {LEVEL} intervals, told apart or not after Holm's correction over the arms."
     ]
     for arm in comparison.others:
         words = "; ".join(sentence(comparison, arm, metric) for metric in ("AP", "AP90"))
         parts.append(f"**{escape(arm)}**: {words}.")
+    for pair in grid.contrasts:
+        arm, other = map(escape, pair)
+        words = "; ".join(_words(metric, comparison.contrast(metric, pair), other) for metric in ("AP", "AP90"))
+        parts.append(f"**{arm} minus {other}**: {words}.")
     parts += _over_all_metrics(comparison)
     if grid.dataset != COCO:
         parts.append(f"This is a result on {escape(grid.dataset)}; it neither confirms nor refutes a number on COCO.")
@@ -48,19 +52,14 @@ def paragraph(comparison: Comparison) -> str:
 
 
 def _over_all_metrics(comparison: Comparison) -> list[str]:
-    """How many of the table's intervals leave out 0, how many would by chance, and which way they point."""
+    """How many of the table's differences are told apart, and which way they point."""
     pairs = [(arm, metric) for arm in comparison.others for metric in ABLATION_METRICS]
     found = {pair: comparison.difference(pair[1], pair[0]) for pair in pairs}
     known = {pair: d for pair, d in found.items() if d is not None and d.told_apart is not None}
     if not known:
         return []
     apart = {pair: d.value for pair, d in known.items() if d.told_apart}
-    by_chance = (1 - CONFIDENCE) * len(known)
-    text = (
-        f"The intervals of {len(apart)} of the {len(known)} differences in the table leave out 0; "
-        f"about {by_chance:.0f} would by chance alone if no arm had an effect "
-        "(they are not corrected for several comparisons)."
-    )
+    text = f"Of the {len(known)} differences in the table, {len(apart)} are told apart from the baseline."
     return [text, *_against_paper(comparison, apart)]
 
 
@@ -77,7 +76,7 @@ def _against_paper(comparison: Comparison, apart: dict[tuple[str, str], float]) 
     if not signs:
         return []
     return [
-        f"Of those that do, and for which the paper's {escape(paper.table)} shows a difference "
+        f"Of those, and for which the paper's {escape(paper.table)} shows a difference "
         f"({one_of('number', len(signs))}), {sum(signs)} point the same way as the paper's and "
         f"{len(signs) - sum(signs)} the other way."
     ]

@@ -15,8 +15,16 @@ from analysis.comparison import Comparison
 from analysis.curves import Curves
 from analysis.markdown import code, escape
 from analysis.reading import paragraph
-from analysis.statistics import LEVEL
-from analysis.tables import ablation_table, class_table, difference_table, paper_table, run_table, size_table
+from analysis.statistics import CONFIDENCE, LEVEL
+from analysis.tables import (
+    ablation_table,
+    class_table,
+    contrast_table,
+    difference_table,
+    paper_table,
+    run_table,
+    size_table,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,10 +140,12 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
         ablation_table(comparison),
         "### Difference from the baseline",
         f"Difference of the means in points of AP, in brackets the {LEVEL} t interval on the sd pooled over all "
-        "arms (which takes their variances for equal), **bold** where it leaves out 0; where it does not, "
-        "the arm cannot be told apart from the baseline. The noise is that between seeds, on one set of "
-        f"images. Not corrected for several comparisons.{_start_note(records, comparison)}",
+        "arms (which takes their variances for equal). **Bold**: told apart from the baseline, p < "
+        f"{1 - CONFIDENCE:.2f} after Holm's correction over the arms, for each metric by itself; the intervals are of "
+        "each difference alone. The noise is that between seeds, on one set of images."
+        f"{_start_note(records, comparison)}",
         difference_table(comparison),
+        *_contrast_blocks(comparison),
         *filter(None, [consistency.note(records.done(grid))]),
         *_paper_blocks(comparison),
         *figure_texts,
@@ -149,6 +159,17 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
         run_table(records, comparison),
     ]
     return blocks
+
+
+def _contrast_blocks(comparison: Comparison) -> list[str]:
+    if not comparison.grid.contrasts:
+        return []
+    return [
+        "### Contrasts",
+        f"Pairs of arms that the grid names, in points of AP, with {LEVEL} t intervals; **bold**: told apart, "
+        "after Holm's correction over these pairs.",
+        contrast_table(comparison),
+    ]
 
 
 def _start_note(records: Records, comparison: Comparison) -> str:

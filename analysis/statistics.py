@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.stats import t as student_t
 
 CONFIDENCE = 0.90
+POWER = 0.80
 LEVEL = f"{100 * CONFIDENCE:.0f}%"
 
 
@@ -36,8 +37,9 @@ class Pooled:
 class Difference:
     """Mean of an arm minus mean of the baseline, with a t interval on the pooled sd.
 
-    `low` and `high` are None where no arm has two seeds: the noise is not known then.
+    `low`, `high` and `p` (two-sided, of no difference) are None where no arm has two seeds: the noise is not known.
     `pairs` counts the seeds that both arms have, `paired_sd` is the sd of their differences (None below two).
+    `corrected`: p after Holm's correction over the differences that it is one of (see `corrected_by_holm`).
     """
 
     value: float
@@ -45,13 +47,14 @@ class Difference:
     high: float | None
     pairs: int
     paired_sd: float | None
+    p: float | None = None
+    corrected: float | None = None
 
     @property
     def told_apart(self) -> bool | None:
-        """Whether the interval leaves out 0; None where there is no interval."""
-        if self.low is None or self.high is None:
-            return None
-        return self.low > 0 or self.high < 0
+        """Whether there is a difference, after the correction; None where the noise is not known."""
+        p = self.p if self.corrected is None else self.corrected
+        return None if p is None else p < 1 - CONFIDENCE
 
 
 def finite(values: Iterable[float | None]) -> list[float]:
@@ -91,8 +94,40 @@ def difference(
     paired_sd = summarize([ours[seed] - theirs[seed] for seed in seeds]).sd
     if noise.sd is None:
         return Difference(value, None, None, len(seeds), paired_sd)
-    half = t_quantile(confidence, noise.df) * noise.sd * math.sqrt(1 / len(ours) + 1 / len(theirs))
-    return Difference(value, value - half, value + half, len(seeds), paired_sd)
+    error = noise.sd * math.sqrt(1 / len(ours) + 1 / len(theirs))
+    half = t_quantile(confidence, noise.df) * error
+    return Difference(value, value - half, value + half, len(seeds), paired_sd, _two_sided(value, error, noise.df))
+
+
+def corrected_by_holm(differences: Mapping[str, Difference | None]) -> dict[str, Difference | None]:
+    """The differences with their p corrected for how many they are (Holm 1979, step-down): name -> difference."""
+    known = {name: found.p for name, found in differences.items() if found is not None and found.p is not None}
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for rank, name in enumerate(sorted(known, key=lambda name: known[name])):
+        largest = max(largest, min(1.0, (len(known) - rank) * known[name]))
+        corrected[name] = largest
+    return {
+        name: replace(found, corrected=corrected[name]) if found is not None and name in corrected else found
+        for name, found in differences.items()
+    }
+
+
+def detectable(noise: Pooled, counts: Sequence[int], power: float = POWER) -> float | None:
+    """The difference of two arms with so many seeds each that is told apart with this probability; None if not known.
+
+    Without correction: t at 1 - (1 - CONFIDENCE) / 2, plus t at `power`, in standard errors of the difference.
+    """
+    if noise.sd is None or not all(counts):
+        return None
+    error = noise.sd * math.sqrt(math.fsum(1 / count for count in counts))
+    return error * (t_quantile(CONFIDENCE, noise.df) + float(student_t.ppf(power, noise.df)))
+
+
+def _two_sided(value: float, error: float, df: float) -> float:
+    if error == 0:
+        return 1.0 if value == 0 else 0.0
+    return float(2 * student_t.sf(abs(value) / error, df))
 
 
 def t_quantile(confidence: float, df: float) -> float:

@@ -10,6 +10,7 @@ from analysis.collect import MISSING, Records
 from analysis.comparison import Comparison, describe_state
 from analysis.grids import Grid, Paper
 from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed, table
+from analysis.statistics import Difference
 
 ABLATION_METRICS = ["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
 SIZE_METRICS = ["APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -49,11 +50,16 @@ def _mean_cell(comparison: Comparison, metric: str, arm: str) -> str:
 
 
 def difference_table(comparison: Comparison) -> str:
-    """Arm minus baseline with its t interval, bold where that leaves out 0; below it the noise."""
+    """Arm minus baseline with its t interval, bold where they are told apart; below it the noise."""
     rows = [
         [arm_title(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
         for arm in comparison.others
     ]
+    fewest = min(comparison.others, key=lambda arm: comparison.summary("AP", arm).n, default=None)
+    if fewest is not None:
+        counts = " and ".join(str(comparison.summary("AP", arm).n) for arm in (fewest, comparison.grid.baseline))
+        least = [number(comparison.detectable(metric, fewest)) for metric in ABLATION_METRICS]
+        rows.append([f"what {counts} seeds show 4 times out of 5, one arm alone", *least])
     noise = [comparison.noise(metric) for metric in ABLATION_METRICS]
     rows.append(["pooled sd of the arms (df)", *(f"{number(pooled.sd)} ({pooled.df})" for pooled in noise)])
     for arm in comparison.others:
@@ -64,10 +70,22 @@ def difference_table(comparison: Comparison) -> str:
     return table(["arm minus baseline", *ABLATION_METRICS], rows)
 
 
+def contrast_table(comparison: Comparison) -> str:
+    """A row a contrast of the grid: the first arm minus the second, with its t interval, bold where told apart."""
+    rows = []
+    for pair in comparison.grid.contrasts:
+        cells = [_shown_difference(comparison.contrast(metric, pair)) for metric in ABLATION_METRICS]
+        rows.append([" minus ".join(map(escape, pair)), *cells])
+    return table(["contrast", *ABLATION_METRICS], rows)
+
+
 def _difference_cell(comparison: Comparison, metric: str, arm: str) -> str:
     if comparison.same_runs(arm):
         return SAME_RUNS
-    difference = comparison.difference(metric, arm)
+    return _shown_difference(comparison.difference(metric, arm))
+
+
+def _shown_difference(difference: Difference | None) -> str:
     if difference is None:
         return NOTHING
     value, limits = signed(difference.value), interval(difference.low, difference.high)

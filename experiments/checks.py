@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
-from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name, paper_fault
+from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, paper_fault
 from dynamic_rcnn.run.spec import images_per_process
 from experiments.origin import BASES
 
 PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
-_GRID_OPTIONAL = ("seeds", "cost", "paper")
+_GRID_OPTIONAL = ("seeds", "cost", "paper", "contrasts")
 _INTERVALS = ("log_interval", "checkpoint_interval", "keep_checkpoints")
 _COUNTS = ("max_iters", "max_epochs", "batch_size", "processes", *_INTERVALS)
 _FROM_ZERO = ("workers", "val_interval")
@@ -53,6 +53,9 @@ def _check_grid(grid: dict[str, Any]) -> None:
         raise unknown_name("baseline", [str(grid["baseline"])], arms, f"grid {name}")
     if cost is not None and (not isinstance(cost, dict) or not all(_is_positive(value) for value in cost.values())):
         raise UserError(f"grid.cost={cost}: must map data sets to seconds an iteration, or be null")
+    rule = contrasts_fault(grid.get("contrasts"), arms)
+    if rule is not None:
+        raise UserError(f"grid.contrasts={grid['contrasts']}: {rule}")
     fault = paper_fault(grid.get("paper"))
     if fault is not None:
         raise UserError(f"grid.{fault[0]}={fault[1]}: {fault[2]}")

@@ -46,6 +46,7 @@ class Grid:
     changed: list[str]
     seconds: dict[str, float]
     paper: dict[str, Any] | None
+    contrasts: list[list[str]]
 
     def spec(self, arm: str, seed: int) -> RunSpec:
         """The run of an arm and seed."""
@@ -92,6 +93,7 @@ def build(config: DictConfig) -> Grid:
         changed=changed_fields(_plain(config)),
         seconds=grid.get("cost") or {},
         paper=grid.get("paper"),
+        contrasts=grid.get("contrasts") or [],
     )
 
 

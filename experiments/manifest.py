@@ -59,6 +59,7 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "seeds": sorted({run["seed"] for run in both}),
         "runs": both,
         "paper": grid.paper,
+        "contrasts": grid.contrasts,
     }
     write_json_atomic(target, content)
 

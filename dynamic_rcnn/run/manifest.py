@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 from dynamic_rcnn.run.directory import GRID_SUFFIX
@@ -39,6 +40,17 @@ def paper_fault(paper: Any) -> tuple[str, Any, str] | None:
     for arm, row in paper["rows"].items():
         if not isinstance(row, dict) or not all(_is_number(number) for number in row.values()):
             return f"paper.rows.{arm}", row, "must map metrics to numbers in percent"
+    return None
+
+
+def contrasts_fault(contrasts: Any, arms: Collection[str]) -> str | None:
+    """The rule that a grid's `contrasts` breaks; None if it is well formed, or None itself."""
+    if contrasts is None:
+        return None
+    pairs = contrasts if isinstance(contrasts, list) else [contrasts]
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or len(set(map(str, pair))) != 2 or not set(pair) <= set(arms):
+            return f"must be a list of pairs of different arms, such as [both, baseline]; valid: {', '.join(arms)}"
     return None
 
 

@@ -53,6 +53,20 @@ def test_the_reading_claims_no_more_than_the_intervals(tmp_path: Path) -> None:
     assert "All runs start from the weights of one run (`aaaaaaaaaa`)" in text
 
 
+def test_contrasts_are_of_the_two_arms_that_the_grid_names(tmp_path: Path) -> None:
+    """both 50 51 52 minus dla 41 42 43 in AP; sd 1 in every arm, df 8; the contrasts are corrected among themselves."""
+    ablation(tmp_path)
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    edit_json(manifest, contrasts=[["both", "dla"], ["dla", "dsl"]])
+    text = markdown(tmp_path)
+    assert row_of(text, "### Contrasts", "both minus dla")[1] == "**+9.00**<br>[+7.48, +10.52]"
+    assert "**both minus dla**: AP +9.00 [+7.48, +10.52], above dla;" in text
+    edit_json(manifest, contrasts=[["both", "bth"]])
+    assert "field 'contrasts' is [['both', 'bth']]; it must be a list of pairs of different arms" in "".join(
+        collect(tmp_path).problems
+    )
+
+
 def test_one_seed_gives_no_interval(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     for arm, ap in (("baseline", 0.4), ("both", 0.5)):

@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from analysis.statistics import Pooled, difference, pooled, running_mean, summarize, t_quantile
+from analysis.statistics import (
+    Difference,
+    Pooled,
+    corrected_by_holm,
+    detectable,
+    difference,
+    pooled,
+    running_mean,
+    summarize,
+    t_quantile,
+)
 
 
 def test_mean_and_sd_with_ddof_1() -> None:
@@ -88,3 +98,43 @@ def test_running_mean_is_cut_short_at_the_ends() -> None:
 def test_order_does_not_move_a_digit() -> None:
     values = [0.1, 0.7, 1e16, -1e16, 0.3]
     assert summarize(values) == summarize(reversed(values))
+
+
+def test_p_is_students_two_sided_one() -> None:
+    """t = 3 / sqrt(2/3) = 3.674 on 4 df: p = 0.0213 (a table has 3.747 at 0.02)."""
+    found = difference({0: 4.0, 1: 5.0, 2: 6.0}, {0: 1.0, 1: 2.0, 2: 3.0}, Pooled(1.0, 4))
+    assert found is not None and found.p == pytest.approx(0.0213, abs=1e-4)
+    equal = difference({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, Pooled(0.0, 2))
+    other = difference({0: 2.0, 1: 2.0}, {0: 1.0, 1: 1.0}, Pooled(0.0, 2))
+    assert equal is not None and other is not None and (equal.p, other.p) == (1.0, 0.0)
+
+
+def with_p(p: float | None) -> Difference:
+    return Difference(1.0, None, None, 0, None, p)
+
+
+def test_holms_correction_by_hand() -> None:
+    """Sorted .01 .03 .04 .5: times 4, 3, 2, 1 gives .04 .09 .08 .5, and none below the one before: .04 .09 .09 .5."""
+    given = {
+        "c": with_p(0.04),
+        "a": with_p(0.01),
+        "d": with_p(0.5),
+        "b": with_p(0.03),
+        "none": None,
+        "one": with_p(None),
+    }
+    found = corrected_by_holm(given)
+    corrected = {name: each.corrected for name, each in found.items() if each is not None}
+    assert corrected == pytest.approx({"a": 0.04, "b": 0.09, "c": 0.09, "d": 0.5, "one": None})
+    assert list(found) == list(given) and found["none"] is None
+    assert [each.told_apart for each in found.values() if each] == [True, True, False, True, None]
+    (alone,) = corrected_by_holm({"x": with_p(0.08)}).values()
+    assert alone is not None and (alone.corrected, alone.told_apart) == (0.08, True)
+    most = corrected_by_holm({"x": with_p(0.7), "y": with_p(0.9)})
+    assert [each.corrected for each in most.values() if each] == [1.0, 1.0]
+
+
+def test_what_so_many_seeds_can_show() -> None:
+    """t(.95, 12) + t(.80, 12) = 1.7823 + 0.8726; sd 0.45, 3 and 5 seeds: sqrt(1/3 + 1/5) = 0.7303."""
+    assert detectable(Pooled(0.45, 12), [3, 5]) == pytest.approx((1.7823 + 0.8726) * 0.45 * 0.7303, abs=1e-3)
+    assert detectable(Pooled(None, 0), [1, 1]) is None and detectable(Pooled(0.45, 12), [0, 5]) is None

@@ -29,6 +29,7 @@ CASES = [
         ["grid=controls", "arms=[baseline,replay]"],
         "arms: replay replays both, whose runs come first; choose both as well",
     ),
+    (["grid=controls", "grid.contrasts=[[both,bth]]"], "grid.contrasts=[['both', 'bth']]: must be a list of pairs of"),
     (["grid=controls", "grid.arms.replay.replay=bth"], "unknown arm 'bth' in grid.arms.replay.replay; valid: baseline"),
     (
         ["grid=controls", "++grid.arms.replay.set={model.train_cfg.rcnn.dynamic_rcnn.smooth_l1: true}"],
