@@ -19,6 +19,7 @@ from analysis.run_files import (
     CURVES,
     IOU_THRESHOLDS,
     METRICS,
+    histograms,
     read_curves,
     read_metrics,
     read_provenance,
@@ -49,7 +50,8 @@ class Records:
     """Everything a runs folder says.
 
     runs: a row a run directory (RUN_COLUMNS). curves: a row a logged iteration (CURVE_COLUMNS).
-    thresholds: path, iou, AP. classes: path, name, AP, AP90. `path` joins them all.
+    thresholds: path, iou, AP. classes: path, name, AP, AP90. histograms: path, kind, when, counts (see run_files).
+    `path` joins them all.
     """
 
     grids: list[Grid]
@@ -57,6 +59,7 @@ class Records:
     curves: pd.DataFrame
     thresholds: pd.DataFrame
     classes: pd.DataFrame
+    histograms: pd.DataFrame
     problems: list[str] = field(default_factory=list)
 
     def of(self, grid: Grid) -> pd.DataFrame:
@@ -113,6 +116,7 @@ class _Reader:
             "curves": [],
             "thresholds": [],
             "classes": [],
+            "histograms": [],
         }
 
     def records(self, grids: list[Grid]) -> Records:
@@ -121,6 +125,7 @@ class _Reader:
             "curves": CURVE_COLUMNS,
             "thresholds": ["path", "iou", "AP"],
             "classes": ["path", "name", "AP", "AP90"],
+            "histograms": ["path", "kind", "when", "counts"],
         }
         frames = {name: pd.DataFrame(self.rows[name], columns=columns[name]) for name in columns}
         return Records(grids, **frames, problems=self.problems)
@@ -200,7 +205,8 @@ class _Reader:
 
     def _read_curves(self, path: Path, row: dict[str, Any]) -> None:
         rows = self.attempt(read_curves, path / directory.TRAIN_LOG) or []
-        self.rows["curves"] += [{"path": row["path"], **entry} for entry in rows]
+        self.rows["curves"] += [{"path": row["path"], **{name: entry.get(name) for name in CURVES}} for entry in rows]
+        self.rows["histograms"] += [{"path": row["path"], **entry} for entry in histograms(rows)]
         seconds = pd.Series([entry.get("seconds") for entry in rows], dtype="float64").dropna()
         row["seconds"] = float(seconds.median()) if len(seconds) else None
 

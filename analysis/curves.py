@@ -13,6 +13,7 @@ from analysis.comparison import Comparison
 from analysis.run_files import IOU_THRESHOLDS
 from analysis.statistics import finite, running_mean, summarize
 
+LIMITS = {"iou": 1.0, "target": 3.0}  # where the last bin of a histogram ends; dynamic_rcnn.method.roi_head makes them
 SMOOTHING = 0.05  # width of the running mean, as a fraction of a run's logged points
 
 
@@ -75,6 +76,25 @@ def training_curves(frame: pd.DataFrame, arms: list[str], column: str, smooth: b
             for iteration, value in zip(run["iteration"], series, strict=True):
                 values.setdefault(int(iteration), []).append(value)
         curves[arm] = _band(values)
+    return curves
+
+
+def distributions(records: Records, comparison: Comparison, arms: Sequence[str], kind: str, when: str) -> Curves:
+    """The share of proposals (kind iou) or targets (kind target) in each bin, by the middle of the bin.
+
+    Mean over seeds, band from the lowest to the highest seed; arms whose runs counted none are left out.
+    """
+    chosen = records.histograms[(records.histograms["kind"] == kind) & (records.histograms["when"] == when)]
+    rows = comparison.averaged[["arm", "seed", "path"]].merge(chosen, on="path")
+    curves = {}
+    for arm in arms:
+        values: dict[int, list[float]] = {}
+        for counts in rows.loc[rows["arm"] == arm, "counts"]:
+            for place, count in enumerate(counts):
+                values.setdefault(place, []).append(count / max(1, sum(counts)))
+        if values:
+            band, width = _band(values), LIMITS[kind] / len(values)
+            curves[arm] = Band([width * (place + 0.5) for place in band.x], band.middle, band.low, band.high)
     return curves
 
 

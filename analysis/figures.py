@@ -103,11 +103,12 @@ def draw_state(thresholds: Curves, betas: Curves) -> Figure:
     return _with_legend(fig, left)
 
 
-def draw_training(panels: Mapping[str, tuple[str, Curves]]) -> Figure:
-    """Small multiples, six at most: title -> (label of the y axis, curves)."""
-    fig, axes = _subplots(2, 3, (10.0, 6.4))
-    for ax, (title, (ylabel, curves)) in zip(axes, panels.items(), strict=False):
-        plot_bands(ax, curves, "iteration", ylabel)
+def draw_panels(panels: Mapping[str, tuple[str, str, Curves]], columns: int) -> Figure:
+    """Small multiples: title -> (label of the x axis, label of the y axis, curves)."""
+    rows = -(-len(panels) // columns)
+    fig, axes = _subplots(rows, columns, (10.0, 0.4 + 3.0 * rows))
+    for ax, (title, (xlabel, ylabel, curves)) in zip(axes, panels.items(), strict=False):
+        plot_bands(ax, curves, xlabel, ylabel)
         ax.set_title(title, loc="left")
         ax.set_ylim(bottom=0)
     for ax in axes[len(panels) :]:

@@ -8,7 +8,8 @@ from analysis.claims import ARM, COCO, COMMAND, claims_table, deviation, differe
 from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
 from analysis.markdown import bullets, escape, figure, one_of
-from analysis.sections import FigureFile, figures, section
+from analysis.section_figures import FigureFile, figures
+from analysis.sections import section
 
 VERDICTS = {
     True: " (differs from the baseline)",

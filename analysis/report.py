@@ -23,7 +23,7 @@ from analysis.collect import collect
 from analysis.command import ROOT, boolean, parse, run
 from analysis.markdown import one_of
 from analysis.page import Page, build
-from analysis.sections import IDENTIFIER, FigureFile
+from analysis.section_figures import IDENTIFIER, FigureFile
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import write_bytes_atomic
 

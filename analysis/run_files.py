@@ -73,12 +73,28 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return value
 
 
+def histograms(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the first and the last tenth of logged rows counted: a row a kind (iou, target) and when (early, late).
+
+    counts: summed over the logged iterations, a number a bin. Runs of before there were histograms have none.
+    """
+    found = []
+    few = max(1, len(rows) // 10)
+    for when, part in (("early", rows[:few]), ("late", rows[-few:])):
+        for kind in ("iou", "target"):
+            lists = [row[f"{kind}_histogram"] for row in part if isinstance(row.get(f"{kind}_histogram"), list)]
+            if lists and len({len(each) for each in lists}) == 1:
+                counts = [sum(column) for column in zip(*lists, strict=True)]
+                found.append({"kind": kind, "when": when, "counts": counts})
+    return found
+
+
 def _is_fraction(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
 
 
 def read_curves(path: Path) -> list[dict[str, Any]]:
-    """The logged rows with the known columns; numbers or None."""
+    """The logged rows, with each of CURVES a number or None."""
     rows = directory.read_jsonl(path)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
@@ -86,4 +102,4 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
         for name in CURVES[1:]:
             if not isinstance(row.get(name), int | float | None):
                 raise UserError(f"{path}: row {number}: field '{name}' is {row[name]!r}; it must be a number")
-    return [{name: row.get(name) for name in CURVES} for row in rows]
+    return rows

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from analysis import consistency, curves
+from analysis import consistency
 from analysis.claims import COCO, cell_verdicts, deviation
 from analysis.collect import Records
 from analysis.comparison import Comparison
-from analysis.curves import Curves
 from analysis.markdown import code, escape
 from analysis.reading import paragraph
 from analysis.statistics import CONFIDENCE, LEVEL
@@ -26,105 +19,7 @@ from analysis.tables import (
     size_table,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 MAX_CLASSES = 20
-IDENTIFIER = "dynamic-rcnn data sha256:"
-LOSS_PANELS = {
-    "total loss": ("loss", "loss"),
-    "RoI head: classification": ("loss_cls", "cross entropy"),
-    "RoI head: box regression": ("loss_bbox", "SmoothL1, weighted"),
-    "RPN: objectness": ("loss_rpn_cls", "cross entropy"),
-    "RPN: box regression": ("loss_rpn_bbox", "loss, weighted"),
-    "positives sampled": ("positives", "proposals an image"),
-}
-
-
-@dataclass(frozen=True)
-class FigureFile:
-    """A figure of the page: `data` is everything that it shows, `draw` makes it (and imports matplotlib)."""
-
-    name: str
-    title: str
-    caption: str
-    data: Mapping[str, Curves]
-    draw: Callable[[], Figure]
-
-    @property
-    def identifier(self) -> str:
-        """Says in the file's metadata which numbers it was drawn from: a hash of them to six decimals.
-
-        Not to more: the last bits differ between versions of scipy, and a difference of nothing is 1e-15.
-        """
-        rows = {
-            panel: [
-                [arm, *([round(v, 6) + 0.0 for v in series] for series in vars(band).values())]
-                for arm, band in bands.items()
-            ]
-            for panel, bands in self.data.items()
-        }
-        return IDENTIFIER + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def figures(records: Records, comparison: Comparison) -> list[FigureFile]:
-    """The section's figures; none while no run has finished."""
-    if not comparison.n_done:
-        return []
-    frame = curves.training_frame(records, comparison)
-    arms, what = list(comparison.grid.arms), f"{comparison.grid.dataset}, {comparison.seeds_text()}"
-    key = comparison.grid.key
-    found = [_ap_figure(comparison, key, what)]
-    if len(frame):
-        found.append(_state_figure({c: curves.training_curves(frame, arms, c) for c in ("T", "beta")}, key, what))
-        panels = {
-            title: curves.training_curves(frame, arms, column, smooth=True)
-            for title, (column, _) in LOSS_PANELS.items()
-        }
-        found.append(_training_figure(panels, key, what))
-    return found
-
-
-def _ap_figure(comparison: Comparison, key: str, what: str) -> FigureFile:
-    data = {"AP": curves.ap_by_iou(comparison), "difference": curves.difference_by_iou(comparison)}
-
-    def draw() -> Figure:
-        from analysis.figures import draw_ap_by_iou
-
-        return draw_ap_by_iou(data["AP"], data["difference"], comparison.grid.baseline)
-
-    caption = (
-        f"{escape(what)}. Left: mean over seeds, error bars ± 1 sd. Right: difference from the baseline in "
-        f"points of AP, error bars the {LEVEL} t interval on the pooled sd of the arms (seed noise only; not "
-        "corrected for several comparisons); the arms are set side by side at each threshold. "
-        "Without error bars: one seed."
-    )
-    return FigureFile(f"{key}-ap-by-iou.svg", "AP against the IoU threshold", caption, data, draw)
-
-
-def _state_figure(data: Mapping[str, Curves], key: str, what: str) -> FigureFile:
-    def draw() -> Figure:
-        from analysis.figures import draw_state
-
-        return draw_state(data["T"], data["beta"])
-
-    caption = f"{escape(what)}. Line: mean over seeds; band: from the lowest to the highest seed. Not smoothed."
-    return FigureFile(f"{key}-t-and-beta.svg", "T and beta over training", caption, data, draw)
-
-
-def _training_figure(data: Mapping[str, Curves], key: str, what: str) -> FigureFile:
-    def draw() -> Figure:
-        from analysis.figures import draw_training
-
-        return draw_training({title: (LOSS_PANELS[title][1], data[title]) for title in data})
-
-    caption = (
-        f"{escape(what)}. Each run smoothed by a running mean over {100 * curves.SMOOTHING:.0f}% of its "
-        "logged points; line: mean over seeds; band: from the lowest to the highest seed. SmoothL1 with a "
-        "smaller beta is a larger number for the same error, and T decides what is counted: box regression "
-        "losses of different arms are on different scales."
-    )
-    return FigureFile(f"{key}-training.svg", "Training curves", caption, data, draw)
 
 
 def section(records: Records, comparison: Comparison, figure_texts: list[str]) -> list[str]:

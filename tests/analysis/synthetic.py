@@ -156,6 +156,8 @@ def curve_row(arm: str, seed: int, iteration: int) -> dict[str, Any]:
         "proposals_50": 30.0,
         "proposals_60": 20.0,
         "proposals_70": 10.0,
+        "iou_histogram": [100, *[10] * 18, 5],
+        "target_histogram": [12, *[iteration // 10] * 28, 3],
         "seconds": 0.25,
     }
 

@@ -241,7 +241,7 @@ def test_figures_of_a_half_finished_grid(tmp_path: Path) -> None:
     folder.ask("dla", 0)
     folder.manifest()
     write_report(tmp_path / "runs", tmp_path / "R.md")
-    assert len(list((tmp_path / "R_files").iterdir())) == 3
+    assert len(list((tmp_path / "R_files").iterdir())) == 5
 
 
 def test_nothing_finished_yet(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Path, "iterdir", shuffled)
     assert write_report(tmp_path / "elsewhere/other", tmp_path / "elsewhere/REPORT.md") == first
     again = {path.name: path.read_bytes() for path in (tmp_path / "elsewhere/REPORT_files").iterdir()}
-    assert again == kept and len(kept) == 3
+    assert again == kept and len(kept) == 5
     assert str(tmp_path) not in first + str(kept)
 
 
@@ -284,7 +284,7 @@ def test_links_lead_to_the_figures(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
     text = write_report(tmp_path / "runs", tmp_path / "my.page.md")
     links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
-    assert len(links) == 3
+    assert len(links) == 5
     for link in links:
         assert link.startswith("my.page_files/")
         assert (tmp_path / link).read_text(encoding="utf-8").startswith("<?xml")

@@ -160,7 +160,10 @@ CASES = [
     (["~grid.title"], "grid: title must be given"),
     (["~grid"], "grid: must be given"),
     (["grid.title=3"], "grid.title=3: must be text"),
-    (["+grid.sedes=[1]"], "unknown setting 'sedes' in grid; valid: arms, baseline, contrasts, cost, name, paper, seeds, title"),
+    (
+        ["+grid.sedes=[1]"],
+        "unknown setting 'sedes' in grid; valid: arms, baseline, contrasts, cost, name, paper, seeds, title",
+    ),
     (["grid.cost.shapes=fast"], "must map data sets to seconds an iteration, or be null"),
     (["grid.cost=fast"], "grid.cost=fast: must map data sets to seconds an iteration, or be null"),
     (["grid.paper=3"], "grid.paper=3: must be a mapping or null"),
