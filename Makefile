@@ -16,7 +16,7 @@ ablation: install
 	$(BIN)/python experiments/launch.py grid=ablation cluster=local; code=$$?; $(BIN)/python analysis/report.py && exit $$code
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check .

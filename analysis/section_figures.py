@@ -161,7 +161,8 @@ def _panel_figure(
     def draw() -> Figure:
         from analysis.figures import draw_panels
 
-        return draw_panels({each: ("iteration", panels[each][1], data[each]) for each in data}, 3)
+        columns = 2 if len(data) == 4 else 3
+        return draw_panels({each: ("iteration", panels[each][1], data[each]) for each in data}, columns)
 
     caption = (
         f"{what}. Each run smoothed by a running mean over {100 * curves.SMOOTHING:.0f}% of its "
