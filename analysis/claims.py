@@ -13,7 +13,7 @@ from analysis.grids import Grid
 from analysis.markdown import code, escape, interval, mean_sd, number, one_of, signed, table
 from analysis.statistics import LEVEL
 from analysis.verdict import Decision
-from dynamic_rcnn.run import trajectory
+from dynamic_rcnn.run import trajectory, trends
 
 COCO = "coco"
 GRID = "ablation"
@@ -22,6 +22,7 @@ BASE = "faster_rcnn_r50_fpn_1x"
 COMMAND = "python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco"
 SOURCE = "arXiv 2004.06002"
 VAL2017_IMAGES = 5000
+METHOD = {"label_assignment": True, "smooth_l1": True, "iou_topk": 75, "beta_topk": 10}  # of the full method, published
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ CLAIMS = (
     Claim("+5.5 AP90 over the baseline", "difference", "AP90", f"{SOURCE}, abstract, Table 2", 5.5),
     Claim("no extra overhead", "overhead", "", f"{SOURCE}, abstract", 0.0),
     Claim("T at iterations 100 to 500", "trajectory", "", trajectory.SOURCE, 0.0),
+    Claim("T and beta move and end as in Figure 5", "trends", "", trends.SOURCE, 0.0),
 )
 
 
@@ -82,6 +84,8 @@ def measured(claim: Claim, comparison: Comparison) -> str | None:
         return overhead_text(comparison, ARM)
     if claim.kind == "trajectory":
         return trajectory_text(comparison, ARM)
+    if claim.kind == "trends":
+        return trends_text(comparison, ARM)
     arms = [ARM] if claim.kind == "value" else [ARM, grid.baseline]
     if claim.kind == "value":
         summary = comparison.summary(claim.metric, ARM)
@@ -188,3 +192,17 @@ def trajectory_text(comparison: Comparison, arm: str) -> str | None:
         decided = verdict.REPRODUCED
     within = f"{sum(not run.off for run in known)} of {one_of('run', len(runs))} within {trajectory.TOLERANCE}"
     return f"**{decided}**: {within} (declared); largest difference {number(largest, 4)}, at iteration {at}"
+
+
+def trends_text(comparison: Comparison, arm: str) -> str | None:
+    """The verdict on Figure 5's trends; None before any run shows one of them."""
+    runs = comparison.trends(arm, METHOD)
+    known = [trend for run in runs for trend in run if trend.holds is not None]
+    if not known:
+        return None
+    failed = [trend.text for trend in known if not trend.holds]
+    decided = verdict.REPRODUCED if len(known) == sum(map(len, runs)) else verdict.INCONCLUSIVE
+    decided = verdict.NOT_REPRODUCED if failed else decided
+    text = f"{len(known) - len(failed)} of {one_of('trend', sum(map(len, runs)))} of {one_of('run', len(runs))} hold"
+    tolerances = f"T within {trends.T_TOLERANCE}, beta within {trends.BETA_TOLERANCE}, declared"
+    return f"**{decided}**: {text} ({tolerances}){''.join(f'; not: {line}' for line in failed[:3])}"

@@ -6,6 +6,7 @@ A metric is a name of `run_files.METRICS`, or an IoU threshold as a float (AP at
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pandas as pd
 
@@ -23,7 +24,8 @@ from analysis.statistics import (
     pooled,
     summarize,
 )
-from dynamic_rcnn.run.trajectory import PUBLISHED, Trajectory
+from dynamic_rcnn.run.trajectory import Trajectory, trajectory
+from dynamic_rcnn.run.trends import Point, Trend, trends
 
 Metric = str | float
 PERCENT = 100.0
@@ -43,7 +45,8 @@ class Comparison:
         self.averaged = done[~done["arm"].isin(list(mixed_arms(done)))]
         self._values = _values(records, self.averaged)
         self._differences: dict[Metric, dict[str, Difference | None]] = {}
-        self._early = records.curves[records.curves["iteration"].isin(list(PUBLISHED))]
+        known = records.curves[["path", "iteration", "T", "beta"]].dropna()
+        self._points = known[known["path"].isin(self.runs["path"])]
         keys = zip(self.averaged["arm"], self.averaged["seed"], strict=True)
         self._paths: dict[tuple[str, int], str] = dict(zip(keys, self.averaged["path"], strict=True))
 
@@ -110,12 +113,22 @@ class Comparison:
 
     def trajectories(self, arm: str) -> list[Trajectory]:
         """T at the published iterations in each run of the arm that was asked for, finished or not."""
-        paths = self.runs.loc[self.runs["arm"] == arm, "path"]
-        rows = {path: self._early[self._early["path"] == path] for path in paths}
-        return [
-            Trajectory({int(at): float(t) for at, t in zip(found["iteration"], found["T"], strict=True) if pd.notna(t)})
-            for found in rows.values()
-        ]
+        return [trajectory(points) for points, _ in self._courses(arm)]
+
+    def trends(self, arm: str, method: dict[str, Any]) -> list[list[Trend]]:
+        """Figure 5's trends in each run of the arm that was asked for, finished or not."""
+        return [trends(points, points[max(points)] if done else None, method) for points, done in self._courses(arm)]
+
+    def _courses(self, arm: str) -> list[tuple[dict[int, Point], bool]]:
+        """(T and beta by iteration, whether it is done) of each of the arm's runs."""
+        rows = self.runs[self.runs["arm"] == arm]
+        found = []
+        for path, state in zip(rows["path"], rows["state"], strict=True):
+            own = self._points[self._points["path"] == path]
+            points = zip(own["iteration"], own["T"], own["beta"], strict=True)
+            by_iteration = {int(at): Point(float(threshold), float(beta)) for at, threshold, beta in points}
+            found.append((by_iteration, state == "done" and bool(by_iteration)))
+        return found
 
     def seeds_text(self) -> str:
         """How many finished seeds the arms have: '3 seeds an arm', or the range."""

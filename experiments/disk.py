@@ -15,7 +15,8 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.code import code_fingerprint
 from dynamic_rcnn.run.directory import CORRUPT, EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, State, read_json, read_state
 from dynamic_rcnn.run.spec import RunSpec, differences, is_aside
-from dynamic_rcnn.run.trajectory import Trajectory, applies, read_trajectory
+from dynamic_rcnn.run.trajectory import applies, in_figure, read_early, trajectory
+from dynamic_rcnn.run.trends import Point, in_words, trends
 from experiments.grid import Grid
 
 SILENT_S = 30 * 60.0  # a running run whose record is as old as this makes no progress
@@ -236,14 +237,19 @@ def _last_line(path: Path) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def trajectory(run: PlannedRun) -> Trajectory | None:
-    """T over the run's first iterations, where published values of it exist; None before it has begun."""
-    if run.state == "new" or not run.iteration or not applies(str(run.spec.dataset["name"]), run.spec.config):
+def course(run: PlannedRun) -> str | None:
+    """What T and beta do against published values of them; None where there are none, and before the run has begun."""
+    place = str(run.spec.dataset["name"]), run.spec.config
+    if run.state == "new" or not run.iteration or not in_figure(*place):
         return None
-    return read_trajectory(run.path)
+    early, row = read_early(run.path), last_row(run.path) if run.state in ("done", "stale") else {}
+    last = Point(row["T"], row["beta"]) if row else None
+    method = run.spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
+    parts = [trajectory(early).text] if applies(*place) else []
+    return "; ".join(filter(None, [*parts, in_words(trends(early, last, method))])) or None
 
 
 def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:
     """For a person: of each run whether it is on the published trajectory."""
-    found = ((run, trajectory(run)) for run in {run.spec.id: run for run in plan}.values())
-    return [f"{run.spec.name}: {each.text}" for run, each in found if each is not None]
+    found = ((run, course(run)) for run in {run.spec.id: run for run in plan}.values())
+    return [f"{run.spec.name}: {text}" for run, text in found if text is not None]

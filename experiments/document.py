@@ -11,7 +11,7 @@ runs        one object a run, the shared pretraining first:
     attempts            how many there were
     iteration, iterations, percent, seconds_left (of a running run)
     AP, AP90            fractions: of the run, or evaluated last on the way
-    trajectory          on COCO: whether T follows the author's values, with both; null where nothing is published
+    trajectory          on COCO: whether T and beta follow what was published, in words; null where nothing is published
     cause, message      of a failure: see the outcomes of attempts in the README
     log                 of the newest attempt (its rank 0)
 cost        action=plan only; null where it is not known:
@@ -32,7 +32,7 @@ from typing import Any
 
 from experiments import logs
 from experiments.cost import Cost
-from experiments.disk import PlannedRun, last_row, trajectory
+from experiments.disk import PlannedRun, course, last_row
 from experiments.grid import Grid
 from experiments.tables import newest_metrics, seconds_left, state_counts
 from slurm.profile import Profile
@@ -79,7 +79,7 @@ def _times(hours: float | None, gpus: int | None) -> float | None:
 
 
 def _run(run: PlannedRun) -> dict[str, Any]:
-    metrics, log, course = newest_metrics(run), logs.newest_log(run), trajectory(run)
+    metrics, log = newest_metrics(run), logs.newest_log(run)
     failed = run.state == "failed"
     return {
         "arm": run.spec.arm,
@@ -97,7 +97,7 @@ def _run(run: PlannedRun) -> dict[str, Any]:
         "seconds_left": seconds_left(run, last_row(run.path)) if run.state == "running" else None,
         "AP": metrics.get("AP"),
         "AP90": metrics.get("AP90"),
-        "trajectory": course.text if course else None,
+        "trajectory": course(run),
         "cause": run.cause if failed else None,
         "message": run.message if failed else None,
         "log": str(log) if log else None,

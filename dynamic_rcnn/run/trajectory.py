@@ -6,11 +6,13 @@ T is known minutes into a run, hours before any AP: a run that is off here has a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.run.directory import TRAIN_LOG
+from dynamic_rcnn.run.trends import Point
 
 # Iteration -> T in mmdet on COCO, R-50-FPN 1x (hkzhang95/DynamicRCNN, issue 3). One run, printed to four digits.
 PUBLISHED = {100: 0.4208, 200: 0.4913, 300: 0.5167, 400: 0.5330, 500: 0.5379}
@@ -44,24 +46,32 @@ class Trajectory:
 def applies(dataset: str, config: dict[str, Any]) -> bool:
     """Whether a run is one of which the values were published: COCO, R-50, dynamic label assignment as published."""
     method = config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
-    depth = config["model"]["backbone"].get("depth")
-    return dataset == "coco" and depth == 50 and all(method.get(key) == value for key, value in _CONSTANTS.items())
+    return in_figure(dataset, config) and all(method.get(key) == value for key, value in _CONSTANTS.items())
 
 
-def read_trajectory(run_dir: Path) -> Trajectory:
-    """From the first rows of the run's curves; a torn line is left out."""
-    found: dict[int, float] = {}
+def in_figure(dataset: str, config: dict[str, Any]) -> bool:
+    """Whether the paper's Figure 5 is of such runs: COCO and R-50."""
+    return dataset == "coco" and config["model"]["backbone"].get("depth") == 50
+
+
+def read_early(run_dir: Path) -> dict[int, Point]:
+    """T and beta by iteration from the first rows of the run's curves; a torn line is left out."""
+    found: dict[int, Point] = {}
     try:
         with (run_dir / TRAIN_LOG).open(encoding="utf-8") as file:
             for line in file:
                 row = _row(line)
                 if row.get("iteration", 0) > max(PUBLISHED):
                     break
-                if row.get("iteration") in PUBLISHED and isinstance(row.get("T"), int | float):
-                    found[row["iteration"]] = float(row["T"])
+                if "iteration" in row and all(isinstance(row.get(name), int | float) for name in ("T", "beta")):
+                    found[row["iteration"]] = Point(float(row["T"]), float(row["beta"]))
     except OSError:
         pass
-    return Trajectory(found)
+    return found
+
+
+def trajectory(early: Mapping[int, Point]) -> Trajectory:
+    return Trajectory({at: early[at].T for at in PUBLISHED if at in early})
 
 
 def _row(line: str) -> dict[str, Any]:

@@ -151,6 +151,29 @@ def test_another_split_is_not_comparable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "final", "said"),
+    [
+        ("done", (0.60, 0.16), "**REPRODUCED**: 10 of 10 trends of 2 runs hold"),
+        ("done", (0.60, 0.30), "**NOT REPRODUCED**: 9 of 10 trends of 2 runs hold (T within 0.03, beta within 0.04, "),
+        ("failed", (0.60, 0.30), "**INCONCLUSIVE**: 7 of 10 trends of 2 runs hold"),
+    ],
+)
+def test_the_trends_of_figure_5_get_a_verdict(
+    tmp_path: Path, state: str, final: tuple[float, float], said: str
+) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    first = coco.done("both", 0, 0.389)
+    second = coco.done("both", 1, 0.389) if state == "done" else coco.start("both", 1, "failed", "preempted")
+    for run, end in ((first, (0.60, 0.16)), (second, final)):
+        points = {300: (0.5167, 0.4), 350: (0.52, 0.3), 90000: end}
+        rows = [{"iteration": at, "T": t, "beta": b, "loss": 1.0, "seconds": 0.3} for at, (t, b) in points.items()]
+        (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    coco.ask("baseline", 0)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    assert row_of(markdown(tmp_path), "headline claims", "T and beta move")[2].startswith(said)
+
+
+@pytest.mark.parametrize(
     ("last", "shift", "said"),
     [
         (500, 0.01, "**REPRODUCED**: 2 of 2 runs within 0.03 (declared); largest difference 0.0100, at iteration 500"),

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_rcnn.run.trajectory import PUBLISHED, applies, read_trajectory
+from dynamic_rcnn.run.trajectory import PUBLISHED, Trajectory, applies, read_early, trajectory
+
+
+def read_trajectory(run: Path) -> Trajectory:
+    return trajectory(read_early(run))
 
 
 def write(run: Path, values: dict[int, float], end: str = "") -> Path:
-    rows = [{"iteration": 50, "T": 0.5}, *({"iteration": at, "T": value} for at, value in values.items())]
+    rows = [{"iteration": at, "T": value, "beta": 1.0} for at, value in {50: 0.5, **values}.items()]
     (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + end)
     return run
 
