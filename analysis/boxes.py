@@ -1,0 +1,94 @@
+"""Ground truth and detections as columns: what matching, errors and contact sheets start from.
+
+Boxes are COCO's (x, y, width, height) in pixels. Images and categories are positions in their sorted ids, the order
+in which COCOeval goes through them; within an image the rows keep the order of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+
+from dynamic_rcnn.errors import UserError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The N annotated boxes of a data set."""
+
+    image_ids: Integers  # (images,), sorted
+    category_ids: Integers  # (categories,), sorted
+    names: tuple[str, ...]  # of the categories
+    image: Integers  # (N,), position in image_ids
+    category: Integers  # (N,), position in category_ids
+    box: Floats  # (N, 4)
+    area: Floats  # (N,), as annotated: of the mask where there is one
+    crowd: Booleans  # (N,)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The D detections of one run, on the images and categories of `Objects`."""
+
+    image: Integers  # (D,)
+    category: Integers  # (D,)
+    box: Floats  # (D, 4)
+    score: Floats  # (D,)
+
+
+def read_objects(coco: COCO) -> Objects:
+    """The columns of a ground truth in COCO format."""
+    image_ids = np.unique(np.array(coco.getImgIds(), np.int64))
+    category_ids = np.unique(np.array(coco.getCatIds(), np.int64))
+    # By image, not as in the file: annotations of unknown images are none of COCOeval's either.
+    rows = [row for number in image_ids.tolist() for row in coco.imgToAnns[number]]
+    rows = [row for row in rows if row["category_id"] in coco.cats]
+    return Objects(
+        image_ids,
+        category_ids,
+        tuple(str(coco.cats[number]["name"]) for number in category_ids.tolist()),
+        _positions(image_ids, rows, "image_id"),
+        _positions(category_ids, rows, "category_id"),
+        _boxes(rows),
+        np.array([row["area"] for row in rows], np.float64),
+        np.array([bool(row.get("iscrowd")) for row in rows], np.bool_),
+    )
+
+
+def read_detections(objects: Objects, detections: Sequence[Mapping[str, Any]]) -> Detections:
+    """The columns of detections in COCO's results format, in their order.
+
+    Raises:
+        UserError: a detection names an image or a category that the ground truth does not have.
+    """
+    return Detections(
+        _positions(objects.image_ids, detections, "image_id"),
+        _positions(objects.category_ids, detections, "category_id"),
+        _boxes(detections),
+        np.array([row["score"] for row in detections], np.float64),
+    )
+
+
+def _boxes(rows: Sequence[Mapping[str, Any]]) -> Floats:
+    return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+
+
+def _positions(known: Integers, rows: Sequence[Mapping[str, Any]], field: str) -> Integers:
+    values = np.array([row[field] for row in rows], np.int64)
+    found = np.searchsorted(known, values).astype(np.int64)
+    unknown = np.unique(values[(found == len(known)) | (known[np.minimum(found, len(known) - 1)] != values)])
+    if unknown.size:
+        raise UserError(
+            f"detections: {field} {unknown[0]} is not in the annotations ({unknown.size} such values); "
+            "they belong to another data set"
+        )
+    return found
