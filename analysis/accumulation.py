@@ -84,10 +84,13 @@ class Accumulation:
         by_segment, defined = self._by_segment(weights)
         if not defined.any():
             return np.full(len(METRICS), np.nan)
-        # A sum of floats depends on its order: contiguous, by IoU, recall and category, as COCOeval's array is
-        values = np.ascontiguousarray(by_segment[:, defined].transpose(0, 2, 1))
-        found = [values if iou is None else values[_index(iou)] for iou in METRICS.values()]
-        return np.array([np.mean(part.reshape(-1)) for part in found])
+        return _means(by_segment[:, defined])
+
+    def by_category(self, weights: NDArray[np.integer]) -> Floats:
+        """(categories, metrics): the same for each category alone; NaN for one without objects."""
+        by_segment, defined = self._by_segment(weights)
+        rows = [_means(by_segment[:, [number]]) for number in range(self.categories)]
+        return np.where(defined[:, None], np.array(rows).reshape(-1, len(METRICS)), np.nan)
 
     def _by_segment(self, weights: NDArray[np.integer]) -> tuple[Floats, Booleans]:
         """Precision as (10, categories, 101), 0 without objects, and which categories have objects."""
@@ -176,6 +179,14 @@ def needed_positives(positives: Floats) -> Integers:
     guess = np.where(guess / count < RECALL_THRESHOLDS, guess + 1, guess)
     unreachable = np.iinfo(np.int32).max
     return np.where(positives[:, None] > 0, np.maximum(guess, 1), unreachable).astype(np.int64)
+
+
+def _means(by_segment: Floats) -> Floats:
+    """The metrics of precision as (10, categories, 101)."""
+    # A sum of floats depends on its order: contiguous, by IoU, recall and category, as COCOeval's array is
+    values = np.ascontiguousarray(by_segment.transpose(0, 2, 1))
+    found = [values if iou is None else values[_index(iou)] for iou in METRICS.values()]
+    return np.array([np.mean(part.reshape(-1)) for part in found])
 
 
 def _cumulated(values: Counts) -> Counts:
