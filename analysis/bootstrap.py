@@ -4,9 +4,10 @@ All runs are evaluated on the same resampled images, so that what makes an image
 difference. An arm's value is the mean over its seeds. The interval is that of the images, for these trained models:
 it holds no noise between seeds, which `analysis.statistics` measures, and is no substitute for it.
 
-AP of a resample is higher than AP of the images as they are, the more so the fewer objects a category has: images that
-stand several times make precision wave more, and interpolation takes the waves' tops. An interval of AP itself can
-therefore lie above its value. In a difference most of that cancels; compare arms by differences.
+AP of a resample is higher on average than AP of the images as they are: copies of a true positive stand in a row and
+raise each other's precision, and interpolation takes what is highest. On the data that `analysis.time_bootstrap` draws
+(5,000 images, 80 categories) an AP of 38.2 has the interval 38.4 to 39.0. Most of that cancels in a difference: compare
+arms by differences, and do not print an interval of AP itself as if it were around its value.
 Values are fractions.
 """
 

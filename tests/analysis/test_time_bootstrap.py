@@ -27,7 +27,7 @@ def test_times_and_memory_are_printed() -> None:
         "30 resamples of 2 models",
     ):
         assert re.search(rf"{part}.*: [\d.]+ s \([\d.]+ s of processor time\)", done.stdout)
-    assert re.search(r"peak memory: [\d.]+ GB here, [\d.]+ GB in the largest other process", done.stdout)
+    assert re.search(r"peak memory: [\d.]+ GB here, at most [\d.]+ GB with 2 workers", done.stdout)
     assert len(re.findall(r"^ *AP90 +model \d", done.stdout, flags=re.M)) == 2
 
 
