@@ -1,4 +1,4 @@
-"""Detections matched with objects, as COCOeval.evaluate does it, to the last bit, in a sixth of its time or less.
+"""Detections matched with objects, as COCOeval.evaluate does it, to the last bit, in a fraction of its time.
 
 COCOeval looks at every pair of a category and an image in Python, for each IoU threshold. Here only those pairs of
 boxes are looked at that reach the lowest threshold. The IoUs are pycocotools' own; a test compares all flags.
