@@ -38,13 +38,17 @@ def use_mmdet_scope() -> None:
         init_default_scope("mmdet")
 
 
-def build_model(spec: RunSpec) -> BaseDetector:
-    """The detector with its weights initialised from the seed (before any weights are loaded)."""
+def build_model(spec: RunSpec, initialise: bool = True) -> BaseDetector:
+    """The detector with its weights initialised from the seed (before any weights are loaded).
+
+    initialise: false where all weights come from a file; the backbone's published ones are not looked for then.
+    """
     use_mmdet_scope()
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # else three lines on how each parameter is initialised
     seed_all(spec.seed, "weights")
     model = MODELS.build(_mutable(spec.config["model"]))
-    model.init_weights()
+    if initialise:
+        model.init_weights()
     return model
 
 

@@ -50,6 +50,7 @@ _MMENGINE_GLOBALS: list[Any] = [
 ]
 
 _NAME = re.compile(r"iter_(\d+)-([0-9a-f]{8})\.pth")
+_BENCHMARK = ("backbone.body.", "rpn.head.", "roi_heads.box.")  # how keys of maskrcnn-benchmark begin
 
 
 def pack(
@@ -125,23 +126,64 @@ def remove_all(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:
     """Load a `state_dict` strictly: one made here, a published one, or a checkpoint of mmengine's runner.
 
-    Raises UserError if the file is missing, is no checkpoint, or has keys that do not fit (they are named).
+    sha256: the digest that the file must have, where it was planned with one.
+    Raises UserError if the file is missing, another one, no checkpoint, or has keys that do not fit (they are named).
     """
+    data = _read_weights(path)
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise UserError(
+            f"{path}: has changed since this run was planned (sha256 {found[:10]}, planned {sha256[:10]}); "
+            "launch again for a new run"
+        )
     try:
         with torch.serialization.safe_globals(_MMENGINE_GLOBALS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such weights file") from None
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
-    weights = content.get("state_dict", content)
+    weights = content
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            weights = content[key]
+            break
+    if not isinstance(weights, dict):
+        raise UserError(f"{path}: not a readable checkpoint (it holds a {type(weights).__name__}, not a state_dict)")
+    fault = _misfit(model.state_dict(), weights)
+    if fault:
+        raise UserError(f"{path}: does not fit the model: {fault}")
+    model.load_state_dict(weights, strict=True)
+
+
+def _read_weights(path: Path) -> bytes:
     try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise UserError(f"{path}: does not fit the model: {' '.join(str(error).split())[:400]}") from None
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file; it must be visible where the run happens") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _misfit(wanted: dict[str, torch.Tensor], found: dict[Any, Any]) -> str:
+    """What keeps a state_dict from fitting strictly, the first keys of each kind named; "" if it fits."""
+    missing = [key for key in wanted if key not in found]
+    unknown = [str(key) for key in found if key not in wanted]
+    sizes = [key for key in wanted if key in found and getattr(found[key], "shape", None) != wanted[key].shape]
+    parts = [f"{len(missing)} of its {len(wanted)} keys are missing: {_first(missing)}"] if missing else []
+    parts += [f"{len(unknown)} keys are not the model's: {_first(unknown)}"] if unknown else []
+    if sizes:
+        shapes = [tuple(getattr(side[sizes[0]], "shape", ())) for side in (found, wanted)]
+        parts.append(f"size mismatch for {_first(sizes)} ({shapes[0]} in the file, {shapes[1]} in the model)")
+    if any(key.removeprefix("module.").startswith(_BENCHMARK) for key in unknown):
+        parts.append(
+            "they are maskrcnn-benchmark's, as in the author's code, whose model is another one: test it there"
+        )
+    return "; ".join(parts)
+
+
+def _first(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
 def _list(folder: Path) -> list[tuple[int, Path]]:

@@ -51,15 +51,16 @@ def to_draw(dataset: dict[str, Any]) -> Path | None:
     return None if folder.exists() else folder
 
 
-def check(dataset: dict[str, Any]) -> None:
+def check(dataset: dict[str, Any], training: bool = True) -> None:
     """Look at everything before a run is started: draw and compare shapes, read annotations and list images.
 
+    training: false for runs that train nothing; images to train on need not be there.
     Raises UserError where something is missing or breaks a rule.
     """
     if "recipe" in dataset:
         prepare(dataset)
     else:
-        coco_format.validate(Path(dataset["root"]), *(dataset[key] for key in PATHS))
+        coco_format.validate(Path(dataset["root"]), *(dataset[key] for key in PATHS), training=training)
 
 
 def prepare(dataset: dict[str, Any]) -> tuple[Path, str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
+
+_NAMED = re.compile(r"-([0-9a-f]{8})\.pth$")
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -13,3 +16,12 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def named_digest(path: Path) -> str | None:
+    """The first 8 hex digits of the sha256 that a weights file's name says (name-62a3f276.pth, OpenMMLab's convention).
+
+    None where the name says none.
+    """
+    found = _NAMED.search(path.name)
+    return found[1] if found else None

@@ -1,4 +1,4 @@
-"""What a run begins with: the data, and the model as built from the seed or with the weights of the run in `init`."""
+"""What a run begins with: device, data, and the model as built from the seed or with the weights of another run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
+import torch
+
 from dynamic_rcnn import build, checkpoint, dataset, distributed
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.fetch import weights_folder
+from dynamic_rcnn.run import provenance
 from dynamic_rcnn.run.directory import METRICS, TRAIN_LOG, WEIGHTS, read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
 
@@ -16,6 +19,18 @@ if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector
 
 _AGAIN = "if that run is done, move its directory away and launch again: it is made again"
+
+
+def device() -> torch.device:
+    """The GPU of this process, where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def write_provenance(on: torch.device, fingerprint: str, init_sha256: str | None) -> None:
+    """Record what it takes to repeat this attempt, whose directory is the working directory."""
+    if distributed.is_main():
+        name = torch.cuda.get_device_name() if on.type == "cuda" else "cpu"
+        provenance.write(Path(), provenance.collect(name, torch.get_num_threads(), fingerprint, init_sha256))
 
 
 def prepared(spec: RunSpec) -> tuple[Path, str]:

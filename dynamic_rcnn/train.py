@@ -1,6 +1,7 @@
 """Train and evaluate one run: `python -m dynamic_rcnn.train RUN_DIR`, where RUN_DIR holds a spec.json.
 
-Resumes from the newest whole checkpoint and continues bit for bit (on the same machine and number of threads).
+Resumes from the newest whole checkpoint and continues bit for bit (on the same machine and number of threads). A run
+whose task is to evaluate trains nothing, and starts over.
 A run of several processes (base.train.processes) is started by this command on this machine, one process a GPU where
 there are any; in a Slurm job its tasks are the processes, which RANK in the environment says.
 Exit codes: 0 done, 1 failed (status.json has the cause), 2 bad input, 75 another process trains this run or has taken
@@ -30,11 +31,14 @@ from dynamic_rcnn.run.directory import METRICS, SPEC, RunLockedError
 from dynamic_rcnn.run.ranks import CLAIMED, EXIT_LOCKED, EXIT_LOST, NOTE, Rank, write_failure
 from dynamic_rcnn.run.record import Record, SupersededError
 from dynamic_rcnn.run.spawn import EXIT_CODES, run_processes
-from dynamic_rcnn.run.spec import ID_DIGITS, RunSpec, images_per_process
+from dynamic_rcnn.run.spec import EVALUATE, ID_DIGITS, RunSpec, images_per_process
 from dynamic_rcnn.stop import StopSignal
 
 if TYPE_CHECKING:
+    from dynamic_rcnn.evaluating import Evaluation
     from dynamic_rcnn.training import Training
+
+    Work = Training | Evaluation
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 LOST = "lost"  # the end of a process that only knows that another one is gone; nothing is recorded of it
@@ -75,7 +79,7 @@ def train(run_dir: Path) -> int:
 def _train(spec: RunSpec, claim: Claim | None) -> int:
     """Train `spec`, whose directory is the working directory. claim: None if the parent process holds it."""
     record, me, stop = Record.open(Path()), Rank(), StopSignal()
-    training: Training | None = None
+    training: Work | None = None
     try:
         given = Rank.of_this_process()
         me = given or me
@@ -83,7 +87,8 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
             Record.close_done(Path())
             return EXIT_DONE
         _check_place(spec)
-        _check_batch(spec)
+        if spec.task != EVALUATE:
+            _check_batch(spec)
         if given is None and spec.processes > 1:
             return run_processes(spec.processes, claim)
         me.check(spec.processes)
@@ -109,8 +114,12 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
         return _ended(_end(error, me, training, stop.received), me, record)
 
 
-def _begun(spec: RunSpec, stop: StopSignal) -> Training:
+def _begun(spec: RunSpec, stop: StopSignal) -> Work:
     """What does the run's task in this process."""
+    if spec.task == EVALUATE:
+        from dynamic_rcnn.evaluating import Evaluation
+
+        return Evaluation(spec, stop)
     from dynamic_rcnn.training import Training  # torch and mmdet: seconds
 
     return Training(spec, stop)
@@ -130,7 +139,7 @@ def _check_batch(spec: RunSpec) -> None:
     images_per_process(spec.config["train"]["batch_size"], spec.processes, rate)
 
 
-def _end(error: Exception, me: Rank, training: Training | None = None, stopped: bool = False) -> End:
+def _end(error: Exception, me: Rank, training: Work | None = None, stopped: bool = False) -> End:
     """How this process ended, after printing the traceback where that helps. stopped: whether a signal asked for it."""
     if isinstance(error, NaNLossError):
         return End("NaN", str(error), me.number)
@@ -142,7 +151,7 @@ def _end(error: Exception, me: Rank, training: Training | None = None, stopped: 
     return End(*_cause(error, me), me.number)
 
 
-def _bad_loss(training: Training) -> int | None:
+def _bad_loss(training: Work) -> int | None:
     """The iteration of a loss that is not finite: an operator that chokes on NaN afterwards is not the cause.
 
     None where the device does not say so soon: one that has failed, or that waits for a process that is gone.

@@ -22,7 +22,6 @@ from dynamic_rcnn import build, checkpoint, distributed, results, start
 from dynamic_rcnn.digest import file_digest
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.randomness import seed_all
-from dynamic_rcnn.run import provenance
 from dynamic_rcnn.run.directory import CHECKPOINTS, METRICS, WEIGHTS, remove_temporary, write_json_atomic
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.record import Record
@@ -37,7 +36,7 @@ class Training:
         self.spec = spec
         self.stop = stop
         self.settings = spec.config["train"]
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = start.device()
         stop.check()
         self.root, self.fingerprint = start.prepared(spec)
         stop.check()
@@ -126,12 +125,8 @@ class Training:
 
     def write_provenance(self) -> None:
         """Record what it takes to repeat this attempt."""
-        if not distributed.is_main():
-            return
-        device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        sha256 = file_digest(start.start_weights(self.spec)) if self.spec.init else None
-        found = provenance.collect(device, torch.get_num_threads(), self.fingerprint, sha256)
-        provenance.write(Path(), found)
+        sha256 = file_digest(start.start_weights(self.spec)) if self.spec.init and distributed.is_main() else None
+        start.write_provenance(self.device, self.fingerprint, sha256)
 
     def run(self) -> None:
         """Train from where the run stands to the end. Raises InterruptedRunError after an iteration's checkpoint."""

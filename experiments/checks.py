@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, paper_fault
-from dynamic_rcnn.run.spec import images_per_process
+from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN, images_per_process
 from experiments.origin import BASES
 
 PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
-_GRID_OPTIONAL = ("seeds", "cost", "paper", "contrasts")
+_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts")
+_TRAINED = ("seeds", "cost", "contrasts")  # of a grid whose runs train
 _INTERVALS = ("log_interval", "checkpoint_interval", "keep_checkpoints")
 _COUNTS = ("max_iters", "max_epochs", "batch_size", "processes", *_INTERVALS)
 _FROM_ZERO = ("workers", "val_interval")
@@ -36,9 +37,18 @@ def chosen_arms(grid: dict[str, Any], chosen: Any) -> dict[str, dict[str, Any]]:
     return {arm: arms[arm] for arm in arms if arm in chosen}
 
 
+def checked_task(grid: Any) -> str:
+    """What the grid's runs do: train, where it does not say."""
+    task = grid.get("task", TRAIN) if isinstance(grid, Mapping) else TRAIN
+    if task not in TASKS:
+        raise UserError(f"grid.task={task}: unknown task; valid: {', '.join(sorted(TASKS))}")
+    return str(task)
+
+
 def _check_grid(grid: dict[str, Any]) -> None:
     _check_names("grid", grid, _GRID, _GRID_OPTIONAL)
     name, arms, cost = grid["name"], grid["arms"], grid.get("cost")
+    _check_task(grid)
     if not is_plain_name(name):
         raise UserError(f"grid.name={name}: must be usable as part of a file's name: {NAME_RULE}")
     if not isinstance(grid["title"], str):
@@ -48,6 +58,8 @@ def _check_grid(grid: dict[str, Any]) -> None:
     for arm, content in arms.items():
         _check_arm(f"grid.arms.{arm}", arm, content)
     for arm in arms:
+        if checked_task(grid) == EVALUATE and "replay" in arms[arm]:
+            raise UserError(f"grid.arms.{arm}.replay: a grid with task: evaluate trains nothing; leave it out")
         _check_replay(f"grid.arms.{arm}.replay", arm, arms)
     if grid["baseline"] not in arms:
         raise unknown_name("baseline", [str(grid["baseline"])], arms, f"grid {name}")
@@ -59,6 +71,12 @@ def _check_grid(grid: dict[str, Any]) -> None:
     fault = paper_fault(grid.get("paper"))
     if fault is not None:
         raise UserError(f"grid.{fault[0]}={fault[1]}: {fault[2]}")
+
+
+def _check_task(grid: dict[str, Any]) -> None:
+    without = [field for field in _TRAINED if checked_task(grid) == EVALUATE and grid.get(field) is not None]
+    if without:
+        raise UserError(f"grid.{without[0]}={grid[without[0]]}: a grid with task: evaluate has none; leave it out")
 
 
 def _check_arm(where: str, arm: Any, content: Any) -> None:
@@ -102,7 +120,7 @@ def checked_seeds(seeds: Any, field: str = "seeds") -> list[int]:
     return seeds
 
 
-def check_base(config: dict[str, Any]) -> None:
+def check_base(config: dict[str, Any], task: str = TRAIN) -> None:
     """Check that the resolved base has its sections, the settings of its schedule, and a batch for its processes."""
     kinds = {"model": dict, "data": dict, "train": dict, "optim_wrapper": dict, "param_scheduler": list}
     _check_names("base", config, kinds)
@@ -114,7 +132,8 @@ def check_base(config: dict[str, Any]) -> None:
     rate: Any = (config["optim_wrapper"].get("optimizer") or {}).get("lr")
     if not _is_positive(rate):
         raise UserError(f"base.optim_wrapper.optimizer.lr={rate}: must be a positive number")
-    images_per_process(config["train"]["batch_size"], config["train"]["processes"], rate)
+    if task != EVALUATE:
+        images_per_process(config["train"]["batch_size"], config["train"]["processes"], rate)
 
 
 def _check_method(model: dict[str, Any]) -> None:

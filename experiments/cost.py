@@ -10,7 +10,7 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import PROVENANCE, read_json
-from dynamic_rcnn.run.spec import RunSpec, digest
+from dynamic_rcnn.run.spec import EVALUATE, RunSpec, digest
 from experiments.disk import Directories, PlannedRun, last_row
 from experiments.grid import Grid
 from experiments.manifest import manifest_path, read_manifest
@@ -51,7 +51,8 @@ class Cost:
 
 def estimate(grid: Grid, runs: Path, plan: Sequence[PlannedRun], gpus: bool | None = None) -> Cost:
     """What is left of `plan`. gpus: whether only speeds measured with (or without) GPUs count; None: any."""
-    left = list({run.spec.id: run for run in plan if run.state not in ("done", "stale")}.values())
+    trained = [run for run in plan if run.spec.task != EVALUATE]
+    left = list({run.spec.id: run for run in trained if run.state not in ("done", "stale")}.values())
     speeds = _speeds(grid, runs, left, gpus)
     to_launch = [run for run in left if run.to_launch]
     going = [run for run in left if run.state in ("queued", "running")]
@@ -67,7 +68,7 @@ def refuse_above(grid: Grid, runs: Path, plan: Sequence[PlannedRun], profile: Pr
 
 def refuse(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
     """Raises UserError where the profile does not allow what is to be launched, or that cannot be said."""
-    wanted = [run for run in plan if run.to_launch]
+    wanted = [run for run in plan if run.to_launch and run.spec.task != EVALUATE]
     if wanted:
         _refuse_hours(cost, profile)
         _refuse_time(cost, wanted, profile)
@@ -82,6 +83,8 @@ def spent_hours(plan: Iterable[PlannedRun]) -> tuple[float, int]:
 
 def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> list[str]:
     """The cost in words, a line each: of what is left, and on Slurm of what all attempts have taken so far."""
+    if all(run.spec.task == EVALUATE for run in plan):
+        return ["cost: nothing is trained; each image of the validation split is seen once"]
     if profile is None:
         return [_left(cost.launch, "slot-hours left to launch", cost.figures)]
     unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)

@@ -14,7 +14,7 @@ from typing import Any
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.code import code_fingerprint
 from dynamic_rcnn.run.directory import CORRUPT, EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, State, read_json, read_state
-from dynamic_rcnn.run.spec import RunSpec, differences, is_aside
+from dynamic_rcnn.run.spec import EVALUATE, RunSpec, differences, is_aside
 from dynamic_rcnn.run.trajectory import applies, in_figure, read_early, trajectory
 from dynamic_rcnn.run.trends import Point, in_words, trends
 from experiments.grid import Grid
@@ -142,7 +142,7 @@ def _planned(spec: RunSpec, directories: Directories) -> PlannedRun:
     elif name == "done":
         why = _why_stale(path)
         name = "stale" if why else "done"
-    total = state.max_iterations or spec.config["train"]["max_iters"]
+    total = state.max_iterations or (None if spec.task == EVALUATE else spec.config["train"]["max_iters"])
     run = PlannedRun(spec, path, name, why, state.iteration, total, state.cause, state.message)
     run = replace(run, status=state.status, metrics=state.metrics)
     last = run.attempts[-1] if run.attempts else {}

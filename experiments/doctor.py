@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -22,11 +21,13 @@ from omegaconf import DictConfig
 
 from dynamic_rcnn import dataset as datasets
 from dynamic_rcnn.dataset import PROJECT
-from dynamic_rcnn.digest import file_digest
+from dynamic_rcnn.digest import file_digest, named_digest
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.spec import EVALUATE
 from experiments import executor
 from experiments.cost import COCO_TRAINED_ON
 from experiments.grid import Grid
+from experiments.weights import evaluates
 from slurm.local import visible_gpus
 
 OK, NOTE, BAD = "ok", "note", "BAD"
@@ -58,32 +59,40 @@ def doctor(grid: Grid, runs: Path, config: DictConfig) -> int:
 
 
 def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
-    yield from _data(grid.runs[0].dataset, grid.runs[0].config["data"]["filter_cfg"])
+    spec, trains = grid.runs[0], grid.task != EVALUATE
+    yield from _data(spec.dataset, spec.config["data"]["filter_cfg"], trains)
     yield _setting(grid)
-    yield _proposals(grid)
+    if trains:
+        yield _proposals(grid)
     yield from _versions()
-    machine = _machine(grid.runs[0].config["model"])
+    given = spec.init["file"] if spec.init and not trains else None
+    machine = _machine(spec.config["model"], *([given] if given else []))
     if isinstance(machine, Finding):
         yield machine
         return
-    yield from _weights(machine["weights"])
+    if given:
+        yield _given_weights(Path(given), machine["fault"])
+        yield from _other_weights(grid)
+    else:
+        yield from _weights(machine["weights"])
     yield _devices(machine, config)
-    yield _disk(grid, runs, machine["parameters"])
+    if trains:
+        yield _disk(grid, runs, machine["parameters"])
 
 
-def _data(dataset: dict[str, Any], filter_cfg: dict[str, Any] | None) -> Iterator[Finding]:
+def _data(dataset: dict[str, Any], filter_cfg: dict[str, Any] | None, trains: bool) -> Iterator[Finding]:
     name = dataset["name"]
     if datasets.to_draw(dataset) is not None:
         yield Finding(OK, "data", f"{name} is not drawn yet; the first launch draws it")
         return
     try:
-        datasets.check(dataset)
+        datasets.check(dataset, training=trains)
     except UserError as error:
         yield Finding(BAD, "data", str(error))
         return
     root, _ = datasets.prepare(dataset)
     yield Finding(OK, "data", f"annotations of {name} in {root} are sound, and every image is there")
-    for split in ("train", "val"):
+    for split in ("train", "val") if trains else ("val",):
         content = json.loads((root / dataset[f"{split}_ann"]).read_bytes())
         if name == "coco":
             yield _counts(split, content, filter_cfg)
@@ -140,6 +149,8 @@ def _setting(grid: Grid) -> Finding:
     config = grid.runs[0].config
     batch, rate = config["train"]["batch_size"], config["optim_wrapper"]["optimizer"]["lr"]
     text = f"{batch} images an iteration on {_processes(config['train']['processes'])}, learning rate {rate}"
+    if grid.task == EVALUATE:
+        text = f"nothing is trained; evaluated with {_processes(config['train']['processes'])}"
     if grid.dataset != "coco":
         return Finding(OK, "setting", f"{text}; on {grid.dataset} nothing is compared with the paper")
     if grid.changed:
@@ -177,9 +188,12 @@ def _versions() -> Iterator[Finding]:
         yield Finding(level, package, f"{found}{rest}")
 
 
-def _machine(model: dict[str, Any]) -> dict[str, Any] | Finding:
-    """What `dynamic_rcnn.machine` says; a finding if it fails, as with a torchvision that is not torch's."""
-    command = [sys.executable, "-m", "dynamic_rcnn.machine"]
+def _machine(model: dict[str, Any], *weights: str) -> dict[str, Any] | Finding:
+    """What `dynamic_rcnn.machine` says, also of a file of weights for the model; a finding if it fails.
+
+    It does with a torchvision that is not torch's.
+    """
+    command = [sys.executable, "-m", "dynamic_rcnn.machine", *weights]
     done = subprocess.run(command, input=json.dumps(model), capture_output=True, text=True, cwd=PROJECT, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
@@ -200,11 +214,11 @@ def _weights(weights: dict[str, str] | None) -> Iterator[Finding]:
         )
         yield Finding(BAD, "pretrained weights", f"{path}: no such file; {way} (jobs may have no way to the web)")
         return
-    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    named = named_digest(path)
     found = file_digest(path)
     if named is None:
         yield Finding(NOTE, "pretrained weights", f"{path}: sha256 {found[:8]}; its name says nothing to compare with")
-    elif found.startswith(named[1]):
+    elif found.startswith(named):
         yield Finding(OK, "pretrained weights", f"{path}: sha256 as its name says")
     else:
         yield Finding(
@@ -212,6 +226,23 @@ def _weights(weights: dict[str, str] | None) -> Iterator[Finding]:
             "pretrained weights",
             f"{path}: sha256 is {found[:8]}; delete it and get {url} again: python -m dynamic_rcnn.fetch",
         )
+
+
+def _given_weights(path: Path, fault: str | None) -> Finding:
+    """The weights that are evaluated; a file that is not what its name says has been refused before."""
+    if fault:
+        return Finding(BAD, "weights", f"{fault}; choose the base= that they were trained with, or other weights")
+    if named_digest(path) is None:
+        return Finding(NOTE, "weights", f"{path}: fit the model; their name says no digest to compare with")
+    return Finding(OK, "weights", f"{path}: fit the model, sha256 as their name says")
+
+
+def _other_weights(grid: Grid) -> Iterator[Finding]:
+    """Whether the printed numbers are of other weights than those that are evaluated."""
+    wanted, init = (grid.paper or {}).get("weights"), grid.runs[0].init or {}
+    if wanted and grid.dataset == "coco" and not init["sha256"].startswith(wanted):
+        text = f"the printed numbers are of other ones (sha256 {wanted}): NOT COMPARABLE with them"
+        yield Finding(NOTE, "weights", text)
 
 
 def _devices(machine: dict[str, Any], config: DictConfig) -> Finding:
@@ -228,8 +259,10 @@ def _devices(machine: dict[str, Any], config: DictConfig) -> Finding:
     if seen:
         return Finding(OK, "GPUs", f"{built}; {len(seen)} of {seen[0]}, {processes} a run")
     if config.dataset.name == "coco":
+        if evaluates(config):
+            return Finding(NOTE, "GPUs", f"{built}; none is here: on the CPU this takes far longer than minutes")
         return Finding(BAD, "GPUs", f"{built}; none is here: a run on COCO would take months; use cluster=slurm")
-    return Finding(OK, "GPUs", f"{built}; none is here, runs train on the CPU")
+    return Finding(OK, "GPUs", f"{built}; none is here, runs use the CPU")
 
 
 def _disk(grid: Grid, runs: Path, parameters: int) -> Finding:

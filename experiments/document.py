@@ -6,7 +6,9 @@ time        when it was made, seconds since the epoch
 slurm       why the states are those on disk alone, where Slurm was asked and did not answer; else null
 counts      state -> number of runs
 runs        one object a run, the shared pretraining first:
-    arm, seed, id, path (of its directory), state (new, queued, running, failed, done or stale), why (in words)
+    arm, seed, id, path (of its directory), task (train or evaluate)
+    state               new, queued, running, failed, done or stale
+    why                 in words
     job, node           Slurm's job and nodes, in the queue or of the newest attempt; without Slurm null and the host
     attempts            how many there were
     iteration, iterations, percent, seconds_left (of a running run)
@@ -84,6 +86,7 @@ def _run(run: PlannedRun) -> dict[str, Any]:
     return {
         "arm": run.spec.arm,
         "seed": run.spec.seed,
+        "task": run.spec.task,
         "id": run.spec.id,
         "path": str(run.path),
         "state": run.state,

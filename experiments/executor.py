@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dynamic_rcnn.errors import UserError, unknown_name
-from experiments.checks import check_count
+from dynamic_rcnn.run.spec import EVALUATE
+from experiments.checks import check_count, checked_task
 from experiments.origin import CONF, load
 from slurm import queue
 from slurm.profile import Profile
@@ -53,7 +54,8 @@ def only(executor: str, cluster: DictConfig) -> DictConfig:
 def settle_processes(config: DictConfig) -> list[str]:
     """Check `config.cluster`, and set base.train.processes by it. Returns lines on what was chosen."""
     train, cluster = config.base.train, config.cluster
-    published = train.get("processes", 1)
+    evaluates = checked_task(config.grid) == EVALUATE
+    published = 1 if evaluates else train.get("processes", 1)
     check_count(PROCESSES, published, 1)
     if cluster.get("executor") == SLURM:
         processes = _on_slurm(cluster, published)
@@ -63,7 +65,7 @@ def settle_processes(config: DictConfig) -> list[str]:
         raise UserError(f"cluster.executor={cluster.get('executor')}: must be local or slurm")
     with open_dict(config):
         train.processes = processes
-    if processes == published:
+    if processes == published or evaluates:  # evaluating, any number gives the same
         return []
     line = f"processes={processes} a run, while base={config.choices.base} has {published}: other runs than with those"
     return [f"{line} (cluster.processes={published})" if cluster.executor == LOCAL else line]

@@ -18,9 +18,9 @@ from dynamic_rcnn import dataset as datasets
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name
-from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec
 from experiments.annotations import coco_format_dataset
-from experiments.checks import PRETRAIN, check_base, checked_seeds, chosen_arms
+from experiments.checks import PRETRAIN, check_base, checked_seeds, checked_task, chosen_arms
 from experiments.origin import changed_fields
 
 
@@ -30,11 +30,13 @@ class Grid:
 
     setting: ten hex digits over what all arms share. seconds: declared seconds an iteration, by data set.
     specs: each arm as it is now, with seed 0, also those that were not chosen for `runs`; `spec` has other seeds.
+    task: of its runs, see RunSpec.
     base, changed: the base's name, and the fields that differ from the files (see origin.changed_fields).
     """
 
     name: str
     title: str
+    task: str
     baseline: str
     arms: dict[str, str]
     seeds: list[int]
@@ -66,29 +68,31 @@ def build(config: DictConfig) -> Grid:
     grid: dict[str, Any] = _plain(config.grid)
     base: dict[str, Any] = _plain(config.base)
     arms = chosen_arms(grid, _plain(config.arms))
-    seeds = checked_seeds(grid.get("seeds") if config.seeds is None else _plain(config.seeds))
+    task = checked_task(grid)
+    seeds = _seeds(grid, _plain(config.seeds), task)
     dataset = _dataset(_plain(config.dataset))
-    pretrain = _pretrain(base, dataset)
-    init = {"run": pretrain.id} if pretrain else None
+    pretrain = None if task == EVALUATE else _pretrain(base, dataset)
+    init = {"run": pretrain.id} if pretrain else _plain(config.weights)
     chosen = config.choices.base
     configs = {
-        name: _resolved(base, {**arm["set"], **arm.get("set_for", {}).get(chosen, {})}, dataset, f"arm {name}")
+        name: _resolved(base, {**arm["set"], **arm.get("set_for", {}).get(chosen, {})}, dataset, f"arm {name}", task)
         for name, arm in grid["arms"].items()
     }
     specs: dict[str, RunSpec] = {}
     for name in sorted(configs, key=lambda name: "replay" in grid["arms"][name]):  # those that are replayed first
-        spec = RunSpec(name, 0, dataset, configs[name], init)
+        spec = RunSpec(name, 0, dataset, configs[name], init, task=task)
         specs[name] = _replaying(spec, grid["arms"][name].get("replay"), specs, arms)
     return Grid(
         name=grid["name"],
         title=grid["title"],
+        task=task,
         baseline=grid["baseline"],
         arms={name: arm["title"] for name, arm in grid["arms"].items()},
         seeds=seeds,
         specs=specs,
         runs=[_seeded(specs, name, seed) for seed in seeds for name in arms],
         pretrain=pretrain,
-        setting=RunSpec("", 0, dataset, _resolved(base, {}, dataset, "base"), init).setting,
+        setting=RunSpec("", 0, dataset, _resolved(base, {}, dataset, "base", task), init, task=task).setting,
         base=chosen,
         changed=changed_fields(_plain(config)),
         seconds=grid.get("cost") or {},
@@ -128,13 +132,23 @@ def _pretrain(base: dict[str, Any], dataset: dict[str, Any]) -> RunSpec | None:
     return RunSpec(PRETRAIN, seed, dataset, _resolved(base, settings["set"], dataset, "base.pretrain"))
 
 
-def _resolved(base: dict[str, Any], changes: dict[str, Any], dataset: dict[str, Any], where: str) -> dict[str, Any]:
+def _seeds(grid: dict[str, Any], chosen: Any, task: str) -> list[int]:
+    if task != EVALUATE:
+        return checked_seeds(grid.get("seeds") if chosen is None else chosen)
+    if chosen is not None:
+        raise UserError(f"seeds={chosen}: grid={grid['name']} evaluates given weights, once an arm; leave seeds= out")
+    return [0]
+
+
+def _resolved(
+    base: dict[str, Any], changes: dict[str, Any], dataset: dict[str, Any], where: str, task: str = TRAIN
+) -> dict[str, Any]:
     """The base with `changes` and the number of classes; checked."""
     config = copy.deepcopy({key: value for key, value in base.items() if key != "pretrain"})
-    check_base(config)
+    check_base(config, task)
     for path, value in changes.items():
         _set(config, path, copy.deepcopy(value), where)
-    check_base(config)
+    check_base(config, task)
     _fill_classes(config["model"], len(dataset["classes"]))
     return config
 

@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.spec import EVALUATE
 from experiments import cost, executor, local, locks, tables
 from experiments.disk import Directories, PlannedRun, disk_plan, nearest_differences, trajectory_lines
 from experiments.grid import Grid, build
@@ -167,6 +168,8 @@ def _summary(
     """The lines under the plan's table."""
     shared = " + 1 shared pretraining" if grid.pretrain else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
+    if grid.task == EVALUATE:
+        size = f"{len(grid.runs)} evaluation{'s' if len(grid.runs) > 1 else ''} of given weights"
     lines = [f"{size}: {tables.counts(plan)}", *([silence] if silence else [])]
     if "recipe" not in grid.runs[0].dataset:
         lines.append("data: annotations and images are checked when launching, before anything starts")

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from dynamic_rcnn import dataset as datasets
 from dynamic_rcnn.run.claim import finish_swap
 from dynamic_rcnn.run.directory import LOGS, is_locked
-from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments import tables
 from experiments.disk import PlannedRun, disk_plan, with_needs
 from experiments.grid import Grid
@@ -152,7 +152,7 @@ def look_at_data(grid: Grid) -> None:
     if folder is not None:
         images = dataset["recipe"]["train_images"] + dataset["recipe"]["val_images"]
         print(f"drawing {images} images of shapes into {folder}, once", flush=True)
-    datasets.check(dataset)
+    datasets.check(dataset, training=grid.task != EVALUATE)
 
 
 def move_stale_aside(plan: list[PlannedRun]) -> dict[Path, Path]:

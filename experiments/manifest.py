@@ -50,6 +50,8 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "schema": SCHEMA,
         "grid": grid.name,
         "title": grid.title,
+        "task": grid.task,
+        "weights": weights_of(grid),
         "setting": grid.setting,
         "dataset": grid.dataset,
         "base": grid.base,
@@ -62,6 +64,12 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "contrasts": grid.contrasts,
     }
     write_json_atomic(target, content)
+
+
+def weights_of(grid: Grid) -> dict[str, str] | None:
+    """Name and sha256 of the file that the grid's runs evaluate; None where they train."""
+    init = grid.runs[0].init
+    return {"name": Path(init["file"]).name, "sha256": init["sha256"]} if init and "file" in init else None
 
 
 def _entry(spec: RunSpec, path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dynamic_rcnn.run.spec import RunSpec, differences, flatten
+from dynamic_rcnn.run.spec import TRAIN, RunSpec, differences, flatten
 
 CONF = Path(__file__).resolve().parent / "conf"
 BASES = CONF.parents[1] / "dynamic_rcnn" / "configs" / "base"
@@ -21,7 +21,9 @@ def changed_fields(config: dict[str, Any]) -> list[str]:
     name, its baseline, and the arms that its file gives.
     """
     choices = config["choices"]
-    base = differences(_as_spec(load(BASES / f"{choices['base']}.yaml")), _as_spec(config["base"]))
+    task = config["grid"].get("task", TRAIN)  # where nothing is trained, how it would be does not count
+    file = load(BASES / f"{choices['base']}.yaml")
+    base = differences(*(RunSpec("", 0, {}, content, task=task) for content in (file, config["base"])))
     fields = [field.replace("config.", "base.", 1) for field, _, _ in base]
     dataset = load(CONF / "dataset" / f"{choices['dataset']}.yaml").get("dataset", {})
     grid = load(CONF / "grid" / f"{choices['grid']}.yaml").get("grid", {})
@@ -37,10 +39,6 @@ def load(path: Path) -> dict[str, Any]:
     return dict(OmegaConf.to_container(OmegaConf.load(path)))  # type: ignore[arg-type]
 
 
-def _as_spec(base: dict[str, Any]) -> RunSpec:
-    return RunSpec("", 0, {}, base)
-
-
 def _grid_fields(grid: dict[str, Any]) -> dict[str, Any]:
     arms = {
         f"grid.arms.{name}.{field}": arm[field]
@@ -48,4 +46,4 @@ def _grid_fields(grid: dict[str, Any]) -> dict[str, Any]:
         for field in ("set", "set_for", "replay")
         if field in arm
     }
-    return {**{f"grid.{key}": grid[key] for key in ("name", "baseline") if key in grid}, **arms}
+    return {**{f"grid.{key}": grid[key] for key in ("name", "task", "baseline") if key in grid}, **arms}

@@ -21,11 +21,12 @@ from dynamic_rcnn.errors import UserError
 from experiments import executor
 from experiments.checks import check_count
 from experiments.origin import BASES, CONF, load
+from experiments.weights import evaluates, settle_weights
 
 ACTIONS = ("launch", "plan", "doctor", "status", "logs", "cancel", "why", "script")
 RERUN = ("none", "stale")
 _GROUPS = ("base", "cluster", "dataset", "grid")
-_SETTINGS = ("action", "arms", "json", "lines", "rerun", "run", "runs", "seeds", "watch")
+_SETTINGS = ("action", "arms", "json", "lines", "rerun", "run", "runs", "seeds", "watch", "weights")
 
 
 def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
@@ -37,20 +38,22 @@ def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     _check_form(overrides)
     executor.refuse_processes(overrides)
     config, chosen = _compose(overrides), []
+    needed = [key for key in PATHS if key != "train_img" or not evaluates(config)]
     if config.dataset.name == "auto":
-        dataset, reason = _choose_dataset(config.dataset.root)
+        dataset, reason = _choose_dataset(config.dataset.root, needed)
         if dataset == "coco":
             given = [item for item in overrides if item.split("=")[0] != "dataset"]
             config = _compose([*given, "dataset=coco"])
         config.dataset.name = dataset  # what auto.yaml holds is shapes already
         chosen.append(f"dataset={dataset}: {reason}")
     if config.choices.dataset == "coco":
-        given_root, config.dataset.root = config.dataset.root, _coco_root(config.dataset)
+        given_root, config.dataset.root = config.dataset.root, _coco_root(config.dataset, needed)
         if given_root is None and not chosen:
             chosen.append(f"dataset.root={config.dataset.root}: COCO 2017 is there")
     elif config.dataset.name == "coco":
         raise UserError("dataset.name=coco: is for COCO 2017, dataset=coco, alone; choose another name")
     _check_values(config)
+    chosen += settle_weights(config)
     if config.choices.cluster == "auto":
         found, reason = executor.choose()
         executor.refuse_fields(found, reason, overrides)
@@ -192,8 +195,9 @@ def _check_choice(name: str, value: object, valid: Sequence[str]) -> None:
         raise UserError(f"{name}={value}: unknown {name}{_close(str(value), valid)}; valid: {', '.join(valid)}")
 
 
-def _choose_dataset(root: str | None) -> tuple[str, str]:
-    files = [load(CONF / "dataset" / "coco.yaml")["dataset"][key] for key in PATHS]
+def _choose_dataset(root: str | None, needed: Sequence[str]) -> tuple[str, str]:
+    """(data set, why). needed: which of PATHS must be there."""
+    files = [load(CONF / "dataset" / "coco.yaml")["dataset"][key] for key in needed]
     place = _find_coco(root, files)
     if place is not None:
         return "coco", f"COCO 2017 is in {place}"
@@ -205,9 +209,9 @@ def _choose_dataset(root: str | None) -> tuple[str, str]:
     return "shapes", "no COCO 2017 in dataset.root, $COCO_ROOT or data/coco; results are on generated shapes"
 
 
-def _coco_root(dataset: DictConfig) -> str:
+def _coco_root(dataset: DictConfig, needed: Sequence[str]) -> str:
     """Where COCO is, for dataset=coco. Raises UserError if it is not there."""
-    root, files = dataset.root, [str(dataset[key]) for key in PATHS]
+    root, files = dataset.root, [str(dataset[key]) for key in needed]
     place = _find_coco(root, files)
     if place is not None:
         return place

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from dynamic_rcnn.run.spec import EVALUATE
 from experiments import logs
 from experiments.disk import PlannedRun, last_evaluation, last_row
 
@@ -52,7 +53,7 @@ def plan_table(plan: Sequence[PlannedRun], width: int) -> Text:
             "run": run.spec.name,
             "id": run.spec.id,
             "state": run.state,
-            "iterations": f"{run.iteration}/{run.iterations or '?'}",
+            "iterations": iterations(run),
             "why": run.why,
         }
         for run in plan
@@ -104,13 +105,23 @@ def failures(plan: Sequence[PlannedRun], lines: int = 5) -> RenderableType:
 
 def progress_line(run: PlannedRun) -> str:
     """One plain line about a running run."""
+    if run.spec.task == EVALUATE:
+        return f"{run.spec.name}: evaluating"
     row = last_row(run.path)
     if not row:
         return f"{run.spec.name}: starting"
     return (
-        f"{run.spec.name}: iteration {run.iteration}/{run.iterations or '?'}  loss {row['loss']:.3f}  "
+        f"{run.spec.name}: iteration {iterations(run)}  loss {row['loss']:.3f}  "
         f"T {row['T']:.3f}  beta {row['beta']:.3f}  {_duration(seconds_left(run, row)) or '?'} left"
     )
+
+
+def iterations(run: PlannedRun) -> str:
+    """How far the run is; of one that trains nothing whether its weights are evaluated."""
+    if run.spec.task == EVALUATE:
+        words = {"done": "evaluated", "stale": "evaluated", "running": "evaluating"}
+        return words.get(run.state, "not evaluated")
+    return f"{run.iteration}/{run.iterations or '?'}"
 
 
 def cells(run: PlannedRun) -> dict[str, str]:
@@ -122,7 +133,7 @@ def cells(run: PlannedRun) -> dict[str, str]:
         "state": run.state,
         "job": run.job or "",
         "node": run.node or "",
-        "iteration": f"{run.iteration}/{run.iterations or '?'}",
+        "iteration": iterations(run),
         "%": f"{100 * run.iteration / run.iterations:.0f}" if run.iterations else "",
         "left": _duration(seconds_left(run, row)) if run.state == "running" else "",
         **{key: f"{row[key]:.3f}" if row else "" for key in ("loss", "T", "beta")},

@@ -35,19 +35,20 @@ class Problems:
 
 def check_content(content: Any, problems: Problems) -> None:
     """Check the decoded content of one annotation file, all but the image files."""
-    if not isinstance(content, dict):
-        problems.add(f"content is a {type(content).__name__}; it must be an object with {_sections()}")
-        return
-    for section in ("images", "annotations", "categories"):
-        if section not in content:
-            problems.add(f"key {section!r} is missing; required: {_sections()}")
-        elif not isinstance(content[section], list):
-            problems.add(f"{section!r} is a {type(content[section]).__name__}; it must be a list")
+    _check_sections(content, ("images", "annotations", "categories"), problems)
     if problems.count:
         return
     image_ids = _check_images(content["images"], problems)
     category_ids = _check_categories(content["categories"], problems)
     _check_annotations(content["annotations"], image_ids, category_ids, problems)
+
+
+def check_info(content: Any, problems: Problems) -> None:
+    """Check the decoded content of a file without annotations, all but the image files."""
+    _check_sections(content, ("images", "categories"), problems)
+    if not problems.count:
+        _check_images(content["images"], problems)
+        _check_categories(content["categories"], problems)
 
 
 def check_image_files(images: list[dict[str, Any]], folder: Path, problems: Problems) -> None:
@@ -67,8 +68,17 @@ def has_box(annotations: list[dict[str, Any]]) -> bool:
     return any(not item["iscrowd"] and item["bbox"][2] > 0 and item["bbox"][3] > 0 for item in annotations)
 
 
-def _sections() -> str:
-    return "'images', 'annotations' and 'categories'"
+def _check_sections(content: Any, sections: tuple[str, ...], problems: Problems) -> None:
+    *others, last = map(repr, sections)
+    needed = f"{', '.join(others)} and {last}"
+    if not isinstance(content, dict):
+        problems.add(f"content is a {type(content).__name__}; it must be an object with {needed}")
+        return
+    for section in sections:
+        if section not in content:
+            problems.add(f"key {section!r} is missing; required: {needed}")
+        elif not isinstance(content[section], list):
+            problems.add(f"{section!r} is a {type(content[section]).__name__}; it must be a list")
 
 
 def _files_in(folder: Path) -> set[str]:

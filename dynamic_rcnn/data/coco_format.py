@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.data.coco_checks import Problems, check_content, check_image_files, has_box
+from dynamic_rcnn.data.coco_checks import Problems, check_content, check_image_files, check_info, has_box
 from dynamic_rcnn.errors import UserError
 
 
@@ -48,22 +49,45 @@ def read_classes(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path}: 'categories' must be a list of objects with 'id' and 'name'") from None
 
 
-def validate(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str) -> None:
+def validate(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str, *, training: bool = True) -> None:
     """Check what the annotation files say, and that every image file is there; no image is read.
+
+    training: false to check the validation split alone; the other annotation file must be there, unread.
 
     Raises:
         UserError: the root or a file is missing, or an annotation file breaks a rule; it names the first
             few problems and says how many more there are.
     """
     paths = _annotation_paths(root, train_ann, val_ann)
-    train, val = (
-        _read_split(path, root.resolve() / folder) for path, folder in zip(paths, (train_img, val_img), strict=True)
-    )
-    if train.categories != val.categories:
-        raise UserError(f"{paths[1]}: {_difference(train.categories, val.categories)} in {paths[0].name}")
-    for path, split in ((paths[0], train), (paths[1], val)):
+    pairs = list(zip(paths, (train_img, val_img), strict=True))[0 if training else 1 :]
+    splits = [(path, _read_split(path, root.resolve() / folder)) for path, folder in pairs]
+    first, val = splits[0][1], splits[-1][1]
+    if first.categories != val.categories:
+        raise UserError(f"{paths[1]}: {_difference(first.categories, val.categories)} in {paths[0].name}")
+    for path, split in splits:
         if not split.has_box:
             raise UserError(f"{path}: no image has a box of positive size that is not a crowd")
+
+
+def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
+    """Check a file of images without annotations, as COCO's image_info_*.json, and that its images are in `images`.
+
+    classes: of the model, in the order of labels; the file's categories must be these.
+
+    Raises:
+        UserError: as `validate`, and for other categories.
+    """
+    content = _parsed(_read_bytes(path), path)
+    problems = Problems()
+    check_info(content, problems)
+    if not problems.count:
+        check_image_files(content["images"], images.resolve(), problems)
+    if problems.count:
+        raise UserError(f"{path}: {problems}")
+    named = [item["name"] for item in content["categories"]]
+    if named != list(classes):
+        found = f"{len(named)} categories ({', '.join(named[:3])}, ...)"
+        raise UserError(f"{path}: has {found}; they must be the run's {len(classes)} classes, in their order")
 
 
 def _read_split(path: Path, images: Path) -> _Split:

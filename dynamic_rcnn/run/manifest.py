@@ -26,7 +26,8 @@ def manifest_place(dataset: str, grid: str, setting: str) -> str:
 def paper_fault(paper: Any) -> tuple[str, Any, str] | None:
     """(field, value, rule) of the first breach in a grid's `paper`; None if it is well formed, or None itself.
 
-    rows: arm -> metric -> value in percent, as printed.
+    rows: arm -> metric -> value in percent, as printed. weights (optional): how the sha256 of the weights that the
+    numbers are of begins.
     """
     if paper is None:
         return None
@@ -35,6 +36,9 @@ def paper_fault(paper: Any) -> tuple[str, Any, str] | None:
     for field in ("table", "source", "dataset"):
         if not isinstance(paper.get(field), str):
             return f"paper.{field}", paper.get(field), "must be text"
+    weights = paper.get("weights")
+    if weights is not None and not (isinstance(weights, str) and re.fullmatch(r"[0-9a-f]{8,64}", weights)):
+        return "paper.weights", weights, "must be the first 8 or more hex digits of a sha256, in quotes"
     if not isinstance(paper.get("rows"), dict):
         return "paper.rows", paper.get("rows"), "must map arms to metrics"
     for arm, row in paper["rows"].items():

@@ -26,11 +26,23 @@ NEUTRAL = (
     "dataset.val_ann",
     "dataset.train_img",
     "dataset.val_img",
+    "init.file",
     "config.train.workers",
     "config.train.log_interval",
     "config.train.checkpoint_interval",
     "config.train.keep_checkpoints",
     "config.train.val_interval",
+)
+
+# Nor do these where nothing is trained; the weights of the whole model come from a file.
+TRAINING_ONLY = (
+    "config.train",
+    "config.optim_wrapper",
+    "config.param_scheduler",
+    "config.model.train_cfg",
+    "config.model.backbone.init_cfg",
+    "config.data.train_pipeline",
+    "config.data.filter_cfg",
 )
 
 # Fields that came later, each with the value at which a run is what it was before the field existed.
@@ -40,13 +52,14 @@ ID_DIGITS = 10
 _ABSENT = "(absent)"
 
 
-TRAIN = "train"
-TASKS = (TRAIN,)
+TRAIN, EVALUATE = "train", "evaluate"
+TASKS = (TRAIN, EVALUATE)
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. `init` is None or {"run": id of the run whose final weights it starts from}.
+    """One run. `init` is None, {"run": id of the run whose final weights it starts from}, or, of a run that
+    evaluates, {"sha256": digest of a file of weights, "file": its absolute path}.
 
     replay: None or {"run": id of the run whose final T and beta it trains with throughout, "setting": of that run}.
     task: one of TASKS.
@@ -206,7 +219,8 @@ def is_aside(run_dir: Path) -> bool:
 
 def _shared(spec: RunSpec) -> dict[str, Any]:
     content = {"dataset": spec.dataset, "config": spec.config, "init": spec.init, **_later_parts(spec)}
-    return {key: _without(value, key) for key, value in content.items()}
+    neutral = {*NEUTRAL, *(TRAINING_ONLY if spec.task == EVALUATE else ())}
+    return {key: _without(value, key, neutral) for key, value in content.items()}
 
 
 def _later_parts(spec: RunSpec) -> dict[str, Any]:
@@ -215,15 +229,15 @@ def _later_parts(spec: RunSpec) -> dict[str, Any]:
     return parts | ({"task": spec.task} if spec.task != TRAIN else {})
 
 
-def _without(value: Any, path: str) -> Any:
+def _without(value: Any, path: str, neutral: set[str]) -> Any:
     if not isinstance(value, dict):
         return value
-    kept = {key: item for key, item in value.items() if not _left_out(f"{path}.{key}", item)}
-    return {key: _without(item, f"{path}.{key}") for key, item in kept.items()}
+    kept = {key: item for key, item in value.items() if not _left_out(f"{path}.{key}", item, neutral)}
+    return {key: _without(item, f"{path}.{key}", neutral) for key, item in kept.items()}
 
 
-def _left_out(path: str, value: Any) -> bool:
-    return path in NEUTRAL or (path in LATER and value == LATER[path])
+def _left_out(path: str, value: Any, neutral: set[str]) -> bool:
+    return path in neutral or (path in LATER and value == LATER[path])
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:

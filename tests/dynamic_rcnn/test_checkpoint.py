@@ -13,6 +13,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import load_checkpoint
 
 from dynamic_rcnn import build, checkpoint
+from dynamic_rcnn.digest import file_digest
 from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.run.spec import RunSpec
 from tests.dynamic_rcnn.runs import plain_config
@@ -87,6 +88,30 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         checkpoint.load_weights(torch.nn.Linear(2, 1), tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"no such weights file"):
         checkpoint.load_weights(torch.nn.Linear(2, 1), tmp_path / "none.pth")
+
+
+def test_weights_of_the_authors_code_are_refused_by_name(tmp_path):
+    theirs = {"module.backbone.body.stem.conv1.weight": torch.zeros(1), "module.rpn.head.conv.weight": torch.zeros(1)}
+    torch.save({"model": theirs, "iteration": 90_000}, tmp_path / "model_final.pth")
+    with pytest.raises(UserError) as error:
+        checkpoint.load_weights(torch.nn.Linear(2, 1), tmp_path / "model_final.pth")
+    assert "2 of its 2 keys are missing: weight, bias; 2 keys are not the model's: module.backbone" in str(error.value)
+    assert "they are maskrcnn-benchmark's" in str(error.value)
+
+
+def test_weights_that_have_changed_since_they_were_planned_with(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": torch.nn.Linear(2, 1).state_dict()}, path)
+    checkpoint.load_weights(torch.nn.Linear(2, 1), path, file_digest(path))
+    with pytest.raises(UserError, match=r"has changed since this run was planned \(sha256 \w{10}, planned 0{10}\)"):
+        checkpoint.load_weights(torch.nn.Linear(2, 1), path, "0" * 64)
+
+
+@pytest.mark.parametrize("other", [[1, 2], {"state_dict": {"weight": 3}}])
+def test_what_is_no_state_dict_is_refused(tmp_path, other):
+    torch.save(other, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other.pth: (not a readable checkpoint|does not fit)"):
+        checkpoint.load_weights(torch.nn.Linear(2, 1), tmp_path / "other.pth")
 
 
 def content(iteration: int) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from experiments.origin import CONF
 from experiments.settings import settle
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
-GRIDS = sorted(path.stem for path in (CONF / "grid").glob("*.yaml"))
+ALL_GRIDS = sorted(path.stem for path in (CONF / "grid").glob("*.yaml"))
+GRIDS = [name for name in ALL_GRIDS if name != "released"]  # which needs weights: see test_released.py
 EIGHT = "cluster.processes=8"  # as published
 SWITCHES = "config.model.train_cfg.rcnn.dynamic_rcnn."
 
@@ -71,7 +72,7 @@ def test_a_grid_composes_and_its_arms_are_small_diffs(name: str) -> None:
     assert not any(nulls(run.config) for run in found.all_runs)
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", ALL_GRIDS)
 def test_a_grids_head_says_its_command(name: str) -> None:
     text = (CONF / "grid" / f"{name}.yaml").read_text()
     assert f"python experiments/launch.py grid={name}" in text.split("\ngrid:")[0]

@@ -102,7 +102,7 @@ def test_help_lists_the_choices(tmp_path: Path) -> None:
         choices = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
         assert f"{group}: {choices}\n" in done.stdout
     assert f"base: {', '.join(sorted(path.stem for path in BASES.glob('*.yaml')))} " in done.stdout
-    for name in ("action", "seeds", "arms", "runs", "rerun", "watch", "json", "run", "lines"):
+    for name in ("action", "seeds", "arms", "runs", "rerun", "watch", "json", "run", "lines", "weights"):
         assert f"\n{name}=" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -11,7 +11,16 @@ import pytest
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import SPEC
-from dynamic_rcnn.run.spec import LATER, NEUTRAL, RunSpec, differences, find_run, images_per_process
+from dynamic_rcnn.run.spec import (
+    EVALUATE,
+    LATER,
+    NEUTRAL,
+    TRAINING_ONLY,
+    RunSpec,
+    differences,
+    find_run,
+    images_per_process,
+)
 
 RECORDS = Path(__file__).resolve().parents[3] / "analysis" / "records"
 
@@ -31,32 +40,49 @@ TRAIN = {
     "keep_checkpoints": 2,
     "val_interval": 0,
 }
+WEIGHTS = {"sha256": "0" * 64, "file": "/weights.pth"}
 CONFIG = {"model": {"type": "A", "heads": [{"lr": 1.0}]}, "train": TRAIN}
 
 
 def make(path: str = "", value: Any = None, **fields: Any) -> RunSpec:
     """A spec, with the value at a dotted `path` below dataset or config replaced."""
-    content: dict[str, Any] = copy.deepcopy({"dataset": DATASET, "config": CONFIG})
+    content: dict[str, Any] = copy.deepcopy({"dataset": DATASET, "config": CONFIG, "init": fields.pop("init", None)})
     node: Any = content
     *parents, last = path.split(".")
     for part in parents:
         node = node[int(part) if isinstance(node, list) else part]
     if path:
         node[last] = value
-    return RunSpec(**{"arm": "both", "seed": 0, "init": None, **content, **fields})
+    return RunSpec(**{"arm": "both", "seed": 0, **content, **fields})
 
 
 def test_the_neutral_fields_are_all_there_in_a_spec() -> None:
     for path in NEUTRAL:
-        node: Any = {"dataset": DATASET, "config": CONFIG}
+        node: Any = {"dataset": DATASET, "config": CONFIG, "init": WEIGHTS}
         for part in path.split("."):
             node = node[part]  # KeyError: a field was renamed, and its neutrality with it lost
 
 
 @pytest.mark.parametrize("path", NEUTRAL)
 def test_a_neutral_field_does_not_change_the_identity(path: str) -> None:
-    assert make(path, "something else").id == make().id
-    assert differences(make(), make(path, "something else")) == []
+    init = WEIGHTS if path.startswith("init.") else None
+    assert make(path, "something else", init=init).id == make(init=init).id
+    assert differences(make(init=init), make(path, "something else", init=init)) == []
+
+
+def test_how_it_would_be_trained_is_no_part_of_what_is_evaluated() -> None:
+    own = make(init=WEIGHTS, task=EVALUATE)
+    assert make("config.train.batch_size", 4, init=WEIGHTS, task=EVALUATE).id == own.id
+    assert "config.train" in TRAINING_ONLY and own.needs == []
+    for path, value in (("config.model.type", "B"), ("dataset.fingerprint", "abd"), ("init.sha256", "1" * 64)):
+        assert make(path, value, init=WEIGHTS, task=EVALUATE).id != own.id, path
+    assert make(init=WEIGHTS).id != own.id
+
+
+def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
+    own = make(init=WEIGHTS, task=EVALUATE)
+    own.write(tmp_path)
+    assert RunSpec.read(tmp_path) == own
 
 
 @pytest.mark.parametrize(
