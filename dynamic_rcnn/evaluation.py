@@ -109,10 +109,15 @@ def write_detections(path: Path, detections: Iterable[Mapping[str, Any]]) -> Non
         UserError: a box or a score is not finite.
         OSError: the file cannot be written.
     """
-    rows = [_row(item) for item in detections]
-    data = json.dumps(rows, separators=(",", ":"), allow_nan=False).encode()
+    data = results_json(detections)
     # Level 6 and no time stamp or file name in the header: the bytes depend on the content only.
     write_bytes_atomic(path, gzip.compress(data, compresslevel=6, mtime=0))
+
+
+def results_json(detections: Iterable[Mapping[str, Any]]) -> bytes:
+    """What `write_detections` compresses. Raises UserError for a box or a score that is not finite."""
+    rows = [_row(item) for item in detections]
+    return json.dumps(rows, separators=(",", ":"), allow_nan=False).encode()
 
 
 def read_detections(path: Path) -> list[Detection]:
