@@ -9,6 +9,7 @@ from typing import Any
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import GRID_SUFFIX, read_json
 from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, manifest_place, paper_fault
+from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Paper:
-    """The rows of the paper that a grid reproduces: arm -> metric -> value in percent, as printed."""
+    """The rows of the paper that a grid reproduces: arm -> metric -> value in percent, as printed.
+
+    weights: how the sha256 of the weights begins that the rows are of, where they are of published ones.
+    """
 
     table: str
     source: str
     dataset: str
     rows: dict[str, dict[str, float]]
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Grid:
 
     base, changed: the base's name, and the fields that differ from its, the data set's and the grid's file; None in
     older manifests. contrasts: pairs of arms to compare with each other, besides all with the baseline.
+    task: what its runs do. weights: name and sha256 of the file that they evaluate, if they do that.
     """
 
     name: str
@@ -54,6 +60,12 @@ class Grid:
     base: str | None = None
     changed: list[str] | None = None
     contrasts: tuple[tuple[str, str], ...] = ()
+    task: str = TRAIN
+    weights: dict[str, str] | None = None
+
+    @property
+    def trains(self) -> bool:
+        return self.task != EVALUATE
 
     @property
     def key(self) -> str:
@@ -98,6 +110,7 @@ def read_grid(path: Path) -> Grid:
         base=_optional(path, value, "base", str),
         changed=_optional(path, value, "changed", list),
         contrasts=_contrasts(path, value.get("contrasts"), arms),
+        **_task(path, value),
     )
 
 
@@ -133,7 +146,19 @@ def _paper(path: Path, value: Any) -> Paper | None:
     fault = paper_fault(value)
     if fault is not None:
         raise UserError(f"{path}: field '{fault[0]}' is {fault[1]!r}; it {fault[2]}")
-    return Paper(value["table"], value["source"], value["dataset"], value["rows"])
+    return Paper(value["table"], value["source"], value["dataset"], value["rows"], value.get("weights"))
+
+
+def _task(path: Path, value: dict[str, Any]) -> dict[str, Any]:
+    """task and weights; older manifests have neither: their runs train."""
+    task, weights = value.get("task", TRAIN), value.get("weights")
+    if task not in TASKS:
+        raise UserError(f"{path}: field 'task' is {task!r}: made by a newer version; update this one")
+    if task == EVALUATE:
+        found = [weights.get(key) for key in ("name", "sha256")] if isinstance(weights, dict) else []
+        if not found or not all(isinstance(text, str) for text in found):
+            raise UserError(f"{path}: field 'weights' is {weights!r}; it must have the file's name and sha256")
+    return {"task": task, "weights": weights}
 
 
 def _optional(path: Path, value: dict[str, Any], field: str, kind: type) -> Any:

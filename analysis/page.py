@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analysis import retest
 from analysis.claims import ARM, COCO, COMMAND, claims_table, deviation, difference_text
 from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
@@ -32,6 +33,9 @@ def build(records: Records, figure_folder: str) -> Page:
     all_figures: list[FigureFile] = []
     blocks = _top(comparisons)
     for comparison in comparisons:
+        if not comparison.grid.trains:
+            blocks += retest.section(records, comparison)
+            continue
         own = figures(records, comparison)
         links = [figure(file.title, f"{figure_folder}/{file.name}", file.caption) for file in own]
         blocks += section(records, comparison, links)
@@ -56,7 +60,7 @@ def _top(comparisons: list[Comparison]) -> list[str]:
         claims_table(comparisons),
         "## What the runs on other data sets show",
         "Results at small scale: they show whether the mechanism works here, and say nothing on the claims above.",
-        bullets([_summary(c) for c in comparisons if c.grid.dataset != COCO] or ["No such run."]),
+        bullets([_summary(c) for c in comparisons if c.grid.dataset != COCO and c.grid.trains] or ["No such run."]),
     ]
 
 
@@ -78,7 +82,7 @@ def _summary(comparison: Comparison) -> str:
 
 def _not_run(comparisons: list[Comparison]) -> list[str]:
     lines = []
-    on_coco = [comparison.grid for comparison in comparisons if comparison.grid.dataset == COCO]
+    on_coco = [each.grid for each in comparisons if each.grid.dataset == COCO and each.grid.trains]
     if all(deviation(grid) is not None for grid in on_coco):
         what = "no grid of the published setting" if on_coco else "no grid on it"
         lines.append(f"COCO: {what} is in these records. `{COMMAND}`")

@@ -10,6 +10,13 @@ df degrees of freedom, D = |m - c| and the margin d:
 
 The second bound is what one more run of the same kind would stay within, and half a printed digit: the printed number
 is a single run. A difference of two arms has 1/n of both, and two runs and two digits on the printed side.
+
+A re-test of released weights is another matter: the weights are those of the printed number, so that there is no noise
+between seeds, and what is measured is m up to rounding. With half a printed digit as the margin:
+
+    REPRODUCED          |m - c| <= 0.05
+    NOT REPRODUCED      else, if c - m > 0.05
+    HIGHER THAN CLAIMED else
 """
 
 from __future__ import annotations
@@ -34,8 +41,10 @@ FLOORS = {
     **{"APs": 0.50, "APm": 0.25, "APl": 0.40},
 }
 MARGIN_AP = 0.5
+MARGIN_RETEST = 0.05
 MOST_SEEDS = 30
 _HALF_DIGIT = 0.05
+_ROUNDING = 1e-9  # of floats: 38.95 - 38.9 is above 0.05
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,14 @@ def decide_difference(metric: str, claimed: float, ours: Summary, theirs: Summar
     assert ours.mean is not None and theirs.mean is not None
     gap = ours.mean - theirs.mean - claimed
     return _decide(gap, _Noise.of(metric, noise), [ours.n, theirs.n], margin(metric))
+
+
+def decide_retest(claimed: float, measured: float) -> Decision:
+    """The verdict on a printed value whose own weights were evaluated again."""
+    gap = measured - claimed
+    if abs(gap) <= MARGIN_RETEST + _ROUNDING:
+        return Decision(REPRODUCED)
+    return Decision(HIGHER if gap > 0 else NOT_REPRODUCED)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
+from tests.experiments.coco_layout import write_coco_2017
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,10 +39,11 @@ def starting(prefix: str) -> list[str]:
 
 def test_every_command_is_covered_here_or_by_ci():
     """`make ablation` is the main job, `make test` runs this; tests/slurm/test_launch.py and
-    tests/dynamic_rcnn/test_fetch.py have what needs a cluster and a server.
+    tests/dynamic_rcnn/test_fetch.py have what needs a cluster and a server, test_submission.py what needs a run.
     """
     known = (
         "python -m dynamic_rcnn.fetch",
+        "python -m dynamic_rcnn.submission",
         "make ablation",
         "make test",
         "make slurm-",
@@ -48,7 +51,7 @@ def test_every_command_is_covered_here_or_by_ci():
         "python analysis/",
     )
     assert [command for command in COMMANDS if not command.startswith(known)] == []
-    assert len(starting("python experiments/launch.py")) == 11 and len(starting("python analysis/")) == 4
+    assert len(starting("python experiments/launch.py")) == 12 and len(starting("python analysis/")) == 4
 
 
 @pytest.mark.parametrize(
@@ -76,6 +79,25 @@ def test_the_command_for_a_data_set_in_coco_format(tmp_path):
     assert "12 runs (4 arms x 3 seeds)" in result.stdout
 
 
+def test_the_command_for_weights_trained_elsewhere(tmp_path):
+    write_coco_2017(tmp_path / "coco")
+    weights = tmp_path / f"model-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
+    weights.write_bytes(b"weights")
+    (command,) = [c for c in starting("python experiments/launch.py") if "grid=released" in c]
+    here = command.replace("/data/coco", str(tmp_path / "coco"))
+    here = here.replace("/data/dynamic_rcnn_r50_fpn_1x-62a3f276.pth", str(weights))
+    result = run(here, "action=plan", "cluster=local", f"runs={tmp_path / 'runs'}")
+    assert result.returncode == 0, result.stderr
+    assert "1 evaluation of given weights: 1 new" in result.stdout
+
+
+@pytest.mark.slow
+def test_the_command_for_cocos_server_is_understood():
+    (command,) = starting("python -m dynamic_rcnn.submission")
+    result = run(command)
+    assert result.returncode == 2 and "RUN_DIR/spec.json: missing" in result.stderr
+
+
 def test_the_example_of_an_arm_fits_the_base(tmp_path):
     (example,) = [yaml.safe_load(block) for language, block in BLOCKS if language == "yaml" and "grid:" in block]
     base = yaml.safe_load((ROOT / "dynamic_rcnn/configs/base/faster_rcnn_r50_fpn_1x.yaml").read_text())
@@ -94,7 +116,7 @@ def test_the_verdicts_are_the_reports():
     for claim, _, verdict in rows:
         parts = claim.split("; ") if "NOT RUN" in verdict else verdict.split("; ")
         assert [part for part in parts if part.split(" and ")[0] not in report] == []
-    assert report.count("**NOT RUN**") == 5
+    assert report.count("**NOT RUN**") == 7
 
 
 @pytest.mark.slow

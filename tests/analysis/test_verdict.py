@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.statistics import Pooled, Summary, pooled, summarize
-from analysis.verdict import FLOORS, Decision, decide, decide_difference, margin
+from analysis.verdict import FLOORS, Decision, decide, decide_difference, decide_retest, margin
 
 
 def seeds(mean: float, n: int = 3) -> Summary:
@@ -45,6 +45,21 @@ def test_a_difference_has_the_noise_of_two_arms():
         assert found.verdict == verdict, gained
     assert decide_difference("AP90", 5.5, seeds(14.2), seeds(10), Pooled(0.2, 8)).verdict == "NOT REPRODUCED"
     assert decide_difference("AP90", 5.5, seeds(17), seeds(10), Pooled(0.2, 8)).verdict == "HIGHER THAN CLAIMED"
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (38.9, "REPRODUCED"),
+        (38.95, "REPRODUCED"),  # in floats 38.95 - 38.9 is above 0.05
+        (38.85, "REPRODUCED"),
+        (38.951, "HIGHER THAN CLAIMED"),
+        (38.849, "NOT REPRODUCED"),
+        (37.4, "NOT REPRODUCED"),
+    ],
+)
+def test_released_weights_are_held_to_half_a_printed_digit(measured: float, verdict: str):
+    assert decide_retest(38.9, measured) == Decision(verdict)
 
 
 def test_without_two_seeds_of_any_arm_the_floor_is_the_noise():
