@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from analysis import consistency
+from analysis import consistency, image_statistics
 from analysis.grids import Cell, Grid, find_manifests, read_grid
+from analysis.image_statistics import ImageStatistics
 from analysis.run_files import (
     CURVES,
     IOU_THRESHOLDS,
@@ -51,7 +53,7 @@ class Records:
 
     runs: a row a run directory (RUN_COLUMNS). curves: a row a logged iteration (CURVE_COLUMNS).
     thresholds: path, iou, AP. classes: path, name, AP, AP90. histograms: path, kind, when, counts (see run_files).
-    `path` joins them all.
+    `path` joins them all. images: a grid's key -> what its detections say over images, where it was computed.
     """
 
     grids: list[Grid]
@@ -61,6 +63,7 @@ class Records:
     classes: pd.DataFrame
     histograms: pd.DataFrame
     problems: list[str] = field(default_factory=list)
+    images: dict[str, ImageStatistics] = field(default_factory=dict)
 
     def of(self, grid: Grid) -> pd.DataFrame:
         """A row for each run that `grid` asks for, in table order; one never started is 'missing'.
@@ -101,6 +104,9 @@ def collect(runs: Path) -> Records:
     records = reader.records(sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting)))
     records.problems += _unnamed(records)
     for grid in records.grids:
+        found_images = reader.attempt(partial(image_statistics.read, grid), runs)
+        if found_images is not None:
+            records.images[grid.key] = found_images
         records.problems += _wrong_seeds(records, grid) + consistency.problems(grid, records.done(grid))
     return records
 
@@ -128,7 +134,7 @@ class _Reader:
             "histograms": ["path", "kind", "when", "counts"],
         }
         frames = {name: pd.DataFrame(self.rows[name], columns=columns[name]) for name in columns}
-        return Records(grids, **frames, problems=self.problems)
+        return Records(grids, problems=self.problems, **frames)  # type: ignore[arg-type]
 
     def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
         """`read(path)`; None and a line in `problems` if it raises UserError."""
@@ -146,7 +152,7 @@ class _Reader:
         found = []
         for folder in _children(self.root):
             for arm in _children(folder) if self._is_folder(folder) else []:
-                if arm.name.endswith(directory.GRID_SUFFIX):
+                if arm.name.endswith((directory.GRID_SUFFIX, image_statistics.SUFFIX)):
                     continue
                 for run in _children(arm) if self._is_folder(arm) else []:
                     if self._is_folder(run) and not is_aside(run):

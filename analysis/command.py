@@ -29,6 +29,13 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, st
     return values
 
 
+def count(key: str, value: str, least: int) -> int:
+    """Raises UserError unless `value` is an integer of at least `least`."""
+    if not value.isdecimal() or int(value) < least:
+        raise UserError(f"argument {key!r} is {value!r}; it must be an integer of at least {least}")
+    return int(value)
+
+
 def boolean(key: str, value: str) -> bool:
     """Raises UserError unless `value` is true or false."""
     if value.lower() not in BOOLEANS:

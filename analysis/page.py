@@ -9,6 +9,7 @@ from analysis.claims import ARM, COCO, COMMAND, claims_table, deviation, differe
 from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
 from analysis.markdown import bullets, escape, figure, one_of
+from analysis.paper_tables import paper_tables
 from analysis.section_figures import FigureFile, figures
 from analysis.sections import section
 
@@ -58,6 +59,8 @@ def _top(comparisons: list[Comparison]) -> list[str]:
         f"{done} of {one_of('run', asked)} done. Do not edit; see the last section.",
         "## The paper's headline claims",
         claims_table(comparisons),
+        "## The paper's tables",
+        paper_tables(comparisons),
         "## What the runs on other data sets show",
         "Results at small scale: they show whether the mechanism works here, and say nothing on the claims above.",
         bullets([_summary(c) for c in comparisons if c.grid.dataset != COCO and c.grid.trains] or ["No such run."]),

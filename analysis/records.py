@@ -6,8 +6,9 @@ runs   the folder of runs; relative to the current directory; default: runs in t
 out    the folder of records, replaced as a whole; default: analysis/records in the project's root
 grids  only grids of these names, or <name>-<setting>; default: all grids in the folder
 
-Taken: the manifests, and of each run that they name, or that such a run starts from, its spec, status,
-provenance, curves, metrics and detections (up to 1 MB). Not taken: checkpoints, logs, runs that no grid asks for.
+Taken: the manifests with what was computed over images, and of each run that they name, or that such a run starts
+from, its spec, status, provenance, curves, metrics and detections (up to 1 MB). Not taken: checkpoints, logs, runs that
+no grid asks for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
 from analysis.collect import Records, collect
 from analysis.command import ROOT, parse, run
 from analysis.grids import Grid
+from analysis.image_statistics import SUFFIX, place
 from analysis.markdown import one_of
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run import directory
@@ -47,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
     paths = run_paths(records, grids)
-    files = [grid.manifest for grid in grids] + [file for path in paths for file in record_files(runs, path)]
+    files = [file for grid in grids for file in (grid.manifest, place(grid)) if (runs / file).exists()]
+    files += [file for path in paths for file in record_files(runs, path)]
     replace_folder(runs, files, out)
     for line in left_out(runs, paths):
         print(line)
@@ -127,7 +130,7 @@ def _check_target(source: Path, out: Path) -> None:
     foreign = [
         path
         for path in (sorted(out.rglob("*")) if out.is_dir() else [out])
-        if path.is_file() and path.name not in FILES and not path.name.endswith(directory.GRID_SUFFIX)
+        if path.is_file() and path.name not in FILES and not path.name.endswith((directory.GRID_SUFFIX, SUFFIX))
     ]
     if foreign:
         raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis import consistency
+from analysis import consistency, image_blocks
 from analysis.claims import COCO, cell_verdicts, deviation
 from analysis.collect import Records
 from analysis.comparison import Comparison
@@ -44,6 +44,7 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
         *filter(None, [consistency.note(records.done(grid))]),
         *_paper_blocks(comparison),
         *figure_texts,
+        *image_blocks.blocks(records.images.get(grid.key), comparison),
         "### Object sizes and recall",
         f"AP by object size and recall (AR), in percent on {escape(grid.dataset)}: mean ± sd over seeds.",
         size_table(comparison),

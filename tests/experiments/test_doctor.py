@@ -147,10 +147,12 @@ def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: 
         record.progress(100)
     assert launch.main([*settings, "action=status"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "trajectory" in line]
-    assert lines == [
+    said, figure = zip(*(line.split("; Figure 5: ") for line in lines), strict=True)
+    assert said == (
         "dla/seed0: OFF the published trajectory at 100: T 0.5000 at 100 (0.4208)",
         "both/seed0: so far on the published trajectory: T 0.4300 at 100 (0.4208)",
-    ]
+    )
+    assert [text.count("not known yet") for text in figure] == [3, 5]
     assert launch.main([*settings, "action=status", "json=true"]) == 0
     found = {run["arm"]: run["trajectory"] for run in json.loads(capsys.readouterr().out)["runs"]}
     assert found["baseline"] is None and found["both"].startswith("so far on")

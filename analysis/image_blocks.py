@@ -1,0 +1,78 @@
+"""What a grid's detections say over images, in its section of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.comparison import Comparison
+from analysis.image_statistics import COMMAND, KINDS, ImageStatistics
+from analysis.markdown import NOTHING, escape, interval, number, signed, table
+from analysis.statistics import LEVEL
+
+_METRICS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90")
+
+
+def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[str]:
+    """The section's part of it, in Markdown."""
+    if found is None:
+        return ["### Over images", f"Not computed: `{COMMAND}` does, from the saved detections and the ground truth."]
+    return [
+        "### Over images",
+        f"Difference of the means over seeds in points of AP on the {found.images} validation images, in brackets its "
+        f"{LEVEL} percentile interval over {found.resamples:,} resamples of them, the same for all arms (paired "
+        "bootstrap); **bold** where it leaves out 0. It says how far the difference hangs on which images were "
+        "evaluated, for these trained models; the noise between seeds is not in it.",
+        _difference_table(found, comparison),
+        "### Where AP is lost",
+        "What AP at one IoU threshold would gain, in points, if the errors of one kind were mended (TIDE's kinds; "
+        "background below IoU 0.1); mean over seeds. Gains do not add up.",
+        _error_table(found, comparison),
+        *_change_blocks(found, comparison),
+    ]
+
+
+def _difference_table(found: ImageStatistics, comparison: Comparison) -> str:
+    cells = {(row["arm"], row["metric"]): row for row in found.differences}
+    rows = [
+        [escape(arm), *(_interval_cell(cells.get((arm, metric))) for metric in _METRICS)] for arm in comparison.others
+    ]
+    return table(["arm minus baseline", *_METRICS], rows)
+
+
+def _interval_cell(row: dict[str, Any] | None) -> str:
+    if row is None or row["value"] is None:
+        return NOTHING
+    value, low, high = (100 * row[name] for name in ("value", "low", "high"))
+    text = f"**{signed(value)}**" if low > 0 or high < 0 else signed(value)
+    return f"{text}<br>{interval(low, high)}"
+
+
+def _error_table(found: ImageStatistics, comparison: Comparison) -> str:
+    rows = []
+    for iou in sorted({row["iou"] for row in found.errors}):
+        own = {row["arm"]: row for row in found.errors if row["iou"] == iou}
+        for arm in (arm for arm in comparison.grid.arms if arm in own):
+            values = [own[arm][name] for name in ("AP", *KINDS)]
+            shown = [number(None if value is None else 100 * value) for value in values]
+            rows.append([f"{iou:.2f}", escape(arm), *shown])
+    return table(["IoU", "arm", "AP", *KINDS], rows, text_columns=2)
+
+
+def _change_blocks(found: ImageStatistics, comparison: Comparison) -> list[str]:
+    arms = [arm for arm in ("both", *comparison.others) if arm in found.changes][:1]
+    if not arms:
+        return []
+    rows = [
+        [
+            escape(row["category"]),
+            escape(row["size"]),
+            *(number(100 * row[name]) for name in ("baseline", "arm")),
+            signed(100 * row["difference"]),
+        ]
+        for row in found.changes[arms[0]]
+    ]
+    text = (
+        f"Classes and object sizes in which AP of {escape(arms[0])} and of the baseline differ most; mean over seeds."
+    )
+    header = ["class", "size", "AP, baseline", f"AP, {escape(arms[0])}", "difference"]
+    return ["### What changed most", text, table(header, rows, text_columns=2)]

@@ -1,0 +1,61 @@
+"""The file that `analysis/images.py` writes of a grid: what its detections say over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.grids import Grid
+from dynamic_rcnn.digest import file_digest
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import DETECTIONS, GRID_SUFFIX, read_json
+
+SUFFIX = ".images.json"
+COMMAND = "python analysis/images.py"
+KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+_LISTS = {"differences": ("arm", "metric", "value", "low", "high"), "errors": ("arm", "iou", "AP", *KINDS)}
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """differences, errors: rows as in `_LISTS`; changes: arm -> rows of category, size, arm, baseline, difference."""
+
+    images: int
+    resamples: int
+    differences: list[dict[str, Any]]
+    errors: list[dict[str, Any]]
+    changes: dict[str, list[dict[str, Any]]]
+
+
+def place(grid: Grid) -> str:
+    """Where a grid's file lies, relative to the run folder."""
+    return f"{grid.manifest.removesuffix(GRID_SUFFIX)}{SUFFIX}"
+
+
+def sources(runs: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Run directory -> sha256 of its detections: what a file was made of."""
+    return {path: file_digest(runs / path / DETECTIONS) for path in sorted(set(paths))}
+
+
+def read(grid: Grid, runs: Path) -> ImageStatistics | None:
+    """The grid's file; None if there is none.
+
+    Raises UserError if it is corrupt, or was made of other detections than those that are there now.
+    """
+    path = runs / place(grid)
+    if not path.exists():
+        return None
+    value = read_json(path)
+    for field, names in _LISTS.items():
+        rows = value.get(field)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and set(names) <= set(row) for row in rows):
+            raise UserError(f"{path}: field '{field}' must be a list of rows with {', '.join(names)}; {COMMAND}")
+    made_of, changes = value.get("runs"), value.get("changes")
+    if not isinstance(made_of, dict) or not isinstance(changes, dict):
+        raise UserError(f"{path}: fields 'runs' and 'changes' must be objects; {COMMAND}")
+    now = {cell.path for cell in grid.cells if (runs / cell.path / DETECTIONS).exists()}
+    if not set(made_of) <= now or sources(runs, list(made_of)) != made_of:
+        raise UserError(f"{path}: made of other detections than those of the runs now; {COMMAND} makes it again")
+    return ImageStatistics(value["images"], value["resamples"], value["differences"], value["errors"], changes)

@@ -1,0 +1,131 @@
+"""What saved detections say over images: intervals of AP differences, and where AP is lost. For the report to show.
+
+    python analysis/images.py [runs=runs] [grids=ablation,...] [resamples=1000] [seed=0] [workers=1]
+
+runs       the folder of runs; relative to the current directory; default: runs in the project's root
+grids      only grids of these names; default: all grids in the folder
+resamples  how often the images are drawn anew
+seed       of the drawing
+workers    processes that evaluate; the numbers do not depend on it
+
+Writes <grid>-<setting>.images.json beside each grid's manifest. The ground truth must be where the runs' specs say;
+shapes are drawn where they are not there. analysis/report.py reads the files, and says where one is missing or was made
+of other detections.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
+    _ROOT = Path(__file__).resolve().parents[1]
+    sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
+
+import numpy as np
+
+from analysis.bootstrap import bootstrap
+from analysis.boxes import Detections, Objects, read_detections, read_objects
+from analysis.collect import Records, collect
+from analysis.command import ROOT, count, parse, run
+from analysis.comparison import Comparison
+from analysis.differences import ap_by_category_and_size, largest_changes
+from analysis.errors import error_frame, find_errors
+from analysis.grids import Grid
+from analysis.image_statistics import place, sources
+from analysis.matching import match
+from analysis.records import choose
+from dynamic_rcnn import dataset, evaluation
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import DETECTIONS, SCHEMA, write_json_atomic
+from dynamic_rcnn.run.spec import RunSpec
+
+DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}
+MOST_CHANGES = 8
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0. Raises UserError for bad input and where the ground truth is not there."""
+    values = parse(arguments, DEFAULTS)
+    runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
+    least = {"resamples": 1, "seed": 0, "workers": 1}
+    numbers = {name: count(name, values[name], lowest) for name, lowest in least.items()}
+    records = collect(runs)
+    for grid in choose(records.grids, [name for name in values["grids"].split(",") if name]):
+        content = _statistics(records, grid, runs, **numbers)
+        if content is None:
+            print(f"{grid.key}: no two arms with finished runs and their detections; nothing to compare")
+            continue
+        write_json_atomic(runs / place(grid), content)
+        print(f"{runs / place(grid)}: {len(content['runs'])} runs on {content['images']} images")
+    return 0
+
+
+def _statistics(
+    records: Records, grid: Grid, runs: Path, resamples: int, seed: int, workers: int
+) -> dict[str, Any] | None:
+    """The content of the grid's file; None where there is nothing to compare."""
+    arms = _arms(Comparison(records, grid), runs)
+    if grid.baseline not in arms or len(arms) < 2:
+        return None
+    paths = [path for own in arms.values() for path in own]
+    objects = _objects(runs, paths)
+    found = {
+        path: read_detections(objects, evaluation.read_detections(runs / path / DETECTIONS)) for path in set(paths)
+    }
+    by_arm = {arm: [found[path] for path in own] for arm, own in arms.items()}
+    matches = {path: match(objects, each) for path, each in found.items()}
+    resampled = bootstrap(
+        {arm: [matches[path] for path in own] for arm, own in arms.items()},
+        resamples,
+        np.random.default_rng(seed),
+        workers,
+    )
+    errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in by_arm.items()})
+    return {
+        **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
+        **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
+        "runs": sources(runs, paths),
+        "differences": _plain(resampled.frame(grid.baseline)),
+        "errors": _plain(errors),
+        "changes": {
+            arm: _changes(objects, by_arm[arm], by_arm[grid.baseline]) for arm in by_arm if arm != grid.baseline
+        },
+    }
+
+
+def _arms(comparison: Comparison, runs: Path) -> dict[str, list[str]]:
+    """Arm -> the directories of its averaged runs that have detections, in table order."""
+    rows = comparison.averaged
+    paths = {arm: rows.loc[rows["arm"] == arm, "path"].tolist() for arm in comparison.grid.arms}
+    with_files = {arm: [path for path in own if (runs / path / DETECTIONS).exists()] for arm, own in paths.items()}
+    return {arm: own for arm, own in with_files.items() if own}
+
+
+def _objects(runs: Path, paths: Sequence[str]) -> Objects:
+    """The ground truth of the runs, which must be one."""
+    specs = [RunSpec.read(runs / path) for path in paths]
+    fingerprints = {spec.dataset["fingerprint"] for spec in specs}
+    if len(fingerprints) > 1:
+        raise UserError(f"{paths[0]} and others of its grid are on {len(fingerprints)} data sets; compare those of one")
+    root, _ = dataset.prepare(specs[0].dataset)
+    return read_objects(evaluation.load_ground_truth(root / specs[0].dataset["val_ann"]))
+
+
+def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Detections]) -> list[dict[str, Any]]:
+    ours, theirs = ([ap_by_category_and_size(objects, each) for each in part] for part in (arm, baseline))
+    return _plain(largest_changes(ours, theirs).head(MOST_CHANGES))
+
+
+def _plain(frame: Any) -> list[dict[str, Any]]:
+    """The rows of a frame as JSON has them: NaN is null."""
+    return [
+        {str(name): None if value != value else value for name, value in row.items()}  # NaN alone is not itself
+        for row in frame.astype(object).to_dict("records")
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run(__doc__ or "", main))

@@ -1,0 +1,42 @@
+"""The paper's tables, each a grid: which of them the records hold, and what would run the others."""
+
+from __future__ import annotations
+
+from analysis.claims import COCO, deviation
+from analysis.comparison import Comparison
+from analysis.markdown import code, one_of, table
+from analysis.verdict import NOT_RUN
+
+# grid -> what of the paper it reproduces
+TABLES = {
+    "ablation": "Table 2: the components",
+    "iou_topk": "Table 3: K_I",
+    "interval": "Table 4: C",
+    "beta": "Table 5: fixed and dynamic beta",
+    "backbones": "Table 1: backbones and schedules",
+    "speed": "Table 6: inference speed",
+    "mask": "Table 7: Mask R-CNN",
+    "released": "the released weights, tested again",
+    "controls": "not in the paper: fixed T and beta, L1, RPN NMS, replay",
+}
+
+
+def paper_tables(comparisons: list[Comparison]) -> str:
+    """A row a table: its verdict, or where it stands, and the command for it."""
+    rows = []
+    for grid, what in TABLES.items():
+        command = f"`python experiments/launch.py grid={grid} dataset=coco dataset.root=/data/coco`"
+        rows.append([what, code(grid), _state(grid, comparisons), command])
+    return table(["table, COCO", "grid", "verdict", "how to run it"], rows, text_columns=4)
+
+
+def _state(grid: str, comparisons: list[Comparison]) -> str:
+    own = [found for found in comparisons if found.grid.dataset == COCO and found.grid.name == grid]
+    published = [found for found in own if deviation(found.grid) is None]
+    if not published:
+        others = f"; {one_of('other setting', len(own))}, NOT COMPARABLE" if own else ""
+        return f"**{NOT_RUN}**{others}"
+    done, asked = (
+        sum(counts) for counts in zip(*((found.n_done, len(found.runs)) for found in published), strict=True)
+    )
+    return f"{done} of {one_of('run', asked)} done; the verdict on each cell is in its section"

@@ -1,0 +1,131 @@
+"""What is computed over images: from detections to the file, the report, and what happens when one of them changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import images, records, report
+from analysis.collect import collect
+from dynamic_rcnn import dataset
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.evaluation import evaluate_file, write_detections
+from tests.dynamic_rcnn.data.coco_fixture import write_coco
+
+from .synthetic import RunsFolder, edit_json
+from .test_report import row_of
+
+SHIFTS = {"baseline": (6.0, 4.0), "dla": (2.0, 0.0), "both": (0.0, 0.5)}  # by seed: how far boxes are off, in pixels
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Three arms of two seeds on a tiny data set; the better an arm, the nearer its boxes."""
+    layout = write_coco(tmp_path / "data")
+    data = dataset.coco_format_dataset(tmp_path / "data", {key: layout[key] for key in dataset.PATHS})
+    truth = json.loads((tmp_path / "data" / layout["val_ann"]).read_text())
+    folder = RunsFolder(tmp_path / "runs", "mine")
+    for arm, shifts in SHIFTS.items():
+        for seed, shift in enumerate(shifts):
+            run = folder.done(arm, seed, 0.5)
+            edit_json(run / "spec.json", dataset={**data, "name": "mine"})
+            write_detections(run / "detections.json.gz", detections(truth, shift))
+    folder.manifest(arms={arm: arm for arm in SHIFTS}, paper=None)
+    return tmp_path / "runs"
+
+
+def detections(truth: dict[str, Any], shift: float) -> list[dict[str, Any]]:
+    boxes = [item for item in truth["annotations"] if not item["iscrowd"]]
+    return [
+        {
+            "image_id": item["image_id"],
+            "category_id": item["category_id"],
+            "bbox": [item["bbox"][0] + shift, *item["bbox"][1:]],
+            "score": 0.9 - 0.01 * number,
+        }
+        for number, item in enumerate(boxes)
+    ]
+
+
+def compute(runs: Path, *more: str) -> dict[str, Any]:
+    assert images.main([f"runs={runs}", "resamples=50", *more]) == 0
+    (file,) = runs.glob("mine/*.images.json")
+    return dict(json.loads(file.read_text()))
+
+
+def test_differences_are_those_of_pycocotools_and_the_same_seed_gives_the_same_bytes(runs: Path) -> None:
+    content = compute(runs, "seed=3")
+    values = {}
+    for arm in SHIFTS:
+        paths = sorted((runs / "mine" / arm).iterdir())
+        spec = json.loads((paths[0] / "spec.json").read_text())["dataset"]
+        ground_truth = Path(spec["root"]) / spec["val_ann"]
+        found = [evaluate_file(ground_truth, path / "detections.json.gz") for path in paths]
+        values[arm] = sum(each["metrics"]["AP75"] for each in found) / 2
+    rows = {(row["arm"], row["metric"]): row for row in content["differences"]}
+    assert rows["both", "AP75"]["value"] == pytest.approx(values["both"] - values["baseline"], abs=1e-12)
+    assert values["both"] > values["baseline"]
+    assert rows["both", "AP75"]["low"] <= rows["both", "AP75"]["high"]
+    assert {row["iou"] for row in content["errors"]} == {0.5, 0.75, 0.9} and len(content["errors"]) == 9
+    (file,) = runs.glob("mine/*.images.json")
+    first = file.read_bytes()
+    compute(runs, "seed=3")
+    assert file.read_bytes() == first
+    assert compute(runs, "seed=4")["differences"] != content["differences"]
+
+
+def test_the_report_shows_them_and_the_records_keep_them(runs: Path, tmp_path: Path) -> None:
+    assert "Not computed: `python analysis/images.py` does" in page(runs, tmp_path)
+    compute(runs)
+    text = page(runs, tmp_path)
+    assert row_of(text, "### Over images", "both")[1].startswith("**+")
+    assert (
+        row_of(text, "### Where AP is lost", "0.90 | both")[3:]
+        != row_of(text, "### Where AP is lost", "0.90 | dla")[3:]
+    )
+    assert "### What changed most" in text
+    records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])
+    records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])  # over what is there
+    assert page(tmp_path / "records", tmp_path) == text
+
+
+def page(runs: Path, folder: Path) -> str:
+    report.main([f"runs={runs}", f"out={folder / 'R.md'}"])
+    return (folder / "R.md").read_text()
+
+
+def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: Path) -> None:
+    compute(runs)
+    (run,) = (runs / "mine/both").glob("seed1-*")
+    write_detections(run / "detections.json.gz", [])
+    said = "made of other detections than those of the runs now; python analysis/images.py makes it again"
+    assert any(said in line for line in collect(runs).problems)
+    assert "Not computed" in page(runs, tmp_path)
+    compute(runs)
+    assert not any(said in line for line in collect(runs).problems)
+    (file,) = runs.glob("mine/*.images.json")
+    edit_json(file, differences=[{"arm": "both"}])
+    assert any("field 'differences' must be a list of rows with arm, metric" in line for line in collect(runs).problems)
+
+
+def test_bad_input(runs: Path) -> None:
+    with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be an integer of at least 1"):
+        images.main([f"runs={runs}", "resamples=0"])
+    with pytest.raises(UserError, match=r"unknown grid 'ablatoin'"):
+        images.main([f"runs={runs}", "grids=ablatoin"])
+    for run in (runs / "mine/both").iterdir():
+        spec = json.loads((run / "spec.json").read_text())
+        edit_json(run / "spec.json", dataset={**spec["dataset"], "fingerprint": "0"})
+    with pytest.raises(UserError, match=r"on 2 data sets; compare those of one"):
+        images.main([f"runs={runs}"])
+    assert not list(runs.glob("mine/*.images.json"))
+
+
+def test_nothing_to_compare(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (runs / "mine/baseline").glob("*/detections.json.gz"):
+        file.unlink()
+    assert images.main([f"runs={runs}"]) == 0
+    assert "nothing to compare" in capsys.readouterr().out and not list(runs.glob("mine/*.images.json"))
