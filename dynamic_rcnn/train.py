@@ -31,14 +31,15 @@ from dynamic_rcnn.run.directory import METRICS, SPEC, RunLockedError
 from dynamic_rcnn.run.ranks import CLAIMED, EXIT_LOCKED, EXIT_LOST, NOTE, Rank, write_failure
 from dynamic_rcnn.run.record import Record, SupersededError
 from dynamic_rcnn.run.spawn import EXIT_CODES, run_processes
-from dynamic_rcnn.run.spec import EVALUATE, ID_DIGITS, RunSpec, images_per_process
+from dynamic_rcnn.run.spec import EVALUATE, ID_DIGITS, MEASURE, RunSpec, images_per_process
 from dynamic_rcnn.stop import StopSignal
 
 if TYPE_CHECKING:
     from dynamic_rcnn.evaluating import Evaluation
+    from dynamic_rcnn.measuring import Measurement
     from dynamic_rcnn.training import Training
 
-    Work = Training | Evaluation
+    Work = Training | Evaluation | Measurement
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 LOST = "lost"  # the end of a process that only knows that another one is gone; nothing is recorded of it
@@ -120,6 +121,10 @@ def _begun(spec: RunSpec, stop: StopSignal) -> Work:
         from dynamic_rcnn.evaluating import Evaluation
 
         return Evaluation(spec, stop)
+    if spec.task == MEASURE:
+        from dynamic_rcnn.measuring import Measurement
+
+        return Measurement(spec, stop)
     from dynamic_rcnn.training import Training  # torch and mmdet: seconds
 
     return Training(spec, stop)

@@ -171,12 +171,9 @@ class Training:
 
     def bad_loss(self) -> int | None:
         """The first iteration since the last check whose loss is not finite on this process; waits for the device."""
-        if not self.unchecked:
-            return None
-        finite = torch.isfinite(torch.stack([loss for _, loss in self.unchecked])).tolist()
-        bad = [iteration for (iteration, _), good in zip(self.unchecked, finite, strict=True) if not good]
+        bad = first_not_finite(self.unchecked)
         self.unchecked.clear()
-        return bad[0] if bad else None
+        return bad
 
     def check_losses(self) -> None:
         """Raise NaNLossError, on all processes, if a loss since the last check is not finite on one of them."""
@@ -241,3 +238,11 @@ class Training:
             write_json_atomic(Path(METRICS), metrics)
             checkpoint.remove_all(Path(CHECKPOINTS))
             self.record.end("done")
+
+
+def first_not_finite(losses: list[tuple[int, torch.Tensor]]) -> int | None:
+    """The first iteration whose loss is not finite; waits for the device. losses: (iteration, scalar)."""
+    if not losses:
+        return None
+    finite = torch.isfinite(torch.stack([loss for _, loss in losses])).tolist()
+    return next((iteration for (iteration, _), good in zip(losses, finite, strict=True) if not good), None)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import SCHEMA, SPEC, read_json, write_json_atomic
+from dynamic_rcnn.run.directory import MEASURE, SCHEMA, SPEC, read_json, write_json_atomic
 
 # Dotted paths that do not change a result: where data lies, how often something is written down.
 NEUTRAL = (
@@ -53,7 +53,7 @@ _ABSENT = "(absent)"
 
 
 TRAIN, EVALUATE = "train", "evaluate"
-TASKS = (TRAIN, EVALUATE)
+TASKS = (TRAIN, EVALUATE, MEASURE)
 
 
 @dataclass(frozen=True)
