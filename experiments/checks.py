@@ -7,13 +7,15 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, paper_fault
-from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN, images_per_process
+from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TASKS, TRAIN, images_per_process
 from experiments.origin import BASES
 
 PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
-_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts")
+_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts", MEASURE)
 _TRAINED = ("seeds", "cost", "contrasts")  # of a grid whose runs train
+# what grid.measure holds: counts, and the arms of the first part (at inference all are measured)
+_MEASURE = {"training": ("warmup", "rounds", "iterations", "arms"), "inference": ("warmup", "rounds", "images")}
 _INTERVALS = ("log_interval", "checkpoint_interval", "keep_checkpoints")
 _COUNTS = ("max_iters", "max_epochs", "batch_size", "processes", *_INTERVALS)
 _FROM_ZERO = ("workers", "val_interval")
@@ -71,6 +73,35 @@ def _check_grid(grid: dict[str, Any]) -> None:
     fault = paper_fault(grid.get("paper"))
     if fault is not None:
         raise UserError(f"grid.{fault[0]}={fault[1]}: {fault[2]}")
+    _check_measure(grid)
+
+
+def _check_measure(grid: dict[str, Any]) -> None:
+    """`grid.measure`, where measuring is the task: one run then holds all arms, on shared data."""
+    settings, task = grid.get(MEASURE), checked_task(grid)
+    if (settings is not None) != (task == MEASURE):
+        raise UserError(f"grid.measure={settings}: belongs to grid.task=measure, which is {task}")
+    if settings is None:
+        return
+    parts = settings if isinstance(settings, dict) else {}
+    _check_names("grid.measure", parts, _MEASURE)
+    for part, names in _MEASURE.items():
+        where = f"grid.measure.{part}"
+        if not isinstance(parts[part], dict):
+            raise UserError(f"{where}={parts[part]}: must be a mapping")
+        _check_names(where, parts[part], names)
+        for name in (each for each in names if each != "arms"):
+            check_count(f"{where}.{name}", parts[part][name], 2 if name == "rounds" else 1)
+    trained = parts["training"]["arms"]
+    if not isinstance(trained, list) or grid["baseline"] not in trained:
+        raise UserError(f"grid.measure.training.arms={trained}: must be a list with the baseline {grid['baseline']}")
+    unknown = [str(arm) for arm in trained if arm not in grid["arms"]]
+    if unknown:
+        raise unknown_name("arm", unknown, grid["arms"], "grid.measure.training.arms")
+    for arm, content in grid["arms"].items():
+        others = [path for each in (content["set"], *content.get("set_for", {}).values()) for path in each]
+        if any(path.split(".")[0] != "model" for path in others):
+            raise UserError(f"grid.arms.{arm}.set: arms are measured on the same data and schedule; set model.* alone")
 
 
 def _check_task(grid: dict[str, Any]) -> None:
@@ -128,7 +159,8 @@ def check_base(config: dict[str, Any], task: str = TRAIN) -> None:
         if not isinstance(config[name], kind):
             raise UserError(f"base.{name}={config[name]}: must be a {'mapping' if kind is dict else 'list'}")
     _check_train(config["train"])
-    _check_method(config["model"])
+    if task != MEASURE:  # it measures other detectors as well
+        _check_method(config["model"])
     rate: Any = (config["optim_wrapper"].get("optimizer") or {}).get("lr")
     if not _is_positive(rate):
         raise UserError(f"base.optim_wrapper.optimizer.lr={rate}: must be a positive number")

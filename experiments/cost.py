@@ -10,7 +10,7 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import PROVENANCE, read_json
-from dynamic_rcnn.run.spec import EVALUATE, RunSpec, digest
+from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
 from experiments.disk import Directories, PlannedRun, last_row
 from experiments.grid import Grid
 from experiments.manifest import manifest_path, read_manifest
@@ -171,11 +171,11 @@ def _speeds(grid: Grid, runs: Path, wanted: Sequence[PlannedRun], gpus: bool | N
 
 
 def _declared(grid: Grid, processes: int) -> Speed | None:
-    """The grid's figure, which is for as many processes as the base is published with."""
+    """The grid's figure, which is for as many processes as the base is published with; one measures, in blocks."""
     seconds = grid.seconds.get(grid.dataset.split("_")[0])
     if seconds is None:
         return None
-    published = load(BASES / f"{grid.base}.yaml")["train"].get("processes", 1)
+    published = 1 if grid.measured else load(BASES / f"{grid.base}.yaml")["train"].get("processes", 1)
     count = f"{published} process{'es' if published > 1 else ''}"
     if published == processes:
         return Speed(seconds, "declared in the grid" + (f" for {count}" if published > 1 else ""))
@@ -220,7 +220,8 @@ def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bo
 def _kind(spec: RunSpec) -> str:
     """What decides a run's speed: the model without the method's settings, the data, the batch and the processes."""
     model = _without_method(spec.config["model"])
-    return digest([model, spec.config["data"], spec.config["train"]["batch_size"], spec.processes])
+    kind = [model, spec.config["data"], spec.config["train"]["batch_size"], spec.processes]
+    return digest(kind if spec.task == TRAIN else [*kind, spec.task])
 
 
 def _without_method(node: Any) -> Any:

@@ -18,9 +18,10 @@ from dynamic_rcnn import dataset as datasets
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name
-from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec
+from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TRAIN, RunSpec
 from experiments.annotations import coco_format_dataset
 from experiments.checks import PRETRAIN, check_base, checked_seeds, checked_task, chosen_arms
+from experiments.measure import measuring_spec
 from experiments.origin import changed_fields
 
 
@@ -32,6 +33,7 @@ class Grid:
     specs: each arm as it is now, with seed 0, also those that were not chosen for `runs`; `spec` has other seeds.
     task: of its runs, see RunSpec.
     base, changed: the base's name, and the fields that differ from the files (see origin.changed_fields).
+    measured: where one run measures all arms, their names and titles; the grid's only arm is that run then.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Grid:
     seconds: dict[str, float]
     paper: dict[str, Any] | None
     contrasts: list[list[str]]
+    measured: dict[str, str] | None = None
 
     def spec(self, arm: str, seed: int) -> RunSpec:
         """The run of an arm and seed."""
@@ -82,7 +85,8 @@ def build(config: DictConfig) -> Grid:
     for name in sorted(configs, key=lambda name: "replay" in grid["arms"][name]):  # those that are replayed first
         spec = RunSpec(name, 0, dataset, configs[name], init, task=task)
         specs[name] = _replaying(spec, grid["arms"][name].get("replay"), specs, arms)
-    return Grid(
+    shared = _resolved(base, {}, dataset, "base", task)
+    found = Grid(
         name=grid["name"],
         title=grid["title"],
         task=task,
@@ -92,12 +96,30 @@ def build(config: DictConfig) -> Grid:
         specs=specs,
         runs=[_seeded(specs, name, seed) for seed in seeds for name in arms],
         pretrain=pretrain,
-        setting=RunSpec("", 0, dataset, _resolved(base, {}, dataset, "base", task), init, task=task).setting,
+        setting=RunSpec("", 0, dataset, shared, init, task=task).setting,
         base=chosen,
         changed=changed_fields(_plain(config)),
         seconds=grid.get("cost") or {},
         paper=grid.get("paper"),
         contrasts=grid.get("contrasts") or [],
+    )
+    if task != MEASURE:
+        return found
+    spec = measuring_spec(grid, shared, {name: configs[name] for name in arms}, dataset)
+    return _measuring(found, spec, {name: arm["title"] for name, arm in arms.items()})
+
+
+def _measuring(grid: Grid, spec: RunSpec, measured: dict[str, str]) -> Grid:
+    """`grid` with the run `spec`, of every seed, in the place of the runs of its arms, which that run measures."""
+    return replace(
+        grid,
+        baseline=spec.arm,
+        arms={spec.arm: grid.title},
+        specs={spec.arm: spec},
+        runs=[spec.with_seed(seed) for seed in grid.seeds],
+        pretrain=None,
+        setting=spec.setting,
+        measured=measured,
     )
 
 

@@ -62,6 +62,7 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "runs": both,
         "paper": grid.paper,
         "contrasts": grid.contrasts,
+        **({"measured": grid.measured} if grid.measured else {}),
     }
     write_json_atomic(target, content)
 

@@ -26,7 +26,7 @@ def changed_fields(config: dict[str, Any]) -> list[str]:
     base = differences(*(RunSpec("", 0, {}, content, task=task) for content in (file, config["base"])))
     fields = [field.replace("config.", "base.", 1) for field, _, _ in base]
     dataset = load(CONF / "dataset" / f"{choices['dataset']}.yaml").get("dataset", {})
-    grid = load(CONF / "grid" / f"{choices['grid']}.yaml").get("grid", {})
+    grid = _grid_file(choices["grid"], config["base"])
     pairs = [(flatten(dataset, "dataset"), flatten(config["dataset"], "dataset"))]
     pairs += [(_grid_fields(grid), _grid_fields(config["grid"]))]
     for file, now in pairs:
@@ -37,6 +37,13 @@ def changed_fields(config: dict[str, Any]) -> list[str]:
 def load(path: Path) -> dict[str, Any]:
     """A configuration file as it is."""
     return dict(OmegaConf.to_container(OmegaConf.load(path)))  # type: ignore[arg-type]
+
+
+def _grid_file(name: str, base: dict[str, Any]) -> dict[str, Any]:
+    """`grid` in a grid's file, with what it takes from the base filled in."""
+    given = load(CONF / "grid" / f"{name}.yaml").get("grid", {})
+    resolved = OmegaConf.to_container(OmegaConf.create({"base": base, "grid": given}), resolve=True)
+    return dict(resolved["grid"])  # type: ignore[index, call-overload, arg-type]
 
 
 def _grid_fields(grid: dict[str, Any]) -> dict[str, Any]:

@@ -108,8 +108,8 @@ def progress_line(run: PlannedRun) -> str:
     if run.spec.task == EVALUATE:
         return f"{run.spec.name}: evaluating"
     row = last_row(run.path)
-    if not row:
-        return f"{run.spec.name}: starting"
+    if not row:  # it has not logged yet, or measures and logs nothing
+        return f"{run.spec.name}: " + (f"{run.iteration}/{run.iterations}" if run.iteration else "starting")
     return (
         f"{run.spec.name}: iteration {iterations(run)}  loss {row['loss']:.3f}  "
         f"T {row['T']:.3f}  beta {row['beta']:.3f}  {_duration(seconds_left(run, row)) or '?'} left"

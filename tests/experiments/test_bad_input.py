@@ -162,7 +162,7 @@ CASES = [
     (["grid.title=3"], "grid.title=3: must be text"),
     (
         ["+grid.sedes=[1]"],
-        "unknown setting 'sedes' in grid; valid: arms, baseline, contrasts, cost, name, paper, seeds, task, title",
+        "unknown setting 'sedes' in grid; valid: arms, baseline, contrasts, cost, measure, name, paper",
     ),
     (["grid.cost.shapes=fast"], "must map data sets to seconds an iteration, or be null"),
     (["grid.cost=fast"], "grid.cost=fast: must map data sets to seconds an iteration, or be null"),
