@@ -31,7 +31,8 @@ from analysis.run_files import (
 )
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
-from dynamic_rcnn.run.spec import is_aside
+from dynamic_rcnn.run.measurement import Measured, read_measurement
+from dynamic_rcnn.run.spec import MEASURE, is_aside
 
 RUN_COLUMNS = [
     *("path", "dataset", "arm", "seed", "id", "setting", "init", "state", "cause", "iteration", "max_iterations"),
@@ -54,6 +55,7 @@ class Records:
     runs: a row a run directory (RUN_COLUMNS). curves: a row a logged iteration (CURVE_COLUMNS).
     thresholds: path, iou, AP. classes: path, name, AP, AP90. histograms: path, kind, when, counts (see run_files).
     `path` joins them all. images: a grid's key -> what its detections say over images, where it was computed.
+    measurements: of the runs that time their arms, by path.
     """
 
     grids: list[Grid]
@@ -64,6 +66,7 @@ class Records:
     histograms: pd.DataFrame
     problems: list[str] = field(default_factory=list)
     images: dict[str, ImageStatistics] = field(default_factory=dict)
+    measurements: dict[str, Measured] = field(default_factory=dict)
 
     def of(self, grid: Grid) -> pd.DataFrame:
         """A row for each run that `grid` asks for, in table order; one never started is 'missing'.
@@ -117,6 +120,7 @@ class _Reader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[str] = []
+        self.measurements: dict[str, Measured] = {}
         self.rows: dict[str, list[dict[str, Any]]] = {
             "runs": [],
             "curves": [],
@@ -134,7 +138,8 @@ class _Reader:
             "histograms": ["path", "kind", "when", "counts"],
         }
         frames = {name: pd.DataFrame(self.rows[name], columns=columns[name]) for name in columns}
-        return Records(grids, problems=self.problems, **frames)  # type: ignore[arg-type]
+        own = {"problems": self.problems, "measurements": self.measurements}
+        return Records(grids, **frames, **own)  # type: ignore[arg-type]
 
     def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
         """`read(path)`; None and a line in `problems` if it raises UserError."""
@@ -192,8 +197,16 @@ class _Reader:
                 row |= {"state": UNREADABLE, "cause": file}
         self._read_curves(path, row)
         if (path / directory.METRICS).exists():
-            self._read_metrics(path, row)
+            read_results = self._read_measurement if row["task"] == MEASURE else self._read_metrics
+            read_results(path, row)
         self.rows["runs"].append(row)
+
+    def _read_measurement(self, path: Path, row: dict[str, Any]) -> None:
+        value = self.attempt(read_measurement, path)
+        if value is None:
+            row["state"], row["cause"] = UNREADABLE, "metrics.json"
+        else:
+            self.measurements[row["path"]] = value
 
     def _read_metrics(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_metrics, path)

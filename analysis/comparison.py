@@ -107,10 +107,6 @@ class Comparison:
         counts = Counter(describe_state(row.state, row.cause) for row in rows.itertuples())
         return sorted(counts.items(), key=lambda item: (item[0] != "done", item[0]))
 
-    def seconds(self, arm: str) -> Summary:
-        """Over the finished runs: their median seconds an iteration."""
-        return summarize(self.averaged.loc[self.averaged["arm"] == arm, "seconds"].tolist())
-
     def trajectories(self, arm: str) -> list[Trajectory]:
         """T at the published iterations in each run of the arm that was asked for, finished or not."""
         return [trajectory(points) for points, _ in self._courses(arm)]

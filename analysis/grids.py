@@ -46,6 +46,7 @@ class Grid:
     base, changed: the base's name, and the fields that differ from its, the data set's and the grid's file; None in
     older manifests. contrasts: pairs of arms to compare with each other, besides all with the baseline.
     task: what its runs do. weights: name and sha256 of the file that they evaluate, if they do that.
+    measured: where one run, the only arm, measures several: their names and titles; else None.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Grid:
     contrasts: tuple[tuple[str, str], ...] = ()
     task: str = TRAIN
     weights: dict[str, str] | None = None
+    measured: dict[str, str] | None = None
 
     @property
     def trains(self) -> bool:
@@ -111,6 +113,7 @@ def read_grid(path: Path) -> Grid:
         changed=_optional(path, value, "changed", list),
         contrasts=_contrasts(path, value.get("contrasts"), arms),
         **_task(path, value),
+        measured=_optional(path, value, "measured", dict),
     )
 
 

@@ -12,6 +12,8 @@ from analysis.markdown import bullets, escape, figure, one_of
 from analysis.paper_tables import paper_tables
 from analysis.section_figures import FigureFile, figures
 from analysis.sections import section
+from analysis.speed import Speed, overhead_texts
+from analysis.speed_section import speed_section
 
 VERDICTS = {
     True: " (differs from the baseline)",
@@ -30,9 +32,10 @@ class Page:
 
 def build(records: Records, figure_folder: str) -> Page:
     """The whole report. `figure_folder` is the relative folder for the links to figures."""
-    comparisons = [Comparison(records, grid) for grid in records.grids]
+    comparisons = [Comparison(records, grid) for grid in records.grids if grid.measured is None]
+    speeds = [Speed(records, grid) for grid in records.grids if grid.measured is not None]
     all_figures: list[FigureFile] = []
-    blocks = _top(comparisons)
+    blocks = _top(comparisons, speeds)
     for comparison in comparisons:
         if not comparison.grid.trains:
             blocks += retest.section(records, comparison)
@@ -41,7 +44,9 @@ def build(records: Records, figure_folder: str) -> Page:
         links = [figure(file.title, f"{figure_folder}/{file.name}", file.caption) for file in own]
         blocks += section(records, comparison, links)
         all_figures += own
-    blocks += ["## What was not run", bullets(_not_run(comparisons))]
+    for speed in speeds:
+        blocks += speed_section(records, speed)
+    blocks += ["## What was not run", bullets(_not_run(comparisons, speeds))]
     blocks += [
         "## Problems found while reading",
         bullets([escape(line) for line in records.problems] or ["None."]),
@@ -50,17 +55,18 @@ def build(records: Records, figure_folder: str) -> Page:
     return Page("\n\n".join(blocks) + "\n", all_figures)
 
 
-def _top(comparisons: list[Comparison]) -> list[str]:
-    done = sum(comparison.n_done for comparison in comparisons)
-    asked = sum(len(comparison.runs) for comparison in comparisons)
+def _top(comparisons: list[Comparison], speeds: list[Speed]) -> list[str]:
+    both: list[Comparison | Speed] = [*comparisons, *speeds]
+    done = sum(each.n_done for each in both)
+    asked = sum(len(each.runs) for each in both)
     return [
         "# Dynamic R-CNN: what was measured",
-        f"Generated from the records of {one_of('grid', len(comparisons))}: "
+        f"Generated from the records of {one_of('grid', len(both))}: "
         f"{done} of {one_of('run', asked)} done. Do not edit; see the last section.",
         "## The paper's headline claims",
-        claims_table(comparisons),
+        claims_table(comparisons, overhead_texts(speeds)),
         "## The paper's tables",
-        paper_tables(comparisons),
+        paper_tables(both),
         "## What the runs on other data sets show",
         "Results at small scale: they show whether the mechanism works here, and say nothing on the claims above.",
         bullets([_summary(c) for c in comparisons if c.grid.dataset != COCO and c.grid.trains] or ["No such run."]),
@@ -83,16 +89,17 @@ def _summary(comparison: Comparison) -> str:
     return f"{head}: {escape(arm)} minus {escape(grid.baseline)}, {'; '.join(texts)}."
 
 
-def _not_run(comparisons: list[Comparison]) -> list[str]:
+def _not_run(comparisons: list[Comparison], speeds: list[Speed]) -> list[str]:
     lines = []
     on_coco = [each.grid for each in comparisons if each.grid.dataset == COCO and each.grid.trains]
     if all(deviation(grid) is not None for grid in on_coco):
         what = "no grid of the published setting" if on_coco else "no grid on it"
         lines.append(f"COCO: {what} is in these records. `{COMMAND}`")
-    for comparison in comparisons:
-        rows = comparison.runs[comparison.runs["state"] != "done"]
+    grids: list[Comparison | Speed] = [*comparisons, *speeds]
+    for each in grids:
+        rows = each.runs[each.runs["state"] != "done"]
         lines += [
-            f"{escape(comparison.grid.key)}: {escape(row.arm)}, seed {row.seed}: "
+            f"{escape(each.grid.key)}: {escape(row.arm)}, seed {row.seed}: "
             f"{escape(describe_state(row.state, row.cause))}"
             for row in rows.itertuples()
         ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from analysis.claims import COCO, deviation
 from analysis.comparison import Comparison
 from analysis.markdown import code, one_of, table
+from analysis.speed import Speed
 from analysis.verdict import NOT_RUN
 
 # grid -> what of the paper it reproduces
@@ -21,7 +24,7 @@ TABLES = {
 }
 
 
-def paper_tables(comparisons: list[Comparison]) -> str:
+def paper_tables(comparisons: Sequence[Comparison | Speed]) -> str:
     """A row a table: its verdict, or where it stands, and the command for it."""
     rows = []
     for grid, what in TABLES.items():
@@ -30,7 +33,7 @@ def paper_tables(comparisons: list[Comparison]) -> str:
     return table(["table, COCO", "grid", "verdict", "how to run it"], rows, text_columns=4)
 
 
-def _state(grid: str, comparisons: list[Comparison]) -> str:
+def _state(grid: str, comparisons: Sequence[Comparison | Speed]) -> str:
     own = [found for found in comparisons if found.grid.dataset == COCO and found.grid.name == grid]
     published = [found for found in own if deviation(found.grid) is None]
     if not published:

@@ -24,12 +24,12 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """id, arm, seed, setting, dataset (its name) and init (the id of the run that it starts from, or None)."""
+    """id, arm, seed, setting, task, dataset (its name) and init (the id of the run that it starts from, or None)."""
     spec, id_ = RunSpec.read(path.parent), directory.read_json(path).get("id")
     if not isinstance(id_, str):
         raise UserError(f"{path}: field 'id' is {id_!r}; it must be text")
     return {
-        **{"id": id_, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting},
+        **{"id": id_, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting, "task": spec.task},
         "dataset": str(spec.dataset.get("name")),
         "init": spec.init.get("run") if spec.init else None,
     }

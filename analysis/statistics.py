@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from scipy.stats import t as student_t
 
@@ -55,6 +56,20 @@ class Difference:
         """Whether there is a difference, after the correction; None where the noise is not known."""
         p = self.p if self.corrected is None else self.corrected
         return None if p is None else p < 1 - CONFIDENCE
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Geometric mean of `n` paired ratios, with a t interval on the logarithm; low and high are None for n = 1.
+
+    sd: of the logarithms (ddof 1), None for n = 1.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    sd: float | None
 
 
 def finite(values: Iterable[float | None]) -> list[float]:
@@ -128,6 +143,20 @@ def _two_sided(value: float, error: float, df: float) -> float:
     if error == 0:
         return 1.0 if value == 0 else 0.0
     return float(2 * student_t.sf(abs(value) / error, df))
+
+
+def paired_ratio(
+    ours: Mapping[Any, float], theirs: Mapping[Any, float], confidence: float = CONFIDENCE
+) -> Ratio | None:
+    """`ours` over `theirs`, both positive, paired by key; None without a pair."""
+    keys = [key for key in ours if key in theirs]
+    logs = summarize([math.log(ours[key] / theirs[key]) for key in keys])
+    if logs.mean is None:
+        return None
+    if logs.sd is None:
+        return Ratio(math.exp(logs.mean), None, None, logs.n, None)
+    half = t_quantile(confidence, logs.n - 1) * logs.sd / math.sqrt(logs.n)
+    return Ratio(math.exp(logs.mean), math.exp(logs.mean - half), math.exp(logs.mean + half), logs.n, logs.sd)
 
 
 def t_quantile(confidence: float, df: float) -> float:

@@ -17,15 +17,28 @@ between seeds, and what is measured is m up to rounding. With half a printed dig
     REPRODUCED          |m - c| <= 0.05
     NOT REPRODUCED      else, if c - m > 0.05
     HIGHER THAN CLAIMED else
+
+What is measured side by side is a ratio of paired blocks: with its 90% t interval [low, high] on the logarithm, and
+the limits that are declared below,
+
+    REPRODUCED          low and high are within the limits
+    NOT REPRODUCED      else, if all of the interval is outside of them, on the claim's bad side (HIGHER on the other)
+    INCONCLUSIVE        otherwise
+
+"No extra overhead" has one limit, OVERHEAD = 1.05, from above: of nine hours of training less than half an hour. Its
+90% interval ends at a one-sided bound of 95%: a cost of the limit or more passes in 1 of 20 measurements. For a printed
+ratio of two speeds the limits are SPEED = 1.10 times it and a 1.10th of it: another GPU moves it, and by the smallest
+printed ratio, 1.24, a detector that is no faster at all is outside of them. Both are declared, not derived.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.statistics import Pooled, Summary, t_quantile
+from analysis.statistics import Pooled, Ratio, Summary, t_quantile
 
 REPRODUCED = "REPRODUCED"
 NOT_REPRODUCED = "NOT REPRODUCED"
@@ -43,24 +56,29 @@ FLOORS = {
 MARGIN_AP = 0.5
 MARGIN_RETEST = 0.05
 MOST_SEEDS = 30
+OVERHEAD = 1.05
+SPEED = 1.10
+MOST_BLOCKS = 1000
 _HALF_DIGIT = 0.05
 _ROUNDING = 1e-9  # of floats: 38.95 - 38.9 is above 0.05
 
 
 @dataclass(frozen=True)
 class Decision:
-    """more: how many more seeds (of each arm) would decide, at the mean and noise of now; None: not even MOST_SEEDS."""
+    """more: how many more seeds (of each arm) would decide, at the mean and noise of now; None: not even `most`."""
 
     verdict: str
     more: int | None = None
+    unit: str = "seed"
+    most: int = MOST_SEEDS
 
     @property
     def text(self) -> str:
         if self.verdict != INCONCLUSIVE:
             return self.verdict
         if self.more is None:
-            return f"{INCONCLUSIVE} ({MOST_SEEDS} more seeds would not decide)"
-        return f"{INCONCLUSIVE} ({self.more} more seed{'' if self.more == 1 else 's'} would decide)"
+            return f"{INCONCLUSIVE} ({self.most} more {self.unit}s would not decide)"
+        return f"{INCONCLUSIVE} ({self.more} more {self.unit}{'' if self.more == 1 else 's'} would decide)"
 
 
 def margin(metric: str) -> float:
@@ -122,4 +140,40 @@ def _verdict(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> 
         return REPRODUCED
     if abs(gap) > max(limit, further):
         return HIGHER if gap > 0 else NOT_REPRODUCED
+    return INCONCLUSIVE
+
+
+def decide_overhead(ratio: Ratio) -> Decision:
+    """The verdict on "no extra overhead": ratio of an arm's time or memory to the baseline's."""
+    return _decide_ratio(ratio, 0.0, OVERHEAD, low_is_bad=False)
+
+
+def decide_speed(ratio: Ratio, printed: float) -> Decision:
+    """The verdict on a printed ratio of two speeds (how many times as many images a second)."""
+    return _decide_ratio(ratio, printed / SPEED, printed * SPEED, low_is_bad=True)
+
+
+def _decide_ratio(ratio: Ratio, least: float, most: float, low_is_bad: bool) -> Decision:
+    """low_is_bad: whether a ratio below the limits is the failure, and one above them HIGHER THAN CLAIMED."""
+    if ratio.low is None or ratio.high is None or ratio.sd is None:
+        return Decision(INCONCLUSIVE, 1, "block", MOST_BLOCKS)
+    if (found := _of_interval(ratio.low, ratio.high, least, most, low_is_bad)) != INCONCLUSIVE:
+        return Decision(found)
+    value, sd, n = ratio.value, ratio.sd, ratio.n
+
+    def decides(more: int) -> bool:
+        factor = math.exp(t_quantile(0.90, n + more - 1) * sd / math.sqrt(n + more))
+        return _of_interval(value / factor, value * factor, least, most, low_is_bad) != INCONCLUSIVE
+
+    more = bisect_left(range(MOST_BLOCKS + 1), True, lo=1, key=decides)  # the interval only shrinks
+    return Decision(INCONCLUSIVE, more if more <= MOST_BLOCKS else None, "block", MOST_BLOCKS)
+
+
+def _of_interval(low: float, high: float, least: float, most: float, low_is_bad: bool) -> str:
+    if least <= low and high <= most:
+        return REPRODUCED
+    if high < least:
+        return NOT_REPRODUCED
+    if low > most:
+        return HIGHER if low_is_bad else NOT_REPRODUCED
     return INCONCLUSIVE

@@ -5,8 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.statistics import Pooled, Summary, pooled, summarize
-from analysis.verdict import FLOORS, Decision, decide, decide_difference, decide_retest, margin
+from analysis.statistics import Pooled, Ratio, Summary, paired_ratio, pooled, summarize
+from analysis.verdict import (
+    FLOORS,
+    MOST_BLOCKS,
+    Decision,
+    decide,
+    decide_difference,
+    decide_overhead,
+    decide_retest,
+    decide_speed,
+    margin,
+)
 
 
 def seeds(mean: float, n: int = 3) -> Summary:
@@ -130,3 +140,72 @@ def test_at_the_margin_itself_a_fixed_printed_number_is_confirmed_in_one_of_twen
         arms = 38.9 - 0.5 + 0.2 * generator.standard_normal((4, 3))
         hits += decide("AP", 38.9, summarize(arms[0].tolist()), pooled(arms.tolist())).verdict == "REPRODUCED"
     assert hits / 2000 <= 0.06
+
+
+def ratio(low: float, high: float) -> Ratio:
+    return Ratio((low * high) ** 0.5, low, high, 20, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.99, 1.049, "REPRODUCED"),
+        (0.5, 0.6, "REPRODUCED"),  # cheaper is no overhead
+        (1.01, 1.05, "REPRODUCED"),
+        (1.01, 1.051, "INCONCLUSIVE"),
+        (1.049, 1.2, "INCONCLUSIVE"),
+        (1.051, 1.2, "NOT REPRODUCED"),
+    ],
+)
+def test_overhead_is_decided_by_its_interval_against_5_percent(low: float, high: float, verdict: str):
+    assert decide_overhead(ratio(low, high)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        # printed 13.9 / 11.2 = 1.2411: from 1.1283 to 1.3652
+        (1.13, 1.36, "REPRODUCED"),
+        (1.12, 1.36, "INCONCLUSIVE"),
+        (1.13, 1.37, "INCONCLUSIVE"),
+        (1.0, 1.12, "NOT REPRODUCED"),
+        (1.37, 1.5, "HIGHER THAN CLAIMED"),
+    ],
+)
+def test_a_ratio_of_speeds_is_decided_by_its_interval_against_10_percent(low: float, high: float, verdict: str):
+    assert decide_speed(ratio(low, high), 13.9 / 11.2).verdict == verdict
+
+
+def test_how_many_more_blocks_would_decide():
+    # sd 0.08 of the logarithm around 1.02, n = 3: t(.95, 2) = 2.920: 1.02 exp(0.135) = 1.167, and exp(-0.135): 0.891.
+    # Within 1.05 = 1.02 exp(0.0290) when t(.95, n - 1) 0.08 / sqrt(n) <= 0.0290: n = 22 gives 0.02935, n = 23 0.02864
+    few = Ratio(1.02, 0.891, 1.167, 3, 0.08)
+    found = decide_overhead(few)
+    assert found == Decision("INCONCLUSIVE", 20, "block", MOST_BLOCKS)
+    assert found.text == "INCONCLUSIVE (20 more blocks would decide)"
+    assert decide_overhead(Ratio(1.05, 1.0, 1.1, 20, 0.1)).text == "INCONCLUSIVE (1000 more blocks would not decide)"
+    assert decide_overhead(Ratio(1.02, None, None, 1, None)).text == "INCONCLUSIVE (1 more block would decide)"
+
+
+def overhead_frequencies(true: float, sd: float, rounds: int, trials: int = 500) -> dict[str, float]:
+    """How often each verdict is given: rounds that are up to three times as slow as others, and `sd` on each block."""
+    generator = np.random.default_rng(2)
+    counts: dict[str, int] = {}
+    for _ in range(trials):
+        machine = generator.uniform(0.0, np.log(3), rounds)
+        ours, theirs = (machine + sd * generator.standard_normal(rounds) for _ in range(2))
+        blocks = [dict(enumerate(np.exp(each))) for each in (ours + np.log(true), theirs)]
+        found = paired_ratio(*blocks)
+        assert found is not None
+        verdict = decide_overhead(found).verdict
+        counts[verdict] = counts.get(verdict, 0) + 1
+    return {verdict: count / trials for verdict, count in counts.items()}
+
+
+def test_the_rule_for_overhead_finds_what_is_there_and_is_seldom_wrong():
+    assert overhead_frequencies(1.00, 0.03, 20).get("REPRODUCED", 0) >= 0.99  # an interval of 1.6% on either side
+    assert overhead_frequencies(1.10, 0.03, 20).get("NOT REPRODUCED", 0) >= 0.99
+    at_the_margin = overhead_frequencies(1.05, 0.03, 20)
+    assert at_the_margin.get("REPRODUCED", 0) <= 0.07 and at_the_margin.get("NOT REPRODUCED", 0) <= 0.07
+    noisy = overhead_frequencies(1.00, 0.2, 20)
+    assert noisy.get("INCONCLUSIVE", 0) >= 0.7 and noisy.get("NOT REPRODUCED", 0) <= 0.02
