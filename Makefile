@@ -13,7 +13,8 @@ $(INSTALLED): pyproject.toml
 install: $(INSTALLED)
 
 ablation: install
-	$(BIN)/python experiments/launch.py grid=ablation cluster=local; code=$$?; $(BIN)/python analysis/report.py && exit $$code
+	$(BIN)/python experiments/launch.py grid=ablation cluster=local; code=$$?; $(BIN)/python analysis/images.py; \
+	$(BIN)/python analysis/report.py && exit $$code
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

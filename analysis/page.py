@@ -111,6 +111,7 @@ def _how_to() -> list[str]:
         "From run directories, and again from the records that are committed beside the code; "
         "the last command compares this page with them and changes nothing:",
         "```\n"
+        "python analysis/images.py\n"
         "python analysis/report.py\n"
         "python analysis/records.py runs=runs out=analysis/records\n"
         "python analysis/report.py runs=analysis/records\n"

@@ -51,7 +51,7 @@ def test_every_command_is_covered_here_or_by_ci():
         "python analysis/",
     )
     assert [command for command in COMMANDS if not command.startswith(known)] == []
-    assert len(starting("python experiments/launch.py")) == 12 and len(starting("python analysis/")) == 4
+    assert len(starting("python experiments/launch.py")) == 12 and len(starting("python analysis/")) == 5
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,13 @@ def test_the_verdicts_are_the_reports():
 
 @pytest.mark.slow
 def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
-    """`launch.py grid=ablation` as `grid=smoke`, then the report's four commands, as the README has them."""
+    """`launch.py grid=ablation` as `grid=smoke`, then the report's five commands, as the README has them."""
     (main_job,) = [c for c in starting("python experiments/launch.py") if c.endswith("grid=ablation")]
     result = run(main_job.replace("grid=ablation", "grid=smoke"), f"runs={tmp_path / 'runs'}")
     assert result.returncode == 0, result.stdout + result.stderr
     runs, records, out = tmp_path / "runs", tmp_path / "records", tmp_path / "REPORT.md"
-    write, copy, rebuild, check = starting("python analysis/")
+    images, write, copy, rebuild, check = starting("python analysis/")
+    assert run(f"{images} runs={runs} resamples=20").returncode == 0
     assert run(f"{write} runs={runs} out={out}").returncode == 0
     assert (
         run(
@@ -139,4 +140,4 @@ def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
     assert run(rebuild.replace("analysis/records", str(records)), f"out={out}").returncode == 0
     assert out.read_bytes() == first
     assert run(check, f"runs={records}", f"out={out}").returncode == 0
-    assert b"4 of 4 runs done" in first
+    assert b"4 of 4 runs done" in first and b"### Over images" in first and b"Not computed" not in first
