@@ -31,8 +31,14 @@ def install() -> None:
         sys.modules[NAME] = TorchvisionExt(NAME)
 
 
+OPERATORS = (
+    *("nms", "roi_align_forward", "roi_align_backward"),
+    *("modulated_deform_conv_forward", "modulated_deform_conv_backward"),
+)
+
+
 class TorchvisionExt(ModuleType):
-    """The module `mmcv._ext` on torchvision: `nms`, `roi_align_forward`, `roi_align_backward`.
+    """The module `mmcv._ext` on torchvision, with OPERATORS.
 
     mmcv asks for the names of all its operators when it is imported; one that is not here fails when it is called.
     """
@@ -40,9 +46,8 @@ class TorchvisionExt(ModuleType):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.__spec__ = ModuleSpec(name, loader=None)  # mmengine looks modules up by their spec
-        self.nms = torchvision_ops.nms
-        self.roi_align_forward = torchvision_ops.roi_align_forward
-        self.roi_align_backward = torchvision_ops.roi_align_backward
+        for operator in OPERATORS:
+            setattr(self, operator, getattr(torchvision_ops, operator))
 
     def __getattr__(self, operator: str) -> object:
         if operator.startswith("__"):
@@ -51,7 +56,7 @@ class TorchvisionExt(ModuleType):
         def missing(*args: object, **kwargs: object) -> None:
             raise RuntimeError(
                 f"the operator {operator!r} needs a compiled mmcv 2.1 (pip install mmcv==2.1.0); "
-                "on torchvision there are nms, roi_align_forward and roi_align_backward"
+                f"on torchvision there are {', '.join(OPERATORS)}"
             )
 
         return missing

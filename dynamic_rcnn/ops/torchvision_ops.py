@@ -1,6 +1,6 @@
-"""mmcv's NMS and RoIAlign, with mmcv's calling conventions, on torchvision's operators.
+"""mmcv's NMS, RoIAlign and modulated deformable convolution (DCNv2), with mmcv's calling conventions, on torchvision's.
 
-Conventions from open-mmlab/mmcv 2.1.0, `mmcv/ops/nms.py` and `mmcv/ops/roi_align.py`. Boxes are xyxy.
+Conventions from open-mmlab/mmcv 2.1.0: `mmcv/ops/nms.py`, `roi_align.py` and `modulated_deform_conv.py`. Boxes are xyxy.
 """
 
 from __future__ import annotations
@@ -70,3 +70,93 @@ def roi_align_backward(
             aligned,
         )
     )
+
+
+def modulated_deform_conv_forward(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    *,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    with_bias: bool,
+    **derived: int,
+) -> None:
+    """Write the convolution [N, O, H', W'] into `output`.
+
+    features: [N, C, H, W]; weight: [O, C / groups, kh, kw]; bias: [O], empty without; offset: [N, 2 G kh kw, H', W'], of
+    each of the G deformable groups and each tap (dy, dx) in pixels; mask: [N, G kh kw, H', W'], what each tap is
+    multiplied by. derived: kernel_h, kernel_w, group and deformable_group, which are in the shapes. ones and columns
+    are buffers of mmcv's kernel.
+    """
+    output.copy_(
+        ops.deform_conv2d(
+            features,
+            offset,
+            weight,
+            bias if with_bias else None,
+            (stride_h, stride_w),
+            (pad_h, pad_w),
+            (dilation_h, dilation_w),
+            mask,
+        )
+    )
+
+
+def modulated_deform_conv_backward(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_features: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    *,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+    **derived: int,
+) -> None:
+    """Write the gradients into the five `grad_` tensors, of the shapes of their inputs; see the forward."""
+    gradients = torch.ops.torchvision._deform_conv2d_backward(
+        grad_output,
+        features,
+        weight,
+        offset,
+        mask,
+        bias if with_bias else bias.new_zeros(len(weight)),
+        stride_h,
+        stride_w,
+        pad_h,
+        pad_w,
+        dilation_h,
+        dilation_w,
+        group,
+        deformable_group,
+        True,  # there is a mask
+    )
+    targets = (grad_features, grad_weight, grad_offset, grad_mask, grad_bias)
+    for target, gradient in zip(targets, gradients, strict=True):
+        if target is not grad_bias or with_bias:
+            target.copy_(gradient)
