@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from analysis import verdict
 from analysis.comparison import Comparison, describe_state
-from analysis.grids import Grid
+from analysis.grids import Grid, Paper
 from analysis.markdown import code, escape, interval, mean_sd, number, one_of, signed, table
 from analysis.statistics import LEVEL
 from analysis.verdict import Decision
@@ -18,7 +18,6 @@ from dynamic_rcnn.run import trajectory, trends
 COCO = "coco"
 GRID = "ablation"
 ARM = "both"
-BASE = "faster_rcnn_r50_fpn_1x"
 COMMAND = "python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco"
 SPEED_COMMAND = COMMAND.replace(GRID, "speed")
 SOURCE = "arXiv 2004.06002"
@@ -92,7 +91,8 @@ def deviation(grid: Grid, weights: str | None = None) -> str | None:
     """
     if grid.base is None or grid.changed is None:
         return "whose manifest does not say which base it is of"
-    parts = [f"base {code(grid.base)}"] if grid.base != BASE else []
+    published = grid.paper.base if grid.paper else Paper.base
+    parts = [f"base {code(grid.base)}"] if grid.base != published else []
     wanted = weights or (grid.paper.weights if grid.paper else None)
     if grid.weights is not None and wanted is not None and not grid.weights["sha256"].startswith(wanted):
         found = f"{code(grid.weights['name'])} (sha256 {code(grid.weights['sha256'][:8])})"
@@ -198,7 +198,7 @@ def difference_text(comparison: Comparison, metric: str, arm: str) -> str | None
     if difference is None:
         return None
     limits = interval(difference.low, difference.high)
-    counts = [comparison.summary(metric, name).n for name in (arm, comparison.grid.baseline)]
+    counts = [comparison.summary(metric, name).n for name in (arm, comparison.grid.baseline_of(arm))]
     noise = f", {LEVEL} interval {limits}" if limits else ", noise not known (one seed)"
     return f"measured {signed(difference.value)}{noise}, n = {counts[0]} and {counts[1]}"
 

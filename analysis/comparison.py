@@ -52,8 +52,9 @@ class Comparison:
 
     @property
     def others(self) -> list[str]:
-        """The arms other than the baseline, in table order."""
-        return [arm for arm in self.grid.arms if arm != self.grid.baseline]
+        """The arms that no arm stands against, in table order."""
+        baselines = {self.grid.baseline, *self.grid.baselines.values()}
+        return [arm for arm in self.grid.arms if arm not in baselines]
 
     def values(self, metric: Metric, arm: str) -> dict[int, float]:
         """Seed -> percent, of the finished runs in which the metric is defined."""
@@ -72,18 +73,18 @@ class Comparison:
         return pooled(groups)
 
     def same_runs(self, arm: str, other: str | None = None) -> bool:
-        """Whether two arms (other: None for the baseline) share runs: they are one configuration then."""
-        pair = (arm, other or self.grid.baseline)
+        """Whether two arms (other: None for its baseline) share runs: they are one configuration then."""
+        pair = (arm, other or self.grid.baseline_of(arm))
         ours, theirs = ({path for (each, _), path in self._paths.items() if each == name} for name in pair)
         return bool(ours & theirs)
 
     def difference(self, metric: Metric, arm: str) -> Difference | None:
-        """The arm minus the baseline, corrected for the number of arms (Holm).
+        """The arm minus its baseline, corrected for the number of arms (Holm).
 
         None if either has no finished run, or if they are the same runs.
         """
         if metric not in self._differences:
-            found = {other: self._minus(metric, other, self.grid.baseline) for other in self.others}
+            found = {other: self._minus(metric, other, self.grid.baseline_of(other)) for other in self.others}
             self._differences[metric] = corrected_by_holm(found)
         return self._differences[metric].get(arm)
 
@@ -98,8 +99,9 @@ class Comparison:
         return difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
 
     def detectable(self, metric: Metric, arm: str) -> float | None:
-        """The smallest difference between this arm and the baseline that so many seeds show 4 times out of 5."""
-        return detectable(self.noise(metric), [self.summary(metric, each).n for each in (arm, self.grid.baseline)])
+        """The smallest difference between this arm and its baseline that so many seeds show 4 times out of 5."""
+        counts = [self.summary(metric, each).n for each in (arm, self.grid.baseline_of(arm))]
+        return detectable(self.noise(metric), counts)
 
     def states(self, arm: str) -> list[tuple[str, int]]:
         """(state with its cause, how many runs), done first, of the arm's runs."""

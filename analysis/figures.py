@@ -7,7 +7,7 @@ since lines of different arms may lie on each other.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -50,17 +50,17 @@ def plot_bands(ax: Axes, curves: Curves, xlabel: str, ylabel: str) -> Axes:
     return ax
 
 
-def plot_intervals(ax: Axes, curves: Curves, xlabel: str, ylabel: str, dodge: float, first: int = 0) -> Axes:
+def plot_intervals(ax: Axes, curves: Curves, xlabel: str, ylabel: str, dodge: float, order: Sequence[str] = ()) -> Axes:
     """A marker with an error bar an arm and x, the arms side by side (`dodge` apart), joined by a thin line.
 
-    `first` is the colour to begin with: 1 where the baseline is left out.
+    order: the arms by colour, where some of them are left out here.
     """
     for index, (label, band) in enumerate(curves.items()):
         shift = dodge * (index - (len(curves) - 1) / 2)
         x = [value + shift for value in band.x]
         below = [middle - low for middle, low in zip(band.middle, band.low, strict=True)]
         above = [high - middle for middle, high in zip(band.middle, band.high, strict=True)]
-        style = index + first
+        style = order.index(label) if order else index
         ax.errorbar(
             x,
             band.middle,
@@ -82,7 +82,7 @@ def draw_ap_by_iou(values: Curves, differences: Curves, baseline: str) -> Figure
     """AP of each arm against the IoU threshold, and each arm's difference from the baseline."""
     fig, (left, right) = _subplots(1, 2, (10.0, 4.6))
     plot_intervals(left, values, "IoU threshold", "AP (%)", dodge=0.0)
-    plot_intervals(right, differences, "IoU threshold", "difference in AP (points)", dodge=0.008, first=1)
+    plot_intervals(right, differences, "IoU threshold", "difference in AP (points)", dodge=0.008, order=list(values))
     right.axhline(0, color=COLOURS[0], linewidth=1.0)
     left.set_title("AP", loc="left")
     right.set_title(f"arm minus {baseline}", loc="left")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Paper:
     """The rows of the paper that a grid reproduces: arm -> metric -> value in percent, as printed.
 
     weights: how the sha256 of the weights begins that the rows are of, where they are of published ones.
+    test_dev: numbers on COCO test-dev, which cannot be scored offline. base: of the published setting.
     """
 
     table: str
@@ -37,12 +38,15 @@ class Paper:
     dataset: str
     rows: dict[str, dict[str, float]]
     weights: str | None = None
+    test_dev: dict[str, dict[str, float]] = field(default_factory=dict)
+    base: str = "faster_rcnn_r50_fpn_1x"
 
 
 @dataclass(frozen=True)
 class Grid:
     """What a launch asked for. `arms` maps name to title in table order; `baseline` is one of them.
 
+    baselines: of the arms that stand against another one than `baseline`.
     base, changed: the base's name, and the fields that differ from its, the data set's and the grid's file; None in
     older manifests. contrasts: pairs of arms to compare with each other, besides all with the baseline.
     task: what its runs do. weights: name and sha256 of the file that they evaluate, if they do that.
@@ -64,10 +68,15 @@ class Grid:
     task: str = TRAIN
     weights: dict[str, str] | None = None
     measured: dict[str, str] | None = None
+    baselines: dict[str, str] = field(default_factory=dict)
 
     @property
     def trains(self) -> bool:
         return self.task != EVALUATE
+
+    def baseline_of(self, arm: str) -> str:
+        """The arm that this one stands against."""
+        return self.baselines.get(arm, self.baseline)
 
     @property
     def key(self) -> str:
@@ -88,16 +97,20 @@ def find_manifests(runs: Path) -> list[Path]:
 def read_grid(path: Path) -> Grid:
     """The manifest at `path`. Raises UserError if it is corrupt, foreign or newer."""
     value = read_json(path)
-    texts = {field: _field(path, value, field, str) for field in ("grid", "title", "setting", "dataset", "baseline")}
-    for field in ("grid", "setting", "dataset"):
-        if not is_plain_name(texts[field]):
-            raise UserError(f"{path}: field '{field}' is {texts[field]!r}; it must be a plain name: {NAME_RULE}")
+    texts = {name: _field(path, value, name, str) for name in ("grid", "title", "setting", "dataset", "baseline")}
+    for name in ("grid", "setting", "dataset"):
+        if not is_plain_name(texts[name]):
+            raise UserError(f"{path}: field '{name}' is {texts[name]!r}; it must be a plain name: {NAME_RULE}")
     place = manifest_place(texts["dataset"], texts["grid"], texts["setting"])
     if f"{path.parent.name}/{path.name}" != place:
         raise UserError(f"{path}: holds the manifest of {place}; move it there")
     arms = _field(path, value, "arms", dict)
     if texts["baseline"] not in arms:
         raise UserError(f"{path}: field 'baseline' is {texts['baseline']!r}; it must be one of {', '.join(arms)}")
+    baselines = _optional(path, value, "baselines", dict) or {}
+    for arm in (*baselines, *baselines.values()):
+        if arm not in arms:
+            raise UserError(f"{path}: field 'baselines' has {arm!r}; each must be one of {', '.join(arms)}")
     cells = [_cell(path, item, arms) for item in _field(path, value, "runs", list)]
     return Grid(
         name=texts["grid"],
@@ -114,6 +127,7 @@ def read_grid(path: Path) -> Grid:
         contrasts=_contrasts(path, value.get("contrasts"), arms),
         **_task(path, value),
         measured=_optional(path, value, "measured", dict),
+        baselines=baselines,
     )
 
 
@@ -149,7 +163,8 @@ def _paper(path: Path, value: Any) -> Paper | None:
     fault = paper_fault(value)
     if fault is not None:
         raise UserError(f"{path}: field '{fault[0]}' is {fault[1]!r}; it {fault[2]}")
-    return Paper(value["table"], value["source"], value["dataset"], value["rows"], value.get("weights"))
+    names = ("table", "source", "dataset", "rows", "weights", "test_dev", "base")
+    return Paper(**{name: value[name] for name in names if name in value})
 
 
 def _task(path: Path, value: dict[str, Any]) -> dict[str, Any]:
@@ -164,13 +179,13 @@ def _task(path: Path, value: dict[str, Any]) -> dict[str, Any]:
     return {"task": task, "weights": weights}
 
 
-def _optional(path: Path, value: dict[str, Any], field: str, kind: type) -> Any:
-    return None if value.get(field) is None else _field(path, value, field, kind)
+def _optional(path: Path, value: dict[str, Any], name: str, kind: type) -> Any:
+    return None if value.get(name) is None else _field(path, value, name, kind)
 
 
-def _field(path: Path, value: dict[str, Any], field: str, kind: type) -> Any:
-    found = value.get(field)
+def _field(path: Path, value: dict[str, Any], name: str, kind: type) -> Any:
+    found = value.get(name)
     if not isinstance(found, kind):
         rule = {"str": "text", "dict": "an object", "list": "a list"}[kind.__name__]
-        raise UserError(f"{path}: field '{field}' is {found!r}; it must be {rule}")
+        raise UserError(f"{path}: field '{name}' is {found!r}; it must be {rule}")
     return found

@@ -86,7 +86,7 @@ def _summary(comparison: Comparison) -> str:
     if not texts:
         count = f"{comparison.n_done} of {one_of('run', len(comparison.runs))}"
         return f"{head}: nothing to compare yet ({count} done)."
-    return f"{head}: {escape(arm)} minus {escape(grid.baseline)}, {'; '.join(texts)}."
+    return f"{head}: {escape(arm)} minus {escape(grid.baseline_of(arm))}, {'; '.join(texts)}."
 
 
 def _not_run(comparisons: list[Comparison], speeds: list[Speed]) -> list[str]:

@@ -6,7 +6,7 @@ from analysis.claims import COCO, deviation
 from analysis.comparison import Comparison
 from analysis.markdown import escape, interval, one_of, signed
 from analysis.statistics import LEVEL, Difference
-from analysis.tables import ABLATION_METRICS, SAME_RUNS
+from analysis.tables import ABLATION_METRICS, SAME_RUNS, whose_baseline
 
 
 def sentence(comparison: Comparison, arm: str, metric: str) -> str:
@@ -33,12 +33,13 @@ def paragraph(comparison: Comparison) -> str:
     if not comparison.n_done:
         return "No run of this grid has finished; there is nothing to read yet."
     parts = [
-        f"On {escape(grid.dataset)}, {comparison.seeds_text()} finished; differences from the baseline, "
+        f"On {escape(grid.dataset)}, {comparison.seeds_text()} finished; differences from {whose_baseline(grid)}, "
         f"in brackets their {LEVEL} intervals, told apart or not after Holm's correction over the arms."
     ]
     for arm in comparison.others:
         words = "; ".join(sentence(comparison, arm, metric) for metric in ("AP", "AP90"))
-        parts.append(f"**{escape(arm)}**: {words}.")
+        against = f" against {escape(grid.baseline_of(arm))}" if grid.baselines else ""
+        parts.append(f"**{escape(arm)}**{against}: {words}.")
     for pair in grid.contrasts:
         arm, other = map(escape, pair)
         words = "; ".join(_words(metric, comparison.contrast(metric, pair), other) for metric in ("AP", "AP90"))
@@ -67,10 +68,10 @@ def _against_paper(comparison: Comparison, apart: dict[tuple[str, str], float]) 
     paper = comparison.grid.paper
     if paper is None:
         return []
-    base = paper.rows.get(comparison.grid.baseline, {})
     signs = []
     for (arm, metric), value in apart.items():
-        theirs, reference = paper.rows.get(arm, {}).get(metric), base.get(metric)
+        theirs = paper.rows.get(arm, {}).get(metric)
+        reference = paper.rows.get(comparison.grid.baseline_of(arm), {}).get(metric)
         if theirs is not None and reference is not None and theirs != reference:
             signs.append((value > 0) == (theirs > reference))
     if not signs:

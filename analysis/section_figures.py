@@ -14,6 +14,7 @@ from analysis.comparison import Comparison
 from analysis.curves import Curves
 from analysis.markdown import escape
 from analysis.statistics import LEVEL
+from analysis.tables import whose_baseline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +94,8 @@ def shown_arms(comparison: Comparison) -> list[str]:
 
 def _what(comparison: Comparison) -> str:
     shown, all_arms = len(shown_arms(comparison)), len(comparison.grid.arms)
-    left_out = f"; {shown} of {all_arms} arms: the baseline and those of the contrasts" if shown < all_arms else ""
+    which = "the baseline and those of the contrasts" if comparison.grid.contrasts else "the first"
+    left_out = f"; {shown} of {all_arms} arms: {which}" if shown < all_arms else ""
     return escape(f"{comparison.grid.dataset}, {comparison.seeds_text()}{left_out}")
 
 
@@ -101,13 +103,16 @@ def _ap_figure(comparison: Comparison, arms: list[str], key: str, what: str) -> 
     both = (("AP", curves.ap_by_iou(comparison)), ("difference", curves.difference_by_iou(comparison)))
     data = {panel: {arm: band for arm, band in bands.items() if arm in arms} for panel, bands in both}
 
+    against = "its baseline" if comparison.grid.baselines else comparison.grid.baseline
+
     def draw() -> Figure:
         from analysis.figures import draw_ap_by_iou
 
-        return draw_ap_by_iou(data["AP"], data["difference"], comparison.grid.baseline)
+        return draw_ap_by_iou(data["AP"], data["difference"], against)
 
     caption = (
-        f"{what}. Left: mean over seeds, error bars ± 1 sd. Right: difference from the baseline in "
+        f"{what}. Left: mean over seeds, error bars ± 1 sd. Right: difference from "
+        f"{whose_baseline(comparison.grid)} in "
         f"points of AP, error bars the {LEVEL} t interval on the pooled sd of the arms (seed noise only; not "
         "corrected for several comparisons); the arms are set side by side at each threshold. "
         "Without error bars: one seed."

@@ -6,6 +6,7 @@ from analysis import consistency, image_blocks
 from analysis.claims import COCO, cell_verdicts, deviation
 from analysis.collect import Records
 from analysis.comparison import Comparison
+from analysis.grids import Grid, Paper
 from analysis.markdown import code, escape
 from analysis.reading import paragraph
 from analysis.statistics import CONFIDENCE, LEVEL
@@ -17,6 +18,7 @@ from analysis.tables import (
     paper_table,
     run_table,
     size_table,
+    test_dev_table,
 )
 
 MAX_CLASSES = 20
@@ -27,8 +29,7 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
     grid = comparison.grid
     blocks = [
         f"## {escape(grid.title)} ({escape(grid.dataset)})",
-        f"Grid {code(grid.name)}, setting {code(grid.setting)}, data set {code(grid.dataset)}, "
-        f"baseline {code(grid.baseline)}.",
+        f"Grid {code(grid.name)}, setting {code(grid.setting)}, data set {code(grid.dataset)}, {_baselines(grid)}.",
         paragraph(comparison),
         "### Ablation: AP by arm",
         f"AP in percent on {escape(grid.dataset)}: mean ± sd over seeds (ddof 1), n finished runs.",
@@ -68,6 +69,11 @@ def _contrast_blocks(comparison: Comparison) -> list[str]:
     ]
 
 
+def _baselines(grid: Grid) -> str:
+    own = [f"{code(other)} of {code(arm)}" for arm, other in grid.baselines.items()]
+    return ", ".join([f"baseline {code(grid.baseline)}", *own])
+
+
 def _start_note(records: Records, comparison: Comparison) -> str:
     """What the intervals leave out where all runs start from the same weights."""
     starts = records.starts(comparison.grid)
@@ -80,9 +86,23 @@ def _start_note(records: Records, comparison: Comparison) -> str:
 
 
 def _paper_blocks(comparison: Comparison) -> list[str]:
-    grid, paper = comparison.grid, comparison.grid.paper
-    if paper is None:
+    paper = comparison.grid.paper
+    return [] if paper is None else _printed_blocks(comparison, paper) + _test_dev_blocks(comparison.grid, paper)
+
+
+def _test_dev_blocks(grid: Grid, paper: Paper) -> list[str]:
+    if not paper.test_dev:
         return []
+    note = (
+        "The annotations of test-dev are not public, so that nothing measured here can be held against these "
+        f"numbers: they get no verdict ({escape(paper.source)}). In brackets the difference from the paper's own "
+        "baseline."
+    )
+    return ["### The paper's numbers on COCO test-dev: no verdict", note, test_dev_table(paper, grid)]
+
+
+def _printed_blocks(comparison: Comparison, paper: Paper) -> list[str]:
+    grid = comparison.grid
     reason = deviation(grid)
     if grid.dataset == COCO and reason is None:
         heading = "### The paper's numbers"

@@ -52,12 +52,14 @@ def _mean_cell(comparison: Comparison, metric: str, arm: str) -> str:
 def difference_table(comparison: Comparison) -> str:
     """Arm minus baseline with its t interval, bold where they are told apart; below it the noise."""
     rows = [
-        [arm_title(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
+        [_against(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
         for arm in comparison.others
     ]
     fewest = min(comparison.others, key=lambda arm: comparison.summary("AP", arm).n, default=None)
     if fewest is not None:
-        counts = " and ".join(str(comparison.summary("AP", arm).n) for arm in (fewest, comparison.grid.baseline))
+        counts = " and ".join(
+            str(comparison.summary("AP", arm).n) for arm in (fewest, comparison.grid.baseline_of(fewest))
+        )
         least = [number(comparison.detectable(metric, fewest)) for metric in ABLATION_METRICS]
         rows.append([f"what {counts} seeds show 4 times out of 5, one arm alone", *least])
     noise = [comparison.noise(metric) for metric in ABLATION_METRICS]
@@ -79,6 +81,15 @@ def contrast_table(comparison: Comparison) -> str:
     return table(["contrast", *ABLATION_METRICS], rows)
 
 
+def _against(grid: Grid, arm: str) -> str:
+    """The arm's title, and what it stands against where the arms do not all have one baseline."""
+    return arm_title(grid, arm) + (f", minus {escape(grid.baseline_of(arm))}" if grid.baselines else "")
+
+
+def whose_baseline(grid: Grid) -> str:
+    return "each arm's own baseline" if grid.baselines else "the baseline"
+
+
 def _difference_cell(comparison: Comparison, metric: str, arm: str) -> str:
     if comparison.same_runs(arm):
         return SAME_RUNS
@@ -96,16 +107,27 @@ def _shown_difference(difference: Difference | None) -> str:
 def paper_table(paper: Paper, grid: Grid) -> str:
     """The paper's rows, each number with its difference from the paper's own baseline."""
     metrics = [metric for metric in ABLATION_METRICS if any(metric in row for row in paper.rows.values())]
-    base = paper.rows.get(grid.baseline, {})
+    return _printed(f"{escape(paper.table)}, {escape(paper.dataset)}", paper.rows, metrics, grid)
+
+
+def test_dev_table(paper: Paper, grid: Grid) -> str:
+    """As `paper_table`, of the numbers on test-dev."""
+    metrics = list(dict.fromkeys(metric for row in paper.test_dev.values() for metric in row))
+    return _printed(f"{escape(paper.table)}, COCO test-dev", paper.test_dev, metrics, grid)
+
+
+def _printed(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Grid) -> str:
     rows = []
-    for arm in [arm for arm in grid.arms if arm in paper.rows]:
-        row = paper.rows[arm]
-        rows.append([arm_title(grid, arm), *(_paper_cell(row.get(m), base.get(m), arm, grid) for m in metrics)])
-    return table([f"{escape(paper.table)}, {escape(paper.dataset)}", *metrics], rows)
+    for arm in [arm for arm in grid.arms if arm in printed]:
+        base = printed.get(grid.baseline_of(arm), {})
+        rows.append(
+            [arm_title(grid, arm), *(_paper_cell(printed[arm].get(m), base.get(m), arm, grid) for m in metrics)]
+        )
+    return table([title, *metrics], rows)
 
 
 def _paper_cell(value: float | None, base: float | None, arm: str, grid: Grid) -> str:
-    if value is None or base is None or arm == grid.baseline:
+    if value is None or base is None or arm in (grid.baseline, *grid.baselines.values()):
         return number(value, 1)
     return f"{number(value, 1)} ({signed(value - base, 1)})"
 

@@ -12,7 +12,7 @@ from experiments.origin import BASES
 
 PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
-_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts", MEASURE)
+_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts", "base_for", MEASURE)
 _TRAINED = ("seeds", "cost", "contrasts")  # of a grid whose runs train
 # what grid.measure holds: counts, and the arms of the first part (at inference all are measured)
 _MEASURE = {"training": ("warmup", "rounds", "iterations", "arms"), "inference": ("warmup", "rounds", "images")}
@@ -65,8 +65,17 @@ def _check_grid(grid: dict[str, Any]) -> None:
         _check_replay(f"grid.arms.{arm}.replay", arm, arms)
     if grid["baseline"] not in arms:
         raise unknown_name("baseline", [str(grid["baseline"])], arms, f"grid {name}")
-    if cost is not None and (not isinstance(cost, dict) or not all(_is_positive(value) for value in cost.values())):
-        raise UserError(f"grid.cost={cost}: must map data sets to seconds an iteration, or be null")
+    for arm, content in arms.items():
+        control = content.get("baseline", grid["baseline"])
+        if control not in arms:
+            raise unknown_name("baseline", [str(control)], arms, f"grid.arms.{arm}")
+        if "baseline" in arms[control]:
+            raise UserError(f"grid.arms.{arm}.baseline={control}: has a baseline itself; name an arm that has none")
+    if cost is not None and (not isinstance(cost, dict) or not all(_is_cost(value, arms) for value in cost.values())):
+        raise UserError(
+            f"grid.cost={cost}: must map data sets to seconds an iteration, or to arms and theirs, or be null"
+        )
+    _check_base_for(grid.get("base_for"))
     rule = contrasts_fault(grid.get("contrasts"), arms)
     if rule is not None:
         raise UserError(f"grid.contrasts={grid['contrasts']}: {rule}")
@@ -117,18 +126,32 @@ def _check_arm(where: str, arm: Any, content: Any) -> None:
         raise UserError(f"{where}: must have a title and, under 'set', what it changes in the base")
     if not isinstance(content.get("set"), dict):
         raise UserError(f"{where}.set={content.get('set')}: must map settings of the base to values; {{}} for none")
-    _check_names(where, content, ("title", "set"), ("set_for", "replay"))
+    _check_names(where, content, ("title", "set"), ("set_for", "replay", "baseline"))
     others = content.get("set_for", {})
     if not isinstance(others, dict) or not all(isinstance(each, dict) for each in others.values()):
         raise UserError(f"{where}.set_for={others}: must map bases to what the arm sets on them")
-    unknown = [str(base) for base in others if not (BASES / f"{base}.yaml").exists()]
-    if unknown:
-        raise unknown_name("base", unknown, sorted(path.stem for path in BASES.glob("*.yaml")), f"{where}.set_for")
+    _check_bases(others, f"{where}.set_for")
     for path in (path for each in (content["set"], *others.values()) for path in each):
         if path in ("train", "train.processes"):
             raise UserError(
                 f"{where}.set.{path}: an arm cannot set train.processes, which the cluster sets; name others"
             )
+
+
+def _check_bases(names: Iterable[Any], where: str) -> None:
+    valid = sorted(path.stem for path in BASES.glob("*.yaml"))
+    unknown = [str(name) for name in names if name not in valid]
+    if unknown:
+        raise unknown_name("base", unknown, valid, where)
+
+
+def _check_base_for(bases: Any) -> None:
+    """`base_for` maps the base that a data set chooses to the one that the grid has in its place."""
+    if bases is None:
+        return
+    if not isinstance(bases, dict):
+        raise UserError(f"grid.base_for={bases}: must map bases to bases")
+    _check_bases([*bases, *bases.values()], "grid.base_for")
 
 
 def _check_replay(where: str, arm: str, arms: dict[str, dict[str, Any]]) -> None:
@@ -216,6 +239,12 @@ def _check_names(where: str, found: Iterable[str], needed: Iterable[str], option
     missing = [name for name in needed if name not in found]
     if missing:
         raise UserError(f"{where}: {', '.join(missing)} must be given")
+
+
+def _is_cost(value: Any, arms: dict[str, Any]) -> bool:
+    if isinstance(value, dict):
+        return all(arm in arms and _is_positive(seconds) for arm, seconds in value.items())
+    return _is_positive(value)
 
 
 def _is_positive(value: Any) -> bool:

@@ -14,7 +14,7 @@ from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
 from experiments.disk import Directories, PlannedRun, last_row
 from experiments.grid import Grid
 from experiments.manifest import manifest_path, read_manifest
-from experiments.origin import BASES, load
+from experiments.origin import load_base
 from slurm.profile import Profile
 
 _ENOUGH = 20  # measured runs of a model
@@ -35,12 +35,14 @@ class Cost:
     """Hours of training, one run at a time; None where a run's speed or length is not known.
 
     launch: of the runs that a launch would start; going: of those in the queue or running. speeds: of each arm of which
-    a run is not done.
+    a run is not done. known: as launch, of those runs alone of which it is known; unknown: the arms of the others.
     """
 
     launch: float | None
     going: float | None
     speeds: dict[str, Speed]
+    known: float = 0.0
+    unknown: tuple[str, ...] = ()
 
     @property
     def figures(self) -> str:
@@ -56,7 +58,10 @@ def estimate(grid: Grid, runs: Path, plan: Sequence[PlannedRun], gpus: bool | No
     speeds = _speeds(grid, runs, left, gpus)
     to_launch = [run for run in left if run.to_launch]
     going = [run for run in left if run.state in ("queued", "running")]
-    return Cost(_hours(to_launch, speeds), _hours(going, speeds), speeds)
+    parts = {run.spec.id: _hours([run], speeds) for run in to_launch}
+    unknown = dict.fromkeys(run.spec.arm for run in to_launch if parts[run.spec.id] is None)
+    known = sum(hours for hours in parts.values() if hours is not None)
+    return Cost(_hours(to_launch, speeds), _hours(going, speeds), speeds, known, tuple(unknown))
 
 
 def refuse_above(grid: Grid, runs: Path, plan: Sequence[PlannedRun], profile: Profile) -> Cost:
@@ -86,12 +91,13 @@ def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> li
     if all(run.spec.task == EVALUATE for run in plan):
         return ["cost: nothing is trained; each image of the validation split is seen once"]
     if profile is None:
-        return [_left(cost.launch, "slot-hours left to launch", cost.figures)]
+        return [_left(cost, 1, "slot-hours"), *_unknown(cost)]
     unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)
-    said = [_left(_times(cost.launch, each), f"{unit} left to launch", cost.figures)]
+    said = [_left(cost, each, unit)]
     size = f"{profile.nodes} node{'s' if profile.nodes > 1 else ''}"
     size += f" x {profile.gpus_per_node} GPU{'s' if profile.gpus_per_node > 1 else ''}" if profile.gpus else ""
     said[0] += f", {size} a run, a time limit of {profile.time / 60:.1f} hours"
+    said += _unknown(cost)
     if cost.going:
         said.append(f"queued and running: {cost.going * each:.2f} {unit}")
     hours, attempts = spent_hours(plan)
@@ -101,14 +107,16 @@ def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> li
     return said
 
 
-def _left(hours: float | None, what: str, figures: str) -> str:
-    if hours is None:
+def _left(cost: Cost, each: int, unit: str) -> str:
+    if cost.launch is None and not cost.known:
         return "cost: not known before the first run has measured it"
-    return f"cost: {hours:.2f} {what}" + (f", at {figures}" if figures else "")
+    return f"cost: {cost.known * each:.2f} {unit} left to launch" + (f", at {cost.figures}" if cost.figures else "")
 
 
-def _times(hours: float | None, factor: int) -> float | None:
-    return None if hours is None else hours * factor
+def _unknown(cost: Cost) -> list[str]:
+    """A line on the arms that are not in the figure."""
+    arms = ", ".join(cost.unknown)
+    return [f"and what takes {arms}: not known before a run has measured it"] if cost.known and arms else []
 
 
 def _refuse_hours(cost: Cost, profile: Profile) -> None:
@@ -166,16 +174,20 @@ def _speeds(grid: Grid, runs: Path, wanted: Sequence[PlannedRun], gpus: bool | N
     """Arm -> the speed of its runs: measured by runs of the same model and processes, else declared."""
     kinds = {arm: _kind(spec) for arm, spec in {run.spec.arm: run.spec for run in wanted}.items()}
     found = _measured(grid, runs, set(kinds.values()), gpus) if kinds else {}
-    declared = _declared(grid, wanted[0].spec.processes) if set(kinds.values()) - set(found) else None
-    return {arm: found.get(kind) or declared or Speed(None, "not known") for arm, kind in kinds.items()}
+    missing = set(kinds.values()) - set(found)
+    published = load_base(grid.base)["train"].get("processes", 1) if missing and not grid.measured else 1
+    return {
+        arm: found.get(kind) or _declared(grid, arm, wanted[0].spec.processes, published) for arm, kind in kinds.items()
+    }
 
 
-def _declared(grid: Grid, processes: int) -> Speed | None:
+def _declared(grid: Grid, arm: str, processes: int, published: int) -> Speed:
     """The grid's figure, which is for as many processes as the base is published with; one measures, in blocks."""
     seconds = grid.seconds.get(grid.dataset.split("_")[0])
+    if isinstance(seconds, dict):
+        seconds = seconds.get(arm)
     if seconds is None:
-        return None
-    published = 1 if grid.measured else load(BASES / f"{grid.base}.yaml")["train"].get("processes", 1)
+        return Speed(None, "not known")
     count = f"{published} process{'es' if published > 1 else ''}"
     if published == processes:
         return Speed(seconds, "declared in the grid" + (f" for {count}" if published > 1 else ""))

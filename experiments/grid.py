@@ -29,7 +29,8 @@ from experiments.origin import changed_fields
 class Grid:
     """The runs that are to exist, and what the report needs to know of them.
 
-    setting: ten hex digits over what all arms share. seconds: declared seconds an iteration, by data set.
+    setting: ten hex digits over what all arms share. seconds: declared seconds an iteration, by data set, of all arms
+    or by arm. baselines: of the arms that stand against another one than `baseline`.
     specs: each arm as it is now, with seed 0, also those that were not chosen for `runs`; `spec` has other seeds.
     task: of its runs, see RunSpec.
     base, changed: the base's name, and the fields that differ from the files (see origin.changed_fields).
@@ -40,6 +41,7 @@ class Grid:
     title: str
     task: str
     baseline: str
+    baselines: dict[str, str]
     arms: dict[str, str]
     seeds: list[int]
     specs: dict[str, RunSpec]
@@ -48,7 +50,7 @@ class Grid:
     setting: str
     base: str
     changed: list[str]
-    seconds: dict[str, float]
+    seconds: dict[str, Any]
     paper: dict[str, Any] | None
     contrasts: list[list[str]]
     measured: dict[str, str] | None = None
@@ -91,6 +93,7 @@ def build(config: DictConfig) -> Grid:
         title=grid["title"],
         task=task,
         baseline=grid["baseline"],
+        baselines={name: arm["baseline"] for name, arm in grid["arms"].items() if "baseline" in arm},
         arms={name: arm["title"] for name, arm in grid["arms"].items()},
         seeds=seeds,
         specs=specs,

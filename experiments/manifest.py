@@ -57,6 +57,7 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "base": grid.base,
         "changed": grid.changed,
         "baseline": grid.baseline,
+        **({"baselines": grid.baselines} if grid.baselines else {}),
         "arms": grid.arms,
         "seeds": sorted({run["seed"] for run in both}),
         "runs": both,

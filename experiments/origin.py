@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dynamic_rcnn.run.spec import TRAIN, RunSpec, differences, flatten
 
@@ -22,7 +22,7 @@ def changed_fields(config: dict[str, Any]) -> list[str]:
     """
     choices = config["choices"]
     task = config["grid"].get("task", TRAIN)  # where nothing is trained, how it would be does not count
-    file = load(BASES / f"{choices['base']}.yaml")
+    file = load_base(choices["base"])
     base = differences(*(RunSpec("", 0, {}, content, task=task) for content in (file, config["base"])))
     fields = [field.replace("config.", "base.", 1) for field, _, _ in base]
     dataset = load(CONF / "dataset" / f"{choices['dataset']}.yaml").get("dataset", {})
@@ -46,11 +46,26 @@ def _grid_file(name: str, base: dict[str, Any]) -> dict[str, Any]:
     return dict(resolved["grid"])  # type: ignore[index, call-overload, arg-type]
 
 
+def load_base(name: str) -> dict[str, Any]:
+    """A base as its file has it: the base that its `defaults` name, if any, with what it changes there."""
+    return dict(OmegaConf.to_container(_merged_base(name)))  # type: ignore[arg-type]
+
+
+def _merged_base(name: str) -> DictConfig:
+    own = OmegaConf.load(BASES / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
+    parents = [_merged_base(parent) for parent in own.pop("defaults", []) if parent != "_self_"]
+    merged = OmegaConf.merge(*parents, own)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
 def _grid_fields(grid: dict[str, Any]) -> dict[str, Any]:
     arms = {
         f"grid.arms.{name}.{field}": arm[field]
         for name, arm in grid.get("arms", {}).items()
-        for field in ("set", "set_for", "replay")
+        for field in ("set", "set_for", "replay", "baseline")
         if field in arm
     }
-    return {**{f"grid.{key}": grid[key] for key in ("name", "task", "baseline") if key in grid}, **arms}
+    own = {f"grid.{key}": grid[key] for key in ("name", "task", "baseline", "base_for") if key in grid}
+    return {**own, **arms}

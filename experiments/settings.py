@@ -72,7 +72,7 @@ def runs_folder(config: DictConfig) -> Path:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     try:
-        config, choices = _composed(overrides)
+        config, choices = _composed_with_grids_base(overrides)
         unknown = sorted(set(map(str, config)) - {*_GROUPS, *_SETTINGS})
         if unknown:
             raise UserError(f"{unknown[0]}: unknown setting; valid: {', '.join(sorted((*_GROUPS, *_SETTINGS)))}")
@@ -90,6 +90,23 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError, UserWarning) as error:
         raise UserError(_one_line(error, overrides)) from None
+
+
+def _composed_with_grids_base(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """As `_composed`; where no base is given, with the one that the grid has in the place of the data set's."""
+    if any(item.startswith("base=") for item in overrides):
+        return _composed(overrides)
+    fields = any(item.lstrip("+~").startswith("base.") for item in overrides)  # some may be the grid's base's alone
+    config, choices = _composed(_of_groups(overrides) if fields else overrides)
+    base = OmegaConf.select(config, f"grid.base_for.{choices['base']}")
+    if base is not None:
+        return _composed([*overrides, f"base={base}"])
+    return _composed(overrides) if fields else (config, choices)
+
+
+def _of_groups(overrides: Sequence[str]) -> list[str]:
+    """Those that choose: all else may be wrong."""
+    return [item for item in overrides if item.split("=")[0] in _GROUPS]
 
 
 def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
@@ -175,7 +192,7 @@ def _unknown_setting(item: str, node: object) -> tuple[str, str, str, list[str]]
 def _defaults(overrides: Sequence[str]) -> DictConfig:
     """What there is to set, with the choices of groups in `overrides`, where those are good."""
     try:
-        return _composed([item for item in overrides if item.split("=")[0] in _GROUPS])[0]
+        return _composed_with_grids_base(_of_groups(overrides))[0]
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError, UserWarning):
         return _composed([])[0]
 

@@ -1,6 +1,6 @@
-"""mmcv's NMS, RoIAlign and modulated deformable convolution (DCNv2), with mmcv's calling conventions, on torchvision's.
+"""mmcv's NMS, RoIAlign and modulated deformable convolution (DCNv2), with mmcv's calling conventions, by torchvision.
 
-Conventions from open-mmlab/mmcv 2.1.0: `mmcv/ops/nms.py`, `roi_align.py` and `modulated_deform_conv.py`. Boxes are xyxy.
+Conventions from open-mmlab/mmcv 2.1.0: `mmcv/ops/nms.py`, `roi_align.py`, `modulated_deform_conv.py`. Boxes are xyxy.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def modulated_deform_conv_forward(
 ) -> None:
     """Write the convolution [N, O, H', W'] into `output`.
 
-    features: [N, C, H, W]; weight: [O, C / groups, kh, kw]; bias: [O], empty without; offset: [N, 2 G kh kw, H', W'], of
-    each of the G deformable groups and each tap (dy, dx) in pixels; mask: [N, G kh kw, H', W'], what each tap is
+    features: [N, C, H, W]; weight: [O, C / groups, kh, kw]; bias: [O], empty without; offset: [N, 2 G kh kw, H', W'],
+    of each of the G deformable groups and each tap (dy, dx) in pixels; mask: [N, G kh kw, H', W'], what each tap is
     multiplied by. derived: kernel_h, kernel_w, group and deformable_group, which are in the shapes. ones and columns
     are buffers of mmcv's kernel.
     """

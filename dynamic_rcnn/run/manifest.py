@@ -27,7 +27,8 @@ def paper_fault(paper: Any) -> tuple[str, Any, str] | None:
     """(field, value, rule) of the first breach in a grid's `paper`; None if it is well formed, or None itself.
 
     rows: arm -> metric -> value in percent, as printed. weights (optional): how the sha256 of the weights that the
-    numbers are of begins.
+    numbers are of begins. test_dev (optional): as rows, on COCO test-dev, whose annotations are not public. base
+    (optional): the base of the published setting, faster_rcnn_r50_fpn_1x without it.
     """
     if paper is None:
         return None
@@ -39,11 +40,17 @@ def paper_fault(paper: Any) -> tuple[str, Any, str] | None:
     weights = paper.get("weights")
     if weights is not None and not (isinstance(weights, str) and re.fullmatch(r"[0-9a-f]{8,64}", weights)):
         return "paper.weights", weights, "must be the first 8 or more hex digits of a sha256, in quotes"
-    if not isinstance(paper.get("rows"), dict):
-        return "paper.rows", paper.get("rows"), "must map arms to metrics"
-    for arm, row in paper["rows"].items():
+    if not isinstance(paper.get("base", ""), str):
+        return "paper.base", paper["base"], "must be the name of a base"
+    return _rows_fault("paper.rows", paper.get("rows")) or _rows_fault("paper.test_dev", paper.get("test_dev", {}))
+
+
+def _rows_fault(field: str, rows: Any) -> tuple[str, Any, str] | None:
+    if not isinstance(rows, dict):
+        return field, rows, "must map arms to metrics"
+    for arm, row in rows.items():
         if not isinstance(row, dict) or not all(_is_number(number) for number in row.values()):
-            return f"paper.rows.{arm}", row, "must map metrics to numbers in percent"
+            return f"{field}.{arm}", row, "must map metrics to numbers in percent"
     return None
 
 

@@ -15,9 +15,9 @@ from dynamic_rcnn import dataset
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.run.directory import read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
+from experiments.origin import load_base
 
 PROJECT = Path(__file__).resolve().parents[2]
-BASES = Path(dataset.__file__).parent / "configs" / "base"
 SMALL = {
     "train.max_iters": 20,
     "train.batch_size": 2,
@@ -37,7 +37,7 @@ SMALL = {
 
 def plain_config(base: str, classes: int, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """The configuration of a RunSpec on the named base."""
-    config = OmegaConf.load(BASES / f"{base}.yaml")
+    config = OmegaConf.create(load_base(base))
     config.pop("pretrain")
     for path, value in (changes or {}).items():
         OmegaConf.update(config, path, value, merge=False)

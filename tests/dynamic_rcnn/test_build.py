@@ -61,6 +61,40 @@ def test_grouping_by_aspect_ratio_resumes_too(tmp_path):
     assert content(grouped.from_position(1, 2)) == whole[2:]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_scale_of_multi_scale_training_is_a_function_of_seed_epoch_and_sample(tmp_path, workers):
+    """Sizes and boxes by sample: the same with any workers and from any position, others in another epoch."""
+    scales = [[96, 96], [128, 128], [160, 160], [192, 192], [224, 224]]
+    spec = small_spec(
+        tmp_path,
+        data__train_pipeline=[
+            {"type": "LoadImageFromFile"},
+            {"type": "LoadAnnotations", "with_bbox": True},
+            {"type": "RandomChoiceResize", "scales": scales, "keep_ratio": True},
+            {"type": "PackDetInputs"},
+        ],
+    )
+    root, _ = dataset.prepare(spec.dataset)
+    scaled = build.build_dataset(spec, "train", root)
+
+    def shapes(stream: Any) -> list[Any]:
+        return [
+            (sample.img_id, sample.img_shape, sample.gt_instances.bboxes.tensor.sum())
+            for batch in stream
+            for sample in batch["data_samples"]
+        ]
+
+    first = shapes(batches(scaled).from_position(0, 0))
+    assert shapes(batches(scaled, workers=workers).from_position(0, 2)) == first[10:]
+    sizes = {shape for _, shape, _ in first}
+    assert len(sizes) > 2 and sizes <= {(side, side) for side, _ in scales}
+    other = {number: (shape, boxes) for number, shape, boxes in shapes(batches(scaled).from_position(1, 0))}
+    assert any(other[number][0] != shape for number, shape, _ in first)
+    for number, shape, boxes in first:  # the boxes are scaled with their image
+        theirs = other[number]
+        assert float(boxes / shape[0]) == pytest.approx(float(theirs[1] / theirs[0][0]), rel=1e-4)
+
+
 def test_epochs_and_seeds_differ(images):
     first, second = (content(batches(images).from_position(epoch, 0)) for epoch in (0, 1))
     other = content(batches(images, seed=1).from_position(0, 0))
@@ -91,6 +125,7 @@ def test_the_r50_base_differs_from_mmdets_config_only_in_the_declared_switches()
     switches = "train_cfg.rcnn.dynamic_rcnn."
     assert different == {
         "roi_head.type": ("dynamic_rcnn.DynamicRoIHead", "DynamicRoIHead"),
+        "backbone.stage_with_dcn": ([False] * 4, None),  # ResNet's default, for arms to set
         switches + "label_assignment": (False, None),
         switches + "smooth_l1": (False, None),
         switches + "all_reduce": (False, None),

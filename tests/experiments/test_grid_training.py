@@ -14,7 +14,7 @@ from dynamic_rcnn.run.spec import RunSpec
 from experiments.grid import build as build_grid
 from experiments.settings import settle
 
-GRIDS = ("iou_topk", "interval", "beta", "controls")
+GRIDS = ("iou_topk", "interval", "beta", "controls", "backbones")
 
 
 def arms(grid: str) -> dict[str, RunSpec]:
