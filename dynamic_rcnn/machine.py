@@ -1,8 +1,8 @@
-"""What this machine's Python offers a run: `python -m dynamic_rcnn.machine [WEIGHTS]`, a model config on its input.
+"""What this machine's Python offers runs: `python -m dynamic_rcnn.machine [WEIGHTS]`, a list of model configs as input.
 
-Prints one JSON object: torch, cuda (what torch was built for, or null), gpus (names, as torch sees them), parameters
-(of the model, built without loading anything), weights (url and file of the backbone's, if they are torchvision's),
-fault (why the file WEIGHTS does not fit the model, or null).
+Prints one JSON object: torch, cuda (what torch was built for, or null), gpus (names, as torch sees them), of each model
+parameters (how many; it is built without loading anything) and weights (null, or url and file of the backbone's), and
+fault (why the file WEIGHTS does not fit the first model, or null).
 It is a process of its own for who must not import torch, or wants to survive a driver that crashes.
 """
 
@@ -26,19 +26,22 @@ from dynamic_rcnn.fetch import weights_folder
 _TORCHVISION = "torchvision://"
 
 
-def describe(model: dict[str, Any], weights: Path | None = None) -> dict[str, Any]:
-    """What the module's head lists, for a model config as in a spec."""
+def describe(models: list[dict[str, Any]], weights: Path | None = None) -> dict[str, Any]:
+    """What the module's head lists, for model configs as in a spec."""
     use_mmdet_scope()
-    init = model["backbone"].get("init_cfg") or {}
-    built = MODELS.build(ConfigDict(model))
+    built = [MODELS.build(ConfigDict(model)) for model in models]
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
-        "parameters": sum(parameter.numel() for parameter in built.parameters()),
-        "weights": _weights(str(init.get("checkpoint"))) if init.get("type") == "Pretrained" else None,
-        "fault": _fault(built, weights) if weights else None,
+        "parameters": [sum(each.numel() for each in model.parameters()) for model in built],
+        "weights": [_weights_of(model["backbone"].get("init_cfg") or {}) for model in models],
+        "fault": _fault(built[0], weights) if weights else None,
     }
+
+
+def _weights_of(init: dict[str, Any]) -> dict[str, str] | None:
+    return _weights(str(init.get("checkpoint"))) if init.get("type") == "Pretrained" else None
 
 
 def _fault(model: torch.nn.Module, weights: Path) -> str | None:

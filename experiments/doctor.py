@@ -66,7 +66,8 @@ def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
         yield _proposals(grid)
     yield from _versions()
     given = spec.init["file"] if spec.init and not trains else None
-    machine = _machine(spec.config["model"], *([given] if given else []))
+    models = {each.arm: each.config["model"] for each in grid.all_runs}
+    machine = _machine(list(models.values()), *([given] if given else []))
     if isinstance(machine, Finding):
         yield machine
         return
@@ -74,10 +75,10 @@ def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
         yield _given_weights(Path(given), machine["fault"])
         yield from _other_weights(grid)
     else:
-        yield from _weights(machine["weights"])
+        yield from _weights_of_arms(dict(zip(models, machine["weights"], strict=True)))
     yield _devices(machine, config)
     if trains:
-        yield _disk(grid, runs, machine["parameters"])
+        yield _disk(grid, runs, dict(zip(models, machine["parameters"], strict=True)))
 
 
 def _data(dataset: dict[str, Any], filter_cfg: dict[str, Any] | None, trains: bool) -> Iterator[Finding]:
@@ -159,16 +160,22 @@ def _setting(grid: Grid) -> Finding:
 
 
 def _proposals(grid: Grid) -> Finding:
-    """RPN NMS in training and test: a baseline with another one is no control."""
+    """RPN NMS in training and test, of every arm: a baseline with another one is no control."""
     nms = {arm: tuple(_at(spec.config["model"], place) for place in _NMS) for arm, spec in grid.specs.items()}
     base = nms[grid.baseline]
     others = [arm for arm, found in nms.items() if found != base]
+    unequal = [arm for arm, (in_training, in_test) in nms.items() if in_training != in_test]
     text = f"{base[0]} in training, {base[1]} in test, in the baseline"
+    if unequal:
+        said = f"{text}; Dynamic R-CNN has the same in both, which {', '.join(unequal)} {_have(unequal)} not"
+        return Finding(BAD, "RPN NMS", said)
     if others:
         return Finding(NOTE, "RPN NMS", f"{text}; another one, on purpose, in {', '.join(others)}")
-    if base[0] != base[1]:
-        return Finding(BAD, "RPN NMS", f"{text}; Dynamic R-CNN has the same in both")
     return Finding(OK, "RPN NMS", f"{text} and in every arm")
+
+
+def _have(arms: list[str]) -> str:
+    return "has" if len(arms) == 1 else "have"
 
 
 def _at(model: dict[str, Any], place: str) -> float:
@@ -188,13 +195,13 @@ def _versions() -> Iterator[Finding]:
         yield Finding(level, package, f"{found}{rest}")
 
 
-def _machine(model: dict[str, Any], *weights: str) -> dict[str, Any] | Finding:
-    """What `dynamic_rcnn.machine` says, also of a file of weights for the model; a finding if it fails.
+def _machine(models: list[dict[str, Any]], *weights: str) -> dict[str, Any] | Finding:
+    """What `dynamic_rcnn.machine` says, also of a file of weights for the first model; a finding if it fails.
 
     It does with a torchvision that is not torch's.
     """
     command = [sys.executable, "-m", "dynamic_rcnn.machine", *weights]
-    done = subprocess.run(command, input=json.dumps(model), capture_output=True, text=True, cwd=PROJECT, check=False)
+    done = subprocess.run(command, input=json.dumps(models), capture_output=True, text=True, cwd=PROJECT, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return Finding(BAD, "torch and mmdet", f"{lines[-1]}; install anew: pip install -e .")
@@ -202,9 +209,16 @@ def _machine(model: dict[str, Any], *weights: str) -> dict[str, Any] | Finding:
     return found
 
 
-def _weights(weights: dict[str, str] | None) -> Iterator[Finding]:
-    if weights is None:
-        return
+def _weights_of_arms(weights: dict[str, dict[str, str] | None]) -> Iterator[Finding]:
+    """The ImageNet weights that arms start from, a finding a file. weights: by arm."""
+    known = {each["file"]: each for each in weights.values() if each is not None}
+    for file, found in known.items():
+        arms = [arm for arm, each in weights.items() if each is not None and each["file"] == file]
+        yield _weights(found, "" if len(known) == 1 else f" of {', '.join(arms)}")
+
+
+def _weights(weights: dict[str, str], whose: str) -> Finding:
+    what = f"pretrained weights{whose}"
     path, url = Path(weights["file"]), weights["url"]
     if not path.is_file():
         way = (
@@ -212,20 +226,15 @@ def _weights(weights: dict[str, str] | None) -> Iterator[Finding]:
             if url
             else "give its absolute path in base.model.backbone.init_cfg.checkpoint"
         )
-        yield Finding(BAD, "pretrained weights", f"{path}: no such file; {way} (jobs may have no way to the web)")
-        return
-    named = named_digest(path)
-    found = file_digest(path)
+        return Finding(BAD, what, f"{path}: no such file; {way} (jobs may have no way to the web)")
+    named, found = named_digest(path), file_digest(path)
     if named is None:
-        yield Finding(NOTE, "pretrained weights", f"{path}: sha256 {found[:8]}; its name says nothing to compare with")
-    elif found.startswith(named):
-        yield Finding(OK, "pretrained weights", f"{path}: sha256 as its name says")
-    else:
-        yield Finding(
-            BAD,
-            "pretrained weights",
-            f"{path}: sha256 is {found[:8]}; delete it and get {url} again: python -m dynamic_rcnn.fetch",
-        )
+        return Finding(NOTE, what, f"{path}: sha256 {found[:8]}; its name says nothing to compare with")
+    if found.startswith(named):
+        return Finding(OK, what, f"{path}: sha256 as its name says")
+    return Finding(
+        BAD, what, f"{path}: sha256 is {found[:8]}; delete it and get {url} again: python -m dynamic_rcnn.fetch"
+    )
 
 
 def _given_weights(path: Path, fault: str | None) -> Finding:
@@ -265,12 +274,12 @@ def _devices(machine: dict[str, Any], config: DictConfig) -> Finding:
     return Finding(OK, "GPUs", f"{built}; none is here, runs use the CPU")
 
 
-def _disk(grid: Grid, runs: Path, parameters: int) -> Finding:
-    """Room for the checkpoints at once and the final weights of all runs."""
+def _disk(grid: Grid, runs: Path, parameters: dict[str, int]) -> Finding:
+    """Room for the checkpoints at once and the final weights of all runs. parameters: of each arm's model."""
     keep = grid.runs[0].config["train"]["keep_checkpoints"]
-    each = _BYTES * parameters * (2 * (keep + 1) + 1)
+    weights = _BYTES * sum(parameters[spec.arm] for spec in grid.all_runs)
     place = next(folder for folder in (runs, *runs.parents) if folder.exists())
-    need, free = each * len(grid.all_runs), shutil.disk_usage(place).free
+    need, free = weights * (2 * (keep + 1) + 1), shutil.disk_usage(place).free
     text = f"{len(grid.all_runs)} runs need up to {_size(need)}, {_size(free)} are free in {place}"
     if free < need:
         return Finding(BAD, "disk", f"{text}; make room or choose another runs=")

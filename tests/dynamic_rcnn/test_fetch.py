@@ -197,3 +197,14 @@ def test_a_full_archive_is_kept_if_asked_for(server: Server, tmp_path: Path) -> 
 def test_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "dynamic_rcnn.fetch", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "only    of annotations, val2017, train2017" in done.stdout
+
+
+def test_the_weights_are_those_that_mmengine_loads_for_the_bases() -> None:
+    """URL and hash as torchvision's own list has them; mmengine resolves torchvision:// by it."""
+    from mmengine.runner.checkpoint import get_torchvision_models
+    from torchvision.models import ResNet50_Weights, ResNet101_Weights
+
+    items, known = {item.name: item for item in fetch.ITEMS}, get_torchvision_models()
+    for name, weights in (("resnet50", ResNet50_Weights), ("resnet101", ResNet101_Weights)):
+        assert items[name].url == known[name] == weights.IMAGENET1K_V1.url
+        assert items[name].file == f"{name}-{items[name].digest}.pth"

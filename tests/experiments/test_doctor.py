@@ -21,9 +21,14 @@ MACHINE: dict[str, Any] = {
     "torch": "2.9",
     "cuda": "12.8",
     "gpus": ["H100"] * 8,
-    "parameters": 41_000_000,
-    "weights": None,
 }
+PARAMETERS = 41_000_000
+
+
+def machine(models: list[Any], parameters: int = PARAMETERS, weights: Any = None, **more: Any) -> dict[str, Any]:
+    """What `dynamic_rcnn.machine` would say; weights: of a model by the depth of its backbone, or of all."""
+    found = [weights(model["backbone"]["depth"]) if callable(weights) else weights for model in models]
+    return {**MACHINE, "parameters": [parameters] * len(models), "weights": found, **more}
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_coco_2017(tmp_path / "coco")
     monkeypatch.setattr(doctor, "COCO", {"train": (12, 33), "val": (4, 12)})
     monkeypatch.setattr(doctor, "COCO_TRAINED_ON", 10)
-    monkeypatch.setattr(doctor, "_machine", lambda model: MACHINE)
+    monkeypatch.setattr(doctor, "_machine", machine)
     monkeypatch.setattr(doctor, "visible_gpus", lambda: list("01234567"))
     return tmp_path / "coco"
 
@@ -107,7 +112,7 @@ def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     content = b"weights"
     path = tmp_path / f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     weights = {"url": "https://x/y.pth", "file": str(path)}
-    monkeypatch.setattr(doctor, "_machine", lambda model: {**MACHINE, "weights": weights})
+    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, weights=weights))
     assert examine(root) == 2
     assert "no such file; python -m dynamic_rcnn.fetch brings https://x/y.pth" in bad(capsys)[0]
     path.write_bytes(content)
@@ -117,8 +122,25 @@ def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert "delete it and get https://x/y.pth again" in bad(capsys)[0]
 
 
+def test_weights_and_nms_of_every_arm(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """R-50 and R-101 start from files of their own; an arm whose RPN NMS differs between training and test is named."""
+    files = {depth: tmp_path / f"r{depth}-{hashlib.sha256(b'x').hexdigest()[:8]}.pth" for depth in (50, 101)}
+    files[50].write_bytes(b"x")
+    given = {depth: {"url": f"https://x/{depth}", "file": str(file)} for depth, file in files.items()}
+    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, weights=given.__getitem__))
+    assert examine(root, grid="backbones") == 2
+    (line,) = bad(capsys)
+    assert "weights of r101_1x, r101_1x_dynamic, r101_2x, r101_2x_dynamic, r101_3x_mst" in line
+    assert f"{files[101]}: no such file; python -m dynamic_rcnn.fetch brings https://x/101" in line
+    files[101].write_bytes(b"x")
+    assert examine(root, "arms=[r50_1x,r101_1x]", grid="backbones") == 0
+    wrong = "++grid.arms.r101_2x.set={model.test_cfg.rpn.nms.iou_threshold: 0.7}"
+    assert examine(root, wrong, grid="backbones") == 2
+    assert any("same in both, which r101_2x has not" in line for line in bad(capsys))
+
+
 @pytest.mark.parametrize(
-    ("machine", "said"),
+    ("differs", "said"),
     [
         ({"gpus": ["H100"] * 2}, "sees 2 of 8 GPUs; install a torch for this driver"),
         ({"cuda": None, "gpus": []}, "for the CPU alone sees 0 of 8 GPUs"),
@@ -126,9 +148,9 @@ def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_a_machine_that_is_not_ready(
-    root: Path, machine: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    root: Path, differs: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(doctor, "_machine", lambda model: {**MACHINE, **machine})
+    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, **differs))
     assert examine(root) == 2
     assert said in bad(capsys)[0]
 
