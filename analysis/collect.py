@@ -21,6 +21,7 @@ from analysis.run_files import (
     CURVES,
     IOU_THRESHOLDS,
     METRICS,
+    SEGM_METRICS,
     histograms,
     read_curves,
     read_metrics,
@@ -36,7 +37,19 @@ from dynamic_rcnn.run.spec import MEASURE, is_aside
 
 RUN_COLUMNS = [
     *("path", "dataset", "arm", "seed", "id", "setting", "init", "state", "cause", "iteration", "max_iterations"),
-    *("attempts", "commit", "dirty", "device", "code", "init_sha256", "torch", "seconds", "images", *METRICS),
+    *(
+        "attempts",
+        "commit",
+        "dirty",
+        "device",
+        "code",
+        "init_sha256",
+        "torch",
+        "seconds",
+        "images",
+        *METRICS,
+        *SEGM_METRICS,
+    ),
 ]
 CURVE_COLUMNS = ["path", *CURVES]
 MISSING, UNREADABLE = "missing", "unreadable"
@@ -214,7 +227,7 @@ class _Reader:
             row["state"], row["cause"] = UNREADABLE, "metrics.json"
             return
         row["images"] = value.get("images")
-        row |= {metric: value["metrics"].get(metric) for metric in METRICS}
+        row |= {metric: value["metrics"].get(metric) for metric in (*METRICS, *SEGM_METRICS)}
         by_iou = zip(IOU_THRESHOLDS, value["by_iou"], strict=True)
         self.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]
         for name, scores in value["per_class"].items():

@@ -1,6 +1,6 @@
 """The arms of one grid against each other: means, sds and differences from the baseline, in percent AP.
 
-A metric is a name of `run_files.METRICS`, or an IoU threshold as a float (AP at that threshold).
+A metric is a name of `run_files.METRICS` or SEGM_METRICS, or an IoU threshold as a float (AP at that threshold).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.collect import Records
 from analysis.consistency import mixed_arms
 from analysis.grids import Grid
-from analysis.run_files import METRICS
+from analysis.run_files import METRICS, SEGM_METRICS
 from analysis.statistics import (
     Difference,
     Pooled,
@@ -59,6 +59,11 @@ class Comparison:
     def values(self, metric: Metric, arm: str) -> dict[int, float]:
         """Seed -> percent, of the finished runs in which the metric is defined."""
         return self._values.get((metric, arm), {})
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether a finished run has metrics of masks."""
+        return any(metric in SEGM_METRICS for metric, _ in self._values)
 
     def summary(self, metric: Metric, arm: str) -> Summary:
         return summarize(self.values(metric, arm).values())
@@ -143,8 +148,9 @@ def describe_state(state: object, cause: object) -> str:
 
 
 def _values(records: Records, runs: pd.DataFrame) -> dict[tuple[Metric, str], dict[int, float]]:
-    done = runs[["arm", "seed", "path", *METRICS]]
-    by_name = done.melt(["arm", "seed", "path"], METRICS, "metric", "AP_")
+    names = [*METRICS, *SEGM_METRICS]
+    done = runs[["arm", "seed", "path", *names]]
+    by_name = done.melt(["arm", "seed", "path"], names, "metric", "AP_")
     by_iou = done[["arm", "seed", "path"]].merge(records.thresholds, on="path")
     rows = [
         *by_name.itertuples(index=False),

@@ -14,6 +14,7 @@ METRICS = [
     "AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "APs", "APm", "APl",
     "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 ]
+SEGM_METRICS = ["segm_AP", "segm_AP50", "segm_AP75"]  # of masks, where a model has them
 CURVES = [
     "iteration", "loss", "loss_cls", "loss_bbox", "loss_rpn_cls", "loss_rpn_bbox", "acc", "lr", "T", "beta",
     "iou_statistic", "error_statistic", "positives", "proposals_50", "proposals_60", "proposals_70",

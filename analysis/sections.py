@@ -15,6 +15,8 @@ from analysis.tables import (
     class_table,
     contrast_table,
     difference_table,
+    mask_difference_table,
+    mask_table,
     paper_table,
     run_table,
     size_table,
@@ -46,6 +48,7 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
         *_paper_blocks(comparison),
         *figure_texts,
         *image_blocks.blocks(records.images.get(grid.key), comparison),
+        *_mask_blocks(comparison),
         "### Object sizes and recall",
         f"AP by object size and recall (AR), in percent on {escape(grid.dataset)}: mean ± sd over seeds.",
         size_table(comparison),
@@ -56,6 +59,18 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
         run_table(records, comparison),
     ]
     return blocks
+
+
+def _mask_blocks(comparison: Comparison) -> list[str]:
+    if not comparison.has_masks:
+        return []
+    return [
+        "### Masks",
+        f"AP of the masks, by the IoU of pixels, in percent on {escape(comparison.grid.dataset)}: mean ± sd over "
+        f"seeds; below it the differences from {whose_baseline(comparison.grid)}, as those of boxes above.",
+        mask_table(comparison),
+        mask_difference_table(comparison),
+    ]
 
 
 def _contrast_blocks(comparison: Comparison) -> list[str]:

@@ -10,6 +10,7 @@ from analysis.collect import MISSING, Records
 from analysis.comparison import Comparison, describe_state
 from analysis.grids import Grid, Paper
 from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed, table
+from analysis.run_files import SEGM_METRICS
 from analysis.statistics import Difference
 
 ABLATION_METRICS = ["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
@@ -29,6 +30,22 @@ def ablation_table(comparison: Comparison) -> str:
 def size_table(comparison: Comparison) -> str:
     """A row an arm: AP by object size, and recall by detections an image and by object size."""
     return table(["arm", "n", *SIZE_METRICS], _metric_rows(comparison, SIZE_METRICS))
+
+
+def mask_table(comparison: Comparison) -> str:
+    """A row an arm: AP of its masks."""
+    return table(["arm", "n", *SEGM_METRICS], _metric_rows(comparison, SEGM_METRICS))
+
+
+def mask_difference_table(comparison: Comparison) -> str:
+    """Arm minus baseline in AP of masks, as in `difference_table`."""
+    rows = [
+        [_against(comparison.grid, arm), *(_difference_cell(comparison, metric, arm) for metric in SEGM_METRICS)]
+        for arm in comparison.others
+    ]
+    noise = [comparison.noise(metric) for metric in SEGM_METRICS]
+    rows.append(["pooled sd of the arms (df)", *(f"{number(pooled.sd)} ({pooled.df})" for pooled in noise)])
+    return table(["arm minus baseline", *SEGM_METRICS], rows)
 
 
 def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[list[str]]:
@@ -106,7 +123,8 @@ def _shown_difference(difference: Difference | None) -> str:
 
 def paper_table(paper: Paper, grid: Grid) -> str:
     """The paper's rows, each number with its difference from the paper's own baseline."""
-    metrics = [metric for metric in ABLATION_METRICS if any(metric in row for row in paper.rows.values())]
+    known = (*ABLATION_METRICS, *SEGM_METRICS)
+    metrics = [metric for metric in known if any(metric in row for row in paper.rows.values())]
     return _printed(f"{escape(paper.table)}, {escape(paper.dataset)}", paper.rows, metrics, grid)
 
 

@@ -51,16 +51,18 @@ def to_draw(dataset: dict[str, Any]) -> Path | None:
     return None if folder.exists() else folder
 
 
-def check(dataset: dict[str, Any], training: bool = True) -> None:
+def check(dataset: dict[str, Any], training: bool = True, masks: bool = False) -> None:
     """Look at everything before a run is started: draw and compare shapes, read annotations and list images.
 
-    training: false for runs that train nothing; images to train on need not be there.
+    training: false for runs that train nothing; images to train on need not be there. masks: whether models learn or
+    predict masks, which shapes have.
     Raises UserError where something is missing or breaks a rule.
     """
     if "recipe" in dataset:
         prepare(dataset)
     else:
-        coco_format.validate(Path(dataset["root"]), *(dataset[key] for key in PATHS), training=training)
+        paths = {key: dataset[key] for key in PATHS}
+        coco_format.validate(Path(dataset["root"]), **paths, training=training, masks=masks)
 
 
 def prepare(dataset: dict[str, Any]) -> tuple[Path, str]:

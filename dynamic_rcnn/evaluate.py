@@ -21,7 +21,7 @@ USAGE = "usage: python -m dynamic_rcnn.evaluate RUN_DIR   (a run directory with 
 
 def measure(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> dict[str, Any]:
     """The content of metrics.json, from the saved detections alone. root: where spec.dataset's paths start."""
-    content = evaluate_file(root / spec.dataset["val_ann"], run_dir / DETECTIONS)
+    content = evaluate_file(root / spec.dataset["val_ann"], run_dir / DETECTIONS, spec.has_masks)
     return {"schema": SCHEMA, "iteration": iteration, "split": "val", **content}
 
 

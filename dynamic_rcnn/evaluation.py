@@ -1,4 +1,4 @@
-"""COCO box evaluation of saved detections: what `metrics.json` holds, with pycocotools and numpy only.
+"""COCO evaluation of saved detections, boxes and masks: what `metrics.json` holds, with pycocotools and numpy only.
 
 A run writes its detections with `write_detections`, then computes its metrics with `evaluate_file` from that
 file: evaluating it again, without the model, gives the same numbers to the last bit.
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from dynamic_rcnn import masks as coco_masks
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import write_bytes_atomic
 
@@ -30,26 +31,35 @@ Detection = dict[str, Any]
 THRESHOLDS = {"AP50": 0.5, "AP60": 0.6, "AP70": 0.7, "AP75": 0.75, "AP80": 0.8, "AP90": 0.9}
 AREAS = {"all": 0, "small": 1, "medium": 2, "large": 3}  # positions on COCOeval's area axis
 MAX_DETECTIONS = (1, 10, 100)  # an image
+SEGM = "segm_"  # begins the names of the metrics of masks
+BOXES, MASKS = "bbox", "segm"  # COCOeval's kinds of IoU
 
 
-def evaluate(ground_truth: Path | COCO, detections: list[Detection]) -> dict[str, Any]:
+def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool = False) -> dict[str, Any]:
     """COCO metrics of detections, as fractions in full precision, None where there is no ground truth.
 
     Args:
         ground_truth: an annotation file in COCO format, or one that is loaded already.
-        detections: COCO results: image_id, category_id, bbox (x, y, width, height; pixels), score.
+        detections: COCO results: image_id, category_id, bbox (x, y, width, height; pixels), score, and with masks
+            segmentation (size: height and width of the image; counts: COCO's compressed run lengths).
+        masks: whether to evaluate the masks too.
 
     Returns:
         images: number of images evaluated;
-        metrics: AP, AP50 to AP90, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl;
+        metrics: AP, AP50 to AP90, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl; with masks segm_AP, segm_AP50 and
+            segm_AP75;
         by_iou: AP at IoU 0.50, 0.55, ... 0.95;
         per_class: by class name AP, AP50, AP75 and AP90.
 
     Raises:
-        UserError: the annotation file cannot be read, or a detection names an unknown image or category.
+        UserError: the annotation file cannot be read, a detection names an unknown image or category, or masks are to
+            be evaluated and one is missing.
     """
     coco = ground_truth if isinstance(ground_truth, COCO) else load_ground_truth(ground_truth)
-    result = _accumulate(coco, detections)
+    _check_known(coco, detections)
+    if masks:
+        coco_masks.check(coco, detections)
+    result = _accumulate(coco, detections, BOXES)
     ious: NDArray[np.float64] = result.params.iouThrs
     precision: NDArray[np.float64] = result.eval["precision"]  # (IoU, recall, class, area, max detections)
     recall: NDArray[np.float64] = result.eval["recall"]  # (IoU, class, area, max detections)
@@ -60,6 +70,8 @@ def evaluate(ground_truth: Path | COCO, detections: list[Detection]) -> dict[str
     metrics |= {f"AP{area[0]}": _mean(precision[:, :, :, AREAS[area], -1]) for area in list(AREAS)[1:]}
     metrics |= {f"AR{most}": _mean(recall[:, :, AREAS["all"], at]) for at, most in enumerate(MAX_DETECTIONS)}
     metrics |= {f"AR{area[0]}": _mean(recall[:, :, AREAS[area], -1]) for area in list(AREAS)[1:]}
+    if masks:
+        metrics |= _mask_metrics(_accumulate(coco, detections, MASKS))
     names = [coco.cats[number]["name"] for number in result.params.catIds]
     return {
         "images": len(result.params.imgIds),
@@ -69,9 +81,9 @@ def evaluate(ground_truth: Path | COCO, detections: list[Detection]) -> dict[str
     }
 
 
-def evaluate_file(ground_truth: Path | COCO, detections: Path) -> dict[str, Any]:
+def evaluate_file(ground_truth: Path | COCO, detections: Path, masks: bool = False) -> dict[str, Any]:
     """`evaluate` of a file that `write_detections` wrote."""
-    return evaluate(ground_truth, read_detections(detections))
+    return evaluate(ground_truth, read_detections(detections), masks)
 
 
 def load_ground_truth(path: Path) -> COCO:
@@ -139,25 +151,33 @@ def read_detections(path: Path) -> list[Detection]:
     return rows
 
 
-def _accumulate(coco: COCO, detections: list[Detection]) -> COCOeval:
-    _check_known(coco, detections)
+def _mask_metrics(result: COCOeval) -> dict[str, float | None]:
+    precision = result.eval["precision"][:, :, :, AREAS["all"], -1]
+    at = {name: threshold_index(result.params.iouThrs, THRESHOLDS[name]) for name in ("AP50", "AP75")}
+    return {f"{SEGM}AP": _mean(precision), **{f"{SEGM}{name}": _mean(precision[place]) for name, place in at.items()}}
+
+
+def _accumulate(coco: COCO, detections: list[Detection], kind: str) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(coco, _as_results(coco, detections), "bbox")
+        evaluation = COCOeval(coco, _as_results(coco, detections, kind), kind)
         evaluation.params.maxDets = list(MAX_DETECTIONS)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
 
 
-def _as_results(coco: COCO, detections: list[Detection]) -> COCO:
-    """What `coco.loadRes` gives, which fails on an empty list and copies the detections' segmentation."""
+def _as_results(coco: COCO, detections: list[Detection], kind: str) -> COCO:
+    """What `coco.loadRes` gives, which fails on an empty list and takes a mask's area from its box."""
     results = COCO()
+
+    def area(item: Detection) -> float:
+        return item["bbox"][2] * item["bbox"][3] if kind == BOXES else coco_masks.area(item["segmentation"])
+
     results.dataset = {
         "images": coco.dataset["images"],
         "categories": coco.dataset["categories"],
         "annotations": [
-            {**item, "id": number, "area": item["bbox"][2] * item["bbox"][3], "iscrowd": 0}
-            for number, item in enumerate(detections, start=1)
+            {**item, "id": number, "area": area(item), "iscrowd": 0} for number, item in enumerate(detections, start=1)
         ],
     }
     results.createIndex()
@@ -192,6 +212,7 @@ def _row(item: Mapping[str, Any]) -> Detection:
         "category_id": int(item["category_id"]),
         "bbox": [_shortest(value) for value in item["bbox"]],
         "score": _shortest(item["score"]),
+        **({"segmentation": dict(item["segmentation"])} if "segmentation" in item else {}),
     }
 
 
@@ -213,4 +234,5 @@ def _is_detection(row: Any) -> bool:
         and isinstance(row.get("bbox"), list)
         and len(row["bbox"]) == 4
         and all(isinstance(value, numbers) for value in row["bbox"])
+        and ("segmentation" not in row or coco_masks.is_mask(row["segmentation"]))
     )

@@ -1,4 +1,4 @@
-"""A detector over a data set: detections in COCO's results format."""
+"""A detector over a data set: detections in COCO's results format, with masks where the model predicts them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import BaseDataset, pseudo_collate
 from torch.utils.data import DataLoader, Subset
 
-from dynamic_rcnn import distributed
+from dynamic_rcnn import distributed, masks
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.stop import leave_to_parent
 
@@ -50,7 +50,11 @@ def _rows(sample: DetDataSample, dataset: BaseDataset) -> list[dict[str, Any]]:
     boxes = instances.bboxes.clone()
     boxes[:, 2:] -= boxes[:, :2]
     columns = zip(boxes.tolist(), instances.scores.tolist(), instances.labels.tolist(), strict=True)
-    return [
+    rows = [
         {"image_id": sample.img_id, "category_id": dataset.cat_ids[label], "bbox": box, "score": score}
         for box, score, label in columns
     ]
+    if "masks" in instances:
+        for row, mask in zip(rows, instances.masks.numpy(), strict=True):
+            row["segmentation"] = masks.encode(mask)
+    return rows

@@ -22,7 +22,7 @@ def evaluate_now(spec: RunSpec, model: BaseDetector, root: Path, iteration: int)
     detections = _detections(spec, model, root)
     if detections is None:
         return
-    metrics = evaluate(root / spec.dataset["val_ann"], detections)["metrics"]
+    metrics = evaluate(root / spec.dataset["val_ann"], detections, spec.has_masks)["metrics"]
     append_jsonl(Path(EVALUATIONS), {"iteration": iteration, **metrics})
     print(f"iteration {iteration}  AP {metrics['AP']}  AP90 {metrics['AP90']}", flush=True)
 

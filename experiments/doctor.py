@@ -60,7 +60,7 @@ def doctor(grid: Grid, runs: Path, config: DictConfig) -> int:
 
 def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
     spec, trains = grid.runs[0], grid.task != EVALUATE
-    yield from _data(spec.dataset, spec.config["data"]["filter_cfg"], trains)
+    yield from _data(grid, trains)
     yield _setting(grid)
     if trains:
         yield _proposals(grid)
@@ -81,13 +81,14 @@ def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
         yield _disk(grid, runs, dict(zip(models, machine["parameters"], strict=True)))
 
 
-def _data(dataset: dict[str, Any], filter_cfg: dict[str, Any] | None, trains: bool) -> Iterator[Finding]:
+def _data(grid: Grid, trains: bool) -> Iterator[Finding]:
+    dataset, filter_cfg = grid.runs[0].dataset, grid.runs[0].config["data"]["filter_cfg"]
     name = dataset["name"]
     if datasets.to_draw(dataset) is not None:
         yield Finding(OK, "data", f"{name} is not drawn yet; the first launch draws it")
         return
     try:
-        datasets.check(dataset, training=trains)
+        datasets.check(dataset, trains, grid.has_masks)
     except UserError as error:
         yield Finding(BAD, "data", str(error))
         return

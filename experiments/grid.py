@@ -64,6 +64,11 @@ class Grid:
         return ([self.pretrain] if self.pretrain else []) + self.runs
 
     @property
+    def has_masks(self) -> bool:
+        """Whether any of its models learns masks, which the data must have then."""
+        return any(spec.has_masks for spec in self.specs.values())
+
+    @property
     def dataset(self) -> str:
         return str(self.runs[0].dataset["name"])
 

@@ -152,7 +152,7 @@ def look_at_data(grid: Grid) -> None:
     if folder is not None:
         images = dataset["recipe"]["train_images"] + dataset["recipe"]["val_images"]
         print(f"drawing {images} images of shapes into {folder}, once", flush=True)
-    datasets.check(dataset, training=grid.task != EVALUATE)
+    datasets.check(dataset, training=grid.task != EVALUATE, masks=grid.has_masks)
 
 
 def move_stale_aside(plan: list[PlannedRun]) -> dict[Path, Path]:

@@ -63,6 +63,13 @@ def check_image_files(images: list[dict[str, Any]], folder: Path, problems: Prob
             problems.add(f"image {image['id']}: file {folder / name} is missing or empty")
 
 
+def check_masks(annotations: list[dict[str, Any]], problems: Problems) -> None:
+    """Check that every annotation has a segmentation, for models that learn masks."""
+    for item in annotations:
+        if not item.get("segmentation"):
+            problems.add(f"annotation {item['id']}: has no segmentation, which a model with masks needs")
+
+
 def has_box(annotations: list[dict[str, Any]]) -> bool:
     """Whether there is a box to learn from or to find: not a crowd, and not empty."""
     return any(not item["iscrowd"] and item["bbox"][2] > 0 and item["bbox"][3] > 0 for item in annotations)

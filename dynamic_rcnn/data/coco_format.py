@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.data.coco_checks import Problems, check_content, check_image_files, check_info, has_box
+from dynamic_rcnn.data.coco_checks import (
+    Problems,
+    check_content,
+    check_image_files,
+    check_info,
+    check_masks,
+    has_box,
+)
 from dynamic_rcnn.errors import UserError
 
 
@@ -49,10 +56,20 @@ def read_classes(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path}: 'categories' must be a list of objects with 'id' and 'name'") from None
 
 
-def validate(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str, *, training: bool = True) -> None:
+def validate(
+    root: Path,
+    train_ann: str,
+    val_ann: str,
+    train_img: str,
+    val_img: str,
+    *,
+    training: bool = True,
+    masks: bool = False,
+) -> None:
     """Check what the annotation files say, and that every image file is there; no image is read.
 
     training: false to check the validation split alone; the other annotation file must be there, unread.
+    masks: whether every annotation must have a segmentation.
 
     Raises:
         UserError: the root or a file is missing, or an annotation file breaks a rule; it names the first
@@ -60,7 +77,7 @@ def validate(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: 
     """
     paths = _annotation_paths(root, train_ann, val_ann)
     pairs = list(zip(paths, (train_img, val_img), strict=True))[0 if training else 1 :]
-    splits = [(path, _read_split(path, root.resolve() / folder)) for path, folder in pairs]
+    splits = [(path, _read_split(path, root.resolve() / folder, masks)) for path, folder in pairs]
     first, val = splits[0][1], splits[-1][1]
     if first.categories != val.categories:
         raise UserError(f"{paths[1]}: {_difference(first.categories, val.categories)} in {paths[0].name}")
@@ -90,13 +107,15 @@ def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
         raise UserError(f"{path}: has {found}; they must be the run's {len(classes)} classes, in their order")
 
 
-def _read_split(path: Path, images: Path) -> _Split:
+def _read_split(path: Path, images: Path, masks: bool) -> _Split:
     """Read and check one annotation file, and that its image files are in the folder `images`."""
     content = _parsed(_read_bytes(path), path)
     problems = Problems()
     check_content(content, problems)
     if not problems.count:
         check_image_files(content["images"], images, problems)
+        if masks:
+            check_masks(content["annotations"], problems)
     if problems.count:
         raise UserError(f"{path}: {problems}")
     return _Split(

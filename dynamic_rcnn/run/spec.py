@@ -105,6 +105,11 @@ class RunSpec:
         return [found["run"] for found in (self.init, self.replay) if found and "run" in found]
 
     @property
+    def has_masks(self) -> bool:
+        """Whether its model predicts a mask for each box."""
+        return "mask_head" in self.config.get("model", {}).get("roi_head", {})
+
+    @property
     def processes(self) -> int:
         """How many processes train the run together."""
         return int(self.config["train"].get("processes", 1))

@@ -50,8 +50,9 @@ def applies(dataset: str, config: dict[str, Any]) -> bool:
 
 
 def in_figure(dataset: str, config: dict[str, Any]) -> bool:
-    """Whether the paper's Figure 5 is of such runs: COCO and R-50."""
-    return dataset == "coco" and config["model"]["backbone"].get("depth") == 50
+    """Whether the paper's Figure 5 is of such runs: COCO and R-50, boxes alone."""
+    model = config["model"]
+    return dataset == "coco" and model["backbone"].get("depth") == 50 and "mask_head" not in model.get("roi_head", {})
 
 
 def read_early(run_dir: Path) -> dict[int, Point]:

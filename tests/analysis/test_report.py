@@ -17,7 +17,7 @@ from analysis.page import build
 from dynamic_rcnn.run.directory import locked
 from dynamic_rcnn.run.trajectory import PUBLISHED
 
-from .synthetic import ARMS, RunsFolder, ablation, edit_json, write_report
+from .synthetic import ARMS, PAPER, RunsFolder, ablation, edit_json, write_report
 
 
 def markdown(runs: Path) -> str:
@@ -323,3 +323,88 @@ def test_figures_no_longer_linked_go_and_foreign_ones_stay(tmp_path: Path) -> No
     write_report(tmp_path / "runs", tmp_path / "R.md")
     assert old.exists() and (tmp_path / "R_files/mine.svg").exists()
     assert not old.with_name("old.svg").exists()
+
+
+def two_backbones(root: Path, dataset: str) -> RunsFolder:
+    """AP 40 41 42 against 43 44 45, and 60 61 62 against 60 61 62 of another backbone; two seeds lack nothing."""
+    folder = RunsFolder(root, dataset)
+    for arm, first in (("r50", 40), ("r50_dynamic", 43), ("r101", 60), ("r101_dynamic", 60)):
+        for seed in range(3):
+            folder.done(arm, seed, (first + seed) / 100)
+    arms = {arm: arm.upper() for arm in ("r50", "r50_dynamic", "r101", "r101_dynamic")}
+    rows = {"r50_dynamic": {"AP": 44.1}, "r101_dynamic": {"AP": 70.0}}
+    test_dev = {"r101": {"AP": 39.3, "APs": 21.3}, "r101_dynamic": {"AP": 41.2, "APs": 22.5}}
+    paper = {"table": "Table 1", "source": "somebody", "dataset": "COCO minival", "rows": rows, "test_dev": test_dev}
+    more = {"base": "faster_rcnn_r50_fpn_1x", "changed": [], "baselines": {"r101_dynamic": "r101"}}
+    folder.manifest("backbones", arms=arms, baseline="r50", paper=paper, **more)
+    return folder
+
+
+def test_each_arm_stands_against_its_own_baseline(tmp_path: Path) -> None:
+    two_backbones(tmp_path, "shapes")
+    text = markdown(tmp_path)
+    table = text[text.index("### Difference") : text.index("### The paper")]
+    assert row_of(table, "###", r"r50\_dynamic: R50\_DYNAMIC, minus r50")[1] == "**+3.00**<br>[+1.48, +4.52]"
+    assert row_of(table, "###", r"r101\_dynamic: R101\_DYNAMIC, minus r101")[1] == "0.00<br>[-1.52, +1.52]"
+    assert "| r101: R101" not in table
+    assert r"**r101\_dynamic** against r101: AP 0.00 [-1.52, +1.52], cannot be told apart" in text
+    assert (
+        r"r101\_dynamic minus r101, AP 0.00" in text[: text.index("## Backbones") if "## Backbones" in text else None]
+    )
+
+
+def test_numbers_on_test_dev_stand_apart_and_get_no_verdict(tmp_path: Path) -> None:
+    two_backbones(tmp_path, "coco")
+    text = markdown(tmp_path)
+    heading = "### The paper's numbers on COCO test-dev: no verdict"
+    assert row_of(text, heading, r"r101\_dynamic")[1:] == ["41.2 (+1.9)", "22.5 (+1.2)"]
+    assert "get no verdict (somebody)" in text
+    cells = text[text.index("| Table 1, verdict") :]
+    assert row_of(cells, "| Table 1", r"r50\_dynamic")[1].startswith("INCONCLUSIVE")
+    assert row_of(cells, "| Table 1", r"r101\_dynamic")[1] == "NOT REPRODUCED: 70.0, measured 61.00"
+    verdicts = cells[: cells.index("###")]
+    assert "41.2" not in verdicts and "| r101 " not in verdicts
+
+
+@pytest.mark.parametrize(("base", "comparable"), [("mask_rcnn_r50_fpn_1x", True), ("faster_rcnn_r50_fpn_1x", False)])
+def test_a_grids_paper_says_which_base_is_published(tmp_path: Path, base: str, comparable: bool) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for arm in ("baseline", "both"):
+        coco.done(arm, 0, 0.4)
+    coco.manifest("mask", base=base, changed=[], paper={**PAPER, "base": "mask_rcnn_r50_fpn_1x"})
+    text = markdown(tmp_path)
+    assert ("| Table 2, verdict" in text) == comparable
+    assert ("NOT comparable with this setting" in text) != comparable
+
+
+def test_masks_have_a_table_where_there_are_any(tmp_path: Path) -> None:
+    folder = ablation(tmp_path)
+    assert "### Masks" not in markdown(tmp_path)
+    for arm, first in (("baseline", 30), ("both", 35)):
+        for seed in range(3):
+            path = tmp_path / folder.path(arm, seed) / "metrics.json"
+            metrics = json.loads(path.read_text())["metrics"]
+            segm = {"segm_AP": (first + seed) / 100, "segm_AP50": 0.5, "segm_AP75": None}
+            edit_json(path, metrics={**metrics, **segm})
+    text = markdown(tmp_path)
+    masks = text[text.index("### Masks") : text.index("### Object sizes")]
+    assert row_of(masks, "### Masks", "both")[1:] == ["3", "36.00 ± 1.00", "50.00 ± 0.00", "–"]
+    assert row_of(masks, "### Masks", "dla")[1:] == ["3", "–", "–", "–"]
+    below = masks[masks.index("arm minus baseline") :]
+    assert row_of(below, "arm minus", "both")[1].startswith("**+5.00**<br>[")
+    edit_json(path, metrics={**metrics, "segm_AP": 35.0})
+    assert "metric 'segm\\_AP' is 35.0; it must be a fraction" in markdown(tmp_path)
+
+
+def test_printed_values_of_masks_get_a_verdict(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for arm, segm in (("baseline", 0.338), ("both", 0.30)):
+        path = coco.done(arm, 0, 0.4) / "metrics.json"
+        edit_json(path, metrics={**json.loads(path.read_text())["metrics"], "segm_AP": segm})
+    rows = {"baseline": {"segm_AP": 33.8}, "both": {"AP": 40.0, "segm_AP": 34.8}}
+    coco.manifest("mask", base="x", changed=[], paper={**PAPER, "rows": rows, "base": "x"})
+    cells = markdown(tmp_path)
+    cells = cells[cells.index("| Table 2, verdict") :]
+    assert row_of(cells, "| Table 2", "baseline")[1] == "REPRODUCED: 33.8, measured 33.80"
+    assert row_of(cells, "| Table 2", "both")[1] == "NOT REPRODUCED: 34.8, measured 30.00"
+    assert row_of(cells, "| Table 2", "both")[2] == "REPRODUCED: 40.0, measured 40.00"

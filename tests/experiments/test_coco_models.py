@@ -40,6 +40,7 @@ METHOD = {
     f"{RCNN}dynamic_rcnn.initial_beta": (1.0, None),
 }
 NO_DCN = {"backbone.stage_with_dcn": ([False] * 4, None)}  # ResNet's default
+LOW_QUALITY = {f"{RCNN}assigner.match_low_quality": (False, True)}  # as in mmdet's Faster and Dynamic R-CNN
 R101 = {
     "backbone.depth": (101, 50),
     "backbone.init_cfg.checkpoint": ("torchvision://resnet101", "torchvision://resnet50"),
@@ -81,6 +82,8 @@ def different(ours: dict[str, Any], others: Any) -> dict[str, tuple[Any, Any]]:
         ("backbones", "r50_2x_dynamic", "faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py", NO_DCN),
         ("backbones", "r101_1x_dynamic", "faster_rcnn/faster-rcnn_r101_fpn_1x_coco.py", NO_DCN),
         ("backbones", "r101_2x_dynamic", "faster_rcnn/faster-rcnn_r101_fpn_2x_coco.py", NO_DCN),
+        ("mask", "r50_dynamic", "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", {**NO_DCN, **LOW_QUALITY}),
+        ("mask", "r101_dynamic", "mask_rcnn/mask-rcnn_r101_fpn_1x_coco.py", {**NO_DCN, **LOW_QUALITY}),
     ],
 )
 def test_a_dynamic_arm_is_mmdets_config_with_the_method(
@@ -137,7 +140,10 @@ def tiny(spec: RunSpec) -> RunSpec:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("grid", "arm"), [("backbones", "r101_1x_dynamic"), ("backbones", "r101_dcn_3x_mst_dynamic")])
+@pytest.mark.parametrize(
+    ("grid", "arm"),
+    [("backbones", "r101_1x_dynamic"), ("backbones", "r101_dcn_3x_mst_dynamic"), ("mask", "r101_dynamic")],
+)
 def test_a_full_size_model_takes_a_training_step(root: Path, grid: str, arm: str) -> None:
     spec = tiny(on_coco(grid, root).specs[arm])
     model: Any = build.build_model(spec)

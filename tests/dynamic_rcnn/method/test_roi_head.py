@@ -174,6 +174,17 @@ def test_both_off_is_the_static_head_to_the_last_bit(objects):
     assert ours[-1]["T"] == (0.5, 0.5, 0.5) and ours[-1]["beta"] == 1.0
 
 
+def test_masks_without_a_positive_in_the_batch():
+    """Images of crowds alone have no positive: the mask loss is 0, and training goes on."""
+    head = make("dynamic_rcnn.DynamicRoIHead", mask=True)
+    losses = head.loss(*batch(0, (0, 0), mask=True))
+    assert float(losses["loss_mask"].detach()) == 0.0
+    sum(value for name, value in losses.items() if name.startswith("loss")).backward()
+    assert head.statistics()["positives"] == 0.0 and head.statistics()["error_statistic"] is None
+    later = head.loss(*batch(1, (2, 0), mask=True))
+    assert float(later["loss_mask"].detach()) > 0 and head.statistics()["positives"] > 0
+
+
 def test_fewer_proposals_than_k_is_mmdets_too():
     ours = trace(make("dynamic_rcnn.DynamicRoIHead"), ORDINARY, proposals=2)
     assert_same(ours, trace(make("mmdet.DynamicRoIHead"), ORDINARY, proposals=2))
