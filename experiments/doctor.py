@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,31 +20,21 @@ from omegaconf import DictConfig
 
 from dynamic_rcnn import dataset as datasets
 from dynamic_rcnn.dataset import PROJECT
-from dynamic_rcnn.digest import file_digest, named_digest
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import EVALUATE
 from experiments import executor
 from experiments.cost import COCO_TRAINED_ON
+from experiments.findings import BAD, NOTE, OK, Finding
 from experiments.grid import Grid
+from experiments.weight_findings import given_weights, other_weights, weights_of_arms
 from experiments.weights import evaluates
 from slurm.local import visible_gpus
 
-OK, NOTE, BAD = "ok", "note", "BAD"
 COCO = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images and annotations of COCO 2017
 _SPOT_CHECK = 20
 _NMS = ("train_cfg.rpn_proposal", "test_cfg.rpn")
 _VERSIONS = {"mmdet": "3.3.0", "mmcv-lite": "2.1.0"}
 _BYTES = 4  # of a parameter, and of its momentum
-
-
-@dataclass(frozen=True)
-class Finding:
-    level: str
-    what: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.level:<5} {self.what}: {self.text}"
 
 
 def doctor(grid: Grid, runs: Path, config: DictConfig) -> int:
@@ -72,10 +61,10 @@ def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
         yield machine
         return
     if given:
-        yield _given_weights(Path(given), machine["fault"])
-        yield from _other_weights(grid)
+        yield given_weights(Path(given), machine["fault"])
+        yield from other_weights(grid)
     else:
-        yield from _weights_of_arms(dict(zip(models, machine["weights"], strict=True)))
+        yield from weights_of_arms(dict(zip(models, machine["weights"], strict=True)))
     yield _devices(machine, config)
     if trains:
         yield _disk(grid, runs, dict(zip(models, machine["parameters"], strict=True)))
@@ -208,51 +197,6 @@ def _machine(models: list[dict[str, Any]], *weights: str) -> dict[str, Any] | Fi
         return Finding(BAD, "torch and mmdet", f"{lines[-1]}; install anew: pip install -e .")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def _weights_of_arms(weights: dict[str, dict[str, str] | None]) -> Iterator[Finding]:
-    """The ImageNet weights that arms start from, a finding a file. weights: by arm."""
-    known = {each["file"]: each for each in weights.values() if each is not None}
-    for file, found in known.items():
-        arms = [arm for arm, each in weights.items() if each is not None and each["file"] == file]
-        yield _weights(found, "" if len(known) == 1 else f" of {', '.join(arms)}")
-
-
-def _weights(weights: dict[str, str], whose: str) -> Finding:
-    what = f"pretrained weights{whose}"
-    path, url = Path(weights["file"]), weights["url"]
-    if not path.is_file():
-        way = (
-            f"python -m dynamic_rcnn.fetch brings {url}"
-            if url
-            else "give its absolute path in base.model.backbone.init_cfg.checkpoint"
-        )
-        return Finding(BAD, what, f"{path}: no such file; {way} (jobs may have no way to the web)")
-    named, found = named_digest(path), file_digest(path)
-    if named is None:
-        return Finding(NOTE, what, f"{path}: sha256 {found[:8]}; its name says nothing to compare with")
-    if found.startswith(named):
-        return Finding(OK, what, f"{path}: sha256 as its name says")
-    return Finding(
-        BAD, what, f"{path}: sha256 is {found[:8]}; delete it and get {url} again: python -m dynamic_rcnn.fetch"
-    )
-
-
-def _given_weights(path: Path, fault: str | None) -> Finding:
-    """The weights that are evaluated; a file that is not what its name says has been refused before."""
-    if fault:
-        return Finding(BAD, "weights", f"{fault}; choose the base= that they were trained with, or other weights")
-    if named_digest(path) is None:
-        return Finding(NOTE, "weights", f"{path}: fit the model; their name says no digest to compare with")
-    return Finding(OK, "weights", f"{path}: fit the model, sha256 as their name says")
-
-
-def _other_weights(grid: Grid) -> Iterator[Finding]:
-    """Whether the printed numbers are of other weights than those that are evaluated."""
-    wanted, init = (grid.paper or {}).get("weights"), grid.runs[0].init or {}
-    if wanted and grid.dataset == "coco" and not init["sha256"].startswith(wanted):
-        text = f"the printed numbers are of other ones (sha256 {wanted}): NOT COMPARABLE with them"
-        yield Finding(NOTE, "weights", text)
 
 
 def _devices(machine: dict[str, Any], config: DictConfig) -> Finding:
