@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
 
 import numpy as np
 
+from analysis.accumulation import METRICS
 from analysis.bootstrap import bootstrap
 from analysis.boxes import Detections, Objects, read_detections, read_objects
 from analysis.collect import Records, collect
@@ -67,8 +69,10 @@ def _statistics(
     records: Records, grid: Grid, runs: Path, resamples: int, seed: int, workers: int
 ) -> dict[str, Any] | None:
     """The content of the grid's file; None where there is nothing to compare."""
-    arms = _arms(Comparison(records, grid), runs)
-    if grid.baseline not in arms or len(arms) < 2:
+    comparison = Comparison(records, grid)
+    arms = _arms(comparison, runs)
+    compared = [arm for arm in comparison.others if arm in arms and grid.baseline_of(arm) in arms]
+    if not compared:
         return None
     paths = [path for own in arms.values() for path in own]
     objects = _objects(runs, paths)
@@ -88,11 +92,11 @@ def _statistics(
         **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
         "runs": sources(runs, paths),
-        "differences": _plain(resampled.frame(grid.baseline)),
+        "differences": [
+            asdict(resampled.estimate(metric, arm, grid.baseline_of(arm))) for arm in compared for metric in METRICS
+        ],
         "errors": _plain(errors),
-        "changes": {
-            arm: _changes(objects, by_arm[arm], by_arm[grid.baseline]) for arm in by_arm if arm != grid.baseline
-        },
+        "changes": {arm: _changes(objects, by_arm[arm], by_arm[grid.baseline_of(arm)]) for arm in compared},
     }
 
 

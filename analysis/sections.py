@@ -21,6 +21,7 @@ from analysis.tables import (
     run_table,
     size_table,
     test_dev_table,
+    whose_baseline,
 )
 
 MAX_CLASSES = 20
