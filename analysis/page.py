@@ -57,8 +57,8 @@ def build(records: Records, figure_folder: str) -> Page:
 
 def _top(comparisons: list[Comparison], speeds: list[Speed]) -> list[str]:
     both: list[Comparison | Speed] = [*comparisons, *speeds]
-    done = sum(each.n_done for each in both)
-    asked = sum(len(each.runs) for each in both)
+    states = {row.path: row.state for each in both for row in each.runs.itertuples()}  # grids have runs in common
+    done, asked = list(states.values()).count("done"), len(states)
     return [
         "# Dynamic R-CNN: what was measured",
         f"Generated from the records of {one_of('grid', len(both))}: "

@@ -28,7 +28,8 @@ def paper_tables(comparisons: Sequence[Comparison | Speed]) -> str:
     """A row a table: its verdict, or where it stands, and the command for it."""
     rows = []
     for grid, what in TABLES.items():
-        command = f"`python experiments/launch.py grid={grid} dataset=coco dataset.root=/data/coco`"
+        more = " weights=FILE" if grid == "released" else ""
+        command = f"`python experiments/launch.py grid={grid} dataset=coco dataset.root=/data/coco{more}`"
         rows.append([what, code(grid), _state(grid, comparisons), command])
     return table(["table, COCO", "grid", "verdict", "how to run it"], rows, text_columns=4)
 
