@@ -17,7 +17,7 @@ ablation: install
 	$(BIN)/python analysis/report.py && exit $$code
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,16 +1,26 @@
 """Set-up of every test session."""
 
+from __future__ import annotations
+
 import signal
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: tests of Ctrl-C need the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SLURM = "tests/slurm"
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes (pytest -n 2 --dist loadgroup) one has all tests of Slurm, which share a cluster."""
-    for item in items:
-        if "tests/slurm/" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+class ByFile(LoadScopeScheduling):
+    """Each process (pytest -n 2) takes a file at a time, and one of them all files of Slurm: they share a cluster."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return SLURM if file.startswith(f"{SLURM}/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)

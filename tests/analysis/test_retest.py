@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analysis.claims import BASE, RELEASED
+from analysis.claims import RELEASED
 from tests.analysis.synthetic import RunsFolder, ablation, edit_json, write_report
 
 PAPER = {
@@ -32,7 +32,7 @@ def evaluated(root: Path, ap: float | None, dataset: str = "coco", sha256: str =
         edit_json(run / "status.json", iteration=0, max_iterations=0)
         (run / "train.jsonl").unlink()
     weights = {"name": "x.pth", "sha256": sha256}
-    content = {"task": "evaluate", "weights": weights, "base": BASE, "changed": [], "paper": PAPER}
+    content = {"task": "evaluate", "weights": weights, "base": "faster_rcnn_r50_fpn_1x", "changed": [], "paper": PAPER}
     arms = {"baseline": "released", "arms": {"released": "weights from a file"}}
     folder.manifest("released", **{**content, **arms, **changes})
     return folder

@@ -19,7 +19,7 @@ METHOD = "base.model.train_cfg.rcnn.dynamic_rcnn"
 CASES = [
     (
         ["grid=ablatoin"],
-        "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, beta, controls, interval",
+        "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, backbones, beta, controls",
     ),
     (
         ["grid=iou_topk", "++grid.arms.ki_64.set_for={shapes: {}}"],
@@ -36,12 +36,12 @@ CASES = [
         "arm replay: replays both, so label_assignment and smooth_l1 must be false",
     ),
     (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
-    (["grid=null"], "grid=null: must be one name; valid: ablation, beta, controls, interval"),
+    (["grid=null"], "grid=null: must be one name; valid: ablation, backbones, beta, controls"),
     (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),
     (["grid=smoke,ablation"], "grid=smoke,ablation: must be one name; valid: ablation"),
     (["dataset=shapse"], "unknown dataset (did you mean 'shapes'?); valid: auto, coco, coco_format, shapes"),
     (["cluster=moon"], "cluster=moon: unknown cluster; valid: auto, local, slurm"),
-    (["base=r50"], "base=r50: unknown base; valid: faster_rcnn_r50_fpn_1x, shapes_r18_fpn"),
+    (["base=r50"], "base=r50: unknown base; valid: faster_rcnn_r50_fpn_1x, mask_rcnn_r50_fpn_1x"),
     (["action=lunch"], "action=lunch: unknown action (did you mean 'launch'?); valid: launch, plan, doctor"),
     (["rerun=all"], "rerun=all: unknown rerun; valid: none, stale"),
     (["watch=maybe"], "watch=maybe: must be true or false"),
@@ -162,10 +162,13 @@ CASES = [
     (["grid.title=3"], "grid.title=3: must be text"),
     (
         ["+grid.sedes=[1]"],
-        "unknown setting 'sedes' in grid; valid: arms, baseline, contrasts, cost, measure, name, paper",
+        "unknown setting 'sedes' in grid; valid: arms, base_for, baseline, contrasts, cost",
     ),
-    (["grid.cost.shapes=fast"], "must map data sets to seconds an iteration, or be null"),
-    (["grid.cost=fast"], "grid.cost=fast: must map data sets to seconds an iteration, or be null"),
+    (["grid.cost.shapes=fast"], "must map data sets to seconds an iteration, or to arms and theirs, or be null"),
+    (
+        ["grid.cost=fast"],
+        "grid.cost=fast: must map data sets to seconds an iteration, or to arms and theirs, or be null",
+    ),
     (["grid.paper=3"], "grid.paper=3: must be a mapping or null"),
     (["grid.paper.table=2"], "grid.paper.table=2: must be text"),
     (["grid.paper.rows=null"], "grid.paper.rows=None: must map arms to metrics"),
