@@ -96,11 +96,11 @@ def _environment(behaviour: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60, every: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:

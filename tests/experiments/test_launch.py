@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.experiments.launching import Folder, end, listing, wait_until
+from tests.experiments.launching import LAUNCH, Folder, end, listing, wait_until
 
 ARMS = ("pretrain", "baseline", "dla", "dsl", "both")
 SLOW = {"seconds": 0.2}
@@ -116,9 +118,29 @@ def test_ctrl_c_stops_the_runs_and_a_relaunch_goes_on(folder: Folder) -> None:
     assert [attempt["log"] for attempt in attempts] == ["logs/attempt1.log", "logs/attempt2.log"]
 
 
+AS_A_SCRIPT = f"""
+import runpy, sys
+sys.argv[0] = {LAUNCH[1]!r}
+print("begun", flush=True)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def at_its_imports(process: subprocess.Popen[str]) -> bool:
+    """Whether the launcher's first lines have run, after which Ctrl-C has its default; true of one that has ended."""
+    if process.poll() is not None:
+        return True
+    caught = int(Path(f"/proc/{process.pid}/status").read_text().split("SigCgt:")[1].split()[0], 16)
+    return not caught >> (signal.SIGINT - 1) & 1
+
+
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4])
 def test_ctrl_c_while_the_launcher_starts_is_no_traceback(folder: Folder, seconds: float) -> None:
-    process = folder.start("action=plan", fake=False)
+    command = [sys.executable, "-c", AS_A_SCRIPT, *folder.arguments("action=plan")]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=folder.path)
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    wait_until(lambda: at_its_imports(process), every=0.002)
     time.sleep(seconds)
     code, _, err = end(process, signal.SIGINT)
     assert code in (0, 130, -signal.SIGINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -119,10 +120,12 @@ def test_committed_runs_keep_their_identities() -> None:
     for path in specs:
         spec = RunSpec.read(path.parent)
         assert spec.id == json.loads(path.read_text())["id"] == path.parent.name.split("-")[1]
-        assert "processes" not in spec.config["train"] and spec.processes == 1
-        for processes, same in ((1, True), (2, False)):
-            config = {**spec.config, "train": {**spec.config["train"], "processes": processes}}
-            assert (RunSpec(spec.arm, spec.seed, spec.dataset, config, spec.init).id == spec.id) == same
+        train = {key: value for key, value in spec.config["train"].items() if key != "processes"}
+        for processes, same in (({}, True), ({"processes": 1}, True), ({"processes": 2}, False)):
+            config = {**spec.config, "train": {**train, **processes}}
+            assert (dataclasses.replace(spec, config=config).id == spec.id) == same
+    ids = {path.parent.parent.name: path.parent.name for path in specs if path.parent.name.startswith("seed0")}
+    assert (ids["baseline"], ids["both"]) == ("seed0-21f06747d1", "seed0-0f48b8c525")  # as in 0.1.0
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(16, 1), (16, 8), (16, 16), (1, 1)])
