@@ -41,7 +41,7 @@ def iteration(tmp_path: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("grid", "arms"), [("ablation", "baseline,both"), ("controls", "faster_rcnn,t_60")])
+@pytest.mark.parametrize(("grid", "arms"), [("ablation", "baseline,dla,dsl,both"), ("controls", "faster_rcnn,t_60")])
 def test_r50_runs_on_coco_are_stopped_resumed_evaluated_and_reported(tmp_path: Path, grid: str, arms: str) -> None:
     write_coco_2017(tmp_path / "coco")
     settings = (f"grid={grid}", f"arms=[{arms}]")
