@@ -30,9 +30,9 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, st
 
 
 def count(key: str, value: str, least: int) -> int:
-    """Raises UserError unless `value` is an integer of at least `least`."""
+    """Raises UserError unless `value` is a whole number of at least `least`."""
     if not value.isdecimal() or int(value) < least:
-        raise UserError(f"argument {key!r} is {value!r}; it must be an integer of at least {least}")
+        raise UserError(f"argument {key!r} is {value!r}; it must be a whole number, {least} or more")
     return int(value)
 
 

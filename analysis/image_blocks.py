@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.comparison import Comparison
-from analysis.image_statistics import COMMAND, KINDS, ImageStatistics
+from analysis.errors import KINDS
+from analysis.image_statistics import COMMAND, ImageStatistics
 from analysis.markdown import NOTHING, escape, interval, number, signed, table
 from analysis.statistics import LEVEL
-
-_METRICS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90")
+from analysis.tables import ABLATION_METRICS
 
 
 def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[str]:
@@ -34,9 +34,10 @@ def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[str]:
 def _difference_table(found: ImageStatistics, comparison: Comparison) -> str:
     cells = {(row["arm"], row["metric"]): row for row in found.differences}
     rows = [
-        [escape(arm), *(_interval_cell(cells.get((arm, metric))) for metric in _METRICS)] for arm in comparison.others
+        [escape(arm), *(_interval_cell(cells.get((arm, metric))) for metric in ABLATION_METRICS)]
+        for arm in comparison.others
     ]
-    return table(["arm minus baseline", *_METRICS], rows)
+    return table(["arm minus baseline", *ABLATION_METRICS], rows)
 
 
 def _interval_cell(row: dict[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.errors import KINDS
 from analysis.grids import Grid
 from dynamic_rcnn.digest import file_digest
 from dynamic_rcnn.errors import UserError
@@ -14,7 +15,6 @@ from dynamic_rcnn.run.directory import DETECTIONS, GRID_SUFFIX, read_json
 
 SUFFIX = ".images.json"
 COMMAND = "python analysis/images.py"
-KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 _LISTS = {"differences": ("arm", "metric", "value", "low", "high"), "errors": ("arm", "iou", "AP", *KINDS)}
 
 

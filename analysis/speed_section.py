@@ -12,6 +12,7 @@ from analysis.comparison import describe_state
 from analysis.markdown import NOTHING, code, escape, number, one_of, table
 from analysis.speed import NO_MEMORY, PAIRS, SPEED, Speed, limits, overhead_text
 from analysis.statistics import LEVEL, Ratio
+from analysis.tables import commit_text
 from dynamic_rcnn.run.measurement import INFERENCE, TRAINING
 
 MEGABYTE = 1e6
@@ -122,13 +123,12 @@ def run_table(speed: Speed) -> str:
 
 def _run_row(row: dict[Any, Any]) -> list[str]:
     known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
-    commit = known["commit"]
     return [
         f"{escape(known['arm'])}, seed {known['seed']}",
         code(known["path"].rsplit("-", 1)[-1]),
         escape(describe_state(known["state"], known["cause"])),
         NOTHING if known["attempts"] is None else number(known["attempts"], 0),
-        code(commit[:8]) + (" dirty" if known["dirty"] else "") if commit else NOTHING,
+        commit_text(known["commit"], known["dirty"]),
         escape(known["device"] or NOTHING),
     ]
 

@@ -184,7 +184,7 @@ def run_table(records: Records, comparison: Comparison) -> str:
 def _run_row(row: dict[Any, Any]) -> list[str]:
     known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
     run_id = known["id"] or known["path"].rsplit("-", 1)[-1]
-    commit = code(known["commit"][:SHORT_COMMIT]) + (" dirty" if known["dirty"] else "") if known["commit"] else NOTHING
+    commit = commit_text(known["commit"], known["dirty"])
     ap, ap90 = (None if known[m] is None else 100 * known[m] for m in ("AP", "AP90"))
     return [
         escape(known["arm"]),
@@ -198,6 +198,11 @@ def _run_row(row: dict[Any, Any]) -> list[str]:
         number(ap),
         number(ap90),
     ]
+
+
+def commit_text(commit: str | None, dirty: bool | None) -> str:
+    """A short commit, and whether there were changes that were not committed."""
+    return code(commit[:SHORT_COMMIT]) + (" dirty" if dirty else "") if commit else NOTHING
 
 
 def _run_state(row: dict[Any, Any]) -> str:

@@ -24,9 +24,8 @@ from pycocotools.cocoeval import COCOeval
 
 from analysis.bootstrap import bootstrap
 from analysis.boxes import Floats, Integers, read_detections, read_objects
-from analysis.command import boolean, parse, run
+from analysis.command import boolean, count, parse, run
 from analysis.matching import match
-from dynamic_rcnn.errors import UserError
 
 SIDE = 640.0  # pixels, of an image
 DEFAULTS = {
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     """Exit code 0; raises UserError for an argument that is no number."""
     values = parse(arguments, DEFAULTS)
     reference = boolean("reference", values.pop("reference"))
-    size = {key: _count(key, value) for key, value in values.items()}
+    size = {key: count(key, value, 0 if key == "seed" else 1) for key, value in values.items()}
     rng = np.random.default_rng(size["seed"])
     with timed("draw the data"):
         coco = draw_ground_truth(size, rng)
@@ -97,10 +96,10 @@ def draw_ground_truth(size: dict[str, int], rng: np.random.Generator) -> COCO:
     return coco
 
 
-def draw_detections(coco: COCO, count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+def draw_detections(coco: COCO, number: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     """A third near objects, of higher scores, the others anywhere; in COCO's results format."""
     objects = read_objects(coco)
-    near, far = count // 3, count - count // 3
+    near, far = number // 3, number - number // 3
     source = rng.integers(0, len(objects.image), near)
     noise = rng.normal(0, 1, (near, 4)) * rng.uniform(0.01, 0.15, (near, 1)) * objects.box[source][:, [2, 3, 2, 3]]
     moved = objects.box[source] + noise
@@ -131,12 +130,6 @@ def _match_with_pycocotools(coco: COCO, rows: list[dict[str, Any]]) -> None:
         evaluation.evaluate()
     with timed("pycocotools, one model: accumulate"), contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
-
-
-def _count(key: str, value: str) -> int:
-    if not value.isdigit() or (int(value) == 0 and key != "seed"):
-        raise UserError(f"argument {key!r} is {value!r}; it must be a whole number, 1 or more")
-    return int(value)
 
 
 if __name__ == "__main__":

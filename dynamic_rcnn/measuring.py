@@ -64,8 +64,8 @@ class Measurement:
         """Start the attempt, from the beginning. note: what the attempt's record is to say besides."""
         remove_temporary(Path())
         self.record.start(0)
-        for line in [note] if note else []:
-            self.record.note(line)
+        if note:
+            self.record.note(note)
 
     def write_provenance(self) -> None:
         """Record what it takes to repeat this attempt."""

@@ -14,8 +14,6 @@ PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
 _GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts", "base_for", MEASURE)
 _TRAINED = ("seeds", "cost", "contrasts")  # of a grid whose runs train
-# what grid.measure holds: counts, and the arms of the first part (at inference all are measured)
-_MEASURE = {"training": ("warmup", "rounds", "iterations", "arms"), "inference": ("warmup", "rounds", "images")}
 _INTERVALS = ("log_interval", "checkpoint_interval", "keep_checkpoints")
 _COUNTS = ("max_iters", "max_epochs", "batch_size", "processes", *_INTERVALS)
 _FROM_ZERO = ("workers", "val_interval")
@@ -48,7 +46,7 @@ def checked_task(grid: Any) -> str:
 
 
 def _check_grid(grid: dict[str, Any]) -> None:
-    _check_names("grid", grid, _GRID, _GRID_OPTIONAL)
+    check_names("grid", grid, _GRID, _GRID_OPTIONAL)
     name, arms, cost = grid["name"], grid["arms"], grid.get("cost")
     _check_task(grid)
     if not is_plain_name(name):
@@ -82,35 +80,6 @@ def _check_grid(grid: dict[str, Any]) -> None:
     fault = paper_fault(grid.get("paper"))
     if fault is not None:
         raise UserError(f"grid.{fault[0]}={fault[1]}: {fault[2]}")
-    _check_measure(grid)
-
-
-def _check_measure(grid: dict[str, Any]) -> None:
-    """`grid.measure`, where measuring is the task: one run then holds all arms, on shared data."""
-    settings, task = grid.get(MEASURE), checked_task(grid)
-    if (settings is not None) != (task == MEASURE):
-        raise UserError(f"grid.measure={settings}: belongs to grid.task=measure, which is {task}")
-    if settings is None:
-        return
-    parts = settings if isinstance(settings, dict) else {}
-    _check_names("grid.measure", parts, _MEASURE)
-    for part, names in _MEASURE.items():
-        where = f"grid.measure.{part}"
-        if not isinstance(parts[part], dict):
-            raise UserError(f"{where}={parts[part]}: must be a mapping")
-        _check_names(where, parts[part], names)
-        for name in (each for each in names if each != "arms"):
-            check_count(f"{where}.{name}", parts[part][name], 2 if name == "rounds" else 1)
-    trained = parts["training"]["arms"]
-    if not isinstance(trained, list) or grid["baseline"] not in trained:
-        raise UserError(f"grid.measure.training.arms={trained}: must be a list with the baseline {grid['baseline']}")
-    unknown = [str(arm) for arm in trained if arm not in grid["arms"]]
-    if unknown:
-        raise unknown_name("arm", unknown, grid["arms"], "grid.measure.training.arms")
-    for arm, content in grid["arms"].items():
-        others = [path for each in (content["set"], *content.get("set_for", {}).values()) for path in each]
-        if any(path.split(".")[0] != "model" for path in others):
-            raise UserError(f"grid.arms.{arm}.set: arms are measured on the same data and schedule; set model.* alone")
 
 
 def _check_task(grid: dict[str, Any]) -> None:
@@ -126,7 +95,7 @@ def _check_arm(where: str, arm: Any, content: Any) -> None:
         raise UserError(f"{where}: must have a title and, under 'set', what it changes in the base")
     if not isinstance(content.get("set"), dict):
         raise UserError(f"{where}.set={content.get('set')}: must map settings of the base to values; {{}} for none")
-    _check_names(where, content, ("title", "set"), ("set_for", "replay", "baseline"))
+    check_names(where, content, ("title", "set"), ("set_for", "replay", "baseline"))
     others = content.get("set_for", {})
     if not isinstance(others, dict) or not all(isinstance(each, dict) for each in others.values()):
         raise UserError(f"{where}.set_for={others}: must map bases to what the arm sets on them")
@@ -177,7 +146,7 @@ def checked_seeds(seeds: Any, field: str = "seeds") -> list[int]:
 def check_base(config: dict[str, Any], task: str = TRAIN) -> None:
     """Check that the resolved base has its sections, the settings of its schedule, and a batch for its processes."""
     kinds = {"model": dict, "data": dict, "train": dict, "optim_wrapper": dict, "param_scheduler": list}
-    _check_names("base", config, kinds)
+    check_names("base", config, kinds)
     for name, kind in kinds.items():
         if not isinstance(config[name], kind):
             raise UserError(f"base.{name}={config[name]}: must be a {'mapping' if kind is dict else 'list'}")
@@ -199,7 +168,7 @@ def _check_method(model: dict[str, Any]) -> None:
         found = found.get(part) if isinstance(found, dict) else None
     if not isinstance(found, dict):
         raise UserError(f"{where}={found}: must be a mapping")
-    _check_names(where, found, (*_SWITCHES, *_TOPK, *_LIMITS))
+    check_names(where, found, (*_SWITCHES, *_TOPK, *_LIMITS))
     for name in _SWITCHES:
         if not isinstance(found[name], bool):
             raise UserError(f"{where}.{name}={found[name]}: must be true or false")
@@ -211,7 +180,7 @@ def _check_method(model: dict[str, Any]) -> None:
 
 
 def _check_train(train: dict[str, Any]) -> None:
-    _check_names("base.train", train, _TRAIN)
+    check_names("base.train", train, _TRAIN)
     for name in _COUNTS:
         optional = name in ("max_iters", "max_epochs") and train[name] is None
         if not optional:
@@ -231,7 +200,7 @@ def check_count(field: str, value: Any, least: int, extra: str = "") -> None:
         raise UserError(f"{field}={value}: must be an integer of at least {least}{extra}")
 
 
-def _check_names(where: str, found: Iterable[str], needed: Iterable[str], optional: Iterable[str] = ()) -> None:
+def check_names(where: str, found: Iterable[str], needed: Iterable[str], optional: Iterable[str] = ()) -> None:
     valid = (*needed, *optional)
     unknown = [name for name in found if name not in valid]
     if unknown:

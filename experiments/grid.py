@@ -21,7 +21,7 @@ from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name
 from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TRAIN, RunSpec
 from experiments.annotations import coco_format_dataset
 from experiments.checks import PRETRAIN, check_base, checked_seeds, checked_task, chosen_arms
-from experiments.measure import measuring_spec
+from experiments.measure import check_measure, measuring_spec
 from experiments.origin import changed_fields
 
 
@@ -78,6 +78,7 @@ def build(config: DictConfig) -> Grid:
     grid: dict[str, Any] = _plain(config.grid)
     base: dict[str, Any] = _plain(config.base)
     arms = chosen_arms(grid, _plain(config.arms))
+    check_measure(grid)
     task = checked_task(grid)
     seeds = _seeds(grid, _plain(config.seeds), task)
     dataset = _dataset(_plain(config.dataset))

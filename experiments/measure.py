@@ -8,8 +8,40 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.spec import MEASURE, RunSpec, images_per_process
+from experiments.checks import check_count, check_names, checked_task
+
+# what grid.measure holds: counts, and the arms of the first part (at inference all are measured)
+_MEASURE = {"training": ("warmup", "rounds", "iterations", "arms"), "inference": ("warmup", "rounds", "images")}
+
+
+def check_measure(grid: dict[str, Any]) -> None:
+    """`grid.measure`, where measuring is the task: one run then holds all arms, on shared data."""
+    settings, task = grid.get(MEASURE), checked_task(grid)
+    if (settings is not None) != (task == MEASURE):
+        raise UserError(f"grid.measure={settings}: belongs to grid.task=measure, which is {task}")
+    if settings is None:
+        return
+    parts = settings if isinstance(settings, dict) else {}
+    check_names("grid.measure", parts, _MEASURE)
+    for part, names in _MEASURE.items():
+        where = f"grid.measure.{part}"
+        if not isinstance(parts[part], dict):
+            raise UserError(f"{where}={parts[part]}: must be a mapping")
+        check_names(where, parts[part], names)
+        for name in (each for each in names if each != "arms"):
+            check_count(f"{where}.{name}", parts[part][name], 2 if name == "rounds" else 1)
+    trained = parts["training"]["arms"]
+    if not isinstance(trained, list) or grid["baseline"] not in trained:
+        raise UserError(f"grid.measure.training.arms={trained}: must be a list with the baseline {grid['baseline']}")
+    unknown = [str(arm) for arm in trained if arm not in grid["arms"]]
+    if unknown:
+        raise unknown_name("arm", unknown, grid["arms"], "grid.measure.training.arms")
+    for arm, content in grid["arms"].items():
+        others = [path for each in (content["set"], *content.get("set_for", {}).values()) for path in each]
+        if any(path.split(".")[0] != "model" for path in others):
+            raise UserError(f"grid.arms.{arm}.set: arms are measured on the same data and schedule; set model.* alone")
 
 
 def measuring_spec(

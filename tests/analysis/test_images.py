@@ -112,7 +112,7 @@ def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: 
 
 
 def test_bad_input(runs: Path) -> None:
-    with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be an integer of at least 1"):
+    with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be a whole number, 1 or more"):
         images.main([f"runs={runs}", "resamples=0"])
     with pytest.raises(UserError, match=r"unknown grid 'ablatoin'"):
         images.main([f"runs={runs}", "grids=ablatoin"])
