@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml
 install: $(INSTALLED)
 
 ablation: install
-	$(BIN)/python experiments/launch.py grid=ablation cluster=local; code=$$?; $(BIN)/python analysis/images.py; \
+	$(BIN)/python experiments/launch.py grid=ablation cluster=local; code=$$?; $(BIN)/python analysis/images.py || code=$$?; \
 	$(BIN)/python analysis/report.py && exit $$code
 
 test: install

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from analysis import consistency, image_statistics
-from analysis.grids import Cell, Grid, find_manifests, read_grid
+from analysis.grids import Grid, find_manifests, read_grid
 from analysis.image_statistics import ImageStatistics
 from analysis.run_files import (
     CURVES,
@@ -35,22 +35,13 @@ from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.measurement import Measured, read_measurement
 from dynamic_rcnn.run.spec import MEASURE, is_aside
 
+# fmt: off
 RUN_COLUMNS = [
-    *("path", "dataset", "arm", "seed", "id", "setting", "init", "state", "cause", "iteration", "max_iterations"),
-    *(
-        "attempts",
-        "commit",
-        "dirty",
-        "device",
-        "code",
-        "init_sha256",
-        "torch",
-        "seconds",
-        "images",
-        *METRICS,
-        *SEGM_METRICS,
-    ),
+    "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
+    "max_iterations", "attempts", "commit", "dirty", "device", "code", "init_sha256", "torch", "seconds", "images",
+    *METRICS, *SEGM_METRICS,
 ]
+# fmt: on
 CURVE_COLUMNS = ["path", *CURVES]
 MISSING, UNREADABLE = "missing", "unreadable"
 
@@ -118,12 +109,12 @@ def collect(runs: Path) -> Records:
     for path in found:
         reader.read_run(path)
     records = reader.records(sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting)))
-    records.problems += _unnamed(records)
+    records.problems += _unnamed(records) + consistency.wrong_replays(records.runs, records.curves)
     for grid in records.grids:
         found_images = reader.attempt(partial(image_statistics.read, grid), runs)
         if found_images is not None:
             records.images[grid.key] = found_images
-        records.problems += _wrong_seeds(records, grid) + consistency.problems(grid, records.done(grid))
+        records.problems += consistency.wrong_seeds(records.runs, grid) + consistency.problems(grid, records.done(grid))
     return records
 
 
@@ -134,13 +125,8 @@ class _Reader:
         self.root = root
         self.problems: list[str] = []
         self.measurements: dict[str, Measured] = {}
-        self.rows: dict[str, list[dict[str, Any]]] = {
-            "runs": [],
-            "curves": [],
-            "thresholds": [],
-            "classes": [],
-            "histograms": [],
-        }
+        names = ("runs", "curves", "thresholds", "classes", "histograms")
+        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
 
     def records(self, grids: list[Grid]) -> Records:
         columns = {
@@ -245,19 +231,6 @@ class _Reader:
 
 def _children(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-
-
-def _wrong_seeds(records: Records, grid: Grid) -> list[str]:
-    seeds = records.runs.set_index("path")["seed"]
-
-    def wrong(cell: Cell) -> bool:
-        return cell.path in seeds.index and pd.notna(seeds[cell.path]) and int(seeds[cell.path]) != cell.seed
-
-    return [
-        f"{cell.path}: its spec says seed {int(seeds[cell.path])}, the grid {grid.key} says seed {cell.seed}"
-        for cell in grid.cells
-        if wrong(cell)
-    ]
 
 
 def _unnamed(records: Records) -> list[str]:

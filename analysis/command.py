@@ -44,7 +44,7 @@ def boolean(key: str, value: str) -> bool:
 
 
 def run(usage: str, main: Callable[[Sequence[str]], int]) -> int:
-    """The exit code of `main`; a UserError or an unwritable disk is one line on stderr and exit code 2."""
+    """The exit code of `main`; a UserError or an unwritable disk is one line on stderr and exit code 2, Ctrl-C 130."""
     arguments = sys.argv[1:]
     if any(argument in ("-h", "--help") for argument in arguments):
         print(usage.strip())
@@ -55,4 +55,7 @@ def run(usage: str, main: Callable[[Sequence[str]], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 2

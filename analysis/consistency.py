@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.grids import Grid
+from analysis.grids import Cell, Grid
 from analysis.markdown import escape, one_of
 
 MADE_BY = {"code": "code", "init_sha256": "start weights", "torch": "torch", "device": "device"}
@@ -43,6 +43,42 @@ def problems(grid: Grid, done: pd.DataFrame) -> list[str]:
         words = "; ".join(f"{_shown(value)} in {_runs(rows)}" for value, rows in groups.items())
         lines.append(f"{grid.key}: the finished runs differ in {name}: {words}")
     return lines
+
+
+def wrong_seeds(runs: pd.DataFrame, grid: Grid) -> list[str]:
+    """A line for each run whose seed is another one than that of the grid's cell that it fills."""
+    seeds = runs.set_index("path")["seed"]
+
+    def wrong(cell: Cell) -> bool:
+        return cell.path in seeds.index and pd.notna(seeds[cell.path]) and int(seeds[cell.path]) != cell.seed
+
+    return [
+        f"{cell.path}: its spec says seed {int(seeds[cell.path])}, the grid {grid.key} says seed {cell.seed}"
+        for cell in grid.cells
+        if wrong(cell)
+    ]
+
+
+def wrong_replays(runs: pd.DataFrame, curves: pd.DataFrame) -> list[str]:
+    """A line for each finished run that trained with other T or beta than the run that it replays ended with.
+
+    runs: a row a run. curves: a row a logged iteration, with the run's path, T and beta.
+    """
+    done = runs[runs["state"] == "done"]
+    paths = dict(zip(done["id"], done["path"], strict=True))
+    lines = []
+    for path, replayed in done.loc[done["replay"].notna(), ["path", "replay"]].itertuples(index=False):
+        source = paths.get(replayed)
+        if source is None:
+            lines.append(f"{path}: replays run {replayed}, which is not here, finished; nothing shows its T and beta")
+        elif set(_states(curves, path)) != set(_states(curves, source)[-1:]):
+            lines.append(f"{path}: did not train with the T and beta at which {source}, which it replays, ended")
+    return lines
+
+
+def _states(curves: pd.DataFrame, path: str) -> list[tuple[float, float]]:
+    rows = curves[curves["path"] == path]
+    return list(zip(rows["T"], rows["beta"], strict=True))
 
 
 def note(done: pd.DataFrame) -> str:

@@ -16,12 +16,17 @@ def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[str]:
     """The section's part of it, in Markdown."""
     if found is None:
         return ["### Over images", f"Not computed: `{COMMAND}` does, from the saved detections and the ground truth."]
+    averaged = set(comparison.averaged["path"])
+    if averaged != set(found.runs):
+        made = f"made of {len(found.runs)} runs, not of the {len(averaged)} that are finished and averaged now"
+        return ["### Over images", f"Not shown: {made}; `{COMMAND}` makes it again."]
     return [
         "### Over images",
         f"Difference of the means over seeds in points of AP on the {found.images} validation images, in brackets its "
         f"{LEVEL} percentile interval over {found.resamples:,} resamples of them, the same for all arms (paired "
-        "bootstrap); **bold** where it leaves out 0. It says how far the difference hangs on which images were "
-        "evaluated, for these trained models; the noise between seeds is not in it.",
+        "bootstrap); **bold** where it leaves out 0, not corrected for the number of arms. It says how far the "
+        "difference hangs on which images were evaluated, for these trained models; the noise between seeds is not in "
+        "it.",
         _difference_table(found, comparison),
         "### Where AP is lost",
         "What AP at one IoU threshold would gain, in points, if the errors of one kind were mended (TIDE's kinds; "

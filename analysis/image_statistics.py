@@ -16,12 +16,14 @@ from dynamic_rcnn.run.directory import DETECTIONS, GRID_SUFFIX, read_json
 SUFFIX = ".images.json"
 COMMAND = "python analysis/images.py"
 _LISTS = {"differences": ("arm", "metric", "value", "low", "high"), "errors": ("arm", "iou", "AP", *KINDS)}
+_CHANGES = ("category", "size", "arm", "baseline", "difference")
 
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """differences, errors: rows as in `_LISTS`; changes: arm -> rows of category, size, arm, baseline, difference."""
+    """differences, errors: rows as in `_LISTS`; changes: arm -> rows with `_CHANGES`. runs: what it was made of."""
 
+    runs: list[str]
     images: int
     resamples: int
     differences: list[dict[str, Any]]
@@ -42,20 +44,30 @@ def sources(runs: Path, paths: Sequence[str]) -> dict[str, str]:
 def read(grid: Grid, runs: Path) -> ImageStatistics | None:
     """The grid's file; None if there is none.
 
-    Raises UserError if it is corrupt, or was made of other detections than those that are there now.
+    Raises UserError if it is corrupt, or was made of other detections than those that are there now. Large ones are not
+    in committed records: what is not there is not compared.
     """
     path = runs / place(grid)
     if not path.exists():
         return None
     value = read_json(path)
     for field, names in _LISTS.items():
-        rows = value.get(field)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and set(names) <= set(row) for row in rows):
+        if not _are_rows(value.get(field), names):
             raise UserError(f"{path}: field '{field}' must be a list of rows with {', '.join(names)}; {COMMAND}")
     made_of, changes = value.get("runs"), value.get("changes")
     if not isinstance(made_of, dict) or not isinstance(changes, dict):
         raise UserError(f"{path}: fields 'runs' and 'changes' must be objects; {COMMAND}")
-    now = {cell.path for cell in grid.cells if (runs / cell.path / DETECTIONS).exists()}
-    if not set(made_of) <= now or sources(runs, list(made_of)) != made_of:
+    if not all(_are_rows(rows, _CHANGES) for rows in changes.values()):
+        raise UserError(f"{path}: field 'changes' must have rows with {', '.join(_CHANGES)}; {COMMAND}")
+    images, resamples = value.get("images"), value.get("resamples")
+    if not isinstance(images, int) or not isinstance(resamples, int):
+        raise UserError(f"{path}: fields 'images' and 'resamples' must be integers; {COMMAND}")
+    asked = {cell.path for cell in grid.cells}
+    there = [name for name in made_of if name in asked and (runs / name / DETECTIONS).exists()]
+    if not set(made_of) <= asked or sources(runs, there) != {name: made_of[name] for name in there}:
         raise UserError(f"{path}: made of other detections than those of the runs now; {COMMAND} makes it again")
-    return ImageStatistics(value["images"], value["resamples"], value["differences"], value["errors"], changes)
+    return ImageStatistics(sorted(made_of), images, resamples, value["differences"], value["errors"], changes)
+
+
+def _are_rows(rows: Any, names: Sequence[str]) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, dict) and set(names) <= set(row) for row in rows)

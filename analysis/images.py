@@ -49,20 +49,33 @@ MOST_CHANGES = 8
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0. Raises UserError for bad input and where the ground truth is not there."""
+    """Exit code 0, or 2 where a grid's ground truth or detections cannot be read; the others are computed all the same.
+
+    Raises UserError for other bad input.
+    """
     values = parse(arguments, DEFAULTS)
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
     least = {"resamples": 1, "seed": 0, "workers": 1}
     numbers = {name: count(name, values[name], lowest) for name, lowest in least.items()}
     records = collect(runs)
+    code = 0
     for grid in choose(records.grids, [name for name in values["grids"].split(",") if name]):
-        content = _statistics(records, grid, runs, **numbers)
+        if not grid.trains:
+            continue
+        try:
+            content = _statistics(records, grid, runs, **numbers)
+        except UserError as error:
+            print(f"error: {grid.key}: {error}", file=sys.stderr)
+            code = 2
+            continue
         if content is None:
-            print(f"{grid.key}: no two arms with finished runs and their detections; nothing to compare")
+            print(
+                f"{grid.key}: no arm and its baseline that both have finished runs with detections; nothing to compare"
+            )
             continue
         write_json_atomic(runs / place(grid), content)
         print(f"{runs / place(grid)}: {len(content['runs'])} runs on {content['images']} images")
-    return 0
+    return code
 
 
 def _statistics(

@@ -36,11 +36,15 @@ def paper_tables(comparisons: Sequence[Comparison | Speed]) -> str:
 
 def _state(grid: str, comparisons: Sequence[Comparison | Speed]) -> str:
     own = [found for found in comparisons if found.grid.dataset == COCO and found.grid.name == grid]
-    published = [found for found in own if deviation(found.grid) is None]
+    published = [found for found in own if _is_comparable(found)]
     if not published:
-        others = f"; {one_of('other setting', len(own))}, NOT COMPARABLE" if own else ""
+        others = f"; {one_of('grid', len(own))} of another setting or device, NOT COMPARABLE" if own else ""
         return f"**{NOT_RUN}**{others}"
     done, asked = (
         sum(counts) for counts in zip(*((found.n_done, len(found.runs)) for found in published), strict=True)
     )
-    return f"{done} of {one_of('run', asked)} done; the verdict on each cell is in its section"
+    return f"{done} of {one_of('run', asked)} done; the verdicts on the printed values are in its section"
+
+
+def _is_comparable(found: Comparison | Speed) -> bool:
+    return (found.reason if isinstance(found, Speed) else deviation(found.grid)) is None

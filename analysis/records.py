@@ -3,7 +3,7 @@
     python analysis/records.py [runs=runs] [out=analysis/records] [grids=ablation,...]
 
 runs   the folder of runs; relative to the current directory; default: runs in the project's root
-out    the folder of records, replaced as a whole; default: analysis/records in the project's root
+out    the folder of records, replaced as a whole; default, if runs= is not given: analysis/records here
 grids  only grids of these names, or <name>-<setting>; default: all grids in the folder
 
 Taken: the manifests with what was computed over images, and of each run that they name, or that such a run starts
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     """Exit code 0. Raises UserError, and leaves `out` as it was, for what cannot be taken."""
     values = parse(arguments, DEFAULTS)
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
+    if values["runs"] and not values["out"]:
+        raise UserError("out= must be given beside runs=: its default, the committed records, would be replaced")
     out = Path(values["out"]) if values["out"] else ROOT / "analysis/records"
     records = collect(runs)
     grids = choose(records.grids, [name for name in values["grids"].split(",") if name])

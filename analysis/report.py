@@ -27,6 +27,7 @@ from analysis.section_figures import IDENTIFIER, FigureFile
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import write_bytes_atomic
 
+RECORDS = ROOT / "analysis/records"
 DEFAULTS = {"runs": "", "out": "", "check": "false"}
 
 
@@ -34,7 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     """Exit code 0, or 1 where check=true finds a difference. Raises UserError for bad input."""
     values = parse(arguments, DEFAULTS)
     check = boolean("check", values["check"])
-    runs = Path(values["runs"]) if values["runs"] else ROOT / ("analysis/records" if check else "runs")
+    runs = Path(values["runs"]) if values["runs"] else (RECORDS if check else ROOT / "runs")
+    if values["runs"] and not values["out"] and runs.resolve() not in (ROOT / "runs", RECORDS):
+        raise UserError(f"out= must be given beside runs={runs}: the default replaces the project's own REPORT.md")
     out = Path(values["out"]) if values["out"] else ROOT / "REPORT.md"
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists")

@@ -33,6 +33,7 @@ def read_spec(path: Path) -> dict[str, Any]:
         **{"id": id_, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting, "task": spec.task},
         "dataset": str(spec.dataset.get("name")),
         "init": spec.init.get("run") if spec.init else None,
+        "replay": spec.replay.get("run") if spec.replay else None,
     }
 
 

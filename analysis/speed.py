@@ -12,6 +12,7 @@ from statistics import median
 from analysis import verdict
 from analysis.claims import ARM, COCO, deviation
 from analysis.collect import Records
+from analysis.comparison import describe_state
 from analysis.grids import Grid
 from analysis.markdown import escape, number, one_of
 from analysis.statistics import LEVEL, Ratio, paired_ratio
@@ -49,6 +50,17 @@ class Speed:
     def arms(self) -> dict[str, str]:
         """The measured arms and their titles."""
         return self.grid.measured or {}
+
+    @property
+    def incomplete(self) -> str | None:
+        """Why comparable runs decide nothing: some failed (the others are a selection), or are not done."""
+        states = [describe_state(row.state, row.cause) for row in self.runs.itertuples()]
+        failed = [state for state in states if state.startswith("failed")]
+        if failed:
+            listed = f"{one_of('run', len(failed))} {escape(failed[0])}"
+            return f"{verdict.NOT_COMPARABLE}: {listed}; the others are a selection"
+        left = len(states) - states.count("done")
+        return f"{verdict.INCONCLUSIVE}: {one_of('run', left)} not done yet" if left else None
 
     @property
     def reason(self) -> str | None:
@@ -115,7 +127,7 @@ def overhead_text(speed: Speed) -> str:
     said = "; ".join(_cost_text(cost, speed.reason is None, same) for cost in costs)
     if speed.reason is not None:
         return f"{verdict.NOT_COMPARABLE}: {speed.reason}: {said}"
-    return f"**{overhead_verdict(costs, same)}**: {said}; margin {verdict.OVERHEAD}"
+    return f"**{speed.incomplete or overhead_verdict(costs, same)}**: {said}; margin {verdict.OVERHEAD}"
 
 
 def overhead_verdict(costs: list[Cost], same_network: bool) -> str:

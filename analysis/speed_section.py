@@ -111,7 +111,7 @@ def _pair_row(speed: Speed, arm: str, other: str, printed: dict[str, float]) -> 
         f"{number(printed[arm], 1)}, {number(printed[other], 1)}",
         number(claimed, 2),
         NOTHING if ratio is None else _shown(ratio),
-        said if speed.reason is None else f"{verdict.NOT_COMPARABLE}: {speed.reason}",
+        speed.incomplete or said if speed.reason is None else f"{verdict.NOT_COMPARABLE}: {speed.reason}",
     ]
 
 

@@ -72,7 +72,8 @@ def difference_table(comparison: Comparison) -> str:
         [_against(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
         for arm in comparison.others
     ]
-    fewest = min(comparison.others, key=lambda arm: comparison.summary("AP", arm).n, default=None)
+    known = [arm for arm in comparison.others if comparison.detectable("AP", arm) is not None]
+    fewest = min(known, key=lambda arm: comparison.summary("AP", arm).n, default=None)
     if fewest is not None:
         counts = " and ".join(
             str(comparison.summary("AP", arm).n) for arm in (fewest, comparison.grid.baseline_of(fewest))

@@ -105,6 +105,7 @@ class Batches:
         self.workers = workers
         self.group_by_aspect_ratio = group_by_aspect_ratio
         self.sampler = DefaultSampler(dataset, shuffle=True, seed=seed)
+        self.listed: tuple[int, list[list[int]]] | None = None  # an epoch and its batches: to list them takes long
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -112,9 +113,10 @@ class Batches:
 
     def from_position(self, epoch: int, position: int) -> Iterator[Any]:
         """The batches of `epoch` from the `position`-th on, without loading those before."""
-        self.sampler.set_epoch(epoch)
-        batches = list(self._batch_sampler())[position:]
-        indices = [[(index, epoch) for index in batch] for batch in batches]
+        if self.listed is None or self.listed[0] != epoch:
+            self.sampler.set_epoch(epoch)
+            self.listed = (epoch, list(self._batch_sampler()))
+        indices = [[(index, epoch) for index in batch] for batch in self.listed[1][position:]]
         return iter(
             DataLoader(
                 self.dataset,

@@ -130,7 +130,8 @@ def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> Non
     """Load a `state_dict` strictly: one made here, a published one, or a checkpoint of mmengine's runner.
 
     sha256: the digest that the file must have, where it was planned with one.
-    Raises UserError if the file is missing, another one, no checkpoint, or has keys that do not fit (they are named).
+    Raises UserError if the file is missing, another one, no checkpoint, or has keys that do not fit or weights that are
+    not finite (they are named).
     """
     data = _read_weights(path)
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
@@ -142,7 +143,9 @@ def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> Non
         with torch.serialization.safe_globals(_MMENGINE_GLOBALS):
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}); torch.save must have made it"
+        ) from None
     weights = content
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -150,7 +153,7 @@ def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> Non
             break
     if not isinstance(weights, dict):
         raise UserError(f"{path}: not a readable checkpoint (it holds a {type(weights).__name__}, not a state_dict)")
-    fault = _misfit(model.state_dict(), weights)
+    fault = _misfit(model.state_dict(), weights) or _not_finite(weights)
     if fault:
         raise UserError(f"{path}: does not fit the model: {fault}")
     model.load_state_dict(weights, strict=True)
@@ -180,6 +183,11 @@ def _misfit(wanted: dict[str, torch.Tensor], found: dict[Any, Any]) -> str:
             "they are maskrcnn-benchmark's, as in the author's code, whose model is another one: test it there"
         )
     return "; ".join(parts)
+
+
+def _not_finite(weights: dict[str, torch.Tensor]) -> str:
+    bad = [key for key, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    return f"{len(bad)} of its weights are not finite: {_first(bad)}" if bad else ""
 
 
 def _first(keys: list[str]) -> str:

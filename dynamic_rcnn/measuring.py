@@ -10,7 +10,7 @@ memory: what was allocated at most, less what all arms together hold between blo
 (weights, buffers and momentum, as found while it was built). A CPU has no such counter.
 
 Weights are the seed's, the backbone's where the model names some. Nothing is saved on the way: a run that is
-interrupted, which it is within an iteration, starts over.
+interrupted, which it is within an iteration or while it builds an arm, starts over.
 """
 
 from __future__ import annotations
@@ -102,11 +102,13 @@ class Measurement:
         arms: dict[str, InferenceArm] = {}
         held: dict[str, int] = {}
         for name in self.spec.config["arms"]:
+            self._check_stop()
             before = self.meter.allocated()
             arms[name] = InferenceArm(self._spec(name), self.meter.device)
             arms[name].calibrate(warmup)
             self._work(arms[name], warmup)
             held[name] = self.meter.allocated() - before
+        self._check_stop()
         groups = same_networks({name: arm.model for name, arm in arms.items()}, warmup)
         size = settings["images"]
         blocks = self._rounds(INFERENCE, arms, held, lambda number: loaded(images, number * size, size))
@@ -128,6 +130,7 @@ class Measurement:
         warmup, size = settings["warmup"], settings["iterations"]
         held: dict[str, int] = {}
         for name in settings["arms"]:
+            self._check_stop()
             before = self.meter.allocated()
             self.trained[name] = TrainingArm(self._spec(name), self.meter.device)
             for first in range(0, warmup, size):
@@ -162,9 +165,12 @@ class Measurement:
     def _work(self, arm: TrainingArm | InferenceArm, inputs: list[Any]) -> None:
         """The arm's work on `inputs`, one by one, until a signal comes."""
         for each in inputs:
-            if self.stop.received:
-                raise InterruptedRunError(f"stopped by a signal after {self.iteration} blocks; it will start over")
+            self._check_stop()
             arm.work(each)
+
+    def _check_stop(self) -> None:
+        if self.stop.received:
+            raise InterruptedRunError(f"stopped by a signal after {self.iteration} blocks; it will start over")
 
     def _spec(self, arm: str) -> RunSpec:
         return replace(self.spec, config={**self.spec.config, "model": self.spec.config["arms"][arm]})

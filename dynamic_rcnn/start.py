@@ -12,7 +12,7 @@ from dynamic_rcnn import build, checkpoint, dataset, distributed
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.fetch import weights_folder
 from dynamic_rcnn.run import provenance
-from dynamic_rcnn.run.directory import METRICS, TRAIN_LOG, WEIGHTS, read_jsonl
+from dynamic_rcnn.run.directory import METRICS, TRAIN_LOG, WEIGHTS, read_json, read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -63,15 +63,35 @@ def load_start(model: BaseDetector, spec: RunSpec) -> None:
 
 
 def replayed(spec: RunSpec) -> tuple[float, float] | None:
-    """(T, beta) at the end of the run that this one replays, as its first process had them; None if it replays none."""
+    """(T, beta) at the end of the run that this one replays, as its first process had them; None if it replays none.
+
+    Rank 0 reads, and hands it to the others: shared file systems may show files to them late. Raises UserError on all
+    processes where that run is not done, or its record does not reach its last iteration.
+    """
     if spec.replay is None:
         return None
-    run = spec.replay["run"]
+    found: tuple[float, float] | None = None
+    fault = None
+    if distributed.is_main():
+        try:
+            found = _final_state(spec.replay["run"])
+        except UserError as error:
+            fault = str(error)
+    found, fault = distributed.broadcast((found, fault))
+    if fault is not None:
+        raise UserError(fault)
+    return found
+
+
+def _final_state(run: str) -> tuple[float, float]:
     found = sorted(Path.cwd().parent.parent.glob(f"*/seed*-{run}/{METRICS}"))
     if not found:
         raise UserError(f"run {run}, whose final T and beta this one replays, is not done; launch again when it is")
-    last = read_jsonl(found[0].with_name(TRAIN_LOG))[-1]
-    return float(last["T"]), float(last["beta"])
+    log = found[0].with_name(TRAIN_LOG)
+    rows, iteration = read_jsonl(log), read_json(found[0]).get("iteration")
+    if not rows or rows[-1].get("iteration") != iteration:
+        raise UserError(f"{log}: does not reach iteration {iteration}, whose T and beta run {run} ended with; {_AGAIN}")
+    return float(rows[-1]["T"]), float(rows[-1]["beta"])
 
 
 def start_weights(spec: RunSpec) -> Path:

@@ -61,11 +61,11 @@ def _check_grid(grid: dict[str, Any]) -> None:
         if checked_task(grid) == EVALUATE and "replay" in arms[arm]:
             raise UserError(f"grid.arms.{arm}.replay: a grid with task: evaluate trains nothing; leave it out")
         _check_replay(f"grid.arms.{arm}.replay", arm, arms)
-    if grid["baseline"] not in arms:
+    if not isinstance(grid["baseline"], str) or grid["baseline"] not in arms:
         raise unknown_name("baseline", [str(grid["baseline"])], arms, f"grid {name}")
     for arm, content in arms.items():
         control = content.get("baseline", grid["baseline"])
-        if control not in arms:
+        if not isinstance(control, str) or control not in arms:
             raise unknown_name("baseline", [str(control)], arms, f"grid.arms.{arm}")
         if "baseline" in arms[control]:
             raise UserError(f"grid.arms.{arm}.baseline={control}: has a baseline itself; name an arm that has none")

@@ -18,9 +18,9 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.claim import finish_swap
 from dynamic_rcnn.run.directory import RunLockedError, locked
 from experiments import cost, tables
-from experiments.disk import PlannedRun
+from experiments.disk import FINAL, PlannedRun
 from experiments.grid import Grid
-from experiments.jobs import FINAL, below, queued_jobs
+from experiments.jobs import below, queued_jobs
 from experiments.local import look_at_data, move_stale_aside, wanted_runs
 from experiments.locks import launcher_lock, refuse_second
 from experiments.manifest import manifest_path, read_manifest, write_manifest
@@ -174,10 +174,11 @@ def _wait_for_half_submitted(runs: Path, grid: Grid) -> None:
 
 
 def _refuse_new_start(grid: Grid, runs: Path, plan: list[PlannedRun]) -> None:
-    """Runs that wait in the queue would find the weights that they start from gone, or new ones."""
-    if grid.pretrain is not None and plan[0].state == "stale" and queued_jobs(grid, runs):
+    """Runs that wait in the queue would find what they need of a stale run gone, or another."""
+    stale = [run for run in plan if run.state == "stale" and any(run.spec.id in other.spec.needs for other in plan)]
+    if stale and queued_jobs(grid, runs):
         raise SlurmError(
-            f"rerun=stale: {plan[0].spec.name} is stale, and runs that may start from it are in the queue; "
+            f"rerun=stale: {stale[0].spec.name} is stale, and runs that may need it are in the queue; "
             "wait for them, or cancel them first"
         )
 

@@ -19,6 +19,7 @@ from dynamic_rcnn.run.trajectory import applies, in_figure, read_early, trajecto
 from dynamic_rcnn.run.trends import Point, in_words, trends
 from experiments.grid import Grid
 
+FINAL = ("done", "stale")
 SILENT_S = 30 * 60.0  # a running run whose record is as old as this makes no progress
 _TAIL_BYTES = 4096
 
@@ -105,7 +106,22 @@ def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
         if run.state in ("new", "done") and (not first or run.path.parent.name != spec.arm):
             run = replace(run, why=f"the same run as {run.path.parent.name}/seed{spec.seed}")
         plan.append(run)
-    return plan
+    return [_checked_replay(run, plan) for run in plan]
+
+
+def _checked_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
+    """`run`, stale if it replays one that is stale, or that ended with another T or beta since."""
+    if run.spec.replay is None or run.state != "done":
+        return run
+    source = next((other for other in plan if other.spec.id == run.spec.replay["run"]), None)
+    if source is None or source.state not in FINAL:
+        return run
+    ours, theirs = (last_row(path) for path in (run.path, source.path))
+    values = [[row.get(name) for name in ("T", "beta")] for row in (ours, theirs)]
+    if source.state == "done" and values[0] == values[1]:
+        return run
+    why = "is stale" if source.state == "stale" else f"ended with T and beta {values[1]}, not {values[0]}"
+    return replace(run, state="stale", why=f"replays {source.spec.name}, which {why}; rerun=stale runs it again")
 
 
 def with_needs(plan: list[PlannedRun]) -> list[PlannedRun]:

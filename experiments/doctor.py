@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from dynamic_rcnn import dataset as datasets
 from dynamic_rcnn.dataset import PROJECT
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.spec import EVALUATE
+from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TRAIN
 from experiments import executor
 from experiments.cost import COCO_TRAINED_ON
 from experiments.findings import BAD, NOTE, OK, Finding
@@ -52,10 +52,10 @@ def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
     yield from _data(grid, trains)
     yield _setting(grid)
     if trains:
-        yield _proposals(grid)
+        yield _proposals(grid, {arm: model for each in grid.specs.values() for arm, model in each.models.items()})
     yield from _versions()
     given = spec.init["file"] if spec.init and not trains else None
-    models = {each.arm: each.config["model"] for each in grid.all_runs}
+    models = {arm: model for each in grid.all_runs for arm, model in each.models.items()}
     machine = _machine(list(models.values()), *([given] if given else []))
     if isinstance(machine, Finding):
         yield machine
@@ -66,7 +66,7 @@ def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
     else:
         yield from weights_of_arms(dict(zip(models, machine["weights"], strict=True)))
     yield _devices(machine, config)
-    if trains:
+    if grid.task == TRAIN:
         yield _disk(grid, runs, dict(zip(models, machine["parameters"], strict=True)))
 
 
@@ -149,10 +149,10 @@ def _setting(grid: Grid) -> Finding:
     return Finding(OK, "setting", f"{text}, as published")
 
 
-def _proposals(grid: Grid) -> Finding:
-    """RPN NMS in training and test, of every arm: a baseline with another one is no control."""
-    nms = {arm: tuple(_at(spec.config["model"], place) for place in _NMS) for arm, spec in grid.specs.items()}
-    base = nms[grid.baseline]
+def _proposals(grid: Grid, models: dict[str, dict[str, Any]]) -> Finding:
+    """RPN NMS in training and test, of every arm: a baseline with another one is no control. models: of each arm."""
+    nms = {arm: tuple(_at(model, place) for place in _NMS) for arm, model in models.items()}
+    base = nms[grid.specs[grid.baseline].config[MEASURE]["baseline"] if grid.task == MEASURE else grid.baseline]
     others = [arm for arm, found in nms.items() if found != base]
     unequal = [arm for arm, (in_training, in_test) in nms.items() if in_training != in_test]
     text = f"{base[0]} in training, {base[1]} in test, in the baseline"
@@ -215,7 +215,9 @@ def _devices(machine: dict[str, Any], config: DictConfig) -> Finding:
     if config.dataset.name == "coco":
         if evaluates(config):
             return Finding(NOTE, "GPUs", f"{built}; none is here: on the CPU this takes far longer than minutes")
-        return Finding(BAD, "GPUs", f"{built}; none is here: a run on COCO would take months; use cluster=slurm")
+        measures = config.grid.get("task") == MEASURE
+        why = "a CPU's speed is not compared" if measures else "a run on COCO would take months"
+        return Finding(BAD, "GPUs", f"{built}; none is here: {why}; use cluster=slurm")
     return Finding(OK, "GPUs", f"{built}; none is here, runs use the CPU")
 
 

@@ -138,6 +138,9 @@ def _replaying(spec: RunSpec, source: str | None, specs: dict[str, RunSpec], cho
         return spec
     if spec.arm in chosen and source not in chosen:
         raise UserError(f"arms: {spec.arm} replays {source}, whose runs come first; choose {source} as well")
+    losses = [each.config["model"]["roi_head"]["bbox_head"]["loss_bbox"]["type"] for each in (spec, specs[source])]
+    if set(losses) != {"SmoothL1Loss"}:
+        raise UserError(f"arm {spec.arm}: replays {source}, so both need a beta: loss_bbox of type SmoothL1Loss")
     method = spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
     if method["label_assignment"] or method["smooth_l1"]:
         raise UserError(f"arm {spec.arm}: replays {source}, so label_assignment and smooth_l1 must be false")
@@ -202,7 +205,9 @@ def _existing(node: Any, part: str, path: str, where: str) -> str:
 def _fill_classes(node: Any, count: int) -> None:
     if isinstance(node, dict):
         for key, value in node.items():
-            if key == "num_classes" and value is None:
+            if key == "num_classes" and value not in (None, count):
+                raise UserError(f"base: num_classes={value}: the data set has {count} classes; leave it null")
+            if key == "num_classes":
                 node[key] = count
             _fill_classes(value, count)
     elif isinstance(node, list):

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.disk import PlannedRun, silence
+from experiments.disk import FINAL, PlannedRun, silence
 from experiments.grid import Grid
 from slurm import queue
 from slurm.queue import QueuedJob
 from slurm.submission import Submission, jobs_by_run, last_job, read_all
 
-FINAL = ("done", "stale")
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 # how Slurm calls the end of a job -> the cause, in the words of the record
 _CAUSES = {

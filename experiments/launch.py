@@ -30,7 +30,7 @@ from experiments.disk import Directories, PlannedRun, disk_plan, nearest_differe
 from experiments.grid import Grid, build
 from experiments.jobs import submitted
 from experiments.logs import print_logs
-from experiments.origin import CONF
+from experiments.origin import CONF, overruled
 from experiments.plan import plan_or_disk
 from experiments.settings import runs_folder, settle
 from slurm.profile import Profile
@@ -86,6 +86,7 @@ def _settle_and_act(arguments: Sequence[str]) -> int:
     with _interrupt_at_once():
         config, chosen = settle(arguments)
         grid, runs = build(config), runs_folder(config)
+        chosen += overruled(dict(OmegaConf.to_container(config, resolve=True)), grid.changed)  # type: ignore[arg-type]
     for line in chosen:
         print(line, file=sys.stderr if config.json or config.action == "script" else sys.stdout, flush=True)
     if config.action in _CHANGING:

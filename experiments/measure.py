@@ -23,6 +23,11 @@ def check_measure(grid: dict[str, Any]) -> None:
         raise UserError(f"grid.measure={settings}: belongs to grid.task=measure, which is {task}")
     if settings is None:
         return
+    without = ["contrasts"] if grid.get("contrasts") else []
+    for name in ("baseline", "replay"):
+        without += [f"arms.{arm}.{name}" for arm, content in grid["arms"].items() if name in content]
+    if without:
+        raise UserError(f"grid.{without[0]}: a grid with task: measure has none, all are timed against its baseline")
     parts = settings if isinstance(settings, dict) else {}
     check_names("grid.measure", parts, _MEASURE)
     for part, names in _MEASURE.items():
@@ -35,7 +40,7 @@ def check_measure(grid: dict[str, Any]) -> None:
     trained = parts["training"]["arms"]
     if not isinstance(trained, list) or grid["baseline"] not in trained:
         raise UserError(f"grid.measure.training.arms={trained}: must be a list with the baseline {grid['baseline']}")
-    unknown = [str(arm) for arm in trained if arm not in grid["arms"]]
+    unknown = [str(arm) for arm in trained if not isinstance(arm, str) or arm not in grid["arms"]]
     if unknown:
         raise unknown_name("arm", unknown, grid["arms"], "grid.measure.training.arms")
     for arm, content in grid["arms"].items():

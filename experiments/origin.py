@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,26 @@ def changed_fields(config: dict[str, Any]) -> list[str]:
     for file, now in pairs:
         fields += [field for field in file if field not in _PLACE and (field not in now or now[field] != file[field])]
     return fields
+
+
+def overruled(config: dict[str, Any], changed: Sequence[str]) -> list[str]:
+    """A line for each changed field of the base that some arms set themselves: it does not reach them."""
+    base, chosen, lines = config["choices"]["base"], config["arms"] or config["grid"]["arms"], []
+    for field in changed:
+        path = field.removeprefix("base.")
+        arms = [
+            name
+            for name, arm in config["grid"]["arms"].items()
+            if name in chosen
+            and any(_covers(given, path) for given in {**arm["set"], **arm.get("set_for", {}).get(base, {})})
+        ]
+        if field.startswith("base.") and arms:
+            lines.append(f"{field}: has no effect on {', '.join(arms)}, which set it themselves")
+    return lines
+
+
+def _covers(given: str, path: str) -> bool:
+    return path == given or path.startswith(f"{given}.")
 
 
 def load(path: Path) -> dict[str, Any]:

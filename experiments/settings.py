@@ -66,8 +66,11 @@ def settle(overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
 
 
 def runs_folder(config: DictConfig) -> Path:
-    """The run folder: `runs=` relative to the working directory, else runs/ in the project."""
-    return Path(config.runs).resolve() if config.runs is not None else PROJECT / "runs"
+    """The run folder: `runs=` relative to the working directory, else runs/ in the project. UserError for a file."""
+    folder = Path(config.runs).resolve() if config.runs is not None else PROJECT / "runs"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"runs={folder}: is a file; runs= must name a folder of runs")
+    return folder
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:

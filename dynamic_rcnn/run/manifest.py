@@ -60,7 +60,8 @@ def contrasts_fault(contrasts: Any, arms: Collection[str]) -> str | None:
         return None
     pairs = contrasts if isinstance(contrasts, list) else [contrasts]
     for pair in pairs:
-        if not isinstance(pair, list) or len(pair) != 2 or len(set(map(str, pair))) != 2 or not set(pair) <= set(arms):
+        named = isinstance(pair, list) and all(isinstance(arm, str) for arm in pair)
+        if not named or len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set(arms):
             return f"must be a list of pairs of different arms, such as [both, baseline]; valid: {', '.join(arms)}"
     return None
 

@@ -70,6 +70,10 @@ def read_measurement(run_dir: Path) -> Measured:
     groups = inference.content.get("same_network")
     if not isinstance(groups, list) or not all(isinstance(group, list) for group in groups):
         raise UserError(f"{path}: field 'inference.same_network' is {groups!r}; it must be a list of groups of arms")
+    for name in ("proposals", "detections"):
+        means = inference.content.get(name)
+        if not isinstance(means, dict) or not all(_is_number(means.get(arm)) for arm in inference.seconds):
+            raise UserError(f"{path}: field 'inference.{name}' is {means!r}; it must give each arm's mean an image")
     return Measured(value["baseline"], value["device"], value["threads"], training, inference)
 
 
@@ -80,9 +84,12 @@ def _part(path: Path, name: str, content: dict[str, Any]) -> Part:
     seconds: dict[str, dict[int, float]] = {}
     peaks: dict[str, dict[int, float]] = {}
     for block in blocks:
-        arm, number, taken, peak = (block.get(key) for key in ("arm", "round", "seconds", "peak_bytes"))
-        known = isinstance(arm, str) and isinstance(number, int) and _is_positive(taken)
-        if not known or not (peak is None or _is_positive(peak)):
+        found: dict[str, Any] = block if isinstance(block, dict) else {}
+        arm, number = found.get("arm"), found.get("round")
+        taken: Any = found.get("seconds")
+        peak = found.get("peak_bytes")
+        measured = _is_positive(taken) and (peak is None or _is_positive(peak))
+        if not isinstance(arm, str) or not isinstance(number, int) or not measured:
             raise UserError(f"{path}: {block!r} in {name}.blocks; each must have arm, round, seconds and peak_bytes")
         seconds.setdefault(arm, {})[number] = taken
         if peak is not None:
@@ -90,5 +97,9 @@ def _part(path: Path, name: str, content: dict[str, Any]) -> Part:
     return Part(unit, size, seconds, peaks, content)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return _is_number(value) and value > 0

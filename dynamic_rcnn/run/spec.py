@@ -110,6 +110,11 @@ class RunSpec:
         return "mask_head" in self.config.get("model", {}).get("roi_head", {})
 
     @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """The models that the run builds, by arm: a measuring run holds those of several."""
+        return dict(self.config["arms"]) if self.task == MEASURE else {self.arm: self.config["model"]}
+
+    @property
     def processes(self) -> int:
         """How many processes train the run together."""
         return int(self.config["train"].get("processes", 1))

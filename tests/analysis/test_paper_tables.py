@@ -37,8 +37,8 @@ def test_on_coco_the_published_setting_counts_alone(tmp_path: Path) -> None:
     coco.done("baseline", 0, 0.37)
     coco.ask("both", 0)
     manifest = coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
-    assert rows(tmp_path)["ablation"][2] == "1 of 2 runs done; the verdict on each cell is in its section"
+    assert rows(tmp_path)["ablation"][2] == "1 of 2 runs done; the verdicts on the printed values are in its section"
     assert rows(tmp_path)["beta"][2] == "**NOT RUN**"
     manifest.unlink()
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=["base.train.batch_size"])
-    assert rows(tmp_path)["ablation"][2] == "**NOT RUN**; 1 other setting, NOT COMPARABLE"
+    assert rows(tmp_path)["ablation"][2] == "**NOT RUN**; 1 grid of another setting or device, NOT COMPARABLE"

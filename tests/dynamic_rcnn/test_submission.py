@@ -15,7 +15,7 @@ from dynamic_rcnn.dataset import coco_format_dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.evaluation import results_json
 from dynamic_rcnn.predict import predict
-from dynamic_rcnn.run.directory import WEIGHTS
+from dynamic_rcnn.run.directory import METRICS, WEIGHTS
 from dynamic_rcnn.run.spec import RunSpec
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
 from tests.dynamic_rcnn.runs import plain_config
@@ -31,6 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSpec]:
     (folder / "run").mkdir()
     spec.write(folder / "run")
     save_weights(folder / "run" / WEIGHTS, spec.id, 1, build.build_model(spec))
+    (folder / "run" / METRICS).write_text("{}")
     (folder / "info.json").write_text((folder / "data" / LAYOUT["val_ann"]).read_text())
     edit_json(folder / "info.json", lambda content: content.pop("annotations"))
     return folder, spec
@@ -91,3 +92,13 @@ def test_arguments_that_are_wrong(made: tuple[Path, RunSpec], tmp_path: Path) ->
         with pytest.raises(UserError) as error:
             submission.main(given)
         assert said in str(error.value)
+
+
+def test_a_run_that_is_not_done(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
+    folder, spec = made
+    (tmp_path / "run").mkdir()
+    spec.write(tmp_path / "run")
+    save_weights(tmp_path / "run" / WEIGHTS, spec.id, 1, build.build_model(spec))
+    with pytest.raises(UserError, match=r"run: is not done \(it has no metrics\.json\)"):
+        submission.main([str(tmp_path / "run"), *arguments(folder, tmp_path / "x.zip")[1:]])
+    assert not (tmp_path / "x.zip").exists()

@@ -152,7 +152,7 @@ def _disturb(launcher: Launcher, cluster: RunningCluster, jobs: dict[str, str]) 
             nodes = next(job.nodes for job in queue.active() if job.job == jobs[arm])
             _DISTURBANCES[arm](cluster, jobs[arm], nodes)
         time.sleep(0.2)
-    wait_until(lambda: "time-out" in launcher.outcomes("dla"), 120)
+    wait_until(lambda: "time-out" in launcher.outcomes("dla"), 600)
     queue.ask("scontrol", "update", f"jobid={jobs['dla']}", "TimeLimit=10")  # a requeued job keeps its limit
 
 
@@ -223,15 +223,15 @@ def test_begun_on_slurm_and_finished_here_and_the_other_way_round(cluster: Runni
     local.runs = slurm.runs
     local.command[-2] = f"runs={slurm.runs}"
     assert slurm().returncode == 0
-    wait_until(lambda: slurm.iteration("pretrain") >= 4, 120)
+    wait_until(lambda: slurm.iteration("pretrain") >= 4, 600)
     assert slurm("action=cancel").returncode == 0
-    wait_until(lambda: not queue.active(), 60)
+    wait_until(lambda: not queue.active(), 600)
     process = subprocess.Popen(local.command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    _wait_or_show(lambda: local.iteration("both") >= 6, 300, slurm.runs)
+    _wait_or_show(lambda: local.iteration("both") >= 6, 600, slurm.runs)
     process.send_signal(signal.SIGINT)
-    assert process.wait(120) == 130
+    assert process.wait(600) == 130
     assert slurm().returncode == 0
-    wait_until(lambda: not queue.active(), 200)
+    wait_until(lambda: not queue.active(), 600)
     assert slurm.outcomes("pretrain")[-1] == slurm.outcomes("both")[-1] == "done"
     assert len(slurm.outcomes("pretrain")) >= 2 and len(slurm.outcomes("both")) >= 2
     for arm in ("pretrain", "both"):
