@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from analysis import verdict
 from analysis.comparison import Comparison, describe_state
+from analysis.document import Table, table
 from analysis.grids import Grid, Paper
-from analysis.markdown import code, escape, interval, mean_sd, number, one_of, signed, table
+from analysis.markdown import code, escape, interval, mean_sd, number, one_of, signed
 from analysis.statistics import LEVEL
 from analysis.verdict import Decision
 from dynamic_rcnn.run import trajectory, trends
@@ -62,7 +63,7 @@ CLAIMS = (
 )
 
 
-def claims_table(comparisons: list[Comparison], overhead: list[str]) -> str:
+def claims_table(comparisons: list[Comparison], overhead: list[str]) -> Table:
     """The verdict on each claim, with what COCO runs of the published setting measured, and the command for them.
 
     overhead: what the grids that measure say to "no extra overhead" (see `speed.overhead_texts`).
@@ -169,7 +170,7 @@ def _notes(comparison: Comparison, arms: list[str], metric: str) -> list[str]:
     return notes + ([f"{one_of('run', resumed)} resumed (exactly)"] if resumed else [])
 
 
-def cell_verdicts(comparison: Comparison) -> str:
+def cell_verdicts(comparison: Comparison) -> Table:
     """A row an arm of the paper's table that was run: the verdict on each printed value, with the measured mean."""
     grid = comparison.grid
     assert grid.paper is not None

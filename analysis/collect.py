@@ -38,8 +38,8 @@ from dynamic_rcnn.run.spec import MEASURE, is_aside
 # fmt: off
 RUN_COLUMNS = [
     "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
-    "max_iterations", "attempts", "commit", "dirty", "device", "code", "init_sha256", "torch", "seconds", "images",
-    *METRICS, *SEGM_METRICS,
+    "max_iterations", "attempts", "commit", "dirty", "device", "code", "init_sha256", "command", "torch", "seconds",
+    "images", *METRICS, *SEGM_METRICS,
 ]
 # fmt: on
 CURVE_COLUMNS = ["path", *CURVES]

@@ -65,6 +65,11 @@ class Comparison:
         """Whether a finished run has metrics of masks."""
         return any(metric in SEGM_METRICS for metric, _ in self._values)
 
+    def paths(self, *arms: str) -> list[str]:
+        """The runs that the arms' means are over, in table order, each once."""
+        found = self.averaged.loc[self.averaged["arm"].isin(arms), "path"]
+        return list(dict.fromkeys(map(str, found)))
+
     def summary(self, metric: Metric, arm: str) -> Summary:
         return summarize(self.values(metric, arm).values())
 

@@ -94,7 +94,7 @@ def contact_sheet(rows: Sequence[SheetRow], names: Sequence[str]) -> Figure:
 
 
 def to_png(fig: Figure) -> bytes:
-    """The figure as PNG, the same bytes each time; closes it. `analysis.figures.to_svg` makes an SVG of it."""
+    """The figure as PNG, the same bytes each time; closes it."""
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):
         fig.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

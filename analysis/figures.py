@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.curves import Curves
+from analysis.document import FigureFile
 
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
@@ -116,14 +118,33 @@ def draw_panels(panels: Mapping[str, tuple[str, str, Curves]], columns: int) -> 
     return _with_legend(fig, axes[0])
 
 
-def to_svg(fig: Figure, identifier: str) -> bytes:
-    """The figure as SVG, the same bytes each time, with `identifier` in its metadata; closes it."""
+@dataclass(frozen=True)
+class Panel:
+    """Where a panel of a figure lies, in fractions of the figure from its lower left corner, and what it spans."""
+
+    box: tuple[float, float, float, float]  # x, y, width, height
+    span: tuple[float, float]  # along the x axis
+    xlabel: str
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """The figure as SVG, the same bytes each time, and its panels in the order of its data."""
+
+    svg: bytes
+    panels: list[Panel]
+
+
+def drawn(figure: FigureFile) -> DrawnFigure:
+    """Draw it, with its identifier in the metadata."""
+    fig = figure.draw()
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):
-        fig.savefig(buffer, format="svg", metadata={"Date": None, "Identifier": identifier})
+        fig.savefig(buffer, format="svg", metadata={"Date": None, "Identifier": figure.identifier})
+    panels = [Panel(ax.get_position().bounds, ax.get_xlim(), ax.get_xlabel()) for ax in fig.axes[: len(figure.data)]]
     plt.close(fig)
     lines = buffer.getvalue().decode().splitlines()
-    return ("\n".join(line.rstrip() for line in lines) + "\n").encode()
+    return DrawnFigure(("\n".join(line.rstrip() for line in lines) + "\n").encode(), panels)
 
 
 def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.comparison import Comparison
+from analysis.document import Block, Cell, Row, Table, table
 from analysis.errors import KINDS
 from analysis.image_statistics import COMMAND, ImageStatistics
-from analysis.markdown import NOTHING, escape, interval, number, signed, table
+from analysis.markdown import NOTHING, escape, interval, number, signed
 from analysis.statistics import LEVEL
-from analysis.tables import ABLATION_METRICS
+from analysis.tables import ABLATION_METRICS, numbers
 
 
-def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[str]:
+def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[Block]:
     """The section's part of it, in Markdown."""
     if found is None:
         return ["### Over images", f"Not computed: `{COMMAND}` does, from the saved detections and the ground truth."]
@@ -36,39 +37,49 @@ def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[str]:
     ]
 
 
-def _difference_table(found: ImageStatistics, comparison: Comparison) -> str:
+def _difference_table(found: ImageStatistics, comparison: Comparison) -> Table:
     cells = {(row["arm"], row["metric"]): row for row in found.differences}
-    rows = [
-        [escape(arm), *(_interval_cell(cells.get((arm, metric))) for metric in ABLATION_METRICS)]
+    rows: list[Row] = [
+        [
+            escape(arm),
+            *(
+                _interval_cell(cells.get((arm, m)), comparison.paths(arm, comparison.grid.baseline_of(arm)))
+                for m in ABLATION_METRICS
+            ),
+        ]
         for arm in comparison.others
     ]
     return table(["arm minus baseline", *ABLATION_METRICS], rows)
 
 
-def _interval_cell(row: dict[str, Any] | None) -> str:
+def _interval_cell(row: dict[str, Any] | None, runs: list[str]) -> Cell:
     if row is None or row["value"] is None:
-        return NOTHING
+        return Cell(NOTHING)
     value, low, high = (100 * row[name] for name in ("value", "low", "high"))
     text = f"**{signed(value)}**" if low > 0 or high < 0 else signed(value)
-    return f"{text}<br>{interval(low, high)}"
+    return Cell(f"{text}<br>{interval(low, high)}", {"difference": value, "low": low, "high": high}, runs)
 
 
-def _error_table(found: ImageStatistics, comparison: Comparison) -> str:
-    rows = []
+def _error_table(found: ImageStatistics, comparison: Comparison) -> Table:
+    rows: list[Row] = []
     for iou in sorted({row["iou"] for row in found.errors}):
         own = {row["arm"]: row for row in found.errors if row["iou"] == iou}
         for arm in (arm for arm in comparison.grid.arms if arm in own):
             values = [own[arm][name] for name in ("AP", *KINDS)]
-            shown = [number(None if value is None else 100 * value) for value in values]
-            rows.append([f"{iou:.2f}", escape(arm), *shown])
+            rows.append([f"{iou:.2f}", escape(arm), *(_gain_cell(value, comparison.paths(arm)) for value in values)])
     return table(["IoU", "arm", "AP", *KINDS], rows, text_columns=2)
 
 
-def _change_blocks(found: ImageStatistics, comparison: Comparison) -> list[str]:
+def _gain_cell(value: float | None, runs: list[str]) -> Cell:
+    percent = None if value is None else 100 * value
+    return Cell(number(percent), numbers(mean=percent), runs)
+
+
+def _change_blocks(found: ImageStatistics, comparison: Comparison) -> list[Block]:
     arms = [arm for arm in ("both", *comparison.others) if arm in found.changes][:1]
     if not arms:
         return []
-    rows = [
+    rows: list[Row] = [
         [
             escape(row["category"]),
             escape(row["size"]),

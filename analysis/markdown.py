@@ -20,18 +20,6 @@ def code(text: object) -> str:
     return f"`{' '.join(str(text).split()).replace('`', chr(39)).replace('|', '/')}`"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A Markdown table; the first `text_columns` columns are left-aligned, the rest right-aligned."""
-    align = ["---" if i < text_columns else "---:" for i in range(len(header))]
-    lines = [list(header), align, *map(list, rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def figure(title: str, path: str, caption: str) -> str:
-    """A linked image with its caption below."""
-    return f"![{title}]({path})\n\n*{title}.* {caption}"
-
-
 def bullets(items: Sequence[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 

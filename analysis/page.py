@@ -1,16 +1,16 @@
-"""REPORT.md as text, and the figures that it links to."""
+"""The report, section by section."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from analysis import retest
 from analysis.claims import ARM, COCO, COMMAND, claims_table, deviation, difference_text
 from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
-from analysis.markdown import bullets, escape, figure, one_of
+from analysis.document import Page, Section
+from analysis.markdown import bullets, escape, one_of
 from analysis.paper_tables import paper_tables
-from analysis.section_figures import FigureFile, figures
+from analysis.run_facts import run_facts
+from analysis.section_figures import figures
 from analysis.sections import section
 from analysis.speed import Speed, overhead_texts
 from analysis.speed_section import speed_section
@@ -22,54 +22,40 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True)
-class Page:
-    """The report: its Markdown, and its figures, which lie in the folder that the Markdown links to."""
-
-    markdown: str
-    figures: list[FigureFile]
-
-
-def build(records: Records, figure_folder: str) -> Page:
-    """The whole report. `figure_folder` is the relative folder for the links to figures."""
+def build(records: Records) -> Page:
+    """The whole report."""
     comparisons = [Comparison(records, grid) for grid in records.grids if grid.measured is None]
     speeds = [Speed(records, grid) for grid in records.grids if grid.measured is not None]
-    all_figures: list[FigureFile] = []
-    blocks = _top(comparisons, speeds)
+    sections = _top(comparisons, speeds)
     for comparison in comparisons:
-        if not comparison.grid.trains:
-            blocks += retest.section(records, comparison)
-            continue
-        own = figures(records, comparison)
-        links = [figure(file.title, f"{figure_folder}/{file.name}", file.caption) for file in own]
-        blocks += section(records, comparison, links)
-        all_figures += own
-    for speed in speeds:
-        blocks += speed_section(records, speed)
-    blocks += ["## What was not run", bullets(_not_run(comparisons, speeds))]
-    blocks += [
-        "## Problems found while reading",
-        bullets([escape(line) for line in records.problems] or ["None."]),
+        blocks = (
+            section(records, comparison, figures(records, comparison))
+            if comparison.grid.trains
+            else retest.section(records, comparison)
+        )
+        sections.append(Section(comparison.grid.key, blocks))
+    sections += [Section(speed.grid.key, speed_section(records, speed)) for speed in speeds]
+    lines = [escape(line) for line in records.problems] or ["None."]
+    sections += [
+        Section("not-run", ["## What was not run", bullets(_not_run(comparisons, speeds))]),
+        Section("problems", ["## Problems found while reading", bullets(lines)]),
+        Section("rebuild", ["## How to rebuild this page", *_how_to()]),
     ]
-    blocks += ["## How to rebuild this page", *_how_to()]
-    return Page("\n\n".join(blocks) + "\n", all_figures)
+    return Page("Dynamic R-CNN: what was measured", sections, run_facts(records))
 
 
-def _top(comparisons: list[Comparison], speeds: list[Speed]) -> list[str]:
+def _top(comparisons: list[Comparison], speeds: list[Speed]) -> list[Section]:
     both: list[Comparison | Speed] = [*comparisons, *speeds]
     states = {row.path: row.state for each in both for row in each.runs.itertuples()}  # grids have runs in common
     done, asked = list(states.values()).count("done"), len(states)
+    state = f"{done} of {one_of('run', asked)} done. Do not edit; see the last section."
+    small = "Results at small scale: they show whether the mechanism works here, and say nothing on the claims above."
+    summaries = [_summary(c) for c in comparisons if c.grid.dataset != COCO and c.grid.trains] or ["No such run."]
     return [
-        "# Dynamic R-CNN: what was measured",
-        f"Generated from the records of {one_of('grid', len(both))}: "
-        f"{done} of {one_of('run', asked)} done. Do not edit; see the last section.",
-        "## The paper's headline claims",
-        claims_table(comparisons, overhead_texts(speeds)),
-        "## The paper's tables",
-        paper_tables(both),
-        "## What the runs on other data sets show",
-        "Results at small scale: they show whether the mechanism works here, and say nothing on the claims above.",
-        bullets([_summary(c) for c in comparisons if c.grid.dataset != COCO and c.grid.trains] or ["No such run."]),
+        Section("head", [f"Generated from the records of {one_of('grid', len(both))}: {state}"]),
+        Section("claims", ["## The paper's headline claims", claims_table(comparisons, overhead_texts(speeds))]),
+        Section("paper-tables", ["## The paper's tables", paper_tables(both)]),
+        Section("other-data", ["## What the runs on other data sets show", small, bullets(summaries)]),
     ]
 
 

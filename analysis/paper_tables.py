@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from analysis.claims import COCO, deviation
 from analysis.comparison import Comparison
-from analysis.markdown import code, one_of, table
+from analysis.document import Table, table
+from analysis.markdown import code, one_of
 from analysis.speed import Speed
 from analysis.verdict import NOT_RUN
 
@@ -24,7 +25,7 @@ TABLES = {
 }
 
 
-def paper_tables(comparisons: Sequence[Comparison | Speed]) -> str:
+def paper_tables(comparisons: Sequence[Comparison | Speed]) -> Table:
     """A row a table: its verdict, or where it stands, and the command for it."""
     rows = []
     for grid, what in TABLES.items():

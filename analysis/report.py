@@ -1,9 +1,10 @@
-"""Writes REPORT.md and its figures from run directories.
+"""Writes REPORT.md, report.html, their figures and tables from run directories.
 
     python analysis/report.py [runs=runs] [out=REPORT.md] [check=true]
 
 runs   the folder of runs; relative to the current directory; default: runs in the project's root
-out    the report, with its figures in <out without .md>_files; default: REPORT.md in the project's root
+out    the report; default: REPORT.md in the project's root. Beside it: report.html, one file with everything in it;
+       in <out without .md>_files its figures, and in tables/ each table as CSV, all as JSON and as LaTeX (booktabs)
 check  true: write nothing, compare `out` with what the records say (default runs=analysis/records);
        exit code 0 if it says the same, 1 with one line on the first difference if not
 """
@@ -21,13 +22,17 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
 
 from analysis.collect import collect
 from analysis.command import ROOT, boolean, parse, run
+from analysis.document import IDENTIFIER, FigureFile, Page
 from analysis.markdown import one_of
-from analysis.page import Page, build
-from analysis.section_figures import IDENTIFIER, FigureFile
+from analysis.page import build
+from analysis.to_data import to_csv, to_json
+from analysis.to_latex import to_latex
+from analysis.to_markdown import to_markdown
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import write_bytes_atomic
 
 RECORDS = ROOT / "analysis/records"
+TABLES = "tables"
 DEFAULTS = {"runs": "", "out": "", "check": "false"}
 
 
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists")
     records = collect(runs)
-    page = build(records, figure_folder(out).name)
+    page = build(records)
     if check:
         return report_difference(page, out)
     write(page, out)
@@ -55,17 +60,30 @@ def figure_folder(out: Path) -> Path:
     return out.with_name(f"{out.stem}_files")
 
 
+def html_page(out: Path) -> Path:
+    return out.with_name(f"{out.stem.lower()}.html")
+
+
 def write(page: Page, out: Path) -> None:
-    """Figures first, the page that links to them last, then away with figures that it no longer links to."""
-    from analysis.figures import to_svg
+    """Figures and tables first, the pages that show them last, then away with what no page shows any more."""
+    from analysis.figures import drawn
+    from analysis.to_html import to_html
 
     folder = figure_folder(out)
-    drawn = {figure.name: to_svg(figure.draw(), figure.identifier) for figure in page.figures}
-    for name, content in drawn.items():
-        write_bytes_atomic(folder / name, content)
-    write_bytes_atomic(out, page.markdown.encode())
+    figures = {figure.name: drawn(figure) for figure in page.figures}
+    tables = {f"{each.name}.csv": to_csv(each.table) for each in page.tables}
+    tables |= {"tables.json": to_json(page), "tables.tex": to_latex(page)}
+    for name, figure in figures.items():
+        write_bytes_atomic(folder / name, figure.svg)
+    for name, text in tables.items():
+        write_bytes_atomic(folder / TABLES / name, text.encode())
+    write_bytes_atomic(html_page(out), to_html(page, figures).encode())
+    write_bytes_atomic(out, to_markdown(page, folder.name).encode())
     for path in sorted(folder.glob("*.svg")):
-        if path.name not in drawn and IDENTIFIER in path.read_text(encoding="utf-8", errors="replace"):
+        if path.name not in figures and IDENTIFIER in path.read_text(encoding="utf-8", errors="replace"):
+            path.unlink()
+    for path in sorted((folder / TABLES).iterdir()):
+        if path.name not in tables:
             path.unlink()
 
 
@@ -82,8 +100,9 @@ def first_difference(page: Page, out: Path) -> str | None:
     if not out.is_file():
         return f"{out}: missing"
     committed = out.read_bytes().decode(errors="replace")
-    if committed != page.markdown:
-        return f"{out}: {_first_line(committed.split(chr(10)), page.markdown.split(chr(10)))}"
+    expected = to_markdown(page, figure_folder(out).name)
+    if committed != expected:
+        return f"{out}: {_first_line(committed.split(chr(10)), expected.split(chr(10)))}"
     different = [figure for figure in page.figures if not _is_drawn(figure, figure_folder(out))]
     return f"{figure_folder(out) / different[0].name}: not drawn from these records" if different else None
 

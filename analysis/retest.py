@@ -9,11 +9,12 @@ from analysis import verdict
 from analysis.claims import COCO, deviation, retest_text
 from analysis.collect import Records
 from analysis.comparison import Comparison
-from analysis.markdown import NOTHING, code, escape, number, table
-from analysis.tables import ABLATION_METRICS, arm_title, run_table, state_counts
+from analysis.document import Block, Cell, Row, Table, table
+from analysis.markdown import NOTHING, code, escape, number
+from analysis.tables import ABLATION_METRICS, arm_title, numbers, run_table, state_counts
 
 
-def section(records: Records, comparison: Comparison) -> list[str]:
+def section(records: Records, comparison: Comparison) -> list[Block]:
     """The section's blocks of Markdown, from its heading on."""
     grid = comparison.grid
     assert grid.weights is not None
@@ -32,23 +33,24 @@ def section(records: Records, comparison: Comparison) -> list[str]:
     ]
 
 
-def _metrics(comparison: Comparison) -> str:
-    rows = []
+def _metrics(comparison: Comparison) -> Table:
+    rows: list[Row] = []
     for arm in comparison.grid.arms:
         images = comparison.averaged.loc[comparison.averaged["arm"] == arm, "images"].dropna()
-        values = [number(comparison.summary(metric, arm).mean) for metric in ABLATION_METRICS]
+        means = [comparison.summary(metric, arm).mean for metric in ABLATION_METRICS]
+        values = [Cell(number(mean), numbers(value=mean), comparison.paths(arm)) for mean in means]
         count = f"{int(images.iloc[0]):,}" if len(images) else NOTHING
         rows.append([arm_title(comparison.grid, arm), state_counts(comparison, arm), count, *values])
     return table(["arm", "runs", "images", *ABLATION_METRICS], rows, text_columns=2)
 
 
-def _printed(comparison: Comparison) -> list[str]:
+def _printed(comparison: Comparison) -> list[Block]:
     """The printed numbers with a verdict on each, or why there can be none."""
     grid, paper = comparison.grid, comparison.grid.paper
     if paper is None:
         return []
     reason = f"data set {code(grid.dataset)}" if grid.dataset != COCO else deviation(grid)
-    rows = [
+    rows: list[Row] = [
         [escape(arm), metric, number(value, 1), _verdict(comparison, arm, metric, value, reason)]
         for arm, row in paper.rows.items()
         if arm in grid.arms

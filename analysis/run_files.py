@@ -53,10 +53,10 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """commit, dirty, device, code, init_sha256, and the version of torch."""
+    """commit, dirty, device, code, init_sha256, command, and the version of torch."""
     value = directory.read_json(path)
     versions = value.get("versions")
-    found = {name: value.get(name) for name in ("commit", "dirty", "device", "code", "init_sha256")}
+    found = {name: value.get(name) for name in ("commit", "dirty", "device", "code", "init_sha256", "command")}
     return {**found, "torch": versions.get("torch") if isinstance(versions, dict) else None}
 
 

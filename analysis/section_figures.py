@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from analysis import curves
 from analysis.collect import Records
 from analysis.comparison import Comparison
 from analysis.curves import Curves
+from analysis.document import FigureFile
 from analysis.markdown import escape
 from analysis.statistics import LEVEL
 from analysis.tables import whose_baseline
@@ -19,7 +17,6 @@ from analysis.tables import whose_baseline
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-IDENTIFIER = "dynamic-rcnn data sha256:"
 LOSS_PANELS = {
     "total loss": ("loss", "loss"),
     "RoI head: classification": ("loss_cls", "cross entropy"),
@@ -34,32 +31,6 @@ COUNT_PANELS = {
     "positives sampled": ("positives", "proposals an image"),
 }
 MAX_ARMS = 8  # a figure has as many colours
-
-
-@dataclass(frozen=True)
-class FigureFile:
-    """A figure of the page: `data` is everything that it shows, `draw` makes it (and imports matplotlib)."""
-
-    name: str
-    title: str
-    caption: str
-    data: Mapping[str, Curves]
-    draw: Callable[[], Figure]
-
-    @property
-    def identifier(self) -> str:
-        """Says in the file's metadata which numbers it was drawn from: a hash of them to six decimals.
-
-        Not to more: the last bits differ between versions of scipy, and a difference of nothing is 1e-15.
-        """
-        rows = {
-            panel: [
-                [arm, *([round(v, 6) + 0.0 for v in series] for series in vars(band).values())]
-                for arm, band in bands.items()
-            ]
-            for panel, bands in self.data.items()
-        }
-        return IDENTIFIER + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def figures(records: Records, comparison: Comparison) -> list[FigureFile]:

@@ -6,6 +6,7 @@ from analysis import consistency, image_blocks
 from analysis.claims import COCO, cell_verdicts, deviation
 from analysis.collect import Records
 from analysis.comparison import Comparison
+from analysis.document import Block, FigureFile
 from analysis.grids import Grid, Paper
 from analysis.markdown import code, escape
 from analysis.reading import paragraph
@@ -27,10 +28,10 @@ from analysis.tables import (
 MAX_CLASSES = 20
 
 
-def section(records: Records, comparison: Comparison, figure_texts: list[str]) -> list[str]:
+def section(records: Records, comparison: Comparison, figures: list[FigureFile]) -> list[Block]:
     """The section's blocks of Markdown, from its heading on."""
     grid = comparison.grid
-    blocks = [
+    return [
         f"## {escape(grid.title)} ({escape(grid.dataset)})",
         f"Grid {code(grid.name)}, setting {code(grid.setting)}, data set {code(grid.dataset)}, {_baselines(grid)}.",
         paragraph(comparison),
@@ -47,7 +48,7 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
         *_contrast_blocks(comparison),
         *filter(None, [consistency.note(records.done(grid))]),
         *_paper_blocks(comparison),
-        *figure_texts,
+        *figures,
         *image_blocks.blocks(records.images.get(grid.key), comparison),
         *_mask_blocks(comparison),
         "### Object sizes and recall",
@@ -59,10 +60,9 @@ def section(records: Records, comparison: Comparison, figure_texts: list[str]) -
         "committed. s / iteration is the median over the run, with whatever else ran beside it.",
         run_table(records, comparison),
     ]
-    return blocks
 
 
-def _mask_blocks(comparison: Comparison) -> list[str]:
+def _mask_blocks(comparison: Comparison) -> list[Block]:
     if not comparison.has_masks:
         return []
     return [
@@ -74,7 +74,7 @@ def _mask_blocks(comparison: Comparison) -> list[str]:
     ]
 
 
-def _contrast_blocks(comparison: Comparison) -> list[str]:
+def _contrast_blocks(comparison: Comparison) -> list[Block]:
     if not comparison.grid.contrasts:
         return []
     return [
@@ -101,12 +101,12 @@ def _start_note(records: Records, comparison: Comparison) -> str:
     )
 
 
-def _paper_blocks(comparison: Comparison) -> list[str]:
+def _paper_blocks(comparison: Comparison) -> list[Block]:
     paper = comparison.grid.paper
     return [] if paper is None else _printed_blocks(comparison, paper) + _test_dev_blocks(comparison.grid, paper)
 
 
-def _test_dev_blocks(grid: Grid, paper: Paper) -> list[str]:
+def _test_dev_blocks(grid: Grid, paper: Paper) -> list[Block]:
     if not paper.test_dev:
         return []
     note = (
@@ -117,7 +117,7 @@ def _test_dev_blocks(grid: Grid, paper: Paper) -> list[str]:
     return ["### The paper's numbers on COCO test-dev: no verdict", note, test_dev_table(paper, grid)]
 
 
-def _printed_blocks(comparison: Comparison, paper: Paper) -> list[str]:
+def _printed_blocks(comparison: Comparison, paper: Paper) -> list[Block]:
     grid = comparison.grid
     reason = deviation(grid)
     if grid.dataset == COCO and reason is None:
@@ -141,7 +141,7 @@ def _printed_blocks(comparison: Comparison, paper: Paper) -> list[str]:
     return [heading, note, paper_table(paper, grid)]
 
 
-def _class_blocks(records: Records, comparison: Comparison) -> list[str]:
+def _class_blocks(records: Records, comparison: Comparison) -> list[Block]:
     averaged = records.classes["path"].isin(comparison.averaged["path"])
     count = records.classes.loc[averaged, "name"].nunique()
     if not 0 < count <= MAX_CLASSES:

@@ -9,16 +9,17 @@ import pandas as pd
 from analysis import consistency, verdict
 from analysis.collect import Records
 from analysis.comparison import describe_state
-from analysis.markdown import NOTHING, code, escape, number, one_of, table
+from analysis.document import Block, Cell, Row, Table, table
+from analysis.markdown import NOTHING, code, escape, number, one_of
 from analysis.speed import NO_MEMORY, PAIRS, SPEED, Speed, limits, overhead_text
 from analysis.statistics import LEVEL, Ratio
-from analysis.tables import commit_text
+from analysis.tables import commit_text, numbers
 from dynamic_rcnn.run.measurement import INFERENCE, TRAINING
 
 MEGABYTE = 1e6
 
 
-def speed_section(records: Records, speed: Speed) -> list[str]:
+def speed_section(records: Records, speed: Speed) -> list[Block]:
     """The section's blocks of Markdown, from its heading on."""
     grid = speed.grid
     head = [
@@ -50,36 +51,36 @@ def speed_section(records: Records, speed: Speed) -> list[str]:
     ]
 
 
-def training_table(speed: Speed) -> str:
+def training_table(speed: Speed) -> Table:
     """A row an arm that was trained."""
     header = ["arm", "s / iteration", "to the baseline's", "peak MB", "to the baseline's"]
     return table(header, [_training_row(speed, arm) for arm in speed.arms if speed.seconds(TRAINING, arm)])
 
 
-def _training_row(speed: Speed, arm: str) -> list[str]:
+def _training_row(speed: Speed, arm: str) -> Row:
     peak = speed.peak(TRAINING, arm)
     return [
         _title(speed, arm),
-        number(speed.seconds(TRAINING, arm), 3),
+        Cell(number(speed.seconds(TRAINING, arm), 3), numbers(median=speed.seconds(TRAINING, arm))),
         _to_baseline(speed, arm, speed.ratio(TRAINING, "seconds", arm, speed.baseline)),
         NOTHING if peak is None else number(peak / MEGABYTE, 0),
         _to_baseline(speed, arm, speed.ratio(TRAINING, "peaks", arm, speed.baseline)),
     ]
 
 
-def inference_table(speed: Speed) -> str:
+def inference_table(speed: Speed) -> Table:
     """A row an arm."""
     header = ["arm", "network", "images / s", "to the baseline's", "peak MB", "proposals", "detections"]
     return table(header, [_inference_row(speed, arm) for arm in speed.arms], text_columns=2)
 
 
-def _inference_row(speed: Speed, arm: str) -> list[str]:
+def _inference_row(speed: Speed, arm: str) -> Row:
     seconds, peak = speed.seconds(INFERENCE, arm), speed.peak(INFERENCE, arm)
     same = arm != speed.baseline and speed.same_network(arm, speed.baseline)
     return [
         _title(speed, arm),
         "the same network as the baseline" if same else "",
-        number(1 / seconds if seconds else None, 2),
+        Cell(number(1 / seconds if seconds else None, 2), numbers(median=1 / seconds if seconds else None)),
         _to_baseline(speed, arm, speed.ratio(INFERENCE, "seconds", speed.baseline, arm)),
         NOTHING if peak is None else number(peak / MEGABYTE, 0),
         number(speed.mean("proposals", arm), 0),
@@ -87,12 +88,14 @@ def _inference_row(speed: Speed, arm: str) -> list[str]:
     ]
 
 
-def _paper_blocks(speed: Speed) -> list[str]:
+def _paper_blocks(speed: Speed) -> list[Block]:
     paper = speed.grid.paper
     if paper is None:
         return []
     printed = {arm: row[SPEED] for arm, row in paper.rows.items() if SPEED in row}
-    rows = [_pair_row(speed, *pair, printed) for pair in PAIRS if set(pair) <= set(printed) & set(speed.arms)]
+    rows: list[Row] = [
+        _pair_row(speed, *pair, printed) for pair in PAIRS if set(pair) <= set(printed) & set(speed.arms)
+    ]
     note = (
         f"Images a second are those of one GPU, so ratios are compared, by the rule of `analysis/verdict.py` (within "
         f"{verdict.SPEED} times). The published speeds ({escape(paper.dataset)}) are of "
@@ -102,7 +105,7 @@ def _paper_blocks(speed: Speed) -> list[str]:
     return [f"### The paper's speeds ({escape(paper.table)})", note, table(header, rows)] if rows else []
 
 
-def _pair_row(speed: Speed, arm: str, other: str, printed: dict[str, float]) -> list[str]:
+def _pair_row(speed: Speed, arm: str, other: str, printed: dict[str, float]) -> Row:
     claimed = printed[arm] / printed[other]
     ratio = speed.ratio(INFERENCE, "seconds", other, arm)  # fewer seconds, more images a second
     said = verdict.NOT_RUN if ratio is None else verdict.decide_speed(ratio, claimed).text
@@ -110,22 +113,22 @@ def _pair_row(speed: Speed, arm: str, other: str, printed: dict[str, float]) -> 
         f"{escape(speed.arms[arm])} to {escape(speed.arms[other])}",
         f"{number(printed[arm], 1)}, {number(printed[other], 1)}",
         number(claimed, 2),
-        NOTHING if ratio is None else _shown(ratio),
+        Cell(NOTHING) if ratio is None else _shown(ratio),
         speed.incomplete or said if speed.reason is None else f"{verdict.NOT_COMPARABLE}: {speed.reason}",
     ]
 
 
-def run_table(speed: Speed) -> str:
+def run_table(speed: Speed) -> Table:
     """A row a run: how it ended, and where."""
     header = ["run", "id", "state", "attempts", "commit", "device"]
     return table(header, [_run_row(row) for row in speed.runs.to_dict("records")], text_columns=6)
 
 
-def _run_row(row: dict[Any, Any]) -> list[str]:
+def _run_row(row: dict[Any, Any]) -> Row:
     known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
     return [
         f"{escape(known['arm'])}, seed {known['seed']}",
-        code(known["path"].rsplit("-", 1)[-1]),
+        Cell(code(known["path"].rsplit("-", 1)[-1]), runs=[known["path"]]),
         escape(describe_state(known["state"], known["cause"])),
         NOTHING if known["attempts"] is None else number(known["attempts"], 0),
         commit_text(known["commit"], known["dirty"]),
@@ -137,12 +140,13 @@ def _title(speed: Speed, arm: str) -> str:
     return f"{escape(arm)}: {escape(speed.arms[arm])}"
 
 
-def _to_baseline(speed: Speed, arm: str, ratio: Ratio | None) -> str:
-    return NOTHING if ratio is None or arm == speed.baseline else _shown(ratio)
+def _to_baseline(speed: Speed, arm: str, ratio: Ratio | None) -> Cell:
+    return Cell(NOTHING) if ratio is None or arm == speed.baseline else _shown(ratio)
 
 
-def _shown(ratio: Ratio) -> str:
-    return f"{number(ratio.value, 3)}<br>{limits(ratio)}"
+def _shown(ratio: Ratio) -> Cell:
+    known = numbers(ratio=ratio.value, low=ratio.low, high=ratio.high)
+    return Cell(f"{number(ratio.value, 3)}<br>{limits(ratio)}", known)
 
 
 def _blocks(speed: Speed, part: str) -> str:

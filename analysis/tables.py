@@ -8,8 +8,9 @@ import pandas as pd
 
 from analysis.collect import MISSING, Records
 from analysis.comparison import Comparison, describe_state
+from analysis.document import Cell, Row, Table, table
 from analysis.grids import Grid, Paper
-from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed, table
+from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed
 from analysis.run_files import SEGM_METRICS
 from analysis.statistics import Difference
 
@@ -19,7 +20,7 @@ SHORT_COMMIT = 8
 SAME_RUNS = "the same runs"
 
 
-def ablation_table(comparison: Comparison) -> str:
+def ablation_table(comparison: Comparison) -> Table:
     """A row an arm: how its runs ended, n, and AP at the thresholds of the paper's Table 2 and 0.75."""
     rows = _metric_rows(comparison, ABLATION_METRICS)
     for row, arm in zip(rows, comparison.grid.arms, strict=True):
@@ -27,19 +28,19 @@ def ablation_table(comparison: Comparison) -> str:
     return table(["arm", "runs", "n", *ABLATION_METRICS], rows, text_columns=2)
 
 
-def size_table(comparison: Comparison) -> str:
+def size_table(comparison: Comparison) -> Table:
     """A row an arm: AP by object size, and recall by detections an image and by object size."""
     return table(["arm", "n", *SIZE_METRICS], _metric_rows(comparison, SIZE_METRICS))
 
 
-def mask_table(comparison: Comparison) -> str:
+def mask_table(comparison: Comparison) -> Table:
     """A row an arm: AP of its masks."""
     return table(["arm", "n", *SEGM_METRICS], _metric_rows(comparison, SEGM_METRICS))
 
 
-def mask_difference_table(comparison: Comparison) -> str:
+def mask_difference_table(comparison: Comparison) -> Table:
     """Arm minus baseline in AP of masks, as in `difference_table`."""
-    rows = [
+    rows: list[Row] = [
         [_against(comparison.grid, arm), *(_difference_cell(comparison, metric, arm) for metric in SEGM_METRICS)]
         for arm in comparison.others
     ]
@@ -48,7 +49,7 @@ def mask_difference_table(comparison: Comparison) -> str:
     return table(["arm minus baseline", *SEGM_METRICS], rows)
 
 
-def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[list[str]]:
+def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[list[Cell | str]]:
     """A row an arm: its title, n, and mean ± sd of each metric."""
     return [
         [
@@ -60,15 +61,21 @@ def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[list[str]]:
     ]
 
 
-def _mean_cell(comparison: Comparison, metric: str, arm: str) -> str:
+def _mean_cell(comparison: Comparison, metric: str, arm: str) -> Cell:
     summary = comparison.summary(metric, arm)
     text = mean_sd(summary.mean, summary.sd)
-    return f"{text} (n = {summary.n})" if 0 < summary.n < comparison.summary("AP", arm).n else text
+    text = f"{text} (n = {summary.n})" if 0 < summary.n < comparison.summary("AP", arm).n else text
+    return Cell(text, numbers(mean=summary.mean, sd=summary.sd), comparison.paths(arm))
 
 
-def difference_table(comparison: Comparison) -> str:
+def numbers(**values: float | None) -> dict[str, float]:
+    """Those of `values` that are known, for a cell."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def difference_table(comparison: Comparison) -> Table:
     """Arm minus baseline with its t interval, bold where they are told apart; below it the noise."""
-    rows = [
+    rows: list[Row] = [
         [_against(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
         for arm in comparison.others
     ]
@@ -90,11 +97,12 @@ def difference_table(comparison: Comparison) -> str:
     return table(["arm minus baseline", *ABLATION_METRICS], rows)
 
 
-def contrast_table(comparison: Comparison) -> str:
+def contrast_table(comparison: Comparison) -> Table:
     """A row a contrast of the grid: the first arm minus the second, with its t interval, bold where told apart."""
-    rows = []
+    rows: list[Row] = []
     for pair in comparison.grid.contrasts:
-        cells = [_shown_difference(comparison.contrast(metric, pair)) for metric in ABLATION_METRICS]
+        runs = comparison.paths(*pair)
+        cells = [_shown_difference(comparison.contrast(metric, pair), runs) for metric in ABLATION_METRICS]
         rows.append([" minus ".join(map(escape, pair)), *cells])
     return table(["contrast", *ABLATION_METRICS], rows)
 
@@ -108,35 +116,37 @@ def whose_baseline(grid: Grid) -> str:
     return "each arm's own baseline" if grid.baselines else "the baseline"
 
 
-def _difference_cell(comparison: Comparison, metric: str, arm: str) -> str:
+def _difference_cell(comparison: Comparison, metric: str, arm: str) -> Cell:
+    runs = comparison.paths(arm, comparison.grid.baseline_of(arm))
     if comparison.same_runs(arm):
-        return SAME_RUNS
-    return _shown_difference(comparison.difference(metric, arm))
+        return Cell(SAME_RUNS, runs=runs)
+    return _shown_difference(comparison.difference(metric, arm), runs)
 
 
-def _shown_difference(difference: Difference | None) -> str:
-    if difference is None:
-        return NOTHING
-    value, limits = signed(difference.value), interval(difference.low, difference.high)
-    value = f"**{value}**" if difference.told_apart else value
-    return f"{value}<br>{limits}" if limits else value
+def _shown_difference(found: Difference | None, runs: list[str]) -> Cell:
+    if found is None:
+        return Cell(NOTHING)
+    value, limits = signed(found.value), interval(found.low, found.high)
+    value = f"**{value}**" if found.told_apart else value
+    known = numbers(difference=found.value, low=found.low, high=found.high)
+    return Cell(f"{value}<br>{limits}" if limits else value, known, runs)
 
 
-def paper_table(paper: Paper, grid: Grid) -> str:
+def paper_table(paper: Paper, grid: Grid) -> Table:
     """The paper's rows, each number with its difference from the paper's own baseline."""
     known = (*ABLATION_METRICS, *SEGM_METRICS)
     metrics = [metric for metric in known if any(metric in row for row in paper.rows.values())]
     return _printed(f"{escape(paper.table)}, {escape(paper.dataset)}", paper.rows, metrics, grid)
 
 
-def test_dev_table(paper: Paper, grid: Grid) -> str:
+def test_dev_table(paper: Paper, grid: Grid) -> Table:
     """As `paper_table`, of the numbers on test-dev."""
     metrics = list(dict.fromkeys(metric for row in paper.test_dev.values() for metric in row))
     return _printed(f"{escape(paper.table)}, COCO test-dev", paper.test_dev, metrics, grid)
 
 
-def _printed(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Grid) -> str:
-    rows = []
+def _printed(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Grid) -> Table:
+    rows: list[Row] = []
     for arm in [arm for arm in grid.arms if arm in printed]:
         base = printed.get(grid.baseline_of(arm), {})
         rows.append(
@@ -151,30 +161,29 @@ def _paper_cell(value: float | None, base: float | None, arm: str, grid: Grid) -
     return f"{number(value, 1)} ({signed(value - base, 1)})"
 
 
-def class_table(records: Records, comparison: Comparison) -> str:
+def class_table(records: Records, comparison: Comparison) -> Table:
     """A row a class: AP and AP90 of each arm, mean over seeds."""
     done = comparison.averaged[["arm", "path"]]
     means = done.merge(records.classes, on="path").groupby(["name", "arm"])[["AP", "AP90"]].mean()
     names = sorted({name for name, _ in means.index})
-    header = [
-        "class",
-        *(f"{metric}, {escape(arm)}" for metric in ("AP", "AP90") for arm in comparison.grid.arms),
-    ]
-    rows = [
+    cells = [(metric, arm) for metric in ("AP", "AP90") for arm in comparison.grid.arms]
+    header = ["class", *(f"{metric}, {escape(arm)}" for metric, arm in cells)]
+    rows: list[Row] = [
         [
             escape(name),
-            *(_class_cell(means[metric].get((name, arm))) for metric in ("AP", "AP90") for arm in comparison.grid.arms),
+            *(_class_cell(means[metric].get((name, arm)), comparison.paths(arm)) for metric, arm in cells),
         ]
         for name in names
     ]
     return table(header, rows)
 
 
-def _class_cell(value: Any) -> str:
-    return number(None if value is None or pd.isna(value) else 100 * float(value), 1)
+def _class_cell(value: Any, runs: list[str]) -> Cell:
+    percent = None if value is None or pd.isna(value) else 100 * float(value)
+    return Cell(number(percent, 1), numbers(mean=percent), runs)
 
 
-def run_table(records: Records, comparison: Comparison) -> str:
+def run_table(records: Records, comparison: Comparison) -> Table:
     """A row a run, the shared starting run first: how it ended, on what, and its AP and AP90."""
     starts = records.starts(comparison.grid)
     rows = [*starts.to_dict("records"), *comparison.runs.to_dict("records")]
@@ -182,7 +191,7 @@ def run_table(records: Records, comparison: Comparison) -> str:
     return table(header, [_run_row(row) for row in rows], text_columns=7)
 
 
-def _run_row(row: dict[Any, Any]) -> list[str]:
+def _run_row(row: dict[Any, Any]) -> Row:
     known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
     run_id = known["id"] or known["path"].rsplit("-", 1)[-1]
     commit = commit_text(known["commit"], known["dirty"])
@@ -190,14 +199,14 @@ def _run_row(row: dict[Any, Any]) -> list[str]:
     return [
         escape(known["arm"]),
         NOTHING if known["seed"] is None else str(int(known["seed"])),
-        code(run_id),
+        Cell(code(run_id), runs=[known["path"]]),
         escape(_run_state(known)),
         NOTHING if known["attempts"] is None else str(int(known["attempts"])),
         commit,
         escape(known["device"]) if known["device"] else NOTHING,
-        number(known["seconds"], 3),
-        number(ap),
-        number(ap90),
+        Cell(number(known["seconds"], 3), numbers(value=known["seconds"])),
+        Cell(number(ap), numbers(value=ap)),
+        Cell(number(ap90), numbers(value=ap90)),
     ]
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis import report
+from analysis.collect import collect
+from analysis.page import build
 from analysis.run_files import IOU_THRESHOLDS, METRICS
+from analysis.to_markdown import to_markdown
 
 SETTING = "0123456789"
 ARMS = {"baseline": "neither", "dla": "DLA only", "dsl": "DSL only", "both": "DLA + DSL"}
@@ -171,6 +174,11 @@ def ablation(root: Path) -> RunsFolder:
             folder.done(arm, seed, (first + seed) / 100, ap90=(first - 30 + 2 * seed) / 100)
     folder.manifest()
     return folder
+
+
+def markdown(runs: Path) -> str:
+    """The report as Markdown, without its files."""
+    return to_markdown(build(collect(runs)), "REPORT_files")
 
 
 def write_report(runs: Path, out: Path) -> str:

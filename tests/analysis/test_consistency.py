@@ -11,6 +11,7 @@ import pytest
 
 from analysis.collect import collect
 from analysis.page import build
+from analysis.to_markdown import to_markdown
 from tests.analysis.test_report import row_of
 
 from .synthetic import ARMS, RunsFolder, ablation, edit_json
@@ -21,7 +22,7 @@ GRID = "shapes-ablation-0123456789"
 def told(runs: Path) -> tuple[str, list[str]]:
     """The page and the problems."""
     records = collect(runs)
-    return build(records, "f").markdown, records.problems
+    return to_markdown(build(records), "f"), records.problems
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from .synthetic import RunsFolder
 
 def rows(root: Path) -> dict[str, list[str]]:
     records = collect(root)
-    lines = paper_tables([Comparison(records, grid) for grid in records.grids]).splitlines()[2:]
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    return {row[1].strip("`"): row for row in cells}
+    table = paper_tables([Comparison(records, grid) for grid in records.grids])
+    return {row[1].text.strip("`"): [cell.text for cell in row] for row in table.rows}
 
 
 def test_each_table_is_a_grid_that_exists() -> None:

@@ -9,11 +9,10 @@ import pytest
 
 from analysis import records
 from analysis.collect import collect
-from analysis.page import build
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
 
-from .synthetic import START, RunsFolder, ablation
+from .synthetic import START, RunsFolder, ablation, markdown
 
 
 def copy(tmp_path: Path, *more: str) -> Path:
@@ -39,7 +38,7 @@ def test_takes_what_the_report_needs_and_no_more(tmp_path: Path) -> None:
         "ablation-0123456789.grid.json",
     }
     assert len(files) == 13 * 6 + 1 and f"shapes/pretrain/seed0-{START}/spec.json" in files
-    assert build(collect(out), "f").markdown == build(collect(tmp_path / "runs"), "f").markdown
+    assert markdown(out) == markdown(tmp_path / "runs")
     assert [path.name for path in out.parent.iterdir()] == ["records"]
 
 
@@ -79,7 +78,7 @@ def test_a_damaged_file_is_copied_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "runs" / path).write_text("{")
     out = copy(tmp_path)
     assert (out / path).read_text() == "{"
-    assert build(collect(out), "f").markdown == build(collect(tmp_path / "runs"), "f").markdown
+    assert markdown(out) == markdown(tmp_path / "runs")
 
 
 def refused(tmp_path: Path, expected: str, *more: str) -> None:
@@ -95,7 +94,7 @@ def test_large_detections_are_left_out_by_name(tmp_path: Path, capsys: pytest.Ca
     out = copy(tmp_path)
     assert f"\n{file}: left out, 2.3 MB (at most 1 MB of detections" in "\n" + capsys.readouterr().out
     assert len(names(out)) == 13 * 6 and file not in names(out)
-    assert build(collect(out), "f").markdown == build(collect(tmp_path / "runs"), "f").markdown
+    assert markdown(out) == markdown(tmp_path / "runs")
 
 
 def test_refuses_a_running_run(tmp_path: Path) -> None:

@@ -15,11 +15,7 @@ from analysis.collect import collect
 from analysis.page import build
 from dynamic_rcnn.run.directory import locked
 
-from .synthetic import ARMS, PAPER, RunsFolder, ablation, edit_json, write_report
-
-
-def markdown(runs: Path) -> str:
-    return build(collect(runs), "REPORT_files").markdown
+from .synthetic import ARMS, PAPER, RunsFolder, ablation, edit_json, markdown, write_report
 
 
 def row_of(text: str, heading: str, start: str) -> list[str]:
@@ -122,15 +118,15 @@ def test_figures_of_a_half_finished_grid(tmp_path: Path) -> None:
     folder.ask("dla", 0)
     folder.manifest()
     write_report(tmp_path / "runs", tmp_path / "R.md")
-    assert len(list((tmp_path / "R_files").iterdir())) == 5
+    assert len(list((tmp_path / "R_files").glob("*.svg"))) == 5
 
 
 def test_nothing_finished_yet(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     folder.ask("baseline", 0)
     folder.manifest()
-    page = build(collect(tmp_path), "REPORT_files")
-    assert "No run of this grid has finished" in page.markdown and page.figures == []
+    page = build(collect(tmp_path))
+    assert "No run of this grid has finished" in markdown(tmp_path) and page.figures == []
 
 
 def test_text_of_records_is_escaped(tmp_path: Path) -> None:
@@ -142,13 +138,19 @@ def test_text_of_records_is_escaped(tmp_path: Path) -> None:
     assert r"failed (&lt;b&gt;\|a\_b\* c)" in text and "<b>" not in text
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    """What the report wrote into `folder`, by its path there."""
+    written = [folder / "report.html", *sorted((folder / "REPORT_files").rglob("*.*"))]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in written}
+
+
 def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ablation(tmp_path / "runs")
     (tmp_path / "runs/shapes/both/stray").write_text("")
     (tmp_path / "runs/astray").write_text("")
     shutil.copytree(tmp_path / "runs", tmp_path / "elsewhere/other")
     first = write_report(tmp_path / "runs", tmp_path / "REPORT.md")
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "REPORT_files").iterdir()}
+    kept = files_of(tmp_path)
     ordered = Path.iterdir
 
     def shuffled(self: Path) -> Sequence[Path]:
@@ -156,8 +158,8 @@ def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Path, "iterdir", shuffled)
     assert write_report(tmp_path / "elsewhere/other", tmp_path / "elsewhere/REPORT.md") == first
-    again = {path.name: path.read_bytes() for path in (tmp_path / "elsewhere/REPORT_files").iterdir()}
-    assert again == kept and len(kept) == 5
+    assert files_of(tmp_path / "elsewhere") == kept
+    assert [Path(name).suffix for name in kept].count(".svg") == 5 and "report.html" in kept
     assert str(tmp_path) not in first + str(kept)
 
 

@@ -13,6 +13,7 @@ from analysis import records
 from analysis.collect import collect
 from analysis.page import build
 from analysis.statistics import paired_ratio
+from analysis.to_markdown import to_markdown
 
 from .synthetic import write_json
 from .test_report import row_of
@@ -73,7 +74,7 @@ def measuring(
 
 
 def markdown(root: Path) -> str:
-    return build(collect(root), "files").markdown
+    return to_markdown(build(collect(root)), "files")
 
 
 TRAINING = {"baseline": [1.0, 2.0], "both": [1.01, 2.04]}  # ratios 1.01 and 1.02
@@ -179,7 +180,7 @@ def test_a_damaged_measurement_is_a_problem_and_no_number(tmp_path: Path, field:
     write_json(path, json.loads(path.read_text()) | {field: value})
     found = collect(tmp_path)
     assert [line for line in found.problems if said in line] and not found.measurements
-    assert "unreadable" in build(found, "files").markdown
+    assert "unreadable" in to_markdown(build(found), "files")
 
 
 def test_the_records_of_a_measuring_run_can_be_committed(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""One table in every format: its text, its numbers, and the runs behind them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from analysis.collect import collect
+from analysis.document import Cell, NamedTable, Page, Section, heading, table
+from analysis.inline import plain, slug, to_html, to_latex
+from analysis.markdown import code, escape
+from analysis.page import build
+from analysis.to_data import to_csv, to_json
+from analysis.to_latex import to_latex as tables_to_latex
+from tests.programs import program
+
+from .synthetic import RunsFolder, ablation, edit_json, write_report
+
+HOSTILE = r"</script><b>&amp; \end{table} 50%_$x$ #~^ `|` *a*"
+
+
+def named(page: Page, name: str) -> NamedTable:
+    (found,) = [each for each in page.tables if each.name == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "as_html", "as_latex", "as_text"),
+    [
+        ("**+1.00**<br>[-0.52, +2.52]", "<strong>+1.00</strong><br>[-0.52, +2.52]", None, "+1.00 [-0.52, +2.52]"),
+        ("*a* `b_c`", "<em>a</em> <code>b_c</code>", r"\emph{a} \texttt{b\_c}", "a b_c"),
+        ("1 ± 2 –", None, r"1 $\pm$ 2 --", "1 ± 2 –"),
+        (escape("<b>|a_b*&"), "&lt;b&gt;|a_b*&amp;", r"$<$b$>$$|$a\_b*\&", "<b>|a_b*&"),
+        ("<script>x</script>", "&lt;script&gt;x&lt;/script&gt;", None, "<script>x</script>"),
+    ],
+)
+def test_a_line_in_each_format(text: str, as_html: str | None, as_latex: str | None, as_text: str) -> None:
+    assert as_html is None or to_html(text) == as_html
+    assert as_latex is None or to_latex(text) == as_latex
+    assert plain(text) == as_text
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "", " ", "a\nb", "1. x", "![x](y)", "[x](y)", "<br>", "https://a.b/c_d_e"])
+def test_text_of_records_comes_out_as_it_went_in(text: str) -> None:
+    line = " ".join(text.split())
+    assert plain(escape(text)) == line
+    assert not line or plain(code(text)) == line.replace("`", "'").replace("|", "/")
+
+
+def test_tables_are_named_after_their_headings() -> None:
+    one = table(["a"], [["x"]])
+    blocks = ["## The *grid* (shapes)", one, "### AP by arm", "text", one, one, "### AP, by arm", one]
+    page = Page("", [Section("key", blocks)], {})
+    assert [each.name for each in page.tables] == ["key", "key-ap-by-arm", "key-ap-by-arm-2", "key-ap-by-arm-3"]
+    assert [each.title for each in page.tables][1] == "The grid (shapes): AP by arm"
+    assert heading("### x y") == (3, "x y") and heading(one) is None and slug("K_I: 75!") == "k-i-75"
+
+
+def test_csv_has_the_numbers_and_the_text_of_text() -> None:
+    known = Cell("41.00 ± 1.00", {"mean": 41.0, "sd": 1.0})
+    made = table(["arm", "AP", "n"], [["a, `b`", known, Cell("3", {"value": 3})], ["noise", "–", "–"]])
+    assert list(csv.reader(io.StringIO(to_csv(made)))) == [
+        ["arm", "AP mean", "AP sd", "n"],
+        ["a, b", "41.000000", "1.000000", "3.000000"],
+        ["noise", "", "", ""],
+    ]
+
+
+def test_cells_say_their_numbers_and_runs(tmp_path: Path) -> None:
+    """both minus baseline: 51 against 41, sd 1 in every arm, df 8 (see test_report)."""
+    folder = ablation(tmp_path)
+    page = build(collect(tmp_path))
+    content = json.loads(to_json(page))
+    name = "shapes-ablation-0123456789-difference-from-the-baseline"
+    (found,) = [each for each in content["tables"] if each["name"] == name]
+    (row,) = [row for row in found["rows"] if row[0]["text"].startswith("both")]
+    assert found["header"][1] == "AP" and row[1]["text"] == "+10.00 [+8.48, +11.52]"
+    assert row[1]["numbers"] == {"difference": 10.0, "low": 8.481685, "high": 11.518315}
+    assert row[1]["runs"] == [folder.path(arm, seed) for arm in ("baseline", "both") for seed in range(3)]
+    assert set(row[1]["runs"]) <= set(content["runs"])
+    facts = content["runs"][folder.path("both", 2)]
+    assert facts["seed"] == 2 and facts["commit"] == "0123456789abcdef" and facts["attempts"] == 1
+
+
+def test_numbers_are_those_of_the_text(tmp_path: Path) -> None:
+    """Of every cell that has numbers, the first is what its text begins with."""
+    ablation(tmp_path)
+    cells = [cell for each in build(collect(tmp_path)).tables for row in each.table.rows for cell in row]
+    with_numbers = [cell for cell in cells if cell.numbers]
+    assert len(with_numbers) > 100
+    for cell in with_numbers:
+        shown = plain(cell.text).split()[0]
+        digits = len(shown.split(".")[1]) if "." in shown else 0
+        assert float(shown) == pytest.approx(next(iter(cell.numbers.values())), abs=0.51 * 10**-digits)
+
+
+def test_every_table_is_written_and_old_ones_go(tmp_path: Path) -> None:
+    ablation(tmp_path / "runs")
+    write_report(tmp_path / "runs", tmp_path / "R.md")
+    tables = tmp_path / "R_files/tables"
+    (tables / "old.csv").write_text("")
+    write_report(tmp_path / "runs", tmp_path / "R.md")
+    expected = {f"{each.name}.csv" for each in build(collect(tmp_path / "runs")).tables}
+    assert {path.name for path in tables.iterdir()} == expected | {"tables.json", "tables.tex"}
+
+
+def test_latex_compiles(tmp_path: Path) -> None:
+    latex = program("pdflatex")
+    folder = RunsFolder(tmp_path / "runs")
+    folder.done("baseline", 0, 0.4)
+    folder.start("dla", 0, "failed", cause=HOSTILE)
+    edit_json(folder.manifest(), title=HOSTILE, arms={"baseline": HOSTILE, "dla": "β and é"})
+    text = tables_to_latex(build(collect(tmp_path / "runs")))
+    assert r"\toprule" in text and r"\textbackslash{}end\{table\}" in text
+    (tmp_path / "tables.tex").write_text(text, encoding="utf-8")
+    command = [latex, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "tables.pdf").stat().st_size > 10_000

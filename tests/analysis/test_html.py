@@ -1,0 +1,134 @@
+"""The HTML page, in a real browser: sorting, the runs behind a number, values in figures, widths, dark, print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.programs import program
+
+from .synthetic import ablation, edit_json, write_report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    path = program("chromium")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    runs = ablation(folder / "runs")
+    edit_json(folder / "runs" / runs.path("dsl", 2) / "status.json", state="failed", cause=HOSTILE)
+    (folder / "runs" / runs.path("dsl", 2) / "metrics.json").unlink()
+    (manifest,) = (folder / "runs").glob("*/*.grid.json")
+    edit_json(manifest, title=f"Which? {HOSTILE}")
+    write_report(folder / "runs", folder / "REPORT.md")
+    return folder / "report.html"
+
+
+@pytest.fixture
+def page(browser: sync_api.Browser, page_file: Path) -> Iterator[sync_api.Page]:
+    """The page at a desktop's width; any error of its script, and anything it loads, fails the test."""
+    shown = browser.new_page(viewport={"width": 1280, "height": 900})
+    faults: list[str] = []
+    shown.on("pageerror", lambda error: faults.append(str(error)))
+    shown.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    shown.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
+    shown.goto(page_file.as_uri())
+    yield shown
+    assert faults == []
+    shown.close()
+
+
+def test_text_of_records_is_text(page: sync_api.Page) -> None:
+    assert page.evaluate("window.hacked") is None
+    assert HOSTILE in page.locator("main").inner_text()
+
+
+def column(page: sync_api.Page, name: str) -> list[str]:
+    return page.locator("section[id^=shapes] table").nth(0).locator(f"tbody td:nth-child({name})").all_inner_texts()
+
+
+def test_a_column_sorts_both_ways(page: sync_api.Page) -> None:
+    title = page.locator("section[id^=shapes] table").nth(0).locator("th").nth(3)
+    assert title.inner_text() == "AP"
+    before = column(page, "4")
+    title.locator("button").click()
+    assert column(page, "4") == sorted(before, key=lambda text: float(text.split()[0]))
+    assert title.get_attribute("aria-sort") == "ascending"
+    title.locator("button").click()
+    assert column(page, "4")[0].startswith("51.00") and title.get_attribute("aria-sort") == "descending"
+
+
+def test_a_number_shows_its_runs(page: sync_api.Page) -> None:
+    page.locator("td a", has_text="51.00 ± 1.00").first.click()
+    dialog = page.locator("dialog")
+    assert dialog.is_visible() and dialog.locator(".run").count() == 3
+    text = dialog.inner_text()
+    assert "shapes/both/seed2-" in text and "0123456789abcdef" in text and "attempts" in text
+    dialog.get_by_role("button", name="Close").click()
+    assert not dialog.is_visible()
+    assert page.locator("#runs .run").count() == 13
+
+
+def test_without_its_script_a_number_leads_to_its_first_run(browser: sync_api.Browser, page_file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    page.locator("td a", has_text="51.00 ± 1.00").first.click()
+    target = page.locator(page.url[page.url.index("#") :])
+    assert "shapes/both/seed0-" in target.inner_text()
+    context.close()
+
+
+def test_a_figure_says_its_values_at_the_mouse(page: sync_api.Page) -> None:
+    """At IoU 0.75 both are at AP + 0.2 - 0.06 * 5 = AP - 0.1: 41 % for 51 %, 31 % for 41 %."""
+    plot = page.locator(".plot").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    panel = page.evaluate("JSON.parse(document.querySelector('.plot script').textContent)[0]")
+    left, bottom, width, height = panel["box"]
+    share = (0.75 - panel["span"][0]) / (panel["span"][1] - panel["span"][0])
+    x = box["x"] + (left + share * width) * box["width"]
+    page.mouse.move(x, box["y"] + (1 - bottom - height / 2) * box["height"])
+    said = plot.locator(".values").inner_text()
+    assert said.startswith("AP, IoU threshold 0.75") and re.search(r"both: 41\b", said)
+    assert re.search(r"baseline: 31 +\[30, 32\]", said)
+    page.mouse.move(box["x"] + 1, box["y"] + 1)
+    assert not plot.locator(".values").is_visible()
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_nothing_is_wider_than_the_screen(browser: sync_api.Browser, page_file: Path, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(page_file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert all(page.locator("main img").nth(at).bounding_box()["width"] > 250 for at in range(5))  # type: ignore[index]
+    page.close()
+
+
+def test_dark_and_light_have_contrast_and_print_has_all(browser: sync_api.Browser, page_file: Path) -> None:
+    paper = {}
+    for scheme in ("dark", "light"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(page_file.as_uri())
+        colours = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+        ink, paper[scheme] = (sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in colours)
+        assert abs(ink - paper[scheme]) > 150
+        page.emulate_media(media="print")
+        assert not page.locator("nav").is_visible() and page.locator("#runs .run").first.is_visible()
+        assert page.pdf().startswith(b"%PDF")
+        page.close()
+    assert paper["dark"] < 60 < 200 < paper["light"]
