@@ -1,4 +1,4 @@
-"""From run directories to REPORT.md: collect, statistics, tables, figures, page, report.
+"""From run directories to the report: collect, statistics, tables, figures, page, report; and to DataFrames (frames).
 
 Reads records only. Needs neither torch nor mmdet, and gives the same bytes for the same records.
 """

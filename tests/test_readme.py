@@ -141,3 +141,11 @@ def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
     assert out.read_bytes() == first
     assert run(check, f"runs={records}", f"out={out}").returncode == 0
     assert b"4 of 4 runs done" in first and b"### Over images" in first and b"Not computed" not in first
+
+
+def test_the_example_in_python(tmp_path):
+    (block,) = [block for language, block in BLOCKS if language == "python"]
+    code = block.replace('"analysis/records"', repr(str(ROOT / "analysis/records")))
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "AP90" in result.stdout and (tmp_path / "t.svg").read_text().startswith("<?xml")
