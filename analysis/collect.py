@@ -156,7 +156,7 @@ class _Reader:
         found = []
         for folder in _children(self.root):
             for arm in _children(folder) if self._is_folder(folder) else []:
-                if arm.name.endswith((directory.GRID_SUFFIX, image_statistics.SUFFIX)):
+                if arm.name.endswith(image_statistics.GRID_FILES):
                     continue
                 for run in _children(arm) if self._is_folder(arm) else []:
                     if self._is_folder(run) and not is_aside(run):

@@ -70,8 +70,18 @@ class FigureFile:
         return IDENTIFIER + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is part of the records, as PNG. name: of its file."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
 Row = Sequence[Cell | str]
-Block = str | Table | FigureFile
+Block = str | Table | FigureFile | Picture
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,10 @@ class Page:
     @property
     def figures(self) -> list[FigureFile]:
         return [block for section in self.sections for block in section.blocks if isinstance(block, FigureFile)]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]
 
     @property
     def tables(self) -> list[NamedTable]:

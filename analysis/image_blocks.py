@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.comparison import Comparison
-from analysis.document import Block, Cell, Row, Table, table
+from analysis.differences import MIN_SCORE
+from analysis.document import Block, Cell, Picture, Row, Table, table
 from analysis.errors import KINDS
 from analysis.image_statistics import COMMAND, ImageStatistics
 from analysis.markdown import NOTHING, escape, interval, number, signed
@@ -34,6 +35,7 @@ def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[Block]
         "background below IoU 0.1); mean over seeds. Gains do not add up.",
         _error_table(found, comparison),
         *_change_blocks(found, comparison),
+        *_sheet_blocks(found, comparison),
     ]
 
 
@@ -93,3 +95,16 @@ def _change_blocks(found: ImageStatistics, comparison: Comparison) -> list[Block
     )
     header = ["class", "size", "AP, baseline", f"AP, {escape(arms[0])}", "difference"]
     return ["### What changed most", text, table(header, rows, text_columns=2)]
+
+
+def _sheet_blocks(found: ImageStatistics, comparison: Comparison) -> list[Block]:
+    sheet = found.sheet
+    if sheet is None:
+        return []
+    caption = (
+        f"{escape(comparison.grid.dataset)}: the {sheet.images} images whose F1 (mean over IoU 0.5 to 0.95 and over "
+        f"seeds, detections with a score of at least {MIN_SCORE}) differs most between {escape(sheet.baseline)} and "
+        f"{escape(sheet.arm)}; beside each image the two values. Left the ground truth, then the detections of the "
+        "first seed of both. They are the extremes, chosen by the difference itself: no sample of what is usual."
+    )
+    return [Picture(f"{comparison.grid.key}-images.png", "Where two arms differ most", caption, sheet.png)]

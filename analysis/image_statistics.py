@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,21 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import DETECTIONS, GRID_SUFFIX, read_json
 
 SUFFIX = ".images.json"
+SHEET_SUFFIX = ".images.png"
+GRID_FILES = (GRID_SUFFIX, SUFFIX, SHEET_SUFFIX)  # how the names of a grid's own files end
 COMMAND = "python analysis/images.py"
 _LISTS = {"differences": ("arm", "metric", "value", "low", "high"), "errors": ("arm", "iou", "AP", *KINDS)}
 _CHANGES = ("category", "size", "arm", "baseline", "difference")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The contact sheet: the arms that it compares, how many images it shows, and the picture as PNG."""
+
+    arm: str
+    baseline: str
+    images: int
+    png: bytes
 
 
 @dataclass(frozen=True)
@@ -29,11 +42,17 @@ class ImageStatistics:
     differences: list[dict[str, Any]]
     errors: list[dict[str, Any]]
     changes: dict[str, list[dict[str, Any]]]
+    sheet: Sheet | None
 
 
 def place(grid: Grid) -> str:
     """Where a grid's file lies, relative to the run folder."""
     return f"{grid.manifest.removesuffix(GRID_SUFFIX)}{SUFFIX}"
+
+
+def sheet_place(grid: Grid) -> str:
+    """The path of the grid's contact sheet below the runs folder."""
+    return f"{grid.manifest.removesuffix(GRID_SUFFIX)}{SHEET_SUFFIX}"
 
 
 def sources(runs: Path, paths: Sequence[str]) -> dict[str, str]:
@@ -66,7 +85,22 @@ def read(grid: Grid, runs: Path) -> ImageStatistics | None:
     there = [name for name in made_of if name in asked and (runs / name / DETECTIONS).exists()]
     if not set(made_of) <= asked or sources(runs, there) != {name: made_of[name] for name in there}:
         raise UserError(f"{path}: made of other detections than those of the runs now; {COMMAND} makes it again")
-    return ImageStatistics(sorted(made_of), images, resamples, value["differences"], value["errors"], changes)
+    return ImageStatistics(
+        sorted(made_of), images, resamples, value["differences"], value["errors"], changes, _sheet(value, grid, runs)
+    )
+
+
+def _sheet(value: dict[str, Any], grid: Grid, runs: Path) -> Sheet | None:
+    """The contact sheet that the file names; None if it names none. Raises UserError if it is not there as it was."""
+    sheet, path = value.get("sheet"), runs / sheet_place(grid)
+    if sheet is None:
+        return None
+    if not isinstance(sheet, dict) or not {"arm", "baseline", "images", "sha256"} <= set(sheet):
+        raise UserError(f"{runs / place(grid)}: field 'sheet' must have arm, baseline, images and sha256; {COMMAND}")
+    png = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(png).hexdigest() != sheet["sha256"]:
+        raise UserError(f"{path}: missing, or not as it was made; {COMMAND} makes it again")
+    return Sheet(str(sheet["arm"]), str(sheet["baseline"]), len(sheet["images"]), png)
 
 
 def _are_rows(rows: Any, names: Sequence[str]) -> bool:

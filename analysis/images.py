@@ -8,13 +8,15 @@ resamples  how often the images are drawn anew
 seed       of the drawing
 workers    processes that evaluate; the numbers do not depend on it
 
-Writes <grid>-<setting>.images.json beside each grid's manifest. The ground truth must be where the runs' specs say;
+Writes <grid>-<setting>.images.json beside each grid's manifest, and <grid>-<setting>.images.png: the images on which
+the full method (or the first arm) and its baseline differ most. The ground truth must be where the runs' specs say;
 shapes are drawn where they are not there. analysis/report.py reads the files, and says where one is missing or was made
 of other detections.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,22 +28,25 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
     sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
 
 import numpy as np
+from pycocotools.coco import COCO
 
 from analysis.accumulation import METRICS
 from analysis.bootstrap import bootstrap
 from analysis.boxes import Detections, Objects, read_detections, read_objects
+from analysis.claims import ARM
 from analysis.collect import Records, collect
 from analysis.command import ROOT, count, parse, run
 from analysis.comparison import Comparison
 from analysis.differences import ap_by_category_and_size, largest_changes
 from analysis.errors import error_frame, find_errors
 from analysis.grids import Grid
-from analysis.image_statistics import place, sources
+from analysis.image_statistics import place, sheet_place, sources
 from analysis.matching import match
 from analysis.records import choose
+from analysis.sheet import draw
 from dynamic_rcnn import dataset, evaluation
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import DETECTIONS, SCHEMA, write_json_atomic
+from dynamic_rcnn.run.directory import DETECTIONS, SCHEMA, write_bytes_atomic, write_json_atomic
 from dynamic_rcnn.run.spec import RunSpec
 
 DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}
@@ -73,6 +78,7 @@ def main(arguments: Sequence[str]) -> int:
                 f"{grid.key}: no arm and its baseline that both have finished runs with detections; nothing to compare"
             )
             continue
+        write_bytes_atomic(runs / sheet_place(grid), content.pop("png"))
         write_json_atomic(runs / place(grid), content)
         print(f"{runs / place(grid)}: {len(content['runs'])} runs on {content['images']} images")
     return code
@@ -81,14 +87,15 @@ def main(arguments: Sequence[str]) -> int:
 def _statistics(
     records: Records, grid: Grid, runs: Path, resamples: int, seed: int, workers: int
 ) -> dict[str, Any] | None:
-    """The content of the grid's file; None where there is nothing to compare."""
+    """The content of the grid's file, and as `png` its contact sheet; None where there is nothing to compare."""
     comparison = Comparison(records, grid)
     arms = _arms(comparison, runs)
     compared = [arm for arm in comparison.others if arm in arms and grid.baseline_of(arm) in arms]
     if not compared:
         return None
     paths = [path for own in arms.values() for path in own]
-    objects = _objects(runs, paths)
+    coco, folder = _ground_truth(runs, paths)
+    objects = read_objects(coco)
     found = {
         path: read_detections(objects, evaluation.read_detections(runs / path / DETECTIONS)) for path in set(paths)
     }
@@ -101,6 +108,10 @@ def _statistics(
         workers,
     )
     errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in by_arm.items()})
+    shown = ARM if ARM in compared else compared[0]
+    pair = [shown, grid.baseline_of(shown)]
+    matched = [[matches[path] for path in arms[arm]] for arm in pair]
+    sheet, png = draw(coco, objects, folder, pair, [by_arm[arm] for arm in pair], matched)
     return {
         **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
@@ -109,6 +120,7 @@ def _statistics(
             asdict(resampled.estimate(metric, arm, grid.baseline_of(arm))) for arm in compared for metric in METRICS
         ],
         "errors": _plain(errors),
+        **{"sheet": {**sheet, "sha256": hashlib.sha256(png).hexdigest()}, "png": png},
         "changes": {arm: _changes(objects, by_arm[arm], by_arm[grid.baseline_of(arm)]) for arm in compared},
     }
 
@@ -121,14 +133,15 @@ def _arms(comparison: Comparison, runs: Path) -> dict[str, list[str]]:
     return {arm: own for arm, own in with_files.items() if own}
 
 
-def _objects(runs: Path, paths: Sequence[str]) -> Objects:
-    """The ground truth of the runs, which must be one."""
+def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path]:
+    """The ground truth of the runs, which must be one, and the folder of its images."""
     specs = [RunSpec.read(runs / path) for path in paths]
     fingerprints = {spec.dataset["fingerprint"] for spec in specs}
     if len(fingerprints) > 1:
         raise UserError(f"{paths[0]} and others of its grid are on {len(fingerprints)} data sets; compare those of one")
     root, _ = dataset.prepare(specs[0].dataset)
-    return read_objects(evaluation.load_ground_truth(root / specs[0].dataset["val_ann"]))
+    data = specs[0].dataset
+    return evaluation.load_ground_truth(root / data["val_ann"]), root / data["val_img"]
 
 
 def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Detections]) -> list[dict[str, Any]]:

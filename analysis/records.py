@@ -26,7 +26,7 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
 from analysis.collect import Records, collect
 from analysis.command import ROOT, parse, run
 from analysis.grids import Grid
-from analysis.image_statistics import SUFFIX, place
+from analysis.image_statistics import GRID_FILES, place, sheet_place
 from analysis.markdown import one_of
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run import directory
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
     paths = run_paths(records, grids)
-    files = [file for grid in grids for file in (grid.manifest, place(grid)) if (runs / file).exists()]
+    files = [
+        file for grid in grids for file in (grid.manifest, place(grid), sheet_place(grid)) if (runs / file).exists()
+    ]
     files += [file for path in paths for file in record_files(runs, path)]
     replace_folder(runs, files, out)
     for line in left_out(runs, paths):
@@ -132,7 +134,7 @@ def _check_target(source: Path, out: Path) -> None:
     foreign = [
         path
         for path in (sorted(out.rglob("*")) if out.is_dir() else [out])
-        if path.is_file() and path.name not in FILES and not path.name.endswith((directory.GRID_SUFFIX, SUFFIX))
+        if path.is_file() and path.name not in FILES and not path.name.endswith(GRID_FILES)
     ]
     if foreign:
         raise UserError(

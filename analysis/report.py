@@ -73,6 +73,8 @@ def write(page: Page, out: Path) -> None:
     figures = {figure.name: drawn(figure) for figure in page.figures}
     tables = {f"{each.name}.csv": to_csv(each.table) for each in page.tables}
     tables |= {"tables.json": to_json(page), "tables.tex": to_latex(page)}
+    for picture in page.pictures:
+        write_bytes_atomic(folder / picture.name, picture.png)
     for name, figure in figures.items():
         write_bytes_atomic(folder / name, figure.svg)
     for name, text in tables.items():
@@ -81,6 +83,9 @@ def write(page: Page, out: Path) -> None:
     write_bytes_atomic(out, to_markdown(page, folder.name).encode())
     for path in sorted(folder.glob("*.svg")):
         if path.name not in figures and IDENTIFIER in path.read_text(encoding="utf-8", errors="replace"):
+            path.unlink()
+    for path in sorted(folder.glob("*-images.png")):
+        if path.name not in {picture.name for picture in page.pictures}:
             path.unlink()
     for path in sorted((folder / TABLES).iterdir()):
         if path.name not in tables:
@@ -103,8 +108,10 @@ def first_difference(page: Page, out: Path) -> str | None:
     expected = to_markdown(page, figure_folder(out).name)
     if committed != expected:
         return f"{out}: {_first_line(committed.split(chr(10)), expected.split(chr(10)))}"
-    different = [figure for figure in page.figures if not _is_drawn(figure, figure_folder(out))]
-    return f"{figure_folder(out) / different[0].name}: not drawn from these records" if different else None
+    folder = figure_folder(out)
+    different = [figure.name for figure in page.figures if not _is_drawn(figure, folder)]
+    different += [each.name for each in page.pictures if not _is_same(folder / each.name, each.png)]
+    return f"{folder / different[0]}: not drawn from these records" if different else None
 
 
 def _first_line(committed: list[str], expected: list[str]) -> str:
@@ -115,6 +122,10 @@ def _first_line(committed: list[str], expected: list[str]) -> str:
 
 def _shown(line: str | None) -> str:
     return "missing" if line is None else repr(line if len(line) <= 160 else line[:157] + "...")
+
+
+def _is_same(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
 
 
 def _is_drawn(figure: FigureFile, folder: Path) -> bool:

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from analysis.command import ROOT
-from analysis.document import Block, Cell, FigureFile, Page, Section, Table, heading
+from analysis.document import Block, Cell, FigureFile, Page, Picture, Section, Table, heading
 from analysis.inline import plain
 from analysis.inline import to_html as inline
 
@@ -58,6 +58,9 @@ def _block(block: Block, numbers: Mapping[str, int], figures: Mapping[str, Drawn
             "svg": base64.b64encode(drawn.svg).decode(),
             "panels": _script(list(_panels(block, drawn))),
         }
+    if isinstance(block, Picture):
+        png, caption = base64.b64encode(block.png).decode(), Markup(inline(block.caption))
+        return {"kind": "picture", "title": block.title, "caption": caption, "png": png}
     if (found := heading(block)) is not None:
         return {"kind": f"h{found[0]}", "text": Markup(inline(found[1]))}
     return {"kind": "text", "text": Markup(_TEXT.render(block))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.document import Block, FigureFile, Page, Table
+from analysis.document import Block, FigureFile, Page, Picture, Table
 
 
 def to_markdown(page: Page, figure_folder: str) -> str:
@@ -15,7 +15,7 @@ def to_markdown(page: Page, figure_folder: str) -> str:
 def _block(block: Block, folder: str) -> str:
     if isinstance(block, Table):
         return _table(block)
-    if isinstance(block, FigureFile):
+    if isinstance(block, FigureFile | Picture):
         return f"![{block.title}]({folder}/{block.name})\n\n*{block.title}.* {block.caption}"
     return block
 

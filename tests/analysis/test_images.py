@@ -86,7 +86,9 @@ def test_the_report_shows_them_and_the_records_keep_them(runs: Path, tmp_path: P
         row_of(text, "### Where AP is lost", "0.90 | both")[3:]
         != row_of(text, "### Where AP is lost", "0.90 | dla")[3:]
     )
-    assert "### What changed most" in text
+    assert "### What changed most" in text and "![Where two arms differ most](" in text
+    picture = next(tmp_path.rglob("*_files/*-images.png")).read_bytes()
+    assert picture == next(runs.glob("mine/*.images.png")).read_bytes() and picture.startswith(b"\x89PNG")
     records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])
     records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])  # over what is there
     assert page(tmp_path / "records", tmp_path) == text
