@@ -6,6 +6,7 @@ A metric is a name of `run_files.METRICS` or SEGM_METRICS, or an IoU threshold a
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -38,7 +39,7 @@ class Comparison:
     """
 
     def __init__(self, records: Records, grid: Grid) -> None:
-        self.grid = grid
+        self._records, self.grid = records, grid
         self.runs = records.of(grid)
         done = records.done(grid)
         self.n_done = len(done)
@@ -49,6 +50,13 @@ class Comparison:
         self._points = known[known["path"].isin(self.runs["path"])]
         keys = zip(self.averaged["arm"], self.averaged["seed"], strict=True)
         self._paths: dict[tuple[str, int], str] = dict(zip(keys, self.averaged["path"], strict=True))
+
+    def unseen(self) -> Comparison | None:
+        """The same without the seeds whose results were in sight when settings were chosen; None if it has none."""
+        cells = [cell for cell in self.grid.cells if cell.seed not in self.grid.seen_seeds]
+        if not cells or len(cells) == len(self.grid.cells):
+            return None
+        return Comparison(self._records, replace(self.grid, cells=cells))
 
     @property
     def others(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import GRID_SUFFIX, read_json
-from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, manifest_place, paper_fault
+from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, is_seed, manifest_place, paper_fault
 from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN
 
 
@@ -49,6 +49,7 @@ class Grid:
     baselines: of the arms that stand against another one than `baseline`.
     base, changed: the base's name, and the fields that differ from its, the data set's and the grid's file; None in
     older manifests. contrasts: pairs of arms to compare with each other, besides all with the baseline.
+    seen_seeds: those whose results were in sight when settings were chosen.
     task: what its runs do. weights: name and sha256 of the file that they evaluate, if they do that.
     measured: where one run, the only arm, measures several: their names and titles; else None.
     """
@@ -65,6 +66,7 @@ class Grid:
     base: str | None = None
     changed: list[str] | None = None
     contrasts: tuple[tuple[str, str], ...] = ()
+    seen_seeds: tuple[int, ...] = ()
     task: str = TRAIN
     weights: dict[str, str] | None = None
     measured: dict[str, str] | None = None
@@ -125,6 +127,7 @@ def read_grid(path: Path) -> Grid:
         base=_optional(path, value, "base", str),
         changed=_optional(path, value, "changed", list),
         contrasts=_contrasts(path, value.get("contrasts"), arms),
+        seen_seeds=_seen_seeds(path, value.get("seen_seeds", [])),
         **_task(path, value),
         measured=_optional(path, value, "measured", dict),
         baselines=baselines,
@@ -143,7 +146,7 @@ def _cell(path: Path, item: Any, arms: dict[str, Any]) -> Cell:
     arm, seed, where = item.get("arm"), item.get("seed"), item.get("path")
     if arm not in arms:
         raise UserError(f"{path}: a run's arm is {arm!r}; it must be one of {', '.join(arms)}")
-    if not isinstance(seed, int) or isinstance(seed, bool):
+    if not is_seed(seed):
         raise UserError(f"{path}: a run's seed is {seed!r}; it must be an integer")
     if not isinstance(where, str) or not is_run_path(where):
         raise UserError(f"{path}: a run's path is {where!r}; it must be <dataset>/<arm>/seed<k>-<id>")
@@ -155,6 +158,12 @@ def _contrasts(path: Path, value: Any, arms: dict[str, Any]) -> tuple[tuple[str,
     if fault is not None:
         raise UserError(f"{path}: field 'contrasts' is {value!r}; it {fault}")
     return tuple((arm, other) for arm, other in value or ())
+
+
+def _seen_seeds(path: Path, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(map(is_seed, value)):
+        raise UserError(f"{path}: field 'seen_seeds' is {value!r}; it must be a list of seeds")
+    return tuple(value)
 
 
 def _paper(path: Path, value: Any) -> Paper | None:

@@ -45,6 +45,7 @@ def section(records: Records, comparison: Comparison, figures: list[FigureFile])
         "each difference alone. The noise is that between seeds, on one set of images."
         f"{_start_note(records, comparison)}",
         difference_table(comparison),
+        *_unseen_blocks(comparison),
         *_contrast_blocks(comparison),
         *filter(None, [consistency.note(records.done(grid))]),
         *_paper_blocks(comparison),
@@ -71,6 +72,19 @@ def _mask_blocks(comparison: Comparison) -> list[Block]:
         f"seeds; below it the differences from {whose_baseline(comparison.grid)}, as those of boxes above.",
         mask_table(comparison),
         mask_difference_table(comparison),
+    ]
+
+
+def _unseen_blocks(comparison: Comparison) -> list[Block]:
+    unseen = comparison.unseen()
+    if unseen is None or not unseen.n_done:
+        return []
+    seeds = ", ".join(map(str, comparison.grid.seen_seeds))
+    return [
+        f"### Difference from the baseline, without seed {seeds}",
+        f"AP of seed {seeds} was in sight when settings of this grid were chosen (its file says how). The same as "
+        "above, from the other seeds alone:",
+        difference_table(unseen),
     ]
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
-from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, paper_fault
+from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, is_seed, paper_fault
 from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TASKS, TRAIN, images_per_process
 from experiments.origin import BASES
 
 PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
-_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts", "base_for", MEASURE)
-_TRAINED = ("seeds", "cost", "contrasts")  # of a grid whose runs train
+_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts", "seen_seeds", "base_for", MEASURE)
+_TRAINED = ("seeds", "cost", "contrasts", "seen_seeds")  # of a grid whose runs train
 _INTERVALS = ("log_interval", "checkpoint_interval", "keep_checkpoints")
 _COUNTS = ("max_iters", "max_epochs", "batch_size", "processes", *_INTERVALS)
 _FROM_ZERO = ("workers", "val_interval")
@@ -77,6 +77,11 @@ def _check_grid(grid: dict[str, Any]) -> None:
     rule = contrasts_fault(grid.get("contrasts"), arms)
     if rule is not None:
         raise UserError(f"grid.contrasts={grid['contrasts']}: {rule}")
+    seen = grid.get("seen_seeds") or {}
+    if not isinstance(seen, dict) or not all(
+        isinstance(each, list) and all(map(is_seed, each)) for each in seen.values()
+    ):
+        raise UserError(f"grid.seen_seeds={seen}: must map data sets to lists of seeds")
     fault = paper_fault(grid.get("paper"))
     if fault is not None:
         raise UserError(f"grid.{fault[0]}={fault[1]}: {fault[2]}")

@@ -53,6 +53,7 @@ class Grid:
     seconds: dict[str, Any]
     paper: dict[str, Any] | None
     contrasts: list[list[str]]
+    seen_seeds: list[int]
     measured: dict[str, str] | None = None
 
     def spec(self, arm: str, seed: int) -> RunSpec:
@@ -111,6 +112,7 @@ def build(config: DictConfig) -> Grid:
         seconds=grid.get("cost") or {},
         paper=grid.get("paper"),
         contrasts=grid.get("contrasts") or [],
+        seen_seeds=(grid.get("seen_seeds") or {}).get(dataset["name"], []),
     )
     if task != MEASURE:
         return found

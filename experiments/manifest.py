@@ -63,6 +63,7 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "runs": both,
         "paper": grid.paper,
         "contrasts": grid.contrasts,
+        **({"seen_seeds": grid.seen_seeds} if grid.seen_seeds else {}),
         **({"measured": grid.measured} if grid.measured else {}),
     }
     write_json_atomic(target, content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeGuard
 
 from dynamic_rcnn.run.directory import GRID_SUFFIX
 
@@ -52,6 +52,10 @@ def _rows_fault(field: str, rows: Any) -> tuple[str, Any, str] | None:
         if not isinstance(row, dict) or not all(_is_number(number) for number in row.values()):
             return f"{field}.{arm}", row, "must map metrics to numbers in percent"
     return None
+
+
+def is_seed(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def contrasts_fault(contrasts: Any, arms: Collection[str]) -> str | None:

@@ -61,6 +61,20 @@ def test_contrasts_are_of_the_two_arms_that_the_grid_names(tmp_path: Path) -> No
     )
 
 
+def test_without_seeds_that_were_in_sight(tmp_path: Path) -> None:
+    """Seeds 1 and 2: 41 42 against 51 52, sd 0.7071 in every arm, df 4; half width 2.1318 x 0.7071 = 1.5074."""
+    ablation(tmp_path)
+    assert "without seed" not in markdown(tmp_path)
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    edit_json(manifest, seen_seeds=[0])
+    found = row_of(markdown(tmp_path), "### Difference from the baseline, without seed 0", "both")
+    assert found[1] == "**+10.00**<br>[+8.49, +11.51]"
+    edit_json(manifest, seen_seeds=[0, 1, 2])
+    assert "without seed" not in markdown(tmp_path)
+    edit_json(manifest, seen_seeds="0")
+    assert "field 'seen_seeds' is '0'; it must be a list of seeds" in "".join(collect(tmp_path).problems)
+
+
 def test_one_seed_gives_no_interval(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     for arm, ap in (("baseline", 0.4), ("both", 0.5)):

@@ -36,6 +36,7 @@ CASES = [
         "arm replay: replays both, so label_assignment and smooth_l1 must be false",
     ),
     (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
+    (["grid.seen_seeds={shapes: 0}"], "grid.seen_seeds={'shapes': 0}: must map data sets to lists of seeds"),
     (["grid=null"], "grid=null: must be one name; valid: ablation, backbones, beta, controls"),
     (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),
     (["grid=smoke,ablation"], "grid=smoke,ablation: must be one name; valid: ablation"),
