@@ -99,6 +99,21 @@ def test_what_was_submitted_is_what_runs(cluster, tmp_path):
     assert Launcher(tmp_path).states("arms=[dla,dsl]") == ["done", "done"]
 
 
+def test_a_replay_waits_for_the_run_that_it_replays(launcher):
+    """There is room for both at once."""
+    arm = "++grid.arms.replay={title: the end point of both, set: {}, replay: both}"
+    submitted = launcher(arm, "arms=[both,replay]", "cluster.max_parallel=4", seconds=0.2)
+    assert submitted.returncode == 0, submitted.stderr
+    assert len(re.findall(r"^job ", submitted.stdout, re.MULTILINE)) == 2
+    assert launcher.states(arm, "arms=[both,replay]").count("done") == 0
+    wait_until(lambda: launcher.states(arm, "arms=[both,replay]") == ["done", "done"], 120)
+    first, second = (
+        json.loads(next(launcher.runs.glob(f"shapes_tiny/{name}/seed0-*/status.json")).read_text())["attempts"]
+        for name in ("both", "replay")
+    )
+    assert second[0]["started"] >= first[-1]["ended"]
+
+
 @pytest.mark.slow
 def test_one_cap_over_several_arrays(tmp_path, monkeypatch):
     with slurm_cluster(nodes=2, max_array_size=3) as small:
