@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.collect import Records
 from analysis.comparison import Comparison
 from analysis.run_files import IOU_THRESHOLDS
-from analysis.statistics import finite, running_mean, summarize
+from analysis.statistics import finite, mean, running_mean
 
 LIMITS = {"iou": 1.0, "target": 3.0}  # where the last bin of a histogram ends; dynamic_rcnn.method.roi_head makes them
 SMOOTHING = 0.05  # width of the running mean, as a fraction of a run's logged points
@@ -71,7 +71,7 @@ def training_curves(frame: pd.DataFrame, arms: list[str], column: str, smooth: b
         runs = [run for _, run in frame[frame["arm"] == arm].groupby("seed")]
         values: dict[int, list[float]] = {}
         for run in runs:
-            series = [float("nan") if pd.isna(value) else float(value) for value in run[column]]
+            series = pd.to_numeric(run[column]).astype(float).tolist()
             series = running_mean(series, max(1, round(SMOOTHING * len(series)))) if smooth else series
             for iteration, value in zip(run["iteration"], series, strict=True):
                 values.setdefault(int(iteration), []).append(value)
@@ -103,7 +103,7 @@ def _band(values: dict[int, list[float]]) -> Band:
     known = {iteration: numbers for iteration, numbers in known.items() if numbers}
     return Band(
         [float(iteration) for iteration in known],
-        [summarize(numbers).mean or 0.0 for numbers in known.values()],
+        [mean(numbers) for numbers in known.values()],
         [min(numbers) for numbers in known.values()],
         [max(numbers) for numbers in known.values()],
     )

@@ -7,8 +7,11 @@ since lines of different arms may lie on each other.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import matplotlib
@@ -24,6 +27,8 @@ from analysis.document import FigureFile
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+FIGURES_A_PROCESS = 8  # fewer are drawn sooner than a process starts
+_waiting: list[FigureFile] = []
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
     "svg.fonttype": "path",
@@ -145,6 +150,20 @@ def drawn(figure: FigureFile) -> DrawnFigure:
     plt.close(fig)
     lines = buffer.getvalue().decode().splitlines()
     return DrawnFigure(("\n".join(line.rstrip() for line in lines) + "\n").encode(), panels)
+
+
+def all_drawn(figures: Sequence[FigureFile]) -> dict[str, DrawnFigure]:
+    """Each figure by its name; many are drawn in as many processes as there are cores for this one."""
+    workers = min(len(os.sched_getaffinity(0)), len(figures) // FIGURES_A_PROCESS)
+    if workers < 2:
+        return {figure.name: drawn(figure) for figure in figures}
+    _waiting[:] = figures  # what draws cannot be sent to a process: it is there when the process is forked
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        return dict(zip((figure.name for figure in figures), pool.map(_drawn_at, range(len(figures))), strict=True))
+
+
+def _drawn_at(position: int) -> DrawnFigure:
+    return drawn(_waiting[position])
 
 
 def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

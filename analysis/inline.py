@@ -11,6 +11,7 @@ from markdown_it.token import Token
 
 BREAK = "<br>"
 _PARSER = MarkdownIt("commonmark")
+_MARKS = re.compile(r"[\\`*_\[\]!<>&:~|\n]")
 _HTML = {"strong_open": "<strong>", "strong_close": "</strong>", "em_open": "<em>", "em_close": "</em>"}
 _HTML |= {"break": "<br>", "code_open": "<code>", "code_close": "</code>"}
 _LATEX = {"strong_open": r"\textbf{", "strong_close": "}", "em_open": r"\emph{", "em_close": "}"}
@@ -43,6 +44,8 @@ def slug(text: str) -> str:
 
 
 def _written(text: str, literal: Callable[[str], str], marks: Mapping[str, str]) -> str:
+    if not _MARKS.search(text):  # most cells: the parser takes far longer
+        return literal(" ".join(text.split()))
     return "".join(_piece(token, literal, marks) for token in _PARSER.parseInline(text)[0].children or [])
 
 

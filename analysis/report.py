@@ -66,11 +66,11 @@ def html_page(out: Path) -> Path:
 
 def write(page: Page, out: Path) -> None:
     """Figures and tables first, the pages that show them last, then away with what no page shows any more."""
-    from analysis.figures import drawn
+    from analysis.figures import all_drawn
     from analysis.to_html import to_html
 
     folder = figure_folder(out)
-    figures = {figure.name: drawn(figure) for figure in page.figures}
+    figures = all_drawn(page.figures)
     tables = {f"{each.name}.csv": to_csv(each.table) for each in page.tables}
     tables |= {"tables.json": to_json(page), "tables.tex": to_latex(page)}
     for picture in page.pictures:

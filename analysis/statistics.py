@@ -82,10 +82,9 @@ def summarize(values: Iterable[float | None]) -> Summary:
     kept = finite(values)
     if not kept:
         return Summary(0, None, None)
-    mean = math.fsum(kept) / len(kept)
     if len(kept) < 2:
-        return Summary(1, mean, None)
-    return Summary(len(kept), mean, math.sqrt(_squares(kept) / (len(kept) - 1)))
+        return Summary(1, mean(kept), None)
+    return Summary(len(kept), mean(kept), math.sqrt(_squares(kept) / (len(kept) - 1)))
 
 
 def pooled(groups: Iterable[Iterable[float | None]]) -> Pooled:
@@ -167,9 +166,14 @@ def t_quantile(confidence: float, df: float) -> float:
 def running_mean(values: Sequence[float], width: int) -> list[float]:
     """Mean over a centred window of `width` points, cut short at both ends; undefined points are left out."""
     before, after = (width - 1) // 2, width // 2
+    whole = len(finite(values)) == len(values)  # nothing to leave out, as nearly always
     windows = (values[max(0, i - before) : i + after + 1] for i in range(len(values)))
-    means = (summarize(window).mean for window in windows)
-    return [math.nan if mean is None else mean for mean in means]
+    return [mean(window if whole else finite(window)) for window in windows]
+
+
+def mean(values: Sequence[float]) -> float:
+    """Of defined values; NaN without any."""
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def _defined(values: Mapping[int, float]) -> dict[int, float]:
@@ -177,5 +181,5 @@ def _defined(values: Mapping[int, float]) -> dict[int, float]:
 
 
 def _squares(values: Sequence[float]) -> float:
-    mean = math.fsum(values) / len(values)
-    return math.fsum((value - mean) ** 2 for value in values)
+    centre = mean(values)
+    return math.fsum((value - centre) ** 2 for value in values)
