@@ -25,12 +25,24 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """id, arm, seed, setting, task, dataset (its name) and init (the id of the run that it starts from, or None)."""
-    spec, id_ = RunSpec.read(path.parent), directory.read_json(path).get("id")
-    if not isinstance(id_, str):
-        raise UserError(f"{path}: field 'id' is {id_!r}; it must be text")
+    """id, arm, seed, setting, task, dataset (its name) and init (the id of the run that it starts from, or None).
+
+    Raises UserError where the recorded id, or the one in the directory's name, is not that of the content.
+    """
+    spec, recorded = RunSpec.read(path.parent), directory.read_json(path).get("id")
+    try:
+        own = spec.id
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if recorded != own:
+        raise UserError(
+            f"{path}: field 'id' is {recorded!r}, the content gives {own!r}: "
+            "it was changed after the run; put the file back, or launch a run of this content"
+        )
+    if not path.parent.name.endswith(f"-{own}"):
+        raise UserError(f"{path}: the spec of run {own}; its directory's name must end with -{own}: rename it back")
     return {
-        **{"id": id_, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting, "task": spec.task},
+        **{"id": own, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting, "task": spec.task},
         "dataset": str(spec.dataset.get("name")),
         "init": spec.init.get("run") if spec.init else None,
         "replay": spec.replay.get("run") if spec.replay else None,

@@ -16,8 +16,9 @@ from analysis.comparison import Comparison
 from analysis.section_figures import figures
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
+from dynamic_rcnn.run.spec import RunSpec
 
-from .synthetic import PAPER, START, RunsFolder, ablation, write_json
+from .synthetic import PAPER, START, RunsFolder, ablation, edit_json, write_json
 
 
 def test_tidy_tables(tmp_path: Path) -> None:
@@ -83,6 +84,22 @@ def _no_spec(run: Path) -> None:
     (run / "spec.json").unlink()
 
 
+def _other_content(run: Path) -> None:
+    edit_json(run / "spec.json", config={"of": "dla"})
+
+
+def _other_id(run: Path) -> None:
+    edit_json(run / "spec.json", id="0123456789")
+
+
+def _no_number(run: Path) -> None:
+    edit_json(run / "spec.json", config={"lr": float("nan")})
+
+
+def _spec_of_another_run(run: Path) -> None:
+    RunSpec("both", 9, {"name": "shapes"}, {}).write(run)
+
+
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "truncated": (_truncate, "metrics.json: not valid JSON", "unreadable"),
     "newer": (_newer, "metrics.json: schema 99 is newer than 1", "unreadable"),
@@ -96,6 +113,10 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "line": (_broken_curve, "train.jsonl: line 2 is not valid JSON", "done"),
     "stray": (_stray, "notes.txt: no part of a run; ignored", "done"),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
+    "content": (_other_content, "', the content gives '", "unreadable"),
+    "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),
+    "number": (_no_number, "spec.json: config.lr: must be a finite number", "unreadable"),
+    "name": (_spec_of_another_run, "its directory's name must end with -", "unreadable"),
 }
 
 

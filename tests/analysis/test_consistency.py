@@ -13,7 +13,7 @@ from analysis.collect import collect
 from analysis.page import build
 from tests.analysis.test_report import row_of
 
-from .synthetic import ARMS, RunsFolder, ablation, edit_json
+from .synthetic import ARMS, START, RunsFolder, ablation, edit_json, make_another_run
 
 GRID = "shapes-ablation-0123456789"
 
@@ -74,7 +74,7 @@ def check_dla_is_not_averaged(runs: Path) -> None:
 
 def test_an_arm_of_two_settings_is_not_averaged(tmp_path: Path) -> None:
     folder = ablation(tmp_path)
-    edit_json(tmp_path / folder.path("dla", 1) / "spec.json", config={"train": {"max_iters": 7}})
+    make_another_run(tmp_path / folder.path("dla", 1), config={"train": {"max_iters": 7}})
     check_dla_is_not_averaged(tmp_path)
 
 
@@ -115,6 +115,6 @@ def test_an_older_manifest_is_read(tmp_path: Path) -> None:
 
 def test_the_note_on_the_start_stays_beside_a_stale_start(tmp_path: Path) -> None:
     ablation(tmp_path)
-    start = tmp_path / "shapes/pretrain/seed0-aaaaaaaaaa"
+    start = tmp_path / f"shapes/pretrain/seed0-{START}"
     shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
     assert "All runs start from the weights of one run" in told(tmp_path)[0]

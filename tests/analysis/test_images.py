@@ -13,9 +13,10 @@ from analysis.collect import collect
 from dynamic_rcnn import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.evaluation import evaluate_file, write_detections
+from dynamic_rcnn.run.spec import RunSpec
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
-from .synthetic import RunsFolder, edit_json
+from .synthetic import RunsFolder, edit_json, make_another_run
 from .test_report import row_of
 
 SHIFTS = {"baseline": (6.0, 4.0), "dla": (2.0, 0.0), "both": (0.0, 0.5)}  # by seed: how far boxes are off, in pixels
@@ -27,11 +28,10 @@ def runs(tmp_path: Path) -> Path:
     layout = write_coco(tmp_path / "data")
     data = dataset.coco_format_dataset(tmp_path / "data", {key: layout[key] for key in dataset.PATHS})
     truth = json.loads((tmp_path / "data" / layout["val_ann"]).read_text())
-    folder = RunsFolder(tmp_path / "runs", "mine")
+    folder = RunsFolder(tmp_path / "runs", "mine", {"dataset": {**data, "name": "mine"}})
     for arm, shifts in SHIFTS.items():
         for seed, shift in enumerate(shifts):
             run = folder.done(arm, seed, 0.5)
-            edit_json(run / "spec.json", dataset={**data, "name": "mine"})
             write_detections(run / "detections.json.gz", detections(truth, shift))
     folder.manifest(arms={arm: arm for arm in SHIFTS}, paper=None)
     return tmp_path / "runs"
@@ -116,9 +116,8 @@ def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         images.main([f"runs={runs}", "resamples=0"])
     with pytest.raises(UserError, match=r"unknown grid 'ablatoin'"):
         images.main([f"runs={runs}", "grids=ablatoin"])
-    for run in (runs / "mine/both").iterdir():
-        spec = json.loads((run / "spec.json").read_text())
-        edit_json(run / "spec.json", dataset={**spec["dataset"], "fingerprint": "0"})
+    for run in sorted((runs / "mine/both").iterdir()):
+        make_another_run(run, dataset={**RunSpec.read(run).dataset, "fingerprint": "0"})
     assert images.main([f"runs={runs}"]) == 2
     assert "on 2 data sets; compare those of one" in capsys.readouterr().err
     assert not list(runs.glob("mine/*.images.json"))

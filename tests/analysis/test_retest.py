@@ -23,12 +23,12 @@ CLAIM = "38.9 AP, released weights re-tested"
 
 def evaluated(root: Path, ap: float | None, dataset: str = "coco", sha256: str = SHA256, **changes: Any) -> RunsFolder:
     """A folder with an evaluation; ap None: one that was asked for and is not there."""
-    folder = RunsFolder(root, dataset)
+    file = {"sha256": sha256, "file": "/data/x.pth"}
+    folder = RunsFolder(root, dataset, {"init": file, "task": "evaluate"})
     if ap is None:
         folder.ask("released", 0)
     else:
         run = folder.done("released", 0, ap)
-        edit_json(run / "spec.json", init={"sha256": sha256, "file": "/data/x.pth"}, task="evaluate")
         edit_json(run / "status.json", iteration=0, max_iterations=0)
         (run / "train.jsonl").unlink()
     weights = {"name": "x.pth", "sha256": sha256}
