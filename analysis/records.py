@@ -8,7 +8,7 @@ grids  only grids of these names, or <name>-<setting>; default: all grids in the
 
 Taken: the manifests with what was computed over images, and of each run that they name, or that such a run starts
 from, its spec, status, provenance, curves, metrics and detections (up to 1 MB). Not taken: checkpoints, logs, runs that
-no grid asks for.
+no grid asks for. Written beside: SHA256SUMS, with which analysis/report.py (or `sha256sum -c`) checks every file.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
     _ROOT = Path(__file__).resolve().parents[1]
     sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
 
+from analysis import checksums
 from analysis.collect import Records, collect
 from analysis.command import ROOT, parse, run
 from analysis.grids import Grid
 from analysis.image_statistics import SUFFIX, place
 from analysis.markdown import one_of
+from analysis.run_files import RECORD_FILES
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run import directory
 
-FILES = (
-    *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
-    directory.DETECTIONS,
-)
 MAX_DETECTIONS_BYTES = 1_000_000
 DEFAULTS = {"runs": "", "out": "", "grids": ""}
 
@@ -47,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("out= must be given beside runs=: its default, the committed records, would be replaced")
     out = Path(values["out"]) if values["out"] else ROOT / "analysis/records"
     records = collect(runs)
+    checksums.require(runs)
     grids = choose(records.grids, [name for name in values["grids"].split(",") if name])
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
@@ -82,7 +81,7 @@ def run_paths(records: Records, grids: list[Grid]) -> list[str]:
 
 def record_files(runs: Path, path: str) -> list[str]:
     """The files of the run at `path` that go into the records: those there are, but for large detections."""
-    names = [name for name in FILES if (runs / path / name).exists()]
+    names = [name for name in RECORD_FILES if (runs / path / name).exists()]
     return [f"{path}/{name}" for name in names if name != directory.DETECTIONS or not _is_large(runs / path / name)]
 
 
@@ -102,7 +101,7 @@ def _is_large(path: Path) -> bool:
 
 
 def replace_folder(source: Path, files: list[str], out: Path) -> None:
-    """Make `out` hold copies of `files` and nothing else; it is complete or as before."""
+    """Make `out` hold copies of `files`, their SHA256SUMS, and nothing else; it is complete or as before."""
     _check_target(source, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
@@ -110,6 +109,7 @@ def replace_folder(source: Path, files: list[str], out: Path) -> None:
         for file in files:
             (fresh / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, fresh / file)
+        checksums.write(fresh)
         if out.exists():
             out.rename(old)
         fresh.rename(out)
@@ -132,7 +132,9 @@ def _check_target(source: Path, out: Path) -> None:
     foreign = [
         path
         for path in (sorted(out.rglob("*")) if out.is_dir() else [out])
-        if path.is_file() and path.name not in FILES and not path.name.endswith((directory.GRID_SUFFIX, SUFFIX))
+        if path.is_file()
+        and path.name not in (*RECORD_FILES, checksums.NAME)
+        and not path.name.endswith((directory.GRID_SUFFIX, SUFFIX))
     ]
     if foreign:
         raise UserError(

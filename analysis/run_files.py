@@ -21,6 +21,10 @@ CURVES = [
     "seconds",
 ]
 # fmt: on
+RECORD_FILES = (  # of a run, that the report reads
+    *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
+    directory.DETECTIONS,
+)
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
