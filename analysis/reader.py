@@ -14,6 +14,7 @@ from analysis.run_files import (
     IOU_THRESHOLDS,
     METRICS,
     SEGM_METRICS,
+    detections_fault,
     histograms,
     read_curves,
     read_metrics,
@@ -48,7 +49,7 @@ _Result = TypeVar("_Result")
 class Reader:
     """Gathers rows and problems while it walks a runs folder.
 
-    faults: file -> how it differs from the folder's SHA256SUMS, of which {} if there is none, or a damaged one.
+    faults: file -> how it differs from the folder's SHA256SUMS; {} if there is none, or a damaged one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -58,8 +59,9 @@ class Reader:
         names = ("runs", "curves", "thresholds", "classes", "histograms")
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         self.faults: dict[str, str] = {}
-        if (root / checksums.NAME).exists():
-            self.faults = self.attempt(checksums.check, root / checksums.NAME) or {}
+        faults = self.attempt(checksums.check, root / checksums.NAME) if (root / checksums.NAME).exists() else None
+        self.are_checked = faults is not None
+        self.faults = faults or {}
         self.problems += checksums.problems(self.faults)
         self._spoiled = checksums.spoiled_runs(self.faults)
 
@@ -143,7 +145,14 @@ class Reader:
         if (path / directory.METRICS).exists():
             read_results = self._read_measurement if row["task"] == MEASURE else self._read_metrics
             read_results(path, row)
+        self._check_detections(path, row)
         self.rows["runs"].append(row)
+
+    def _check_detections(self, path: Path, row: dict[str, Any]) -> None:
+        """Of a finished run, where no checksum says that they are whole."""
+        file = path / directory.DETECTIONS
+        if row["state"] == "done" and not self.are_checked and file.exists() and (fault := detections_fault(file)):
+            self.problems.append(f"{row['path']}/{directory.DETECTIONS}: {fault}")
 
     def _read_measurement(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_measurement, path)

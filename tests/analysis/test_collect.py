@@ -100,6 +100,20 @@ def _spec_of_another_run(run: Path) -> None:
     RunSpec("both", 9, {"name": "shapes"}, {}).write(run)
 
 
+def _cut_detections(run: Path) -> None:
+    path = run / "detections.json.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def _plain_detections(run: Path) -> None:
+    (run / "detections.json.gz").write_text("[]")
+
+
+def _damaged_detections(run: Path) -> None:
+    path = run / "detections.json.gz"
+    path.write_bytes(path.read_bytes()[:10] + b"\xff" * 9)
+
+
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "truncated": (_truncate, "metrics.json: not valid JSON", "unreadable"),
     "newer": (_newer, "metrics.json: schema 99 is newer than 1", "unreadable"),
@@ -112,6 +126,9 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "binary": (_binary_curve, "train.jsonl: cannot be read (UnicodeDecodeError)", "done"),
     "line": (_broken_curve, "train.jsonl: line 2 is not valid JSON", "done"),
     "stray": (_stray, "notes.txt: no part of a run; ignored", "done"),
+    "cut": (_cut_detections, "detections.json.gz: broken or cut off (EOFError)", "done"),
+    "plain": (_plain_detections, "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
+    "damaged": (_damaged_detections, "detections.json.gz: broken or cut off (error)", "done"),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
     "content": (_other_content, "', the content gives '", "unreadable"),
     "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),

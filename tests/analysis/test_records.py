@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -93,7 +95,7 @@ def refused(tmp_path: Path, expected: str, *more: str) -> None:
 def test_large_detections_are_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ablation(tmp_path / "runs")
     file = f"{folder.path('both', 2)}/detections.json.gz"
-    (tmp_path / "runs" / file).write_bytes(b"0" * 2_300_000)
+    (tmp_path / "runs" / file).write_bytes(gzip.compress(random.Random(0).randbytes(2_300_000)))
     out = copy(tmp_path)
     assert f"\n{file}: left out, 2.3 MB (at most 1 MB of detections" in "\n" + capsys.readouterr().out
     assert len(names(out)) == 13 * 6 + 1 and file not in names(out)
