@@ -32,9 +32,16 @@ def runs(tmp_path: Path) -> Path:
     for arm, shifts in SHIFTS.items():
         for seed, shift in enumerate(shifts):
             run = folder.done(arm, seed, 0.5)
-            write_detections(run / "detections.json.gz", detections(truth, shift))
+            detect(run, detections(truth, shift))
     folder.manifest(arms={arm: arm for arm in SHIFTS}, paper=None)
     return tmp_path / "runs"
+
+
+def detect(run: Path, found: list[dict[str, Any]]) -> None:
+    """Give a run these detections, and the metrics that they have."""
+    write_detections(run / "detections.json.gz", found)
+    data = RunSpec.read(run).dataset
+    edit_json(run / "metrics.json", **evaluate_file(Path(data["root"]) / data["val_ann"], run / "detections.json.gz"))
 
 
 def detections(truth: dict[str, Any], shift: float) -> list[dict[str, Any]]:
@@ -100,7 +107,7 @@ def page(runs: Path, folder: Path) -> str:
 def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: Path) -> None:
     compute(runs)
     (run,) = (runs / "mine/both").glob("seed1-*")
-    write_detections(run / "detections.json.gz", [])
+    detect(run, [])
     said = "made of other detections than those of the runs now; python analysis/images.py makes it again"
     assert any(said in line for line in collect(runs).problems)
     assert "Not computed" in page(runs, tmp_path)
@@ -109,6 +116,31 @@ def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: 
     (file,) = runs.glob("mine/*.images.json")
     edit_json(file, differences=[{"arm": "both"}])
     assert any("field 'differences' must be a list of rows with arm, metric" in line for line in collect(runs).problems)
+
+
+@pytest.mark.parametrize(("metric", "moved"), [("AP", 1e-3), ("AP90", 2e-9), ("AP75", None)])
+def test_recorded_ap_that_the_detections_do_not_give(
+    runs: Path, capsys: pytest.CaptureFixture[str], metric: str, moved: float | None
+) -> None:
+    """The grid of the edited run gets no file; the one without it does, and the run's own AP up to rounding passes."""
+    (manifest,) = runs.glob("mine/*.grid.json")
+    content = json.loads(manifest.read_text())
+    others = [cell for cell in content["runs"] if cell["arm"] != "both"]
+    fewer = {"grid": "fewer", "runs": others, "arms": {arm: arm for arm in ("baseline", "dla")}}
+    manifest.with_name(f"fewer-{content['setting']}.grid.json").write_text(json.dumps(content | fewer))
+    (run,) = (runs / "mine/both").glob("seed1-*")
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
+    recorded = None if moved is None else metrics[metric] - moved
+    edit_json(run / "metrics.json", metrics={**metrics, metric: recorded})
+    assert images.main([f"runs={runs}", "resamples=5"]) == 2
+    said = (
+        f"{run.relative_to(runs)}: {metric}: metrics.json says {'null' if recorded is None else recorded}, "
+        f"its detections give {metrics[metric]}; one of the two files was changed"
+    )
+    assert said in capsys.readouterr().err
+    assert [path.name.split("-")[0] for path in runs.glob("mine/*.images.json")] == ["fewer"]
+    edit_json(run / "metrics.json", metrics={**metrics, metric: metrics[metric] - 1e-12})
+    assert images.main([f"runs={runs}", "resamples=5"]) == 0
 
 
 def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
