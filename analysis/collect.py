@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import consistency, image_statistics
+from analysis.aside import Aside
 from analysis.grids import Grid, find_manifests, read_grid
 from analysis.image_statistics import ImageStatistics
 from analysis.reader import MISSING, Reader
@@ -29,7 +30,8 @@ class Records:
     runs: a row a run directory (reader.RUN_COLUMNS). curves: a row a logged iteration (reader.CURVE_COLUMNS).
     thresholds: path, iou, AP. classes: path, name, AP, AP90. histograms: path, kind, when, counts (see run_files).
     `path` joins them all. images: a grid's key -> what its detections say over images, where it was computed.
-    measurements: of the runs that time their arms, by path.
+    measurements: of the runs that time their arms, by path. aside: directories that no table has, without those in
+    `runs`; None where their list cannot be read.
     """
 
     grids: list[Grid]
@@ -41,6 +43,7 @@ class Records:
     problems: list[str] = field(default_factory=list)
     images: dict[str, ImageStatistics] = field(default_factory=dict)
     measurements: dict[str, Measured] = field(default_factory=dict)
+    aside: list[Aside] | None = field(default_factory=list)
 
     def of(self, grid: Grid) -> pd.DataFrame:
         """A row for each run that `grid` asks for, in table order; one never started is 'missing'.
@@ -61,6 +64,12 @@ class Records:
         rows = self.of(grid)
         return rows[rows["state"] == "done"]
 
+    def unasked(self) -> list[str]:
+        """The runs that no grid asks for and no run starts from."""
+        named = {cell.path for grid in self.grids for cell in grid.cells}
+        used = set(self.runs["init"].dropna())
+        return self.runs.loc[~self.runs["path"].isin(named) & ~self.runs["id"].isin(used), "path"].tolist()
+
     def starts(self, grid: Grid) -> pd.DataFrame:
         """The runs that the runs of `grid` start from."""
         ids = set(self.of(grid)["init"].dropna())
@@ -79,8 +88,11 @@ def collect(runs: Path) -> Records:
     for path in found:
         reader.read_run(path)
     grids = sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting))
-    records = Records(grids, problems=reader.problems, measurements=reader.measurements, **reader.frames())  # type: ignore[arg-type]
-    records.problems += _unnamed(records) + consistency.wrong_replays(records.runs, records.curves)
+    records = Records(grids, **reader.content())
+    records.problems += [
+        f"{path}: no grid in this folder asks for this run; it is in no table" for path in records.unasked()
+    ]
+    records.problems += consistency.wrong_replays(records.runs, records.curves)
     for grid in records.grids:
         is_recorded = image_statistics.place(grid) not in reader.faults
         found_images = reader.attempt(partial(image_statistics.read, grid), runs) if is_recorded else None
@@ -88,11 +100,3 @@ def collect(runs: Path) -> Records:
             records.images[grid.key] = found_images
         records.problems += consistency.wrong_seeds(records.runs, grid) + consistency.problems(grid, records.done(grid))
     return records
-
-
-def _unnamed(records: Records) -> list[str]:
-    """Runs that no grid asks for and no run starts from."""
-    named = {cell.path for grid in records.grids for cell in grid.cells}
-    used = set(records.runs["init"].dropna())
-    rest = records.runs[~records.runs["path"].isin(named) & ~records.runs["id"].isin(used)]
-    return [f"{path}: no grid in this folder asks for this run; it is in no table" for path in rest["path"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis import retest
+from analysis import accounting, retest
 from analysis.claims import ARM, COCO, COMMAND, claims_table, deviation, difference_text
 from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
@@ -46,6 +46,7 @@ def build(records: Records, figure_folder: str) -> Page:
         all_figures += own
     for speed in speeds:
         blocks += speed_section(records, speed)
+    blocks += accounting.section(records)
     blocks += ["## What was not run", bullets(_not_run(comparisons, speeds))]
     blocks += [
         "## Problems found while reading",

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from analysis import checksums, image_statistics
+from analysis import aside, checksums, image_statistics
+from analysis.aside import Aside
 from analysis.run_files import (
     CURVES,
     IOU_THRESHOLDS,
@@ -49,6 +50,7 @@ _Result = TypeVar("_Result")
 class Reader:
     """Gathers rows and problems while it walks a runs folder.
 
+    moved: the directories that were moved aside.
     faults: file -> how it differs from the folder's SHA256SUMS; {} if there is none, or a damaged one.
     """
 
@@ -56,6 +58,7 @@ class Reader:
         self.root = root
         self.problems: list[str] = []
         self.measurements: dict[str, Measured] = {}
+        self.moved: list[Aside] = []
         names = ("runs", "curves", "thresholds", "classes", "histograms")
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         self.faults: dict[str, str] = {}
@@ -65,8 +68,8 @@ class Reader:
         self.problems += checksums.problems(self.faults)
         self._spoiled = checksums.spoiled_runs(self.faults)
 
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """The rows as tables, by their name in Records."""
+    def content(self) -> dict[str, Any]:
+        """What Records holds besides the grids, by its name there: the rows as tables."""
         columns = {
             "runs": RUN_COLUMNS,
             "curves": CURVE_COLUMNS,
@@ -74,7 +77,8 @@ class Reader:
             "classes": ["path", "name", "AP", "AP90"],
             "histograms": ["path", "kind", "when", "counts"],
         }
-        return {name: pd.DataFrame(self.rows[name], columns=columns[name]) for name in columns}
+        frames = {name: pd.DataFrame(self.rows[name], columns=columns[name]) for name in columns}
+        return {**frames, "aside": self._aside(), "problems": self.problems, "measurements": self.measurements}
 
     def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
         """`read(path)`; None and a line in `problems` if it raises UserError; None for a file with a fault."""
@@ -90,21 +94,32 @@ class Reader:
         return None
 
     def run_directories(self) -> list[Path]:
-        """The run directories, sorted, without those moved aside; whatever else lies around is a problem.
+        """The run directories, sorted, with those that SHA256SUMS lists and that are gone; others lie in `aside`.
 
-        With those that SHA256SUMS lists and that are gone.
+        Whatever else lies around is a problem.
         """
         found = {self.root / path for path in self._spoiled}
         for folder in _children(self.root):
-            if folder.name == checksums.NAME:
+            if folder.name in (checksums.NAME, aside.NAME):
                 continue
             for arm in _children(folder) if self._is_folder(folder) else []:
                 if arm.name.endswith((directory.GRID_SUFFIX, image_statistics.SUFFIX)):
                     continue
                 for run in _children(arm) if self._is_folder(arm) else []:
-                    if self._is_folder(run) and not is_aside(run):
+                    if self._is_folder(run) and is_aside(run):
+                        self.moved.append(aside.moved(run.relative_to(self.root).as_posix()))
+                    elif run.is_dir():
                         found.add(run)
         return sorted(found)
+
+    def _aside(self) -> list[Aside] | None:
+        """The directories in no table that were moved aside or are listed; None if the list cannot be read."""
+        path = self.root / aside.NAME
+        listed = self.attempt(aside.read, path) if path.exists() or aside.NAME in self.faults else []
+        if listed is None:
+            return None
+        away = [each for each in listed if not (self.root / each.path).exists()]
+        return sorted([*away, *self.moved], key=lambda each: each.path)
 
     def _is_folder(self, path: Path) -> bool:
         if not path.is_dir():

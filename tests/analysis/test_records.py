@@ -40,8 +40,9 @@ def test_takes_what_the_report_needs_and_no_more(tmp_path: Path) -> None:
         *("spec.json", "status.json", "provenance.json", "train.jsonl", "metrics.json", "detections.json.gz"),
         "ablation-0123456789.grid.json",
         "SHA256SUMS",
+        "aside.json",
     }
-    assert len(files) == 13 * 6 + 2 and f"shapes/pretrain/seed0-{START}/spec.json" in files
+    assert len(files) == 13 * 6 + 3 and f"shapes/pretrain/seed0-{START}/spec.json" in files
     assert build(collect(out), "f").markdown == build(collect(tmp_path / "runs"), "f").markdown
     assert [path.name for path in out.parent.iterdir()] == ["records"]
 
@@ -54,6 +55,7 @@ def test_runs_that_no_grid_asks_for_stay_behind(tmp_path: Path) -> None:
     folder.done("both", 0, 0.5)
     assert {path.split("/", 1)[-1].split("/")[0] for path in names(copy(tmp_path))} == {
         "SHA256SUMS",
+        "aside.json",
         "baseline",
         "ablation-0123456789.grid.json",
     }
@@ -66,7 +68,7 @@ def test_replaces_older_records_as_a_whole(tmp_path: Path) -> None:
     gone.parent.mkdir()
     gone.write_text("{}")
     copy(tmp_path)
-    assert not gone.exists() and len(names(out)) == 13 * 6 + 2
+    assert not gone.exists() and len(names(out)) == 13 * 6 + 3
 
 
 def test_chooses_grids_by_name(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_large_detections_are_left_out_by_name(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "runs" / file).write_bytes(gzip.compress(random.Random(0).randbytes(2_300_000)))
     out = copy(tmp_path)
     assert f"\n{file}: left out, 2.3 MB (at most 1 MB of detections" in "\n" + capsys.readouterr().out
-    assert len(names(out)) == 13 * 6 + 1 and file not in names(out)
+    assert len(names(out)) == 13 * 6 + 2 and file not in names(out)
     assert build(collect(out), "f").markdown == build(collect(tmp_path / "runs"), "f").markdown
 
 
@@ -143,4 +145,4 @@ def test_a_failed_copy_leaves_the_old_records(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("analysis.records.shutil.copyfile", full_disk)
     with pytest.raises(OSError, match="No space left"):
         copy(tmp_path)
-    assert len(names(out)) == 13 * 6 + 2 and [path.name for path in out.parent.iterdir()] == ["records"]
+    assert len(names(out)) == 13 * 6 + 3 and [path.name for path in out.parent.iterdir()] == ["records"]
