@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from analysis import aside, checksums, image_statistics
+from analysis import aside, checksums, consistency, image_statistics
 from analysis.aside import Aside
 from analysis.run_files import (
     CURVES,
@@ -32,7 +32,8 @@ from dynamic_rcnn.run.spec import MEASURE, is_aside
 # fmt: off
 RUN_COLUMNS = [
     "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
-    "max_iterations", "attempts", "commit", "dirty", "device", "code", "init_sha256", "torch", "seconds", "images",
+    "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256", "torch",
+    "seconds", "images",
     *METRICS, *SEGM_METRICS,
 ]
 # fmt: on
@@ -160,13 +161,17 @@ class Reader:
         if (path / directory.METRICS).exists():
             read_results = self._read_measurement if row["task"] == MEASURE else self._read_metrics
             read_results(path, row)
-        self._check_detections(path, row)
+        self._check_finished(path, row)
         self.rows["runs"].append(row)
 
-    def _check_detections(self, path: Path, row: dict[str, Any]) -> None:
-        """Of a finished run, where no checksum says that they are whole."""
+    def _check_finished(self, path: Path, row: dict[str, Any]) -> None:
+        """What was otherwise in earlier attempts; detections cut off, where no checksum says that they are whole."""
+        earlier = row.pop("earlier", [])
+        if row["state"] != "done":
+            return
+        self.problems += consistency.changed_attempts(row, earlier)
         file = path / directory.DETECTIONS
-        if row["state"] == "done" and not self.are_checked and file.exists() and (fault := detections_fault(file)):
+        if not self.are_checked and file.exists() and (fault := detections_fault(file)):
             self.problems.append(f"{row['path']}/{directory.DETECTIONS}: {fault}")
 
     def _read_measurement(self, path: Path, row: dict[str, Any]) -> None:

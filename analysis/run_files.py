@@ -71,10 +71,16 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """commit, dirty, device, code, init_sha256, and the version of torch."""
+    """commit, dirty, device, processor, code, init_sha256, and the version of torch; `earlier`: of earlier attempts."""
     value = directory.read_json(path)
+    earlier = value.get("earlier")
+    rows = earlier if isinstance(earlier, list) else []
+    return {**_made_by(value), "earlier": [_made_by(row) for row in rows if isinstance(row, dict)]}
+
+
+def _made_by(value: dict[str, Any]) -> dict[str, Any]:
     versions = value.get("versions")
-    found = {name: value.get(name) for name in ("commit", "dirty", "device", "code", "init_sha256")}
+    found = {name: value.get(name) for name in ("commit", "dirty", "device", "processor", "code", "init_sha256")}
     return {**found, "torch": versions.get("torch") if isinstance(versions, dict) else None}
 
 

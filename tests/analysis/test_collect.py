@@ -114,6 +114,10 @@ def _damaged_detections(run: Path) -> None:
     path.write_bytes(path.read_bytes()[:10] + b"\xff" * 9)
 
 
+def _truncated_provenance(run: Path) -> None:
+    (run / "provenance.json").write_text('{"schema"')
+
+
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "truncated": (_truncate, "metrics.json: not valid JSON", "unreadable"),
     "newer": (_newer, "metrics.json: schema 99 is newer than 1", "unreadable"),
@@ -129,6 +133,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "cut": (_cut_detections, "detections.json.gz: broken or cut off (EOFError)", "done"),
     "plain": (_plain_detections, "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
     "damaged": (_damaged_detections, "detections.json.gz: broken or cut off (error)", "done"),
+    "provenance": (_truncated_provenance, "provenance.json: not valid JSON", "done"),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
     "content": (_other_content, "', the content gives '", "unreadable"),
     "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),
