@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from analysis.grids import Cell, Grid
 from analysis.markdown import escape, one_of
 
-MADE_BY = {"code": "code", "init_sha256": "start weights", "torch": "torch", "device": "device"}
+MADE_BY = {
+    "code": "code",
+    "init_sha256": "start weights",
+    "torch": "torch",
+    "device": "device",
+    "processor": "processor",
+}
+CHECKOUT = {"commit": "commit", "dirty": "uncommitted changes"}  # named, but not beside results: `code` is what ran
 NOT_RECORDED = "not recorded"
 _SHA256_DIGITS = 64
 
@@ -21,11 +30,14 @@ def mixed_arms(done: pd.DataFrame) -> dict[str, list[str]]:
     return {arm: found for arm, found in settings.items() if len(found) > 1}
 
 
-def differences(done: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
-    """What finished runs of one grid were made by, where that differs: its name -> value -> the runs' rows."""
+def differences(done: pd.DataFrame, names: dict[str, str] = MADE_BY) -> dict[str, dict[str, pd.DataFrame]]:
+    """What finished runs of one grid were made by, where that differs: its name -> value -> the runs' rows.
+
+    names: columns of `done` and what to call them.
+    """
     found = {}
-    for column, name in MADE_BY.items():
-        values = done[column].map(lambda value: str(value) if pd.notna(value) else NOT_RECORDED)
+    for column, name in names.items():
+        values = done[column].map(_text)
         groups = {str(value): rows for value, rows in done.groupby(values, sort=True)}
         if len(groups) > 1:
             found[name] = groups
@@ -39,9 +51,23 @@ def problems(grid: Grid, done: pd.DataFrame) -> list[str]:
         "they are not averaged"
         for arm, settings in mixed_arms(done).items()
     ]
-    for name, groups in differences(done).items():
+    for name, groups in differences(done, MADE_BY | CHECKOUT).items():
         words = "; ".join(f"{_shown(value)} in {_runs(rows)}" for value, rows in groups.items())
         lines.append(f"{grid.key}: the finished runs differ in {name}: {words}")
+    return lines
+
+
+def changed_attempts(run: dict[str, Any], earlier: list[dict[str, Any]]) -> list[str]:
+    """A line for each thing by which a run's earlier attempts were made otherwise than its last one.
+
+    run: its row, with its path and what MADE_BY and CHECKOUT name. earlier: the latter, of attempts before.
+    """
+    lines = []
+    for column, name in (MADE_BY | CHECKOUT).items() if earlier else ():
+        others = sorted({_text(each[column]) for each in earlier} - {_text(run[column])})
+        if others:
+            before = ", ".join(map(_shown, others))
+            lines.append(f"{run['path']}: begun with another {name} ({before}) than {_shown(_text(run[column]))}")
     return lines
 
 
@@ -91,6 +117,10 @@ def note(done: pd.DataFrame) -> str:
         f"**{escape(arm)} has runs of {len(found)} settings** and no mean." for arm, found in mixed_arms(done).items()
     ]
     return " ".join([*parts, "Which runs, is under *Problems found while reading*."]) if parts else ""
+
+
+def _text(value: object) -> str:
+    return NOT_RECORDED if value is None or value != value else str(value)  # NaN alone is not itself
 
 
 def _shown(value: str) -> str:

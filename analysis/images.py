@@ -9,7 +9,8 @@ seed       of the drawing
 workers    processes that evaluate; the numbers do not depend on it
 
 Writes <grid>-<setting>.images.json beside each grid's manifest, and <grid>-<setting>.images.png: the images on which
-the full method (or the first arm) and its baseline differ most. The ground truth must be where the runs' specs say;
+the full method (or the first arm) and its baseline differ most; neither, where a run's detections do not give the AP
+that its metrics.json says. The ground truth must be where the runs' specs say;
 shapes are drawn where they are not there. analysis/report.py reads the files, and says where one is missing or was made
 of other detections.
 """
@@ -17,8 +18,9 @@ of other detections.
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,10 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
     sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
 
 import numpy as np
+import pandas as pd
 from pycocotools.coco import COCO
 
-from analysis.accumulation import METRICS
+from analysis.accumulation import METRICS, Accumulation
 from analysis.bootstrap import bootstrap
 from analysis.boxes import Detections, Objects, read_detections, read_objects
 from analysis.claims import ARM
@@ -41,7 +44,7 @@ from analysis.differences import ap_by_category_and_size, largest_changes
 from analysis.errors import error_frame, find_errors
 from analysis.grids import Grid
 from analysis.image_statistics import place, sheet_place, sources
-from analysis.matching import match
+from analysis.matching import Matches, match
 from analysis.records import choose
 from analysis.sheet import draw
 from dynamic_rcnn import dataset, evaluation
@@ -51,10 +54,12 @@ from dynamic_rcnn.run.spec import RunSpec
 
 DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}
 MOST_CHANGES = 8
+TOLERANCE = 1e-9  # in AP as a fraction, for sums in another order
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0, or 2 where a grid's ground truth or detections cannot be read; the others are computed all the same.
+    """Exit code 0, or 2 where a grid's ground truth or detections cannot be read, or give another AP than was recorded;
+    the others are computed all the same.
 
     Raises UserError for other bad input.
     """
@@ -101,6 +106,7 @@ def _statistics(
     }
     by_arm = {arm: [found[path] for path in own] for arm, own in arms.items()}
     matches = {path: match(objects, each) for path, each in found.items()}
+    check_recorded(comparison.averaged, matches)
     resampled = bootstrap(
         {arm: [matches[path] for path in own] for arm, own in arms.items()},
         resamples,
@@ -123,6 +129,27 @@ def _statistics(
         **{"sheet": {**sheet, "sha256": hashlib.sha256(png).hexdigest()}, "png": png},
         "changes": {arm: _changes(objects, by_arm[arm], by_arm[grid.baseline_of(arm)]) for arm in compared},
     }
+
+
+def check_recorded(runs: pd.DataFrame, matches: Mapping[str, Matches]) -> None:
+    """Raises UserError for the first run whose recorded AP is not the one that its detections give.
+
+    runs: a row a run, with its path and recorded metrics (fractions, NaN where undefined). matches: by path.
+    """
+    recorded = runs.drop_duplicates("path").set_index("path")[list(METRICS)].astype(float)
+    for path, each in matches.items():
+        given = Accumulation(each).metrics(np.ones(len(each.image_ids), np.int64))
+        for metric, said, value in zip(METRICS, recorded.loc[path], given, strict=True):
+            if not np.isclose(said, value, rtol=0, atol=TOLERANCE, equal_nan=True):
+                raise UserError(
+                    f"{path}: {metric}: metrics.json says {_shown(said)}, its detections give {_shown(value)}; "
+                    "one of the two files was changed: put it back, or move metrics.json away, and "
+                    "`python -m dynamic_rcnn.evaluate` with the run's directory writes it again"
+                )
+
+
+def _shown(value: float) -> str:
+    return "null" if math.isnan(value) else repr(float(value))
 
 
 def _arms(comparison: Comparison, runs: Path) -> dict[str, list[str]]:

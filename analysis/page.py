@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis import retest
+from analysis import accounting, retest
 from analysis.claims import ARM, COCO, COMMAND, claims_table, deviation, difference_text
 from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
@@ -37,6 +37,7 @@ def build(records: Records) -> Page:
     sections += [Section(speed.grid.key, speed_section(records, speed)) for speed in speeds]
     lines = [escape(line) for line in records.problems] or ["None."]
     sections += [
+        Section("accounting", accounting.section(records)),
         Section("not-run", ["## What was not run", bullets(_not_run(comparisons, speeds))]),
         Section("problems", ["## Problems found while reading", bullets(lines)]),
         Section("rebuild", ["## How to rebuild this page", *_how_to()]),
@@ -50,7 +51,8 @@ def _top(comparisons: list[Comparison], speeds: list[Speed]) -> list[Section]:
     done, asked = list(states.values()).count("done"), len(states)
     state = f"{done} of {one_of('run', asked)} done. Do not edit; see the last section."
     small = "Results at small scale: they show whether the mechanism works here, and say nothing on the claims above."
-    summaries = [_summary(c) for c in comparisons if c.grid.dataset != COCO and c.grid.trains] or ["No such run."]
+    elsewhere = [c for c in comparisons if c.grid.dataset != COCO and c.grid.trains]
+    summaries = [_summary(c) for c in elsewhere if not _is_part(c, elsewhere)] or ["No such run."]
     return [
         Section("head", [f"Generated from the records of {one_of('grid', len(both))}: {state}"]),
         Section("claims", ["## The paper's headline claims", claims_table(comparisons, overhead_texts(speeds))]),
@@ -59,11 +61,22 @@ def _top(comparisons: list[Comparison], speeds: list[Speed]) -> list[Section]:
     ]
 
 
+def _compared(comparison: Comparison) -> str:
+    """The arm of the summary: the full method, or the last."""
+    return ARM if ARM in comparison.grid.arms else (comparison.others or [comparison.grid.baseline])[-1]
+
+
+def _is_part(comparison: Comparison, others: list[Comparison]) -> bool:
+    """Whether another grid's summary is over more runs, these among them: no second result."""
+    arms = (_compared(comparison), comparison.grid.baseline)
+    own = set(comparison.paths(*arms))
+    return any(own < set(other.paths(_compared(other), other.grid.baseline)) for other in others)
+
+
 def _summary(comparison: Comparison) -> str:
     """The full method against the baseline in one line; the section has the rest."""
-    grid = comparison.grid
+    grid, arm = comparison.grid, _compared(comparison)
     head = f"**{escape(grid.dataset)}**, {escape(grid.title)}"
-    arm = ARM if ARM in grid.arms else (comparison.others or [grid.baseline])[-1]
     texts = []
     for metric in ("AP", "AP90"):
         difference, text = comparison.difference(metric, arm), difference_text(comparison, metric, arm)

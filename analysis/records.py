@@ -8,7 +8,8 @@ grids  only grids of these names, or <name>-<setting>; default: all grids in the
 
 Taken: the manifests with what was computed over images, and of each run that they name, or that such a run starts
 from, its spec, status, provenance, curves, metrics and detections (up to 1 MB). Not taken: checkpoints, logs, runs that
-no grid asks for.
+no grid asks for. Written beside: aside.json, which lists the run directories that were moved aside or are not taken, so
+that the report accounts for them; SHA256SUMS, with which analysis/report.py (or `sha256sum -c`) checks every file.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
     _ROOT = Path(__file__).resolve().parents[1]
     sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
 
-from analysis.collect import Records, collect
+import pandas as pd
+
+from analysis import aside, checksums
+from analysis.aside import Aside
+from analysis.collect import MISSING, Records, collect
 from analysis.command import ROOT, parse, run
 from analysis.grids import Grid
 from analysis.image_statistics import GRID_FILES, place, sheet_place
 from analysis.markdown import one_of
+from analysis.run_files import RECORD_FILES
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run import directory
 
-FILES = (
-    *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
-    directory.DETECTIONS,
-)
 MAX_DETECTIONS_BYTES = 1_000_000
 DEFAULTS = {"runs": "", "out": "", "grids": ""}
 
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("out= must be given beside runs=: its default, the committed records, would be replaced")
     out = Path(values["out"]) if values["out"] else ROOT / "analysis/records"
     records = collect(runs)
+    checksums.require(runs)
     grids = choose(records.grids, [name for name in values["grids"].split(",") if name])
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         file for grid in grids for file in (grid.manifest, place(grid), sheet_place(grid)) if (runs / file).exists()
     ]
     files += [file for path in paths for file in record_files(runs, path)]
-    replace_folder(runs, files, out)
+    replace_folder(runs, files, out, in_no_table(records, paths))
     for line in left_out(runs, paths):
         print(line)
     size = sum((out / file).stat().st_size for file in files)
@@ -82,9 +85,22 @@ def run_paths(records: Records, grids: list[Grid]) -> list[str]:
     return sorted(path for path in states if path in set(records.runs["path"]))
 
 
+def in_no_table(records: Records, taken: list[str]) -> list[Aside]:
+    """The run directories that were started and that records with the runs `taken` have in no table.
+
+    Raises UserError if that is not known.
+    """
+    if records.aside is None:
+        raise UserError(f"{aside.NAME} cannot be read, so what was moved aside is not known; see analysis/report.py")
+    rest = records.runs[~records.runs["path"].isin(taken) & (records.runs["state"] != MISSING)]
+    rows = zip(rest["path"], rest["state"], rest["attempts"], strict=True)
+    left = [Aside(path, aside.NO_TABLE, state, None if pd.isna(count) else int(count)) for path, state, count in rows]
+    return [*records.aside, *left]
+
+
 def record_files(runs: Path, path: str) -> list[str]:
     """The files of the run at `path` that go into the records: those there are, but for large detections."""
-    names = [name for name in FILES if (runs / path / name).exists()]
+    names = [name for name in RECORD_FILES if (runs / path / name).exists()]
     return [f"{path}/{name}" for name in names if name != directory.DETECTIONS or not _is_large(runs / path / name)]
 
 
@@ -103,8 +119,11 @@ def _is_large(path: Path) -> bool:
     return path.exists() and path.stat().st_size > MAX_DETECTIONS_BYTES
 
 
-def replace_folder(source: Path, files: list[str], out: Path) -> None:
-    """Make `out` hold copies of `files` and nothing else; it is complete or as before."""
+def replace_folder(source: Path, files: list[str], out: Path, directories: list[Aside]) -> None:
+    """Make `out` hold copies of `files`, the list of `directories`, SHA256SUMS, and nothing else.
+
+    It is complete or as before.
+    """
     _check_target(source, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
@@ -112,6 +131,8 @@ def replace_folder(source: Path, files: list[str], out: Path) -> None:
         for file in files:
             (fresh / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, fresh / file)
+        aside.write(fresh, directories)
+        checksums.write(fresh)
         if out.exists():
             out.rename(old)
         fresh.rename(out)
@@ -134,7 +155,9 @@ def _check_target(source: Path, out: Path) -> None:
     foreign = [
         path
         for path in (sorted(out.rglob("*")) if out.is_dir() else [out])
-        if path.is_file() and path.name not in FILES and not path.name.endswith(GRID_FILES)
+        if path.is_file()
+        and path.name not in (*RECORD_FILES, checksums.NAME, aside.NAME)
+        and not path.name.endswith(GRID_FILES)
     ]
     if foreign:
         raise UserError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,33 @@ CURVES = [
     "seconds",
 ]
 # fmt: on
+RECORD_FILES = (  # of a run, that the report reads
+    *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
+    directory.DETECTIONS,
+)
+_NUMBER = (float, int, type(None))
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """id, arm, seed, setting, task, dataset (its name) and init (the id of the run that it starts from, or None)."""
-    spec, id_ = RunSpec.read(path.parent), directory.read_json(path).get("id")
-    if not isinstance(id_, str):
-        raise UserError(f"{path}: field 'id' is {id_!r}; it must be text")
+    """id, arm, seed, setting, task, dataset (its name) and init (the id of the run that it starts from, or None).
+
+    Raises UserError where the recorded id, or the one in the directory's name, is not that of the content.
+    """
+    spec, recorded = RunSpec.read(path.parent), directory.read_json(path).get("id")
+    try:
+        own = spec.id
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if recorded != own:
+        raise UserError(
+            f"{path}: field 'id' is {recorded!r}, the content gives {own!r}: "
+            "it was changed after the run; put the file back, or launch a run of this content"
+        )
+    if not path.parent.name.endswith(f"-{own}"):
+        raise UserError(f"{path}: the spec of run {own}; its directory's name must end with -{own}: rename it back")
     return {
-        **{"id": id_, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting, "task": spec.task},
+        **{"id": own, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting, "task": spec.task},
         "dataset": str(spec.dataset.get("name")),
         "init": spec.init.get("run") if spec.init else None,
         "replay": spec.replay.get("run") if spec.replay else None,
@@ -53,10 +72,17 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """commit, dirty, device, code, init_sha256, command, and the version of torch."""
+    """commit, dirty, device, processor, code, init_sha256, command, and the version of torch; `earlier` ones."""
     value = directory.read_json(path)
+    earlier = value.get("earlier")
+    rows = earlier if isinstance(earlier, list) else []
+    return {**_made_by(value), "earlier": [_made_by(row) for row in rows if isinstance(row, dict)]}
+
+
+def _made_by(value: dict[str, Any]) -> dict[str, Any]:
     versions = value.get("versions")
-    found = {name: value.get(name) for name in ("commit", "dirty", "device", "code", "init_sha256", "command")}
+    names = ("commit", "dirty", "device", "processor", "code", "init_sha256", "command")
+    found = {name: value.get(name) for name in names}
     return {**found, "torch": versions.get("torch") if isinstance(versions, dict) else None}
 
 
@@ -73,6 +99,20 @@ def read_metrics(run: Path) -> dict[str, Any]:
     if not isinstance(classes, dict) or not all(isinstance(scores, dict) for scores in classes.values()):
         raise UserError(f"{path}: field 'per_class' must map class names to metrics")
     return value
+
+
+def detections_fault(path: Path) -> str | None:
+    """What is wrong with a file that cannot be decompressed to its end; None for a whole one.
+
+    It takes 0.1 s for the 8 MB of a run on COCO; parsing them takes 15 times as long.
+    """
+    try:
+        with gzip.open(path) as file:
+            while file.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        return f"broken or cut off ({error.__class__.__name__}); move the run's directory away and launch the run again"
+    return None
 
 
 def histograms(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,6 +142,6 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
         if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
             raise UserError(f"{path}: row {number} has no integer field 'iteration'")
         for name in CURVES[1:]:
-            if not isinstance(row.get(name), int | float | None):
+            if not isinstance(row.get(name), _NUMBER):
                 raise UserError(f"{path}: row {number}: field '{name}' is {row[name]!r}; it must be a number")
     return rows

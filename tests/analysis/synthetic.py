@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from analysis.collect import collect
 from analysis.page import build
 from analysis.run_files import IOU_THRESHOLDS, METRICS
 from analysis.to_markdown import to_markdown
+from dynamic_rcnn.run.spec import RunSpec
 
 SETTING = "0123456789"
 ARMS = {"baseline": "neither", "dla": "DLA only", "dsl": "DSL only", "both": "DLA + DSL"}
@@ -26,7 +28,7 @@ PAPER = {
         "both": {"AP": 38.9, "AP50": 57.3, "AP60": 53.6, "AP70": 47.4, "AP80": 36.3, "AP90": 15.2},
     },
 }
-START = "aaaaaaaaaa"
+START = RunSpec("pretrain", 0, {"name": "shapes"}, {"of": "pretrain"}).id
 
 
 def edit_json(path: Path, **changes: Any) -> None:
@@ -38,16 +40,29 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-class RunsFolder:
-    """Writes runs and manifests below `root`, as the launcher would."""
+def make_another_run(run: Path, **changes: Any) -> Path:
+    """Give a run another spec, and with it another id: its directory and the manifests follow."""
+    root, spec = run.parents[2], replace(RunSpec.read(run), **changes)
+    spec.write(run)
+    moved = run.rename(spec.directory(root))
+    for manifest in root.glob("*/*.grid.json"):
+        manifest.write_text(manifest.read_text().replace(f'/{run.name}"', f'/{moved.name}"'))
+    return moved
 
-    def __init__(self, root: Path, dataset: str = "shapes") -> None:
-        self.root, self.dataset = root, dataset
+
+class RunsFolder:
+    """Writes runs and manifests below `root`, as the launcher would. fields: of RunSpec, for all runs."""
+
+    def __init__(self, root: Path, dataset: str = "shapes", fields: dict[str, Any] | None = None) -> None:
+        self.root, self.dataset, self.fields = root, dataset, fields or {}
         self.cells: list[dict[str, Any]] = []
 
     def path(self, arm: str, seed: int) -> str:
-        number = sum(map(ord, f"{self.dataset}{arm}")) * 1000 + seed
-        return f"{self.dataset}/{arm}/seed{seed}-{number:010x}"
+        return self.spec(arm, seed).directory(Path()).as_posix()
+
+    def spec(self, arm: str, seed: int) -> RunSpec:
+        own = {"dataset": {"name": self.dataset}, "config": {"of": arm}, "init": {"run": START}}
+        return RunSpec(arm, seed, **{**own, **self.fields})
 
     def ask(self, arm: str, seed: int) -> Path:
         """Only in the manifest: a run that was never started."""
@@ -57,8 +72,7 @@ class RunsFolder:
     def start(self, arm: str, seed: int, state: str, cause: str | None = None, iteration: int = 40) -> Path:
         """A run that has begun; `state` goes into its status."""
         run = self.ask(arm, seed)
-        init = {"run": START}
-        self._write(run, arm, seed, run.name.split("-")[1], init, state, cause, iteration)
+        self._write(run, self.spec(arm, seed), state, cause, iteration)
         return run
 
     def done(self, arm: str, seed: int, ap: float, ap90: float | None = 0.1) -> Path:
@@ -69,8 +83,9 @@ class RunsFolder:
 
     def shared_start(self) -> Path:
         """The run that all others start from; no manifest names it."""
-        run = self.root / f"{self.dataset}/pretrain/seed0-{START}"
-        self._write(run, "pretrain", 0, START, None, "done", None, 100)
+        spec = RunSpec("pretrain", 0, {"name": self.dataset}, {"of": "pretrain"})
+        run = spec.directory(self.root)
+        self._write(run, spec, "done", None, 100)
         self._metrics(run, 0.3, 0.05)
         return run
 
@@ -92,35 +107,15 @@ class RunsFolder:
         write_json(path, value | changes)
         return path
 
-    def _write(
-        self,
-        run: Path,
-        arm: str,
-        seed: int,
-        id_: str,
-        init: Any,
-        state: str,
-        cause: str | None,
-        iteration: int,
-    ) -> None:
-        dataset = {"name": self.dataset}
-        spec = {
-            "schema": 1,
-            "id": id_,
-            "arm": arm,
-            "seed": seed,
-            "dataset": dataset,
-            "init": init,
-            "config": {},
-        }
-        write_json(run / "spec.json", spec)
+    def _write(self, run: Path, spec: RunSpec, state: str, cause: str | None, iteration: int) -> None:
+        spec.write(run)
         attempt = {"number": 1, "started": 1.0, "ended": 2.0, "from_iteration": 0, "to_iteration": iteration}
         status = {"schema": 1, "state": state, "iteration": iteration, "max_iterations": 100, "cause": cause}
         write_json(run / "status.json", {**status, "message": None, "heartbeat": 2.0, "attempts": [attempt]})
         provenance = {"schema": 1, "commit": "0123456789abcdef", "dirty": True, "device": "cpu", "code": "c0dec0dec0"}
-        provenance |= {"versions": {"torch": "2.9.0"}, "init_sha256": init and "5ha256c0" * 8}
+        provenance |= {"versions": {"torch": "2.9.0"}, "init_sha256": spec.init and "5ha256c0" * 8}
         write_json(run / "provenance.json", provenance)
-        rows = [json.dumps(curve_row(arm, seed, i)) for i in range(10, iteration + 1, 10)]
+        rows = [json.dumps(curve_row(spec.arm, spec.seed, i)) for i in range(10, iteration + 1, 10)]
         (run / "train.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
     def _metrics(self, run: Path, ap: float, ap90: float | None) -> None:

@@ -16,8 +16,9 @@ from analysis.comparison import Comparison
 from analysis.section_figures import figures
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
+from dynamic_rcnn.run.spec import RunSpec
 
-from .synthetic import PAPER, START, RunsFolder, ablation, write_json
+from .synthetic import PAPER, START, RunsFolder, ablation, edit_json, write_json
 
 
 def test_tidy_tables(tmp_path: Path) -> None:
@@ -83,6 +84,40 @@ def _no_spec(run: Path) -> None:
     (run / "spec.json").unlink()
 
 
+def _other_content(run: Path) -> None:
+    edit_json(run / "spec.json", config={"of": "dla"})
+
+
+def _other_id(run: Path) -> None:
+    edit_json(run / "spec.json", id="0123456789")
+
+
+def _no_number(run: Path) -> None:
+    edit_json(run / "spec.json", config={"lr": float("nan")})
+
+
+def _spec_of_another_run(run: Path) -> None:
+    RunSpec("both", 9, {"name": "shapes"}, {}).write(run)
+
+
+def _cut_detections(run: Path) -> None:
+    path = run / "detections.json.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def _plain_detections(run: Path) -> None:
+    (run / "detections.json.gz").write_text("[]")
+
+
+def _damaged_detections(run: Path) -> None:
+    path = run / "detections.json.gz"
+    path.write_bytes(path.read_bytes()[:10] + b"\xff" * 9)
+
+
+def _truncated_provenance(run: Path) -> None:
+    (run / "provenance.json").write_text('{"schema"')
+
+
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "truncated": (_truncate, "metrics.json: not valid JSON", "unreadable"),
     "newer": (_newer, "metrics.json: schema 99 is newer than 1", "unreadable"),
@@ -95,7 +130,15 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "binary": (_binary_curve, "train.jsonl: cannot be read (UnicodeDecodeError)", "done"),
     "line": (_broken_curve, "train.jsonl: line 2 is not valid JSON", "done"),
     "stray": (_stray, "notes.txt: no part of a run; ignored", "done"),
+    "cut": (_cut_detections, "detections.json.gz: broken or cut off (EOFError)", "done"),
+    "plain": (_plain_detections, "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
+    "damaged": (_damaged_detections, "detections.json.gz: broken or cut off (error)", "done"),
+    "provenance": (_truncated_provenance, "provenance.json: not valid JSON", "done"),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
+    "content": (_other_content, "', the content gives '", "unreadable"),
+    "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),
+    "number": (_no_number, "spec.json: config.lr: must be a finite number", "unreadable"),
+    "name": (_spec_of_another_run, "its directory's name must end with -", "unreadable"),
 }
 
 

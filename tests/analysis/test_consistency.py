@@ -14,7 +14,7 @@ from analysis.page import build
 from analysis.to_markdown import to_markdown
 from tests.analysis.test_report import row_of
 
-from .synthetic import ARMS, RunsFolder, ablation, edit_json
+from .synthetic import ARMS, START, RunsFolder, ablation, edit_json, make_another_run
 
 GRID = "shapes-ablation-0123456789"
 
@@ -33,6 +33,7 @@ def told(runs: Path) -> tuple[str, list[str]]:
         ({"versions": {"torch": "2.10.0"}}, "torch", ("2.10.0", "2.9.0")),
         ({"versions": None}, "torch", ("not recorded", "2.9.0")),
         ({"device": "A GPU, 80GB"}, "device", ("A GPU, 80GB", "cpu")),
+        ({"processor": "A fast one"}, "processor", ("A fast one", "not recorded")),
     ],
 )
 def test_what_finished_runs_differ_in_is_named(
@@ -52,6 +53,35 @@ def test_what_finished_runs_differ_in_is_named(
     assert found[values[0]] == "both seeds 0, 1, 2"
     note = text[text.index("### Difference") : text.index("### The paper's numbers")]
     assert f"**The finished runs differ in {name}** (" in note and "3 runs" in note and "9 runs" in note
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"commit": "f" * 40}, f"commit: 0123456789abcdef in {{}}; {'f' * 40} in {{}}"),
+        ({"dirty": False}, "uncommitted changes: False in {}; True in {}"),
+    ],
+)
+def test_other_checkouts_are_a_problem_but_no_reason_for_a_difference(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    folder = RunsFolder(tmp_path)
+    folder.done("baseline", 0, 0.4)
+    edit_json(folder.done("both", 0, 0.5) / "provenance.json", **changes)
+    folder.manifest()
+    text, problems = told(tmp_path)
+    seeds = ("both seed 0", "baseline seed 0") if "dirty" in changes else ("baseline seed 0", "both seed 0")
+    assert problems == [f"{GRID}: the finished runs differ in {said.format(*seeds)}"]
+    assert "The finished runs differ" not in text
+
+
+def test_a_run_that_was_resumed_by_other_code_is_named(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    run = folder.done("both", 0, 0.5)
+    made = json.loads((run / "provenance.json").read_text())
+    edit_json(run / "provenance.json", earlier=[{**made, "command": "another"}, {**made, "code": "01dc0de"}])
+    folder.manifest()
+    assert told(tmp_path)[1] == [f"{folder.path('both', 0)}: begun with another code (01dc0de) than c0dec0dec0"]
 
 
 def test_runs_that_are_not_done_differ_in_nothing(tmp_path: Path) -> None:
@@ -75,7 +105,7 @@ def check_dla_is_not_averaged(runs: Path) -> None:
 
 def test_an_arm_of_two_settings_is_not_averaged(tmp_path: Path) -> None:
     folder = ablation(tmp_path)
-    edit_json(tmp_path / folder.path("dla", 1) / "spec.json", config={"train": {"max_iters": 7}})
+    make_another_run(tmp_path / folder.path("dla", 1), config={"train": {"max_iters": 7}})
     check_dla_is_not_averaged(tmp_path)
 
 
@@ -116,6 +146,6 @@ def test_an_older_manifest_is_read(tmp_path: Path) -> None:
 
 def test_the_note_on_the_start_stays_beside_a_stale_start(tmp_path: Path) -> None:
     ablation(tmp_path)
-    start = tmp_path / "shapes/pretrain/seed0-aaaaaaaaaa"
+    start = tmp_path / f"shapes/pretrain/seed0-{START}"
     shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
     assert "All runs start from the weights of one run" in told(tmp_path)[0]

@@ -13,9 +13,10 @@ from analysis.collect import collect
 from dynamic_rcnn import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.evaluation import evaluate_file, write_detections
+from dynamic_rcnn.run.spec import RunSpec
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
-from .synthetic import RunsFolder, edit_json
+from .synthetic import RunsFolder, edit_json, make_another_run
 from .test_report import row_of
 
 SHIFTS = {"baseline": (6.0, 4.0), "dla": (2.0, 0.0), "both": (0.0, 0.5)}  # by seed: how far boxes are off, in pixels
@@ -27,14 +28,20 @@ def runs(tmp_path: Path) -> Path:
     layout = write_coco(tmp_path / "data")
     data = dataset.coco_format_dataset(tmp_path / "data", {key: layout[key] for key in dataset.PATHS})
     truth = json.loads((tmp_path / "data" / layout["val_ann"]).read_text())
-    folder = RunsFolder(tmp_path / "runs", "mine")
+    folder = RunsFolder(tmp_path / "runs", "mine", {"dataset": {**data, "name": "mine"}})
     for arm, shifts in SHIFTS.items():
         for seed, shift in enumerate(shifts):
             run = folder.done(arm, seed, 0.5)
-            edit_json(run / "spec.json", dataset={**data, "name": "mine"})
-            write_detections(run / "detections.json.gz", detections(truth, shift))
+            detect(run, detections(truth, shift))
     folder.manifest(arms={arm: arm for arm in SHIFTS}, paper=None)
     return tmp_path / "runs"
+
+
+def detect(run: Path, found: list[dict[str, Any]]) -> None:
+    """Give a run these detections, and the metrics that they have."""
+    write_detections(run / "detections.json.gz", found)
+    data = RunSpec.read(run).dataset
+    edit_json(run / "metrics.json", **evaluate_file(Path(data["root"]) / data["val_ann"], run / "detections.json.gz"))
 
 
 def detections(truth: dict[str, Any], shift: float) -> list[dict[str, Any]]:
@@ -102,7 +109,7 @@ def page(runs: Path, folder: Path) -> str:
 def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: Path) -> None:
     compute(runs)
     (run,) = (runs / "mine/both").glob("seed1-*")
-    write_detections(run / "detections.json.gz", [])
+    detect(run, [])
     said = "made of other detections than those of the runs now; python analysis/images.py makes it again"
     assert any(said in line for line in collect(runs).problems)
     assert "Not computed" in page(runs, tmp_path)
@@ -113,14 +120,38 @@ def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: 
     assert any("field 'differences' must be a list of rows with arm, metric" in line for line in collect(runs).problems)
 
 
+@pytest.mark.parametrize(("metric", "moved"), [("AP", 1e-3), ("AP90", 2e-9), ("AP75", None)])
+def test_recorded_ap_that_the_detections_do_not_give(
+    runs: Path, capsys: pytest.CaptureFixture[str], metric: str, moved: float | None
+) -> None:
+    """The grid of the edited run gets no file; the one without it does, and the run's own AP up to rounding passes."""
+    (manifest,) = runs.glob("mine/*.grid.json")
+    content = json.loads(manifest.read_text())
+    others = [cell for cell in content["runs"] if cell["arm"] != "both"]
+    fewer = {"grid": "fewer", "runs": others, "arms": {arm: arm for arm in ("baseline", "dla")}}
+    manifest.with_name(f"fewer-{content['setting']}.grid.json").write_text(json.dumps(content | fewer))
+    (run,) = (runs / "mine/both").glob("seed1-*")
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
+    recorded = None if moved is None else metrics[metric] - moved
+    edit_json(run / "metrics.json", metrics={**metrics, metric: recorded})
+    assert images.main([f"runs={runs}", "resamples=5"]) == 2
+    said = (
+        f"{run.relative_to(runs)}: {metric}: metrics.json says {'null' if recorded is None else recorded}, "
+        f"its detections give {metrics[metric]}; one of the two files was changed"
+    )
+    assert said in capsys.readouterr().err
+    assert [path.name.split("-")[0] for path in runs.glob("mine/*.images.json")] == ["fewer"]
+    edit_json(run / "metrics.json", metrics={**metrics, metric: metrics[metric] - 1e-12})
+    assert images.main([f"runs={runs}", "resamples=5"]) == 0
+
+
 def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be a whole number, 1 or more"):
         images.main([f"runs={runs}", "resamples=0"])
     with pytest.raises(UserError, match=r"unknown grid 'ablatoin'"):
         images.main([f"runs={runs}", "grids=ablatoin"])
-    for run in (runs / "mine/both").iterdir():
-        spec = json.loads((run / "spec.json").read_text())
-        edit_json(run / "spec.json", dataset={**spec["dataset"], "fingerprint": "0"})
+    for run in sorted((runs / "mine/both").iterdir()):
+        make_another_run(run, dataset={**RunSpec.read(run).dataset, "fingerprint": "0"})
     assert images.main([f"runs={runs}"]) == 2
     assert "on 2 data sets; compare those of one" in capsys.readouterr().err
     assert not list(runs.glob("mine/*.images.json"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -33,11 +35,13 @@ def test_takes_what_the_report_needs_and_no_more(tmp_path: Path) -> None:
         (run / extra).write_bytes(b"x")
     out = copy(tmp_path)
     files = names(out)
-    assert {path.rsplit("/", 1)[1] for path in files} == {
+    assert {path.rsplit("/", 1)[-1] for path in files} == {
         *("spec.json", "status.json", "provenance.json", "train.jsonl", "metrics.json", "detections.json.gz"),
         "ablation-0123456789.grid.json",
+        "SHA256SUMS",
+        "aside.json",
     }
-    assert len(files) == 13 * 6 + 1 and f"shapes/pretrain/seed0-{START}/spec.json" in files
+    assert len(files) == 13 * 6 + 3 and f"shapes/pretrain/seed0-{START}/spec.json" in files
     assert markdown(out) == markdown(tmp_path / "runs")
     assert [path.name for path in out.parent.iterdir()] == ["records"]
 
@@ -48,7 +52,9 @@ def test_runs_that_no_grid_asks_for_stay_behind(tmp_path: Path) -> None:
     folder.ask("baseline", 1)
     folder.manifest()
     folder.done("both", 0, 0.5)
-    assert {path.split("/")[1] for path in names(copy(tmp_path))} == {
+    assert {path.split("/", 1)[-1].split("/")[0] for path in names(copy(tmp_path))} == {
+        "SHA256SUMS",
+        "aside.json",
         "baseline",
         "ablation-0123456789.grid.json",
     }
@@ -61,7 +67,7 @@ def test_replaces_older_records_as_a_whole(tmp_path: Path) -> None:
     gone.parent.mkdir()
     gone.write_text("{}")
     copy(tmp_path)
-    assert not gone.exists() and len(names(out)) == 13 * 6 + 1
+    assert not gone.exists() and len(names(out)) == 13 * 6 + 3
 
 
 def test_chooses_grids_by_name(tmp_path: Path) -> None:
@@ -90,10 +96,10 @@ def refused(tmp_path: Path, expected: str, *more: str) -> None:
 def test_large_detections_are_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ablation(tmp_path / "runs")
     file = f"{folder.path('both', 2)}/detections.json.gz"
-    (tmp_path / "runs" / file).write_bytes(b"0" * 2_300_000)
+    (tmp_path / "runs" / file).write_bytes(gzip.compress(random.Random(0).randbytes(2_300_000)))
     out = copy(tmp_path)
     assert f"\n{file}: left out, 2.3 MB (at most 1 MB of detections" in "\n" + capsys.readouterr().out
-    assert len(names(out)) == 13 * 6 and file not in names(out)
+    assert len(names(out)) == 13 * 6 + 2 and file not in names(out)
     assert markdown(out) == markdown(tmp_path / "runs")
 
 
@@ -138,4 +144,4 @@ def test_a_failed_copy_leaves_the_old_records(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("analysis.records.shutil.copyfile", full_disk)
     with pytest.raises(OSError, match="No space left"):
         copy(tmp_path)
-    assert len(names(out)) == 13 * 6 + 1 and [path.name for path in out.parent.iterdir()] == ["records"]
+    assert len(names(out)) == 13 * 6 + 3 and [path.name for path in out.parent.iterdir()] == ["records"]

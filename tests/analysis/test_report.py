@@ -15,7 +15,7 @@ from analysis.collect import collect
 from analysis.page import build
 from dynamic_rcnn.run.directory import locked
 
-from .synthetic import ARMS, PAPER, RunsFolder, ablation, edit_json, markdown, write_report
+from .synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, markdown, write_report
 
 
 def row_of(text: str, heading: str, start: str) -> list[str]:
@@ -44,7 +44,7 @@ def test_the_reading_claims_no_more_than_the_intervals(tmp_path: Path) -> None:
     assert "**dla**: AP +1.00 [-0.52, +2.52], cannot be told apart from the baseline;" in text
     assert "**both**: AP +10.00 [+8.48, +11.52], above the baseline;" in text
     assert "neither confirms nor refutes a number on COCO" in text
-    assert "All runs start from the weights of one run (`aaaaaaaaaa`)" in text
+    assert f"All runs start from the weights of one run (`{START}`)" in text
 
 
 def test_contrasts_are_of_the_two_arms_that_the_grid_names(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from analysis.collect import collect
 from analysis.page import build
 from analysis.statistics import paired_ratio
 from analysis.to_markdown import to_markdown
+from dynamic_rcnn.run.spec import RunSpec
 
 from .synthetic import write_json
 from .test_report import row_of
@@ -50,10 +51,9 @@ def measuring(
     **manifest: Any,
 ) -> Path:
     """A folder with one finished measuring run and its manifest. Returns the run's directory."""
-    path = f"{dataset}/speed/seed0-{'a' * 10}"
-    run, name = root / path, {"name": dataset}
-    spec = {"schema": 1, "id": "a" * 10, "arm": "speed", "seed": 0, "dataset": name, "init": None, "task": "measure"}
-    write_json(run / "spec.json", {**spec, "config": {}})
+    spec = RunSpec("speed", 0, {"name": dataset}, {}, task="measure")
+    run = spec.directory(root)
+    spec.write(run)
     status = {"schema": 1, "state": "done", "iteration": 4, "max_iterations": 4, "cause": None, "message": None}
     write_json(run / "status.json", {**status, "heartbeat": 2.0, "attempts": [{"number": 1}]})
     made = {"schema": 1, "commit": "0123456789abcdef", "dirty": False, "device": device, "code": "c0de"}
@@ -66,9 +66,10 @@ def measuring(
         "inference": part(inference, {}, same_network=groups, **by_arm),
     }
     write_json(run / "metrics.json", content)
+    cells = [{"arm": "speed", "seed": 0, "path": run.relative_to(root).as_posix()}]
     grid = {"schema": 1, "grid": "speed", "title": "Cost", "setting": "0123456789", "dataset": dataset}
     grid |= {"baseline": "speed", "arms": {"speed": "Cost"}, "measured": ARMS, "seeds": [0], "paper": PAPER}
-    grid |= {"base": "faster_rcnn_r50_fpn_1x", "changed": [], "runs": [{"arm": "speed", "seed": 0, "path": path}]}
+    grid |= {"base": "faster_rcnn_r50_fpn_1x", "changed": [], "runs": cells}
     write_json(root / dataset / "speed-0123456789.grid.json", grid | manifest)
     return run
 

@@ -1,0 +1,73 @@
+"""Every run directory that was started, whether a table has it or not: for the report to account for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from analysis.aside import Aside
+from analysis.collect import Records
+from analysis.document import Block, table
+from analysis.markdown import escape
+from analysis.reader import MISSING, UNREADABLE
+
+NOT_KNOWN = "not known"
+STATES = ("done", "failed", "running", UNREADABLE)
+
+
+def section(records: Records) -> list[Block]:
+    """The blocks of the report's section: its heading, what the columns mean, and the table."""
+    return [
+        "## Every run that was started",
+        "Run directories by data set. Replaced ones were moved aside: done by other code (stale), or given up for lost "
+        "while a copy went on (lost). Resumed ones are those of the done that took more than one attempt. Those in no "
+        "table, besides the replaced ones, are of no grid in these records.",
+        accounting(records),
+    ]
+
+
+def accounting(records: Records) -> Block:
+    """A row a data set. A directory is in one of the columns from done to replaced, which add up to started."""
+    started = _started(records)
+    replaced = None if records.aside is None else [each for each in records.aside if each.is_replaced]
+    datasets = sorted({*started["dataset"], *(_dataset(each) for each in replaced or [])})
+    header = ["data set", "started", *STATES, "replaced", "resumed", "in no table"]
+    rows = []
+    for name in datasets:
+        own = started[started["dataset"] == name]
+        moved = None if replaced is None else [each for each in replaced if _dataset(each) == name]
+        rows.append([escape(name), *_cells(own, moved)])
+    return table(header, rows) if rows else "No run was started."
+
+
+def _cells(started: pd.DataFrame, replaced: list[Aside] | None) -> list[str]:
+    states = [int((started["state"] == state).sum()) for state in STATES]
+    resumed = int(((started["state"] == "done") & (started["attempts"] > 1)).sum())
+    unasked = str(int(started["unasked"].sum()))
+    if replaced is None:
+        return [NOT_KNOWN, *map(str, states), NOT_KNOWN, str(resumed), NOT_KNOWN]
+    reasons = sorted(Counter(each.reason for each in replaced).items())
+    listed = f" ({', '.join(f'{count} {escape(reason)}' for reason, count in reasons)})" if reasons else ""
+    return [
+        str(sum(states) + len(replaced)),
+        *map(str, states),
+        f"{len(replaced)}{listed}",
+        str(resumed),
+        unasked,
+    ]
+
+
+def _started(records: Records) -> pd.DataFrame:
+    """path, state, attempts, dataset and unasked (no grid asks for it), a row a directory that was not moved aside."""
+    columns = ["path", "state", "attempts"]
+    runs = records.runs.loc[records.runs["state"] != MISSING, columns]
+    listed = [(each.path, each.state, each.attempts) for each in records.aside or [] if not each.is_replaced]
+    found = pd.DataFrame([*runs.itertuples(index=False), *listed], columns=columns).astype({"attempts": "float64"})
+    found["dataset"] = [str(path).split("/")[0] for path in found["path"]]
+    found["unasked"] = found["path"].isin([*records.unasked(), *(path for path, _, _ in listed)])
+    return found
+
+
+def _dataset(each: Aside) -> str:
+    return each.path.split("/")[0]

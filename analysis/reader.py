@@ -1,0 +1,219 @@
+"""Walks a runs folder: rows of what its run directories say, and a line a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis import aside, checksums, consistency, image_statistics
+from analysis.aside import Aside
+from analysis.run_files import (
+    CURVES,
+    IOU_THRESHOLDS,
+    METRICS,
+    SEGM_METRICS,
+    detections_fault,
+    histograms,
+    read_curves,
+    read_metrics,
+    read_provenance,
+    read_spec,
+    read_state,
+    read_status,
+)
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run import directory
+from dynamic_rcnn.run.measurement import Measured, read_measurement
+from dynamic_rcnn.run.spec import MEASURE, is_aside
+
+# fmt: off
+RUN_COLUMNS = [
+    "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
+    "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256", "command",
+    "torch", "seconds", "images",
+    *METRICS, *SEGM_METRICS,
+]
+# fmt: on
+CURVE_COLUMNS = ["path", *CURVES]
+MISSING, UNREADABLE = "missing", "unreadable"
+CHECKSUM = "checksum"  # the cause of an unreadable run whose files are not as they were recorded
+
+_OWN_FILES = {
+    *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.EVALUATIONS),
+    *(directory.DETECTIONS, directory.METRICS, directory.LOGS, directory.CHECKPOINTS, directory.LOCK),
+}
+_Result = TypeVar("_Result")
+
+
+class Reader:
+    """Gathers rows and problems while it walks a runs folder.
+
+    moved: the directories that were moved aside.
+    faults: file -> how it differs from the folder's SHA256SUMS; {} if there is none, or a damaged one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems: list[str] = []
+        self.measurements: dict[str, Measured] = {}
+        self.moved: list[Aside] = []
+        names = ("runs", "thresholds", "classes", "histograms")
+        self.curves: list[tuple[str, dict[str, NDArray[np.float64]]]] = []  # (path, column -> values), a run each
+        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        self.faults: dict[str, str] = {}
+        faults = self.attempt(checksums.check, root / checksums.NAME) if (root / checksums.NAME).exists() else None
+        self.are_checked = faults is not None
+        self.faults = faults or {}
+        self.problems += checksums.problems(self.faults)
+        self._spoiled = checksums.spoiled_runs(self.faults)
+
+    def content(self) -> dict[str, Any]:
+        """What Records holds besides the grids, by its name there: the rows as tables."""
+        columns = {
+            "runs": RUN_COLUMNS,
+            "thresholds": ["path", "iou", "AP"],
+            "classes": ["path", "name", "AP", "AP90"],
+            "histograms": ["path", "kind", "when", "counts"],
+        }
+        frames = {name: pd.DataFrame(self.rows[name], columns=columns[name]) for name in columns}
+        frames["curves"] = self._curve_frame()
+        return {**frames, "aside": self._aside(), "problems": self.problems, "measurements": self.measurements}
+
+    def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
+        """`read(path)`; None and a line in `problems` if it raises UserError; None for a file with a fault."""
+        if path.relative_to(self.root).as_posix() in self.faults:
+            return None
+        try:
+            return read(path)
+        except UserError as error:
+            self.problems.append(str(error).replace(f"{self.root}/", ""))
+        except (OSError, UnicodeDecodeError) as error:
+            where = path.relative_to(self.root).as_posix()
+            self.problems.append(f"{where}: cannot be read ({error.__class__.__name__})")
+        return None
+
+    def run_directories(self) -> list[Path]:
+        """The run directories, sorted, with those that SHA256SUMS lists and that are gone; others lie in `aside`.
+
+        Whatever else lies around is a problem.
+        """
+        found = {self.root / path for path in self._spoiled}
+        for folder in _children(self.root):
+            if folder.name in (checksums.NAME, aside.NAME):
+                continue
+            for arm in _children(folder) if self._is_folder(folder) else []:
+                if arm.name.endswith(image_statistics.GRID_FILES):
+                    continue
+                for run in _children(arm) if self._is_folder(arm) else []:
+                    if self._is_folder(run) and is_aside(run):
+                        self.moved.append(aside.moved(run.relative_to(self.root).as_posix()))
+                    elif run.is_dir():
+                        found.add(run)
+        return sorted(found)
+
+    def _aside(self) -> list[Aside] | None:
+        """The directories in no table that were moved aside or are listed; None if the list cannot be read."""
+        path = self.root / aside.NAME
+        listed = self.attempt(aside.read, path) if path.exists() or aside.NAME in self.faults else []
+        if listed is None:
+            return None
+        away = [each for each in listed if not (self.root / each.path).exists()]
+        return sorted([*away, *self.moved], key=lambda each: each.path)
+
+    def _is_folder(self, path: Path) -> bool:
+        if not path.is_dir():
+            self.problems.append(f"{path.relative_to(self.root).as_posix()}: no part of a run; ignored")
+        return path.is_dir()
+
+    def read_run(self, path: Path) -> None:
+        """Add what `path` says to the tables."""
+        name = path.relative_to(self.root).as_posix()
+        if name in self._spoiled:
+            known = self.attempt(read_spec, path / directory.SPEC) or {"dataset": name.split("/")[0]}
+            self.rows["runs"].append({"path": name, **known, "state": UNREADABLE, "cause": CHECKSUM})
+            return
+        for child in _children(path):
+            if child.name not in _OWN_FILES:
+                self.problems.append(f"{name}/{child.name}: no part of a run; ignored")
+        spec = self.attempt(read_spec, path / directory.SPEC)
+        state = self.attempt(read_state, path) or directory.State(UNREADABLE)
+        row: dict[str, Any] = {
+            "path": name,
+            "iteration": state.iteration,
+            "max_iterations": state.max_iterations,
+        }
+        row |= {"state": MISSING if state.name == "absent" else state.name, "cause": state.cause}
+        if spec is None:
+            row |= {"state": UNREADABLE, "dataset": name.split("/")[0]}
+            self.rows["runs"].append(row)
+            return
+        row |= spec
+        for file, read in ((directory.STATUS, read_status), (directory.PROVENANCE, read_provenance)):
+            if not (path / file).exists() and state.name != "done":
+                continue
+            value = self.attempt(read, path / file)
+            row |= value or {}
+            if value is None and state.name == "absent":
+                row |= {"state": UNREADABLE, "cause": file}
+        self._read_curves(path, row)
+        if (path / directory.METRICS).exists():
+            read_results = self._read_measurement if row["task"] == MEASURE else self._read_metrics
+            read_results(path, row)
+        self._check_finished(path, row)
+        self.rows["runs"].append(row)
+
+    def _check_finished(self, path: Path, row: dict[str, Any]) -> None:
+        """What was otherwise in earlier attempts; detections cut off, where no checksum says that they are whole."""
+        earlier = row.pop("earlier", [])
+        if row["state"] != "done":
+            return
+        self.problems += consistency.changed_attempts(row, earlier)
+        file = path / directory.DETECTIONS
+        if not self.are_checked and file.exists() and (fault := detections_fault(file)):
+            self.problems.append(f"{row['path']}/{directory.DETECTIONS}: {fault}")
+
+    def _read_measurement(self, path: Path, row: dict[str, Any]) -> None:
+        value = self.attempt(read_measurement, path)
+        if value is None:
+            row["state"], row["cause"] = UNREADABLE, "metrics.json"
+        else:
+            self.measurements[row["path"]] = value
+
+    def _read_metrics(self, path: Path, row: dict[str, Any]) -> None:
+        value = self.attempt(read_metrics, path)
+        if value is None:
+            row["state"], row["cause"] = UNREADABLE, "metrics.json"
+            return
+        row["images"] = value.get("images")
+        row |= {metric: value["metrics"].get(metric) for metric in (*METRICS, *SEGM_METRICS)}
+        by_iou = zip(IOU_THRESHOLDS, value["by_iou"], strict=True)
+        self.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]
+        for name, scores in value["per_class"].items():
+            self.rows["classes"].append(
+                {"path": row["path"], "name": name, "AP": scores.get("AP"), "AP90": scores.get("AP90")}
+            )
+
+    def _read_curves(self, path: Path, row: dict[str, Any]) -> None:
+        rows = self.attempt(read_curves, path / directory.TRAIN_LOG) or []
+        columns = {name: np.array([entry.get(name) for entry in rows], np.float64) for name in CURVES}
+        self.curves.append((row["path"], columns))
+        self.rows["histograms"] += [{"path": row["path"], **entry} for entry in histograms(rows)]
+        seconds = columns["seconds"][np.isfinite(columns["seconds"])]
+        row["seconds"] = float(np.median(seconds)) if len(seconds) else None
+
+    def _curve_frame(self) -> pd.DataFrame:
+        """The curves of all runs, a row a logged iteration. Arrays: dicts of a thousand runs fill the memory."""
+        if not self.curves:
+            return pd.DataFrame(columns=CURVE_COLUMNS)
+        paths = np.repeat([path for path, _ in self.curves], [len(each["iteration"]) for _, each in self.curves])
+        columns = {name: np.concatenate([each[name] for _, each in self.curves]) for name in CURVES}
+        return pd.DataFrame({"path": pd.Series(paths, dtype=object), **columns}).astype({"iteration": int})
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
