@@ -85,8 +85,7 @@ def collect(runs: Path) -> Records:
     found = reader.run_directories()
     if not grids and not found:
         raise UserError(f"{runs}: no run and no grid in this folder; make some with experiments/launch.py")
-    for path in found:
-        reader.read_run(path)
+    reader.read_runs(found)
     grids = sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting))
     records = Records(grids, **reader.content())
     records.problems += [

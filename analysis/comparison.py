@@ -45,6 +45,7 @@ class Comparison:
         self.n_done = len(done)
         self.averaged = done[~done["arm"].isin(list(mixed_arms(done)))]
         self._values = _values(records, self.averaged)
+        self._noise: dict[Metric, Pooled] = {}
         self._differences: dict[Metric, dict[str, Difference | None]] = {}
         known = records.curves[["path", "iteration", "T", "beta"]].dropna()
         self._points = known[known["path"].isin(self.runs["path"])]
@@ -75,14 +76,18 @@ class Comparison:
 
     def paths(self, *arms: str) -> list[str]:
         """The runs that the arms' means are over, in table order, each once."""
-        found = self.averaged.loc[self.averaged["arm"].isin(arms), "path"]
-        return list(dict.fromkeys(map(str, found)))
+        return list(dict.fromkeys(path for (arm, _), path in self._paths.items() if arm in arms))
 
     def summary(self, metric: Metric, arm: str) -> Summary:
         return summarize(self.values(metric, arm).values())
 
     def noise(self, metric: Metric) -> Pooled:
         """The sd pooled over all arms of the grid; a run that several arms share counts once."""
+        if metric not in self._noise:
+            self._noise[metric] = self._pooled(metric)
+        return self._noise[metric]
+
+    def _pooled(self, metric: Metric) -> Pooled:
         groups, counted = [], set[str]()
         for arm in self.grid.arms:
             values = {self._paths[arm, seed]: value for seed, value in self.values(metric, arm).items()}
@@ -123,8 +128,8 @@ class Comparison:
 
     def states(self, arm: str) -> list[tuple[str, int]]:
         """(state with its cause, how many runs), done first, of the arm's runs."""
-        rows = self.runs[self.runs["arm"] == arm]
-        counts = Counter(describe_state(row.state, row.cause) for row in rows.itertuples())
+        rows = self.runs.loc[self.runs["arm"] == arm, ["state", "cause"]]
+        counts = Counter(describe_state(state, cause) for state, cause in rows.itertuples(index=False))
         return sorted(counts.items(), key=lambda item: (item[0] != "done", item[0]))
 
     def trajectories(self, arm: str) -> list[Trajectory]:

@@ -54,9 +54,10 @@ def difference_by_iou(comparison: Comparison) -> Curves:
     return bands
 
 
-def training_frame(records: Records, comparison: Comparison) -> pd.DataFrame:
-    """The curves of the grid's averaged runs with arm and seed: one row an iteration, the last if twice."""
-    done = comparison.averaged[["arm", "seed", "path"]]
+def training_frame(records: Records, comparison: Comparison, arms: list[str]) -> pd.DataFrame:
+    """The curves of these arms' averaged runs with arm and seed: one row an iteration, the last if twice."""
+    averaged = comparison.averaged
+    done = averaged.loc[averaged["arm"].isin(arms), ["arm", "seed", "path"]]
     frame = done.merge(records.curves, on="path").sort_values(["arm", "seed", "iteration"], kind="stable")
     return frame.drop_duplicates(["arm", "seed", "iteration"], keep="last")
 
@@ -71,7 +72,7 @@ def training_curves(frame: pd.DataFrame, arms: list[str], column: str, smooth: b
         runs = [run for _, run in frame[frame["arm"] == arm].groupby("seed")]
         values: dict[int, list[float]] = {}
         for run in runs:
-            series = pd.to_numeric(run[column]).astype(float).tolist()
+            series = run[column].tolist()
             series = running_mean(series, max(1, round(SMOOTHING * len(series)))) if smooth else series
             for iteration, value in zip(run["iteration"], series, strict=True):
                 values.setdefault(int(iteration), []).append(value)

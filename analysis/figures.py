@@ -7,11 +7,8 @@ since lines of different arms may lie on each other.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import matplotlib
@@ -19,16 +16,18 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from analysis.curves import Curves
 from analysis.document import FigureFile
+from analysis.parallel import in_processes
 
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-FIGURES_A_PROCESS = 8  # fewer are drawn sooner than a process starts
-_waiting: list[FigureFile] = []
+LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: labels, nothing, labels, its title
+FEW_FIGURES = 8  # are drawn about as soon as a process starts
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
     "svg.fonttype": "path",
@@ -145,7 +144,8 @@ def drawn(figure: FigureFile) -> DrawnFigure:
     fig = figure.draw()
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):
-        fig.savefig(buffer, format="svg", metadata={"Date": None, "Identifier": figure.identifier})
+        # what savefig does, without drawing the figure twice
+        FigureCanvasSVG(fig).print_svg(buffer, metadata={"Date": None, "Identifier": figure.identifier})
     panels = [Panel(ax.get_position().bounds, ax.get_xlim(), ax.get_xlabel()) for ax in fig.axes[: len(figure.data)]]
     plt.close(fig)
     lines = buffer.getvalue().decode().splitlines()
@@ -153,17 +153,8 @@ def drawn(figure: FigureFile) -> DrawnFigure:
 
 
 def all_drawn(figures: Sequence[FigureFile]) -> dict[str, DrawnFigure]:
-    """Each figure by its name; many are drawn in as many processes as there are cores for this one."""
-    workers = min(len(os.sched_getaffinity(0)), len(figures) // FIGURES_A_PROCESS)
-    if workers < 2:
-        return {figure.name: drawn(figure) for figure in figures}
-    _waiting[:] = figures  # what draws cannot be sent to a process: it is there when the process is forked
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        return dict(zip((figure.name for figure in figures), pool.map(_drawn_at, range(len(figures))), strict=True))
-
-
-def _drawn_at(position: int) -> DrawnFigure:
-    return drawn(_waiting[position])
+    """Each figure by its name."""
+    return dict(zip((figure.name for figure in figures), in_processes(drawn, figures, FEW_FIGURES), strict=True))
 
 
 def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
@@ -173,11 +164,19 @@ def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figur
 
 
 def _with_legend(fig: Figure, ax: Axes) -> Figure:
-    """One legend for all panels, above them, where it hides no data."""
+    """One legend for all panels, above them, where it hides no data.
+
+    Margins are set, not fitted (tight_layout): fitting takes as long as drawing.
+    """
     handles, labels = ax.get_legend_handles_labels()
-    rows = -(-len(labels) // 4)
-    top = 1 - 0.25 * rows / fig.get_figheight() - 0.1 / fig.get_figheight()
     with plt.rc_context(STYLE):
         fig.legend(handles, labels, loc="upper center", ncols=min(4, len(labels)), handlelength=3.2)
-        fig.tight_layout(rect=(0, 0, 1, top))
+    grid = ax.get_gridspec()
+    assert grid is not None
+    width, height = fig.get_size_inches()
+    top = TITLE + 0.1 + 0.25 * -(-len(labels) // 4)
+    wide = (width - LEFT - RIGHT - (grid.ncols - 1) * (LEFT + RIGHT)) / grid.ncols
+    high = (height - top - BOTTOM - (grid.nrows - 1) * (TITLE + BOTTOM)) / grid.nrows
+    fig.subplots_adjust(left=LEFT / width, right=1 - RIGHT / width, bottom=BOTTOM / height, top=1 - top / height)
+    fig.subplots_adjust(wspace=(LEFT + RIGHT) / wide, hspace=(TITLE + BOTTOM) / high)
     return fig

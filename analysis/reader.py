@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis import aside, checksums, consistency, image_statistics
 from analysis.aside import Aside
+from analysis.parallel import in_processes
 from analysis.run_files import (
     CURVES,
     IOU_THRESHOLDS,
@@ -40,6 +42,7 @@ RUN_COLUMNS = [
 ]
 # fmt: on
 CURVE_COLUMNS = ["path", *CURVES]
+FEW_RUNS = 200  # are read about as soon as processes start
 MISSING, UNREADABLE = "missing", "unreadable"
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files are not as they were recorded
 
@@ -130,7 +133,24 @@ class Reader:
             self.problems.append(f"{path.relative_to(self.root).as_posix()}: no part of a run; ignored")
         return path.is_dir()
 
-    def read_run(self, path: Path) -> None:
+    def read_runs(self, paths: Sequence[Path]) -> None:
+        """Add what each of `paths` says to the tables."""
+        for read in in_processes(self._alone, paths, FEW_RUNS):
+            self.problems += read.problems
+            self.measurements |= read.measurements
+            self.curves += read.curves
+            for name, rows in read.rows.items():
+                self.rows[name] += rows
+
+    def _alone(self, path: Path) -> Reader:
+        """A reader that has read `path` and nothing else."""
+        other = copy(self)
+        other.problems, other.measurements, other.curves = [], {}, []
+        other.rows = {name: [] for name in self.rows}
+        other._read_run(path)
+        return other
+
+    def _read_run(self, path: Path) -> None:
         """Add what `path` says to the tables."""
         name = path.relative_to(self.root).as_posix()
         if name in self._spoiled:

@@ -5,6 +5,7 @@
 runs   the folder of runs; relative to the current directory; default: runs in the project's root
 out    the report; default: REPORT.md in the project's root. Beside it: report.html, one file with everything in it;
        in <out without .md>_files its figures, and in tables/ each table as CSV, all as JSON and as LaTeX (booktabs)
+       Where nothing has changed since it was made, nothing is read and written again.
 check  true: write nothing, compare `out` with what the records say (default runs=analysis/records);
        exit code 0 if it says the same, 1 with one line on the first difference if not
 """
@@ -20,6 +21,7 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
     _ROOT = Path(__file__).resolve().parents[1]
     sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
 
+from analysis import unchanged
 from analysis.collect import collect
 from analysis.command import ROOT, boolean, parse, run
 from analysis.document import IDENTIFIER, FigureFile, Page
@@ -46,11 +48,17 @@ def main(arguments: Sequence[str]) -> int:
     out = Path(values["out"]) if values["out"] else ROOT / "REPORT.md"
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists")
-    records = collect(runs)
-    page = build(records)
     if check:
-        return report_difference(page, out)
-    write(page, out)
+        return report_difference(build(collect(runs)), out)
+    marker = figure_folder(out) / unchanged.NAME
+    made_of = unchanged.inputs(runs) if runs.is_dir() else ""
+    if unchanged.is_made_of(marker, made_of):
+        print(f"{out}: unchanged")
+        return 0
+    records = collect(runs)
+    written = write(build(records), out)
+    if not (records.runs["state"] == "running").any():  # that it stops may change no file
+        unchanged.remember(marker, made_of, written)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
     print(f"{out}: {', '.join(one_of(noun, len(found)) for noun, found in counts)}")
     return 0
@@ -64,8 +72,11 @@ def html_page(out: Path) -> Path:
     return out.with_name(f"{out.stem.lower()}.html")
 
 
-def write(page: Page, out: Path) -> None:
-    """Figures and tables first, the pages that show them last, then away with what no page shows any more."""
+def write(page: Page, out: Path) -> list[Path]:
+    """Figures and tables first, the pages that show them last, then away with what no page shows any more.
+
+    Returns the files written.
+    """
     from analysis.figures import all_drawn
     from analysis.to_html import to_html
 
@@ -73,23 +84,16 @@ def write(page: Page, out: Path) -> None:
     figures = all_drawn(page.figures)
     tables = {f"{each.name}.csv": to_csv(each.table) for each in page.tables}
     tables |= {"tables.json": to_json(page), "tables.tex": to_latex(page)}
-    for picture in page.pictures:
-        write_bytes_atomic(folder / picture.name, picture.png)
-    for name, figure in figures.items():
-        write_bytes_atomic(folder / name, figure.svg)
-    for name, text in tables.items():
-        write_bytes_atomic(folder / TABLES / name, text.encode())
-    write_bytes_atomic(html_page(out), to_html(page, figures).encode())
-    write_bytes_atomic(out, to_markdown(page, folder.name).encode())
-    for path in sorted(folder.glob("*.svg")):
-        if path.name not in figures and IDENTIFIER in path.read_text(encoding="utf-8", errors="replace"):
-            path.unlink()
-    for path in sorted(folder.glob("*-images.png")):
-        if path.name not in {picture.name for picture in page.pictures}:
-            path.unlink()
-    for path in sorted((folder / TABLES).iterdir()):
-        if path.name not in tables:
-            path.unlink()
+    files = {folder / picture.name: picture.png for picture in page.pictures}
+    files |= {folder / name: figure.svg for name, figure in figures.items()}
+    files |= {folder / TABLES / name: text.encode() for name, text in tables.items()}
+    files |= {html_page(out): to_html(page, figures).encode(), out: to_markdown(page, folder.name).encode()}
+    for path, content in files.items():
+        write_bytes_atomic(path, content)
+    old = [path for path in folder.glob("*.svg") if IDENTIFIER in path.read_text(encoding="utf-8", errors="replace")]
+    for path in {*old, *folder.glob("*-images.png"), *(folder / TABLES).iterdir()} - set(files):
+        path.unlink()
+    return list(files)
 
 
 def report_difference(page: Page, out: Path) -> int:

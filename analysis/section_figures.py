@@ -37,8 +37,8 @@ def figures(records: Records, comparison: Comparison) -> list[FigureFile]:
     """The section's figures; none while no run has finished."""
     if not comparison.n_done:
         return []
-    frame = curves.training_frame(records, comparison)
     arms, what = shown_arms(comparison), _what(comparison)
+    frame = curves.training_frame(records, comparison, arms)
     key = comparison.grid.key
     found = [_ap_figure(comparison, arms, key, what)]
     if not len(frame):

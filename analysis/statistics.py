@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
+import numpy as np
 from scipy.stats import t as student_t
 
 CONFIDENCE = 0.90
@@ -158,6 +160,7 @@ def paired_ratio(
     return Ratio(math.exp(logs.mean), math.exp(logs.mean - half), math.exp(logs.mean + half), logs.n, logs.sd)
 
 
+@cache
 def t_quantile(confidence: float, df: float) -> float:
     """Half-width of the central interval of Student's t, in standard errors."""
     return float(student_t.ppf((1 + confidence) / 2, df))
@@ -165,10 +168,12 @@ def t_quantile(confidence: float, df: float) -> float:
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
     """Mean over a centred window of `width` points, cut short at both ends; undefined points are left out."""
-    before, after = (width - 1) // 2, width // 2
-    whole = len(finite(values)) == len(values)  # nothing to leave out, as nearly always
-    windows = (values[max(0, i - before) : i + after + 1] for i in range(len(values)))
-    return [mean(window if whole else finite(window)) for window in windows]
+    known = np.isfinite(values)
+    sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(known, values, 0.0), known))
+    first = np.maximum(np.arange(len(values)) - (width - 1) // 2, 0)
+    last = np.minimum(np.arange(len(values)) + width // 2 + 1, len(values))
+    total, count = sums[last] - sums[first], counts[last] - counts[first]
+    return [float(value) for value in np.where(count > 0, total / np.maximum(count, 1), math.nan)]
 
 
 def mean(values: Sequence[float]) -> float:

@@ -103,7 +103,7 @@ def test_every_table_is_written_and_old_ones_go(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
     write_report(tmp_path / "runs", tmp_path / "R.md")
     tables = tmp_path / "R_files/tables"
-    (tables / "old.csv").write_text("")
+    (tables / "claims.csv").rename(tables / "old.csv")
     write_report(tmp_path / "runs", tmp_path / "R.md")
     expected = {f"{each.name}.csv" for each in build(collect(tmp_path / "runs")).tables}
     assert {path.name for path in tables.iterdir()} == expected | {"tables.json", "tables.tex"}
