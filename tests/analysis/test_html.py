@@ -20,7 +20,7 @@ HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.ha
 def browser() -> Iterator[sync_api.Browser]:
     path = program("chromium")
     with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield running
         running.close()
 
