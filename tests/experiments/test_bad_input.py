@@ -35,6 +35,21 @@ CASES = [
         ["grid=controls", "++grid.arms.replay.set={model.train_cfg.rcnn.dynamic_rcnn.smooth_l1: true}"],
         "arm replay: replays both, so label_assignment and smooth_l1 must be false",
     ),
+    (
+        ["grid=controls", "++base.model.roi_head.bbox_head.loss_bbox={type: L1Loss}"],
+        "arm replay: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
+    ),
+    (
+        ["grid=controls", "++grid.arms.replay.set={model.roi_head.bbox_head.loss_bbox.type: L1Loss}"],
+        "arm replay: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
+    ),
+    (["++grid.contrasts=[[both,[1]]]"], "grid.contrasts=[['both', [1]]]: must be a list of pairs of different arms"),
+    (["++grid.arms.both.baseline=[1]"], "unknown baseline '[1]' in grid.arms.both; valid: baseline, both"),
+    (
+        ["dataset=shapes", "base.model.roi_head.bbox_head.num_classes=7"],
+        "base: num_classes=7: the data set has 6 classes; leave it null",
+    ),
+    ([f"runs={Path(__file__)}"], "test_bad_input.py: is a file; runs= must name a folder of runs"),
     (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
     (["grid.seen_seeds={shapes: 0}"], "grid.seen_seeds={'shapes': 0}: must map data sets to lists of seeds"),
     (["grid=null"], "grid=null: must be one name; valid: ablation, backbones, beta, controls"),

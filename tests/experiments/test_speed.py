@@ -169,6 +169,10 @@ def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
         (["+grid.measure.inference.image=3"], "unknown setting 'image' in grid.measure.inference"),
         (["grid.measure.training.arms=[both]"], "must be a list with the baseline baseline"),
         (["grid.measure.training.arms=[baseline,bth]"], "unknown arm 'bth' in grid.measure.training.arms"),
+        (["grid.measure.training.arms=[[1],baseline]"], "unknown arm '[1]' in grid.measure.training.arms"),
+        (["++grid.contrasts=[[both,baseline]]"], "grid.contrasts: a grid with task: measure has none, all are timed"),
+        (["++grid.arms.both.baseline=baseline"], "grid.arms.both.baseline: a grid with task: measure has none"),
+        (["++grid.arms.both.replay=cascade"], "grid.arms.both.replay: a grid with task: measure has none"),
         (["++grid.arms.both.set={train.batch_size: 2}"], "measured on the same data and schedule; set model.* alone"),
         (["cluster.processes=2"], "cluster: 2 processes for a grid that measures in one"),
         (["grid=ablation", "++grid.measure={}"], "grid.measure={}: belongs to grid.task=measure, which is train"),
@@ -180,4 +184,5 @@ def test_wrong_settings_are_refused(
     given = ["grid=speed"] if not any(item.startswith("grid=") for item in overrides) else []
     common = ["dataset=shapes", "cluster=local", "action=plan", f"runs={tmp_path}"]
     assert launch.main([*given, *common, *overrides]) == 2
-    assert said in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert said in message and message.count("\n") == 1
