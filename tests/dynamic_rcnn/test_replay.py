@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from dynamic_rcnn.run.directory import read_jsonl, read_state
+import pytest
+
+from dynamic_rcnn import start
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import append_jsonl, read_jsonl, read_state, write_json_atomic
 from tests.dynamic_rcnn.runs import assert_same_run, prepare, small_spec, train
 
 _STATIC = {
@@ -33,3 +37,31 @@ def test_it_needs_the_other_run_and_holds_its_final_values(tmp_path):
     assert {(row["T"], row["beta"]) for row in read_jsonl(run_dir / "train.jsonl")} == {(final["T"], final["beta"])}
     assert train(undisturbed).returncode == 0
     assert_same_run(run_dir, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("logged", "iteration", "said"),
+    [
+        (2, 2, None),
+        (0, 2, "does not reach iteration 2, whose T and beta run {run} ended with"),
+        (1, 2, "does not reach iteration 2"),
+        (2, None, "run {run}, whose final T and beta this one replays, is not done; launch again when it is"),
+    ],
+)
+def test_only_a_whole_record_of_a_finished_run_is_replayed(tmp_path, monkeypatch, logged, iteration, said):
+    """logged: rows in its train.jsonl. iteration: the one that its metrics are of; None: it has none."""
+    dynamic = small_spec(tmp_path / "data")
+    replay = dataclasses.replace(dynamic, arm="replay", replay={"run": dynamic.id, "setting": dynamic.setting})
+    source, run_dir = prepare(tmp_path, dynamic), prepare(tmp_path, replay)
+    (source / "train.jsonl").touch()
+    for number in range(1, logged + 1):
+        append_jsonl(source / "train.jsonl", {"iteration": number, "T": 0.5 + number / 10, "beta": 1 / number})
+    if iteration is not None:
+        write_json_atomic(source / "metrics.json", {"schema": 1, "iteration": iteration, "metrics": {}})
+    monkeypatch.chdir(run_dir)
+    if said is None:
+        assert start.replayed(replay) == (0.7, 0.5)
+        return
+    with pytest.raises(UserError) as error:
+        start.replayed(replay)
+    assert said.format(run=dynamic.id) in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dynamic_rcnn.run.directory import METRICS, locked
-from experiments import launch
+from dynamic_rcnn.run.directory import METRICS, PROVENANCE, locked, write_json_atomic
+from experiments import cluster, launch
 from experiments.plan import make_plan, plan_or_disk
 from slurm.queue import QueuedJob, SlurmError
 from tests.experiments.fake_slurm import ARMS, SMOKE, FakeSlurm, Runs, job
@@ -235,3 +236,18 @@ def test_a_local_launch_where_slurm_does_not_answer_says_so_once(slurm: FakeSlur
     assert code == 0 and "1 run to go" in out
     assert err.count("no answer from Slurm") == err.count("\n") == 1
     assert slurm.asked == ["active"]
+
+
+@pytest.mark.parametrize("queued", [True, False])
+@pytest.mark.parametrize("stale", ["both", "dla"])
+def test_what_queued_runs_may_need_is_not_run_again(tmp_path: Path, slurm: FakeSlurm, stale: str, queued: bool) -> None:
+    switch = "model.train_cfg.rcnn.dynamic_rcnn.smooth_l1"
+    runs = Runs(tmp_path, "++grid.arms.dsl.replay=both", f"++grid.arms.dsl.set={{{switch}: false}}")
+    runs.submit()
+    make_done(tmp_path, runs.grid)
+    (runs.path("dsl") / METRICS).unlink()
+    write_json_atomic(runs.path(stale) / PROVENANCE, {"schema": 1, "code": "0123456789"})
+    slurm.jobs = [job("dsl", "PENDING", "Priority")] if queued else []
+    refused = pytest.raises(SlurmError, match=r"both/seed0 is stale, and runs that may need it are in the queue")
+    with refused if queued and stale == "both" else contextlib.nullcontext():
+        cluster._refuse_new_start(runs.grid, tmp_path, make_plan(runs.grid, tmp_path))

@@ -12,12 +12,14 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from omegaconf import OmegaConf
 
 from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
 from experiments import disk, launch
 from experiments.disk import Directories
 from experiments.grid import Grid, build
 from experiments.manifest import write_manifest
+from experiments.origin import overruled
 from experiments.plan import make_plan
 from experiments.settings import settle
 from tests.experiments.launching import LAUNCH, PROJECT, listing
@@ -131,6 +133,43 @@ def test_runs_made_by_other_code_are_stale(tmp_path: Path) -> None:
     (found.runs[0].directory(tmp_path) / PROVENANCE).write_text("{")
     (run,) = make_plan(found, tmp_path)
     assert run.state == "stale" and "provenance.json: not valid JSON" in run.why
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ({}, ""),
+        ({"T": 0.6}, "replays both/seed0, which ended with T and beta [0.6, 1.0], not [0.5, 1.0]; rerun=stale runs it"),
+        ({"beta": 0.25}, "replays both/seed0, which ended with T and beta [0.5, 0.25], not [0.5, 1.0]; rerun=stale"),
+        ({"code": "0123456789"}, "replays both/seed0, which is stale; rerun=stale runs it again"),
+    ],
+)
+def test_a_replay_is_stale_with_what_it_replays(tmp_path: Path, source: dict[str, Any], why: str) -> None:
+    found = build(settle(["grid=controls", "base.pretrain=null", "cluster=local", "dataset=shapes", "seeds=[0]"])[0])
+    make_done(tmp_path, found)
+    (both,) = [spec.directory(tmp_path) for spec in found.runs if spec.arm == "both"]
+    row = {"iteration": 20, "loss": 1.5, "T": 0.5, "beta": 1.0, "seconds": 0.125, **source}
+    (both / TRAIN_LOG).write_text(json.dumps(row) + "\n")
+    if "code" in source:
+        write_json_atomic(both / PROVENANCE, {"schema": 1, "code": source["code"]})
+    states = {run.spec.arm: run for run in make_plan(found, tmp_path)}
+    assert states["replay"].why.startswith(why) and states["replay"].state == ("stale" if why else "done")
+    assert {run.state for arm, run in states.items() if arm not in ("both", "replay")} == {"done"}
+
+
+def test_what_arms_set_themselves_is_said_to_have_no_effect_on_them(tmp_path: Path, capsys: Any) -> None:
+    method = "base.model.train_cfg.rcnn.dynamic_rcnn"
+    changes = (f"{method}.smooth_l1=true", "base.train.max_iters=30")
+    line = f"{method}.smooth_l1: has no effect on dsl, both, which set it themselves"
+    out = act(tmp_path, capsys, "action=plan", *changes)
+    assert line in out.splitlines() and out.count("has no effect on") == 1
+    assert "has no effect on" not in act(tmp_path, capsys, "action=plan", "arms=[baseline,dla]", *changes)
+    whole = "++grid.arms.dla.set={model.train_cfg.rcnn: {assigner: null}}"  # covers what is below it
+    config, _ = settle([*SMOKE, "arms=[dla]", whole, *changes])
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    assert overruled(plain, [f"{method}.smooth_l1"]) == [
+        f"{method}.smooth_l1: has no effect on dla, which set it themselves"
+    ]
 
 
 def test_the_codes_fingerprint_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
