@@ -182,10 +182,11 @@ def _resolved(
     """The base with `changes` and the number of classes; checked."""
     config = copy.deepcopy({key: value for key, value in base.items() if key != "pretrain"})
     check_base(config, task)
+    _fill_classes(config["model"], len(dataset["classes"]), "base")
     for path, value in changes.items():
         _set(config, path, copy.deepcopy(value), where)
     check_base(config, task)
-    _fill_classes(config["model"], len(dataset["classes"]))
+    _fill_classes(config["model"], len(dataset["classes"]), where)
     return config
 
 
@@ -204,17 +205,17 @@ def _existing(node: Any, part: str, path: str, where: str) -> str:
     return part
 
 
-def _fill_classes(node: Any, count: int) -> None:
+def _fill_classes(node: Any, count: int, where: str) -> None:
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "num_classes" and value not in (None, count):
-                raise UserError(f"base: num_classes={value}: the data set has {count} classes; leave it null")
+                raise UserError(f"{where}: num_classes={value}: the data set has {count} classes; leave it null")
             if key == "num_classes":
                 node[key] = count
-            _fill_classes(value, count)
+            _fill_classes(value, count, where)
     elif isinstance(node, list):
         for item in node:
-            _fill_classes(item, count)
+            _fill_classes(item, count, where)
 
 
 def _dataset(settings: dict[str, Any]) -> dict[str, Any]:
