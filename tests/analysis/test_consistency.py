@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from analysis.collect import collect
 from analysis.page import build
 from analysis.to_markdown import to_markdown
+from dynamic_rcnn.run.spec import RunSpec
 from tests.analysis.test_report import row_of
 
 from .synthetic import ARMS, START, RunsFolder, ablation, edit_json, make_another_run
@@ -149,3 +151,30 @@ def test_the_note_on_the_start_stays_beside_a_stale_start(tmp_path: Path) -> Non
     start = tmp_path / f"shapes/pretrain/seed0-{START}"
     shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
     assert "All runs start from the weights of one run" in told(tmp_path)[0]
+
+
+def test_a_replay_must_have_trained_with_the_end_of_what_it_replays(tmp_path: Path) -> None:
+    """A replay holds T and beta; `both` moves them until its last iteration."""
+    folder = RunsFolder(tmp_path)
+    source, replay = folder.done("both", 0, 0.5), folder.done("baseline", 0, 0.4)
+    folder.manifest()
+    spec = replace(
+        RunSpec.read(replay), replay={"run": RunSpec.read(source).id, "setting": RunSpec.read(source).setting}
+    )
+    moved = spec.directory(tmp_path)
+    replay.rename(moved)
+    spec.write(moved)
+    name = moved.relative_to(tmp_path).as_posix()
+    lines = [line for line in collect(tmp_path).problems if "replays" in line]
+    assert lines == [
+        f"{name}: did not train with the T and beta at which {source.relative_to(tmp_path)}, which it replays, ended"
+    ]
+    last = json.loads((source / "train.jsonl").read_text().splitlines()[-1])
+    rows = [json.loads(line) for line in (moved / "train.jsonl").read_text().splitlines()]
+    held = [json.dumps({**row, "T": last["T"], "beta": last["beta"]}) for row in rows]
+    (moved / "train.jsonl").write_text("\n".join(held) + "\n")
+    assert [line for line in collect(tmp_path).problems if "replays" in line] == []
+    (source / "metrics.json").unlink()
+    assert any(
+        "which is not here, finished; nothing shows its T and beta" in line for line in collect(tmp_path).problems
+    )

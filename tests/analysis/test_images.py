@@ -120,6 +120,52 @@ def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: 
     assert any("field 'differences' must be a list of rows with arm, metric" in line for line in collect(runs).problems)
 
 
+def test_made_of_fewer_runs_than_are_done_now_it_is_not_shown(runs: Path, tmp_path: Path) -> None:
+    (run,) = (runs / "mine/both").glob("seed1-*")
+    metrics = (run / "metrics.json").read_bytes()
+    (run / "metrics.json").unlink()
+    compute(runs)
+    assert "### What changed most" in page(runs, tmp_path)
+    (run / "metrics.json").write_bytes(metrics)
+    text = page(runs, tmp_path)
+    assert "Not shown: made of 5 runs, not of the 6 that are finished and averaged now" in text
+    assert "### What changed most" not in text
+
+
+def test_detections_that_are_not_in_the_records_are_not_asked_for(runs: Path, tmp_path: Path) -> None:
+    """Those of a run on COCO are too large to commit."""
+    compute(runs)
+    before = page(runs, tmp_path)
+    for run in (runs / "mine/both").iterdir():
+        (run / "detections.json.gz").unlink()
+    assert page(runs, tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("differences", 3, "field 'differences' must be a list of rows with arm, metric, value, low, high"),
+        ("errors", [[]], "field 'errors' must be a list of rows with arm, iou, AP"),
+        ("runs", [], "fields 'runs' and 'changes' must be objects"),
+        ("changes", None, "fields 'runs' and 'changes' must be objects"),
+        ("changes", {"both": [{}]}, "field 'changes' must have rows with category, size, arm, baseline, difference"),
+        ("images", "3", "fields 'images' and 'resamples' must be integers"),
+        ("resamples", None, "fields 'images' and 'resamples' must be integers"),
+        ("runs", {"mine/no/such": "0"}, "made of other detections than those of the runs now"),
+        ("sheet", {"arm": "both"}, "field 'sheet' must have arm, baseline, images and sha256"),
+        ("sheet", {"arm": "a", "baseline": "b", "images": [], "sha256": "0"}, "missing, or not as it was made"),
+    ],
+)
+def test_a_damaged_file_is_a_problem_and_not_shown(
+    runs: Path, tmp_path: Path, field: str, value: Any, said: str
+) -> None:
+    compute(runs)
+    (file,) = runs.glob("mine/*.images.json")
+    edit_json(file, **{field: value})
+    assert any(said in line for line in collect(runs).problems)
+    assert "Not computed" in page(runs, tmp_path)
+
+
 @pytest.mark.parametrize(("metric", "moved"), [("AP", 1e-3), ("AP90", 2e-9), ("AP75", None)])
 def test_recorded_ap_that_the_detections_do_not_give(
     runs: Path, capsys: pytest.CaptureFixture[str], metric: str, moved: float | None

@@ -75,6 +75,10 @@ ERRORS = {
         ["out=no/such/folder/R.md"],
         "no/such/folder/R.md: cannot be the report; out= must name a file in a",
     ),
+    "committed": (
+        ["runs=bare"],
+        "out= must be given beside runs=bare: the default replaces the project's own REPORT.md",
+    ),
     "folder": (["runs=nothing", "out=R.md"], "nothing: no such folder; runs= must name a folder of runs"),
     "bare": (["runs=bare", "out=R.md"], "bare: no run and no grid in this folder; make some with"),
 }
@@ -114,6 +118,15 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(sys, "argv", ["report.py"])
     assert command.run("usage", full_disk) == 2
     assert capsys.readouterr().err == "error: REPORT.md: No space left on device\n"
+
+
+def test_ctrl_c_is_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: Sequence[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["report.py"])
+    assert command.run("usage", interrupted) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_as_a_module_without_torch(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from analysis.collect import collect
 from analysis.page import build
 from analysis.statistics import paired_ratio
 from analysis.to_markdown import to_markdown
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import locked
+from dynamic_rcnn.run.measurement import read_measurement
 from dynamic_rcnn.run.spec import RunSpec
 
-from .synthetic import write_json
+from .synthetic import edit_json, write_json
 from .test_report import row_of
 
 ARMS = {"baseline": "Faster R-CNN", "both": "Dynamic R-CNN", "cascade": "Cascade R-CNN"}
@@ -165,6 +170,74 @@ def test_a_run_that_has_not_finished_decides_nothing(tmp_path: Path) -> None:
     text = markdown(tmp_path)
     assert row_of(text, "headline claims", "no extra")[2] == "**NOT RUN**"
     assert "No run of this grid has finished" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "cause", "verdict"),
+    [
+        ("failed", "NaN", "NOT COMPARABLE: 1 run failed (NaN); the others are a selection"),
+        ("failed", "out of memory", "NOT COMPARABLE: 1 run failed (out of memory); the others are a selection"),
+        ("running", None, "INCONCLUSIVE: 1 run not done yet"),
+        (None, None, "INCONCLUSIVE: 1 run not done yet"),
+    ],
+)
+def test_with_a_run_that_failed_or_is_not_done_the_others_decide_nothing(
+    tmp_path: Path, state: str | None, cause: str | None, verdict: str
+) -> None:
+    """state: of the second seed's run; None: it was never started."""
+    run = measuring(tmp_path, TRAINING, INFERENCE, peaks=PEAKS)
+    spec = RunSpec.read(run).with_seed(1)
+    other = spec.directory(tmp_path)
+    if state is not None:
+        shutil.copytree(run, other)
+        (other / "metrics.json").unlink()
+        spec.write(other)
+        edit_json(other / "status.json", state=state, cause=cause, iteration=1)
+    path = tmp_path / "coco/speed-0123456789.grid.json"
+    cells = json.loads(path.read_text())["runs"]
+    edit_json(path, runs=[*cells, {"arm": "speed", "seed": 1, "path": other.relative_to(tmp_path).as_posix()}])
+    with locked(other) if state == "running" else contextlib.nullcontext():
+        text = markdown(tmp_path)
+    assert row_of(text, "headline claims", "no extra")[2].startswith(f"**{verdict}**: training time REPRODUCED: 1.015")
+    assert row_of(text, "### The paper's speeds", "Dynamic")[4] == verdict
+    assert "1 of 2 runs done" in text
+
+
+BLOCK = {"arm": "both", "round": 0, "seconds": 1.0, "peak_bytes": None}
+BLOCKS = {"unit": "iteration", "block": 5}
+PER_ARM = {"same_network": [], "proposals": {"both": 9.0}, "detections": {"both": 9.0}}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        *(
+            ("training", {**BLOCKS, "blocks": [block]}, "in training.blocks; each must have arm, round, seconds")
+            for block in (
+                *(7, None, "both", [BLOCK], {}, {**BLOCK, "arm": 3}, {**BLOCK, "arm": ["both"]}),
+                *({**BLOCK, "round": "0"}, {**BLOCK, "seconds": None}, {**BLOCK, "seconds": True}),
+                *({**BLOCK, "seconds": math.nan}, {**BLOCK, "seconds": "1"}, {**BLOCK, "peak_bytes": "9"}),
+                *({**BLOCK, "peak_bytes": 0}, {**BLOCK, "peak_bytes": False}),
+            )
+        ),
+        ("training", {**BLOCKS, "blocks": {}}, "field 'training' must have a unit, the size of a block, and a list"),
+        *(
+            ("inference", {**BLOCKS, "blocks": [BLOCK], **PER_ARM, name: value}, f"field 'inference.{name}' is ")
+            for name in ("proposals", "detections")
+            for value in (None, 3, [9.0], {}, {"both": None}, {"both": "9"}, {"both": True}, {"both": math.inf})
+        ),
+        ("inference", {**BLOCKS, "blocks": [BLOCK], **PER_ARM, "same_network": [1]}, "must be a list of groups of"),
+    ],
+)
+def test_damaged_blocks_and_means_are_a_user_error(tmp_path: Path, field: str, value: Any, said: str) -> None:
+    run = measuring(tmp_path, TRAINING, INFERENCE)
+    sound = {**BLOCKS, "blocks": [BLOCK], **PER_ARM}
+    edit_json(run / "metrics.json", training=sound, inference=sound)
+    assert read_measurement(run).training.seconds == {"both": {0: 1.0}}
+    edit_json(run / "metrics.json", **{field: value})
+    with pytest.raises(UserError) as error:
+        read_measurement(run)
+    assert str(error.value).startswith(f"{run / 'metrics.json'}: ") and said in str(error.value)
 
 
 @pytest.mark.parametrize(

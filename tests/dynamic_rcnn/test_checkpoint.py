@@ -114,6 +114,28 @@ def test_what_is_no_state_dict_is_refused(tmp_path, other):
         checkpoint.load_weights(torch.nn.Linear(2, 1), tmp_path / "other.pth")
 
 
+@pytest.mark.parametrize("data", [b"", b"junk", b"PK\x03\x04 cut"])
+def test_a_file_that_torch_did_not_make_is_refused_in_one_line(tmp_path, data):
+    (tmp_path / "weights.pth").write_bytes(data)
+    with pytest.raises(UserError) as error:
+        checkpoint.load_weights(torch.nn.Linear(2, 1), tmp_path / "weights.pth")
+    said = str(error.value)
+    assert "weights.pth: not a readable checkpoint (" in said and said.endswith("; torch.save must have made it")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value):
+    weights = torch.nn.Linear(2, 1).state_dict()
+    weights["bias"][0] = value
+    torch.save({"state_dict": weights}, tmp_path / "bad.pth")
+    model = torch.nn.Linear(2, 1)
+    before = model.bias.item()
+    with pytest.raises(UserError, match=r"bad.pth: does not fit the model: 1 of its weights are not finite: bias$"):
+        checkpoint.load_weights(model, tmp_path / "bad.pth")
+    assert model.bias.item() == before
+
+
 def content(iteration: int) -> dict[str, Any]:
     return {"meta": {"iteration": iteration}, "state_dict": {"w": torch.full((100,), float(iteration))}}
 
