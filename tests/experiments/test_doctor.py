@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -33,12 +34,13 @@ def machine(models: list[Any], parameters: int = PARAMETERS, weights: Any = None
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """COCO at a small scale, its counts taken for the published ones, beside a machine with eight GPUs."""
+    """COCO at a small scale, its counts taken for the published ones, beside a machine with eight GPUs and a large disk."""
     write_coco_2017(tmp_path / "coco")
     monkeypatch.setattr(doctor, "COCO", {"train": (12, 33), "val": (4, 12)})
     monkeypatch.setattr(doctor, "COCO_TRAINED_ON", 10)
     monkeypatch.setattr(doctor, "_machine", machine)
     monkeypatch.setattr(doctor, "visible_gpus", lambda: list("01234567"))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=10**13))
     return tmp_path / "coco"
 
 

@@ -170,7 +170,9 @@ def test_an_error_in_the_callers_tick_leaves_no_job_behind(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_the_jobs_and_waits_for_them(tmp_path: Path, number: signal.Signals) -> None:
-    queue = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], cwd=PROJECT)
+    # under nohup, which this may run under, SIGHUP is not handled
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}
+    queue = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], cwd=PROJECT, **heard)
     wait_for(tmp_path / "a", tmp_path / "b")
     queue.send_signal(number)
     assert queue.wait(timeout=20) == 130
