@@ -17,7 +17,6 @@ of other detections.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
                 f"{grid.key}: no arm and its baseline that both have finished runs with detections; nothing to compare"
             )
             continue
-        write_bytes_atomic(runs / sheet_place(grid), content.pop("png"))
+        _write_sheet(runs / sheet_place(grid), content.pop("png"))
         write_json_atomic(runs / place(grid), content)
         print(f"{runs / place(grid)}: {len(content['runs'])} runs on {content['images']} images")
     return code
@@ -117,7 +116,11 @@ def _statistics(
     shown = ARM if ARM in compared else compared[0]
     pair = [shown, grid.baseline_of(shown)]
     matched = [[matches[path] for path in arms[arm]] for arm in pair]
-    sheet, png = draw(coco, objects, folder, pair, [by_arm[arm] for arm in pair], matched)
+    try:
+        sheet, png = draw(coco, objects, folder, pair, [by_arm[arm] for arm in pair], matched)
+    except UserError as error:
+        print(f"{grid.key}: without pictures of images: {error}")
+        sheet, png = None, None
     return {
         **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
@@ -126,9 +129,17 @@ def _statistics(
             asdict(resampled.estimate(metric, arm, grid.baseline_of(arm))) for arm in compared for metric in METRICS
         ],
         "errors": _plain(errors),
-        **{"sheet": {**sheet, "sha256": hashlib.sha256(png).hexdigest()}, "png": png},
+        **{"sheet": sheet, "png": png},
         "changes": {arm: _changes(objects, by_arm[arm], by_arm[grid.baseline_of(arm)]) for arm in compared},
     }
+
+
+def _write_sheet(path: Path, png: bytes | None) -> None:
+    """Write the contact sheet; None: away with an earlier one."""
+    if png is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_bytes_atomic(path, png)
 
 
 def check_recorded(runs: pd.DataFrame, matches: Mapping[str, Matches]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def draw(
     detections: Sequence[Sequence[Detections]],
     matches: Sequence[Sequence[Matches]],
 ) -> tuple[dict[str, Any], bytes]:
-    """What the sheet shows, and the sheet as PNG: ground truth beside the first seed's detections of both arms.
+    """What the sheet shows, with its digest; the sheet as PNG: ground truth beside the first seed's detections of both arms.
 
     arms, detections, matches: of the arm and of the baseline, the latter two of each seed. folder: of the images.
     Raises UserError for an image that cannot be read.
@@ -42,7 +43,9 @@ def draw(
         columns |= {name: detections_on(detections[side][0], at, MIN_SCORE) for side, name in ((1, baseline), (0, arm))}
         rows.append(SheetRow(f"image {number}: F1 {theirs:.2f}, {ours:.2f}", _pixels(folder / file), columns))
         shown.append({"image_id": int(number), "file": file, "arm": float(ours), "baseline": float(theirs)})
-    return {"arm": arm, "baseline": baseline, "images": shown}, to_png(contact_sheet(rows, objects.names))
+    png = to_png(contact_sheet(rows, objects.names))
+    content = {"arm": arm, "baseline": baseline, "images": shown, "sha256": hashlib.sha256(png).hexdigest()}
+    return content, png
 
 
 def _pixels(path: Path) -> Pixels:

@@ -132,6 +132,21 @@ def test_made_of_fewer_runs_than_are_done_now_it_is_not_shown(runs: Path, tmp_pa
     assert "### What changed most" not in text
 
 
+def test_without_the_images_there_is_no_sheet_and_all_else(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compute(runs)
+    assert list(runs.glob("mine/*.images.png"))
+    for image in (tmp_path / "data").rglob("*.[jp][pn]g"):
+        image.write_bytes(b"")
+    content = compute(runs)
+    said = capsys.readouterr().out
+    assert "without pictures of images: " in said and "cannot be read as an image (UnidentifiedImageError)" in said
+    assert content["sheet"] is None and not list(runs.glob("mine/*.images.png"))
+    text = page(runs, tmp_path)
+    assert "### What changed most" in text and "Where two arms differ most" not in text
+
+
 def test_detections_that_are_not_in_the_records_are_not_asked_for(runs: Path, tmp_path: Path) -> None:
     """Those of a run on COCO are too large to commit."""
     compute(runs)

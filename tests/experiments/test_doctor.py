@@ -34,7 +34,7 @@ def machine(models: list[Any], parameters: int = PARAMETERS, weights: Any = None
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """COCO at a small scale, its counts taken for the published ones, beside a machine with eight GPUs and a large disk."""
+    """COCO at a small scale, its counts taken for the published ones, beside a machine with 8 GPUs and much disk."""
     write_coco_2017(tmp_path / "coco")
     monkeypatch.setattr(doctor, "COCO", {"train": (12, 33), "val": (4, 12)})
     monkeypatch.setattr(doctor, "COCO_TRAINED_ON", 10)
