@@ -28,7 +28,7 @@ def draw(
     detections: Sequence[Sequence[Detections]],
     matches: Sequence[Sequence[Matches]],
 ) -> tuple[dict[str, Any], bytes]:
-    """What the sheet shows, with its digest; the sheet as PNG: ground truth beside the first seed's detections of both arms.
+    """What the sheet shows; the sheet as PNG: ground truth beside the first seed's detections of both arms.
 
     arms, detections, matches: of the arm and of the baseline, the latter two of each seed. folder: of the images.
     Raises UserError for an image that cannot be read.
