@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 BREAK = "<br>"
 _PARSER = MarkdownIt("commonmark")
-_MARKS = re.compile(r"[\\`*_\[\]!<>&:~|\n]")
+_MARKS = re.compile(r"[\\`*_\[\]<>&\n]")
 _HTML = {"strong_open": "<strong>", "strong_close": "</strong>", "em_open": "<em>", "em_close": "</em>"}
 _HTML |= {"break": "<br>", "code_open": "<code>", "code_close": "</code>"}
 _LATEX = {"strong_open": r"\textbf{", "strong_close": "}", "em_open": r"\emph{", "em_close": "}"}
