@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
-from dynamic_rcnn import build, dataset
-from dynamic_rcnn.measuring import Meter, loaded, order, taken
+from dynamic_rcnn import build, dataset, measuring
+from dynamic_rcnn.errors import InterruptedRunError
+from dynamic_rcnn.measuring import Measurement, Meter, loaded, order, taken
+from dynamic_rcnn.stop import StopSignal
 from tests.dynamic_rcnn.runs import small_spec
 
 
@@ -43,3 +48,33 @@ def test_a_cpu_has_no_peak_memory() -> None:
     meter, done = Meter(torch.device("cpu")), []
     seconds, peak = meter.measure(lambda: done.append(sum(range(100_000))), 0)
     assert done and seconds > 0 and peak is None and meter.allocated() == 0
+
+
+@pytest.mark.parametrize("part", ["inference", "training"])
+def test_a_signal_while_an_arm_is_built_ends_the_run_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Also where an arm does nothing before its first block, so that no iteration would notice."""
+    small, settings = small_spec(tmp_path / "data"), {"warmup": 0, "rounds": 2, "images": 1, "iterations": 1}
+    arms = ["baseline", "both", "cascade"]
+    measure = {"baseline": "baseline", "inference": settings, "training": {**settings, "arms": arms}}
+    models = dict.fromkeys(arms, small.config["model"])
+    spec = replace(small, config={**small.config, "measure": measure, "arms": models})
+    stop, built = StopSignal(), []
+
+    class Arm:
+        def __init__(self, arm: Any, device: torch.device) -> None:
+            built.append(arm)
+            stop.received = len(built) == 2
+
+        def calibrate(self, batches: list[Any]) -> None:
+            pass
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measuring, "InferenceArm" if part == "inference" else "TrainingArm", Arm)
+    monkeypatch.setattr(Measurement, "bad_loss", lambda run: None)
+    run = Measurement(spec, stop)
+    stop.only_note()
+    with pytest.raises(InterruptedRunError, match="stopped by a signal after 0 blocks; it will start over"):
+        run._inference() if part == "inference" else run._training()
+    assert len(built) == 2
