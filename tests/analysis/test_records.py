@@ -122,6 +122,13 @@ def test_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
     refused(tmp_path, "lies within runs=", f"out={tmp_path}")
 
 
+def test_runs_elsewhere_do_not_replace_the_committed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ablation(tmp_path / "runs")
+    monkeypatch.setattr(records, "ROOT", tmp_path / "project")
+    with pytest.raises(UserError, match=r"out= must be given beside runs=: its default, the committed records, would"):
+        records.main([f"runs={tmp_path / 'runs'}"])
+
+
 def test_refuses_runs_without_a_grid(tmp_path: Path) -> None:
     RunsFolder(tmp_path / "runs").done("both", 0, 0.5)
     refused(tmp_path, "no grid manifest in this folder")

@@ -124,6 +124,27 @@ def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert "delete it and get https://x/y.pth again" in bad(capsys)[0]
 
 
+def test_a_measuring_grid_is_looked_at_in_all_its_arms(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Its one run builds five models, writes no checkpoints, and is measured against its own baseline."""
+    asked: list[str] = []
+
+    def noted(models: list[Any], *weights: str) -> dict[str, Any]:
+        asked.extend(model["type"] for model in models)
+        return machine(models)
+
+    monkeypatch.setattr(doctor, "_machine", noted)
+    assert examine(root, "cluster.processes=1", grid="speed") == 0
+    out = capsys.readouterr().out
+    assert asked == ["FasterRCNN", "FasterRCNN", "CascadeRCNN", "MaskRCNN", "CascadeRCNN"]
+    assert "RPN NMS: 0.85 in training, 0.85 in test, in the baseline and in every arm" in out
+    assert "disk" not in out
+    wrong = "++grid.arms.cascade.set={model.test_cfg.rpn.nms.iou_threshold: 0.7}"
+    assert examine(root, "cluster.processes=1", wrong, grid="speed") == 2
+    assert any("same in both, which cascade has not" in line for line in bad(capsys))
+
+
 def test_weights_and_nms_of_every_arm(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """R-50 and R-101 start from files of their own; an arm whose RPN NMS differs between training and test is named."""
     files = {depth: tmp_path / f"r{depth}-{hashlib.sha256(b'x').hexdigest()[:8]}.pth" for depth in (50, 101)}
