@@ -36,23 +36,28 @@ def changed_fields(config: dict[str, Any]) -> list[str]:
 
 
 def overruled(config: dict[str, Any], changed: Sequence[str]) -> list[str]:
-    """A line for each changed field of the base that some arms set themselves: it does not reach them."""
-    base, chosen, lines = config["choices"]["base"], config["arms"] or config["grid"]["arms"], []
+    """A line for each changed field of the base that some arms set themselves: it does not reach them.
+
+    It reaches settings that the grid's file takes from the base.
+    """
+    choices, arms, lines = config["choices"], config["grid"]["arms"], []
+    bases = (load_base(choices["base"]), config["base"])
+    files = [_grid_file(choices["grid"], base).get("arms", {}) for base in bases]
+    own: dict[str, list[str]] = {}
+    for name in config["arms"] or arms:
+        given, old, new = (_settings(each.get(name, {}), choices["base"]) for each in (arms, *files))
+        own[name] = [path for path in given if old.get(path) == new.get(path)]
     for field in changed:
         path = field.removeprefix("base.")
-        arms = [
-            name
-            for name, arm in config["grid"]["arms"].items()
-            if name in chosen
-            and any(_covers(given, path) for given in {**arm["set"], **arm.get("set_for", {}).get(base, {})})
-        ]
-        if field.startswith("base.") and arms:
-            lines.append(f"{field}: has no effect on {', '.join(arms)}, which set it themselves")
+        deaf = [name for name in arms if any(path == each or path.startswith(f"{each}.") for each in own.get(name, []))]
+        if field.startswith("base.") and deaf:
+            lines.append(f"{field}: has no effect on {', '.join(deaf)}, which set it themselves")
     return lines
 
 
-def _covers(given: str, path: str) -> bool:
-    return path == given or path.startswith(f"{given}.")
+def _settings(arm: dict[str, Any], base: str) -> dict[str, Any]:
+    """What an arm sets on a base: path -> value."""
+    return {**arm.get("set", {}), **arm.get("set_for", {}).get(base, {})}
 
 
 def load(path: Path) -> dict[str, Any]:
