@@ -89,9 +89,11 @@ def _final_state(run: str) -> tuple[float, float]:
         raise UserError(f"run {run}, whose final T and beta this one replays, is not done; launch again when it is")
     log = found[0].with_name(TRAIN_LOG)
     rows, iteration = read_jsonl(log), read_json(found[0]).get("iteration")
-    if not rows or rows[-1].get("iteration") != iteration:
+    last = rows[-1] if rows else {}
+    threshold, beta = last.get("T"), last.get("beta")
+    if last.get("iteration") != iteration or threshold is None or beta is None:
         raise UserError(f"{log}: does not reach iteration {iteration}, whose T and beta run {run} ended with; {_AGAIN}")
-    return float(rows[-1]["T"]), float(rows[-1]["beta"])
+    return float(threshold), float(beta)
 
 
 def start_weights(spec: RunSpec) -> Path:

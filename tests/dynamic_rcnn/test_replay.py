@@ -65,3 +65,14 @@ def test_only_a_whole_record_of_a_finished_run_is_replayed(tmp_path, monkeypatch
     with pytest.raises(UserError) as error:
         start.replayed(replay)
     assert said.format(run=dynamic.id) in str(error.value)
+
+
+def test_a_last_row_without_its_state_is_refused(tmp_path, monkeypatch):
+    dynamic = small_spec(tmp_path / "data")
+    replay = dataclasses.replace(dynamic, arm="replay", replay={"run": dynamic.id, "setting": dynamic.setting})
+    source, run_dir = prepare(tmp_path, dynamic), prepare(tmp_path, replay)
+    append_jsonl(source / "train.jsonl", {"iteration": 2, "T": 0.6})
+    write_json_atomic(source / "metrics.json", {"schema": 1, "iteration": 2, "metrics": {}})
+    monkeypatch.chdir(run_dir)
+    with pytest.raises(UserError, match="does not reach iteration 2, whose T and beta"):
+        start.replayed(replay)
