@@ -51,6 +51,9 @@ class Comparison:
         self._points = known[known["path"].isin(self.runs["path"])]
         keys = zip(self.averaged["arm"], self.averaged["seed"], strict=True)
         self._paths: dict[tuple[str, int], str] = dict(zip(keys, self.averaged["path"], strict=True))
+        self._paths_of: dict[str, set[str]] = {}
+        for (arm, _), path in self._paths.items():
+            self._paths_of.setdefault(arm, set()).add(path)
 
     def unseen(self) -> Comparison | None:
         """The same without the seeds whose results were in sight when settings were chosen; None if it has none."""
@@ -98,8 +101,8 @@ class Comparison:
     def same_runs(self, arm: str, other: str | None = None) -> bool:
         """Whether two arms (other: None for its baseline) share runs: they are one configuration then."""
         pair = (arm, other or self.grid.baseline_of(arm))
-        ours, theirs = ({path for (each, _), path in self._paths.items() if each == name} for name in pair)
-        return bool(ours & theirs)
+        ours, theirs = (self._paths_of.get(name, set()) for name in pair)
+        return not ours.isdisjoint(theirs)
 
     def difference(self, metric: Metric, arm: str) -> Difference | None:
         """The arm minus its baseline, corrected for the number of arms (Holm).

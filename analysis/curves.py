@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from analysis.collect import Records
 from analysis.comparison import Comparison
-from analysis.run_files import IOU_THRESHOLDS
+from analysis.run_files import CURVES, IOU_THRESHOLDS
 from analysis.statistics import finite, mean, running_mean
 
 LIMITS = {"iou": 1.0, "target": 3.0}  # where the last bin of a histogram ends; dynamic_rcnn.method.roi_head makes them
@@ -28,6 +26,7 @@ class Band:
 
 
 Curves = Mapping[str, Band]  # arm -> its curve, in table order
+Runs = dict[str, list[dict[str, list[float]]]]  # arm -> its runs, by seed: a column of CURVES -> a value a point
 
 
 def ap_by_iou(comparison: Comparison) -> Curves:
@@ -54,25 +53,29 @@ def difference_by_iou(comparison: Comparison) -> Curves:
     return bands
 
 
-def training_frame(records: Records, comparison: Comparison, arms: list[str]) -> pd.DataFrame:
-    """The curves of these arms' averaged runs with arm and seed: one row an iteration, the last if twice."""
+def training_runs(records: Records, comparison: Comparison, arms: list[str]) -> Runs:
+    """The curves of these arms' averaged runs, by seed: one point an iteration, the last if twice."""
     averaged = comparison.averaged
     done = averaged.loc[averaged["arm"].isin(arms), ["arm", "seed", "path"]]
     frame = done.merge(records.curves, on="path").sort_values(["arm", "seed", "iteration"], kind="stable")
-    return frame.drop_duplicates(["arm", "seed", "iteration"], keep="last")
+    frame = frame.drop_duplicates(["arm", "seed", "iteration"], keep="last")
+    runs: Runs = {arm: [] for arm in arms}
+    for arm, seeds in runs.items():
+        for _, rows in frame[frame["arm"] == arm].groupby("seed"):
+            seeds.append({column: rows[column].tolist() for column in CURVES})
+    return runs
 
 
-def training_curves(frame: pd.DataFrame, arms: list[str], column: str, smooth: bool = False) -> Curves:
-    """`column` over iterations: mean over seeds, band from the lowest to the highest seed.
+def training_curves(runs: Runs, column: str, smooth: bool = False) -> Curves:
+    """`column` over iterations, of each arm: mean over seeds, band from the lowest to the highest seed.
 
     With `smooth`, each run is smoothed first, by a running mean over SMOOTHING of its points.
     """
     curves = {}
-    for arm in arms:
-        runs = [run for _, run in frame[frame["arm"] == arm].groupby("seed")]
+    for arm, seeds in runs.items():
         values: dict[int, list[float]] = {}
-        for run in runs:
-            series = run[column].tolist()
+        for run in seeds:
+            series = run[column]
             series = running_mean(series, max(1, round(SMOOTHING * len(series)))) if smooth else series
             for iteration, value in zip(run["iteration"], series, strict=True):
                 values.setdefault(int(iteration), []).append(value)
@@ -91,8 +94,9 @@ def distributions(records: Records, comparison: Comparison, arms: Sequence[str],
     for arm in arms:
         values: dict[int, list[float]] = {}
         for counts in rows.loc[rows["arm"] == arm, "counts"]:
+            total = max(1, sum(counts))
             for place, count in enumerate(counts):
-                values.setdefault(place, []).append(count / max(1, sum(counts)))
+                values.setdefault(place, []).append(count / total)
         if values:
             band, width = _band(values), LIMITS[kind] / len(values)
             curves[arm] = Band([width * (place + 0.5) for place in band.x], band.middle, band.low, band.high)

@@ -38,18 +38,16 @@ def figures(records: Records, comparison: Comparison) -> list[FigureFile]:
     if not comparison.n_done:
         return []
     arms, what = shown_arms(comparison), _what(comparison)
-    frame = curves.training_frame(records, comparison, arms)
+    runs = curves.training_runs(records, comparison, arms)
     key = comparison.grid.key
     found = [_ap_figure(comparison, arms, key, what)]
-    if not len(frame):
+    if not any(runs.values()):
         return found
-    found.append(_state_figure({c: curves.training_curves(frame, arms, c) for c in ("T", "beta")}, key, what))
+    found.append(_state_figure({c: curves.training_curves(runs, c) for c in ("T", "beta")}, key, what))
     found += _distribution_figures(records, comparison, arms, key, what)
     kinds = (("positives", "Positives over training", COUNT_PANELS), ("training", "Training curves", LOSS_PANELS))
     for name, title, panels in kinds:
-        data = {
-            panel: curves.training_curves(frame, arms, column, smooth=True) for panel, (column, _) in panels.items()
-        }
+        data = {panel: curves.training_curves(runs, column, smooth=True) for panel, (column, _) in panels.items()}
         found.append(_panel_figure(f"{key}-{name}.svg", title, panels, data, what))
     return found
 
