@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtr, stdtrit  # importing scipy.stats takes a second
 
 CONFIDENCE = 0.90
 POWER = 0.80
@@ -137,13 +137,13 @@ def detectable(noise: Pooled, counts: Sequence[int], power: float = POWER) -> fl
     if noise.sd is None or not all(counts):
         return None
     error = noise.sd * math.sqrt(math.fsum(1 / count for count in counts))
-    return error * (t_quantile(CONFIDENCE, noise.df) + float(student_t.ppf(power, noise.df)))
+    return error * (t_quantile(CONFIDENCE, noise.df) + float(stdtrit(noise.df, power)))
 
 
 def _two_sided(value: float, error: float, df: float) -> float:
     if error == 0:
         return 1.0 if value == 0 else 0.0
-    return float(2 * student_t.sf(abs(value) / error, df))
+    return float(2 * stdtr(df, -abs(value) / error))
 
 
 def paired_ratio(
@@ -163,7 +163,7 @@ def paired_ratio(
 @cache
 def t_quantile(confidence: float, df: float) -> float:
     """Half-width of the central interval of Student's t, in standard errors."""
-    return float(student_t.ppf((1 + confidence) / 2, df))
+    return float(stdtrit(df, (1 + confidence) / 2))
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:

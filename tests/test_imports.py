@@ -90,3 +90,9 @@ def test_torch_free_modules_load_no_torch() -> None:
     code += f"print(sorted({HEAVY} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_report_command_starts_without_what_takes_a_second_to_import() -> None:
+    code = "import sys, analysis.report; print(sorted({'scipy.stats', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
