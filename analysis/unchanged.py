@@ -18,15 +18,15 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import CHECKPOINTS, LOGS, SCHEMA, read_json, write_json_atomic
 
 NAME = ".made_of.json"
-_CODE = ("analysis", "dynamic_rcnn/run")
+_CODE = ("analysis/**/*", "dynamic_rcnn/*", "dynamic_rcnn/run/**/*")
 _LIBRARIES = ("numpy", "pandas", "scipy", "matplotlib", "jinja2", "markdown-it-py")
 
 
 def inputs(runs: Path) -> str:
     """A digest of all that a report of `runs` depends on: size and time of each file there, the code, libraries."""
     digest = hashlib.sha256(str([f"{name} {version(name)}" for name in _LIBRARIES]).encode())
-    for folder in _CODE:
-        for path in sorted((ROOT / folder).glob("**/*")):
+    for pattern in _CODE:
+        for path in sorted(ROOT.glob(pattern)):
             if path.is_file() and path.suffix in (".py", ".j2", ".css", ".js"):
                 digest.update(path.read_bytes())
     for line in sorted(_files(runs, "")):
@@ -57,11 +57,15 @@ def _placed(marker: Path, files: dict[str, str]) -> list[tuple[Path, str]]:
 
 
 def _files(folder: Path, below: str) -> Iterator[str]:
-    """A line a file: its path, size and time of change. Checkpoints and logs are left out: no report reads them."""
+    """A line a file: its path, size and time of change; a line a folder: an empty one may be a run.
+
+    What is in checkpoints and logs is left out: no report reads it.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             name = f"{below}{entry.name}"
             if entry.is_dir():
+                yield f"{name}/\n"
                 if entry.name not in (CHECKPOINTS, LOGS):
                     yield from _files(Path(entry.path), f"{name}/")
             else:

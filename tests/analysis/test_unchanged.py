@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import report
+from analysis import report, unchanged
 from dynamic_rcnn.run.directory import locked
 
 from .synthetic import RunsFolder, ablation, edit_json, write_report
@@ -55,6 +55,13 @@ def test_any_change_makes_it_again(
     assert (tmp_path / "R.md").read_text().startswith("# Dynamic R-CNN")
 
 
+def test_an_empty_run_directory_makes_it_again(
+    made: RunsFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs" / made.path("both", 1)).with_name("seed9-0").mkdir()
+    assert "1 grid, 14 runs" in again(tmp_path, capsys)
+
+
 def test_other_code_or_libraries_make_it_again(
     made: RunsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +69,16 @@ def test_other_code_or_libraries_make_it_again(
     assert "unchanged" not in again(tmp_path, capsys)
     monkeypatch.setattr("analysis.unchanged.ROOT", tmp_path)
     assert "unchanged" not in again(tmp_path, capsys)
+
+
+@pytest.mark.parametrize("file", ["analysis/page.py", "dynamic_rcnn/errors.py", "dynamic_rcnn/run/spec.py"])
+def test_the_inputs_are_others_where_code_is(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    monkeypatch.setattr("analysis.unchanged.ROOT", tmp_path)
+    (tmp_path / "runs").mkdir()
+    before = unchanged.inputs(tmp_path / "runs")
+    (tmp_path / file).write_text("x = 1")
+    assert unchanged.inputs(tmp_path / "runs") != before
 
 
 def test_check_reads_the_records(made: RunsFolder, tmp_path: Path) -> None:
