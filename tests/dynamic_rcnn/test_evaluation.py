@@ -1,10 +1,9 @@
-"""Metrics against pycocotools' own summary, against cases computed by hand, and the file of detections."""
+"""Metrics against pycocotools' own summary, and against cases computed by hand."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import gzip
 import io
 import json
 import subprocess
@@ -77,17 +76,17 @@ def random_case(
             boxes.append({"image_id": image, "category_id": category, "bbox": box, "iscrowd": crowd})
             for _ in range(rng.randint(0, 4)):
                 moved = np.array(box) + rng.normal(0, 0.05, 4) * side
-                detections.append(_detection(image, category, moved, rng.uniform()))
+                detections.append(detection(image, category, moved, rng.uniform()))
         for _ in range(130 if image == 0 else rng.randint(0, 4)):
             box = [*rng.uniform(0, 200, 2), *rng.uniform(10, 100, 2)]
-            detections.append(_detection(image, int(rng.choice([1, 2, 5])), box, rng.uniform(0, 0.6)))
+            detections.append(detection(image, int(rng.choice([1, 2, 5])), box, rng.uniform(0, 0.6)))
     if ties:
         for item in detections:
             item["score"] = round(item["score"] * 4) / 4
     return coco_of(boxes, images), detections
 
 
-def _detection(image: int, category: int, box: Any, score: float) -> dict[str, Any]:
+def detection(image: int, category: int, box: Any, score: float) -> dict[str, Any]:
     return {
         "image_id": image,
         "category_id": category,
@@ -163,7 +162,7 @@ def test_empty_ground_truth_is_undefined_not_zero() -> None:
 
 def test_only_crowds_is_undefined() -> None:
     content = coco_of([{"image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50], "iscrowd": 1}], images=1)
-    assert evaluate(loaded(content), [_detection(0, 1, [0, 0, 50, 50], 0.9)])["metrics"] == dict.fromkeys(METRICS)
+    assert evaluate(loaded(content), [detection(0, 1, [0, 0, 50, 50], 0.9)])["metrics"] == dict.fromkeys(METRICS)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +178,7 @@ def test_only_crowds_is_undefined() -> None:
 def test_one_box_counts_up_to_its_iou(width: int, counted: dict[str, int]) -> None:
     """A detection `width` wide inside a box 100 wide has IoU width / 100."""
     content = coco_of([{"image_id": 0, "category_id": 1, "bbox": [10, 10, 100, 100]}], images=1)
-    found = evaluate(loaded(content), [_detection(0, 1, [10, 10, width, 100], 0.9)])
+    found = evaluate(loaded(content), [detection(0, 1, [10, 10, width, 100], 0.9)])
     assert {name: found["metrics"][name] for name in counted} == pytest.approx(counted, abs=1e-12)
     assert found["metrics"]["AP"] == pytest.approx(sum(found["by_iou"]) / 10)
     assert found["per_class"]["class1"]["AP90"] == found["metrics"]["AP90"]
@@ -199,9 +198,9 @@ def test_ap90_by_hand() -> None:
         images=2,
     )
     detections = [
-        _detection(0, 1, [0, 0, 92, 100], 0.9),
-        _detection(1, 1, [0, 0, 88, 100], 0.8),
-        _detection(1, 1, [0, 0, 95, 100], 0.7),
+        detection(0, 1, [0, 0, 92, 100], 0.9),
+        detection(1, 1, [0, 0, 88, 100], 0.8),
+        detection(1, 1, [0, 0, 95, 100], 0.7),
     ]
     metrics = evaluate(loaded(content), detections)["metrics"]
     assert metrics["AP90"] == pytest.approx((51 + 50 * 2 / 3) / 101, abs=1e-12)
@@ -212,9 +211,9 @@ def test_detections_of_another_data_set_are_refused() -> None:
     content, detections = random_case(0)
     coco = loaded(content)
     with pytest.raises(UserError, match=r"detections: image_id 99 is not in the annotations \(1 such values\)"):
-        evaluate(coco, [*detections, _detection(99, 1, [0, 0, 1, 1], 0.5)])
+        evaluate(coco, [*detections, detection(99, 1, [0, 0, 1, 1], 0.5)])
     with pytest.raises(UserError, match=r"detections: category_id 3 is not in the annotations"):
-        evaluate(coco, [_detection(0, 3, [0, 0, 1, 1], 0.5)])
+        evaluate(coco, [detection(0, 3, [0, 0, 1, 1], 0.5)])
 
 
 def test_inputs_are_left_alone_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
@@ -245,90 +244,6 @@ def test_saved_detections_evaluate_to_the_same_bits(tmp_path: Path) -> None:
     assert json.dumps(evaluate_file(annotations, saved)) == json.dumps(first)
     assert first["metrics"] == evaluate(loaded(content), read_detections(saved))["metrics"]
     json.dumps(first, allow_nan=False)  # no numpy numbers
-
-
-def test_detections_keep_float32_in_few_digits_and_give_the_same_bytes(tmp_path: Path) -> None:
-    one, two = tmp_path / "a.json.gz", tmp_path / "b.json.gz"
-    values = np.random.RandomState(0).uniform(0, 300, 4).astype(np.float32)
-    detection = {"image_id": np.int64(3), "category_id": 7, "bbox": values, "score": np.float32(0.1)}
-    write_detections(one, [detection])
-    write_detections(two, [detection])
-    assert one.read_bytes() == two.read_bytes()
-    (found,) = read_detections(one)
-    assert found["score"] == 0.1
-    assert found["image_id"] == 3
-    assert np.array(found["bbox"], dtype=np.float32).tolist() == values.tolist()
-    assert max(len(repr(value)) for value in found["bbox"]) <= 10
-    write_detections(one, [])
-    assert read_detections(one) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json.gz", "b.json.gz"]
-
-
-def test_scores_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    path = tmp_path / "detections.json.gz"
-    with pytest.raises(UserError, match=r"detections: a box or score is nan; it must be finite"):
-        write_detections(path, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": float("nan")}])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "detections.json.gz"
-    write_detections(path, [])
-    before = path.read_bytes()
-
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        write_detections(path, [_detection(0, 1, [0, 0, 1, 1], 0.5)])
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: data[: len(data) // 2],
-        lambda data: data[:-1],
-        lambda data: b"",
-        lambda data: b"[]",
-        lambda data: data[:20] + bytes([data[20] ^ 255]) + data[21:],
-        lambda data: gzip.compress(b'[{"image_id": 1'),
-        lambda data: gzip.compress(b"\xff\xfe"),
-    ],
-)
-def test_corrupt_files_are_refused(tmp_path: Path, damage: Any) -> None:
-    path = tmp_path / "detections.json.gz"
-    write_detections(path, random_case(0)[1])
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError) as caught:
-        read_detections(path)
-    assert str(caught.value) == f"{path}: broken or cut off; move the run's directory away and launch the run again"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {},
-        [1],
-        [{"image_id": 1}],
-        [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3], "score": 1}],
-        [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, "4"], "score": 1}],
-    ],
-)
-def test_foreign_content_is_refused(tmp_path: Path, content: Any) -> None:
-    path = tmp_path / "detections.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(content).encode()))
-    with pytest.raises(UserError, match=r"not detections; it must be a list of image_id, category_id, bbox"):
-        read_detections(path)
-
-
-def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.json\.gz: no such file"):
-        read_detections(tmp_path / "none.json.gz")
-    with pytest.raises(UserError, match=r"none\.json: cannot be read as annotations in COCO format"):
-        evaluate(tmp_path / "none.json", [])
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "{}", '{"images": [], "categories": []}'])
