@@ -20,14 +20,12 @@ from analysis.reader import MISSING, Reader
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.measurement import Measured
 
-__all__ = ["MISSING", "Records", "collect"]
-
 
 @dataclass
 class Records:
     """Everything a runs folder says.
 
-    runs: a row a run directory (reader.RUN_COLUMNS). curves: a row a logged iteration (reader.CURVE_COLUMNS).
+    runs: a row a run directory (found.RUN_COLUMNS). curves: a row a logged iteration (found.CURVE_COLUMNS).
     thresholds: path, iou, AP. classes: path, name, AP, AP90. histograms: path, kind, when, counts (see run_files).
     `path` joins them all. images: a grid's key -> what its detections say over images, where it was computed.
     measurements: of the runs that time their arms, by path. aside: directories that no table has, without those in

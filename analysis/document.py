@@ -136,6 +136,11 @@ def table(header: Iterable[str], rows: Iterable[Row], text_columns: int = 1) -> 
     return Table(list(header), made, text_columns)
 
 
+def numbers(**values: float | None) -> dict[str, float]:
+    """Those of `values` that are known, for a cell."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def heading(block: Block) -> tuple[int, str] | None:
     """(level, text) of a block that is a heading."""
     if not isinstance(block, str) or not block.startswith("#"):

@@ -20,7 +20,7 @@ _DETECTION = ["image_id", "category_id", "x", "y", "width", "height", "score"]
 
 
 def load_runs(folder: Path | str) -> pd.DataFrame:
-    """A row a run directory: what it is, how it ended, on what, and its metrics (fractions; see collect.RUN_COLUMNS).
+    """A row a run directory: what it is, how it ended, on what, and its metrics (fractions; see found.RUN_COLUMNS).
 
     grids: the keys of the grids that ask for it. Raises UserError if there is no run and no grid in `folder`.
     """

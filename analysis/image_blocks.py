@@ -6,12 +6,12 @@ from typing import Any
 
 from analysis.comparison import Comparison
 from analysis.differences import MIN_SCORE
-from analysis.document import Block, Cell, Picture, Row, Table, table
+from analysis.document import Block, Cell, Picture, Row, Table, numbers, table
 from analysis.errors import KINDS
 from analysis.image_statistics import COMMAND, ImageStatistics
 from analysis.markdown import NOTHING, escape, interval, number, signed
 from analysis.statistics import LEVEL
-from analysis.tables import ABLATION_METRICS, numbers
+from analysis.tables import ABLATION_METRICS
 
 
 def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[Block]:

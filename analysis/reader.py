@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from analysis import aside, checksums, consistency, image_statistics
 from analysis.aside import Aside
+from analysis.found import Found
 from analysis.parallel import in_processes
 from analysis.run_files import (
     CURVES,
@@ -30,18 +29,9 @@ from analysis.run_files import (
 )
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
-from dynamic_rcnn.run.measurement import Measured, read_measurement
+from dynamic_rcnn.run.measurement import read_measurement
 from dynamic_rcnn.run.spec import MEASURE, is_aside
 
-# fmt: off
-RUN_COLUMNS = [
-    "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
-    "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256", "command",
-    "torch", "seconds", "images",
-    *METRICS, *SEGM_METRICS,
-]
-# fmt: on
-CURVE_COLUMNS = ["path", *CURVES]
 FEW_RUNS = 200  # are read about as soon as processes start
 MISSING, UNREADABLE = "missing", "unreadable"
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files are not as they were recorded
@@ -62,30 +52,19 @@ class Reader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.problems: list[str] = []
-        self.measurements: dict[str, Measured] = {}
+        self.found = Found()
         self.moved: list[Aside] = []
-        names = ("runs", "thresholds", "classes", "histograms")
-        self.curves: list[tuple[str, dict[str, NDArray[np.float64]]]] = []  # (path, column -> values), a run each
-        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         self.faults: dict[str, str] = {}
         faults = self.attempt(checksums.check, root / checksums.NAME) if (root / checksums.NAME).exists() else None
         self.are_checked = faults is not None
         self.faults = faults or {}
-        self.problems += checksums.problems(self.faults)
+        self.found.problems += checksums.problems(self.faults)
         self._spoiled = checksums.spoiled_runs(self.faults)
 
     def content(self) -> dict[str, Any]:
-        """What Records holds besides the grids, by its name there: the rows as tables."""
-        columns = {
-            "runs": RUN_COLUMNS,
-            "thresholds": ["path", "iou", "AP"],
-            "classes": ["path", "name", "AP", "AP90"],
-            "histograms": ["path", "kind", "when", "counts"],
-        }
-        frames = {name: pd.DataFrame(self.rows[name], columns=columns[name]) for name in columns}
-        frames["curves"] = self._curve_frame()
-        return {**frames, "aside": self._aside(), "problems": self.problems, "measurements": self.measurements}
+        """What Records holds besides the grids, by its name there."""
+        found = {"problems": self.found.problems, "measurements": self.found.measurements}
+        return {**self.found.tables(), "aside": self._aside(), **found}
 
     def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
         """`read(path)`; None and a line in `problems` if it raises UserError; None for a file with a fault."""
@@ -94,10 +73,10 @@ class Reader:
         try:
             return read(path)
         except UserError as error:
-            self.problems.append(str(error).replace(f"{self.root}/", ""))
+            self.found.problems.append(str(error).replace(f"{self.root}/", ""))
         except (OSError, UnicodeDecodeError) as error:
             where = path.relative_to(self.root).as_posix()
-            self.problems.append(f"{where}: cannot be read ({error.__class__.__name__})")
+            self.found.problems.append(f"{where}: cannot be read ({error.__class__.__name__})")
         return None
 
     def run_directories(self) -> list[Path]:
@@ -130,36 +109,31 @@ class Reader:
 
     def _is_folder(self, path: Path) -> bool:
         if not path.is_dir():
-            self.problems.append(f"{path.relative_to(self.root).as_posix()}: no part of a run; ignored")
+            self.found.problems.append(f"{path.relative_to(self.root).as_posix()}: no part of a run; ignored")
         return path.is_dir()
 
     def read_runs(self, paths: Sequence[Path]) -> None:
         """Add what each of `paths` says to the tables."""
-        for read in in_processes(self._alone, paths, FEW_RUNS):
-            self.problems += read.problems
-            self.measurements |= read.measurements
-            self.curves += read.curves
-            for name, rows in read.rows.items():
-                self.rows[name] += rows
+        for found in in_processes(self._found_in, paths, FEW_RUNS):
+            self.found.add(found)
 
-    def _alone(self, path: Path) -> Reader:
-        """A reader that has read `path` and nothing else."""
+    def _found_in(self, path: Path) -> Found:
+        """What `path` alone says."""
         other = copy(self)
-        other.problems, other.measurements, other.curves = [], {}, []
-        other.rows = {name: [] for name in self.rows}
+        other.found = Found()
         other._read_run(path)
-        return other
+        return other.found
 
     def _read_run(self, path: Path) -> None:
         """Add what `path` says to the tables."""
         name = path.relative_to(self.root).as_posix()
         if name in self._spoiled:
             known = self.attempt(read_spec, path / directory.SPEC) or {"dataset": name.split("/")[0]}
-            self.rows["runs"].append({"path": name, **known, "state": UNREADABLE, "cause": CHECKSUM})
+            self.found.rows["runs"].append({"path": name, **known, "state": UNREADABLE, "cause": CHECKSUM})
             return
         for child in _children(path):
             if child.name not in _OWN_FILES:
-                self.problems.append(f"{name}/{child.name}: no part of a run; ignored")
+                self.found.problems.append(f"{name}/{child.name}: no part of a run; ignored")
         spec = self.attempt(read_spec, path / directory.SPEC)
         state = self.attempt(read_state, path) or directory.State(UNREADABLE)
         row: dict[str, Any] = {
@@ -170,7 +144,7 @@ class Reader:
         row |= {"state": MISSING if state.name == "absent" else state.name, "cause": state.cause}
         if spec is None:
             row |= {"state": UNREADABLE, "dataset": name.split("/")[0]}
-            self.rows["runs"].append(row)
+            self.found.rows["runs"].append(row)
             return
         row |= spec
         for file, read in ((directory.STATUS, read_status), (directory.PROVENANCE, read_provenance)):
@@ -185,24 +159,24 @@ class Reader:
             read_results = self._read_measurement if row["task"] == MEASURE else self._read_metrics
             read_results(path, row)
         self._check_finished(path, row)
-        self.rows["runs"].append(row)
+        self.found.rows["runs"].append(row)
 
     def _check_finished(self, path: Path, row: dict[str, Any]) -> None:
         """What was otherwise in earlier attempts; detections cut off, where no checksum says that they are whole."""
         earlier = row.pop("earlier", [])
         if row["state"] != "done":
             return
-        self.problems += consistency.changed_attempts(row, earlier)
+        self.found.problems += consistency.changed_attempts(row, earlier)
         file = path / directory.DETECTIONS
         if not self.are_checked and file.exists() and (fault := detections_fault(file)):
-            self.problems.append(f"{row['path']}/{directory.DETECTIONS}: {fault}")
+            self.found.problems.append(f"{row['path']}/{directory.DETECTIONS}: {fault}")
 
     def _read_measurement(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_measurement, path)
         if value is None:
             row["state"], row["cause"] = UNREADABLE, "metrics.json"
         else:
-            self.measurements[row["path"]] = value
+            self.found.measurements[row["path"]] = value
 
     def _read_metrics(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_metrics, path)
@@ -212,27 +186,19 @@ class Reader:
         row["images"] = value.get("images")
         row |= {metric: value["metrics"].get(metric) for metric in (*METRICS, *SEGM_METRICS)}
         by_iou = zip(IOU_THRESHOLDS, value["by_iou"], strict=True)
-        self.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]
+        self.found.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]
         for name, scores in value["per_class"].items():
-            self.rows["classes"].append(
+            self.found.rows["classes"].append(
                 {"path": row["path"], "name": name, "AP": scores.get("AP"), "AP90": scores.get("AP90")}
             )
 
     def _read_curves(self, path: Path, row: dict[str, Any]) -> None:
         rows = self.attempt(read_curves, path / directory.TRAIN_LOG) or []
         columns = {name: np.array([entry.get(name) for entry in rows], np.float64) for name in CURVES}
-        self.curves.append((row["path"], columns))
-        self.rows["histograms"] += [{"path": row["path"], **entry} for entry in histograms(rows)]
+        self.found.curves.append((row["path"], columns))
+        self.found.rows["histograms"] += [{"path": row["path"], **entry} for entry in histograms(rows)]
         seconds = columns["seconds"][np.isfinite(columns["seconds"])]
         row["seconds"] = float(np.median(seconds)) if len(seconds) else None
-
-    def _curve_frame(self) -> pd.DataFrame:
-        """The curves of all runs, a row a logged iteration. Arrays: dicts of a thousand runs fill the memory."""
-        if not self.curves:
-            return pd.DataFrame(columns=CURVE_COLUMNS)
-        paths = np.repeat([path for path, _ in self.curves], [len(each["iteration"]) for _, each in self.curves])
-        columns = {name: np.concatenate([each[name] for _, each in self.curves]) for name in CURVES}
-        return pd.DataFrame({"path": pd.Series(paths, dtype=object), **columns}).astype({"iteration": int})
 
 
 def _children(folder: Path) -> list[Path]:

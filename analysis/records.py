@@ -28,11 +28,12 @@ import pandas as pd
 
 from analysis import aside, checksums
 from analysis.aside import Aside
-from analysis.collect import MISSING, Records, collect
+from analysis.collect import Records, collect
 from analysis.command import ROOT, parse, run
 from analysis.grids import Grid
 from analysis.image_statistics import GRID_FILES, place, sheet_place
 from analysis.markdown import one_of
+from analysis.reader import MISSING
 from analysis.run_files import RECORD_FILES
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run import directory

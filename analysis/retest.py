@@ -9,9 +9,9 @@ from analysis import verdict
 from analysis.claims import COCO, deviation, retest_text
 from analysis.collect import Records
 from analysis.comparison import Comparison
-from analysis.document import Block, Cell, Row, Table, table
+from analysis.document import Block, Cell, Row, Table, numbers, table
 from analysis.markdown import NOTHING, code, escape, number
-from analysis.tables import ABLATION_METRICS, arm_title, numbers, run_table, state_counts
+from analysis.tables import ABLATION_METRICS, arm_title, run_table, state_counts
 
 
 def section(records: Records, comparison: Comparison) -> list[Block]:

@@ -9,11 +9,11 @@ import pandas as pd
 from analysis import consistency, verdict
 from analysis.collect import Records
 from analysis.comparison import describe_state
-from analysis.document import Block, Cell, Row, Table, table
+from analysis.document import Block, Cell, Row, Table, numbers, table
 from analysis.markdown import NOTHING, code, escape, number, one_of
 from analysis.speed import NO_MEMORY, PAIRS, SPEED, Speed, limits, overhead_text
 from analysis.statistics import LEVEL, Ratio
-from analysis.tables import commit_text, numbers
+from analysis.tables import commit_text
 from dynamic_rcnn.run.measurement import INFERENCE, TRAINING
 
 MEGABYTE = 1e6

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.collect import MISSING, Records
+from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
-from analysis.document import Cell, Row, Table, table
+from analysis.document import Cell, Row, Table, numbers, table
 from analysis.grids import Grid, Paper
 from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed
+from analysis.reader import MISSING
 from analysis.run_files import SEGM_METRICS
 from analysis.statistics import Difference
 
@@ -66,11 +67,6 @@ def _mean_cell(comparison: Comparison, metric: str, arm: str) -> Cell:
     text = mean_sd(summary.mean, summary.sd)
     text = f"{text} (n = {summary.n})" if 0 < summary.n < comparison.summary("AP", arm).n else text
     return Cell(text, numbers(mean=summary.mean, sd=summary.sd), comparison.paths(arm))
-
-
-def numbers(**values: float | None) -> dict[str, float]:
-    """Those of `values` that are known, for a cell."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def difference_table(comparison: Comparison) -> Table:

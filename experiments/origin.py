@@ -40,6 +40,9 @@ def overruled(config: dict[str, Any], changed: Sequence[str]) -> list[str]:
 
     It reaches settings that the grid's file takes from the base.
     """
+    fields = [field for field in changed if field.startswith("base.")]
+    if not fields:
+        return []
     choices, arms, lines = config["choices"], config["grid"]["arms"], []
     bases = (load_base(choices["base"]), config["base"])
     files = [_grid_file(choices["grid"], base).get("arms", {}) for base in bases]
@@ -47,10 +50,10 @@ def overruled(config: dict[str, Any], changed: Sequence[str]) -> list[str]:
     for name in config["arms"] or arms:
         given, old, new = (_settings(each.get(name, {}), choices["base"]) for each in (arms, *files))
         own[name] = [path for path in given if old.get(path) == new.get(path)]
-    for field in changed:
+    for field in fields:
         path = field.removeprefix("base.")
         deaf = [name for name in arms if any(path == each or path.startswith(f"{each}.") for each in own.get(name, []))]
-        if field.startswith("base.") and deaf:
+        if deaf:
             lines.append(f"{field}: has no effect on {', '.join(deaf)}, which set it themselves")
     return lines
 
