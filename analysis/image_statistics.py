@@ -95,8 +95,10 @@ def _sheet(value: dict[str, Any], grid: Grid, runs: Path) -> Sheet | None:
     sheet, path = value.get("sheet"), runs / sheet_place(grid)
     if sheet is None:
         return None
-    if not isinstance(sheet, dict) or not {"arm", "baseline", "images", "sha256"} <= set(sheet):
-        raise UserError(f"{runs / place(grid)}: field 'sheet' must have arm, baseline, images and sha256; {COMMAND}")
+    known = isinstance(sheet, dict) and {"arm", "baseline", "images", "sha256"} <= set(sheet)
+    if not known or not isinstance(sheet["images"], list):
+        rule = "must have arm, baseline, a list of images, and sha256"
+        raise UserError(f"{runs / place(grid)}: field 'sheet' {rule}; {COMMAND}")
     png = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(png).hexdigest() != sheet["sha256"]:
         raise UserError(f"{path}: missing, or not as it was made; {COMMAND} makes it again")

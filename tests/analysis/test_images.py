@@ -167,7 +167,9 @@ def test_detections_that_are_not_in_the_records_are_not_asked_for(runs: Path, tm
         ("images", "3", "fields 'images' and 'resamples' must be integers"),
         ("resamples", None, "fields 'images' and 'resamples' must be integers"),
         ("runs", {"mine/no/such": "0"}, "made of other detections than those of the runs now"),
-        ("sheet", {"arm": "both"}, "field 'sheet' must have arm, baseline, images and sha256"),
+        ("sheet", {"arm": "both"}, "field 'sheet' must have arm, baseline, a list of images, and sha256"),
+        ("sheet", {"arm": "a", "baseline": "b", "images": 3, "sha256": "0"}, "a list of images"),
+        ("sheet", 7, "field 'sheet' must have arm, baseline, a list of images, and sha256"),
         ("sheet", {"arm": "a", "baseline": "b", "images": [], "sha256": "0"}, "missing, or not as it was made"),
     ],
 )
