@@ -36,7 +36,8 @@ def settle_weights(config: DictConfig) -> list[str]:
         raise UserError(f"weights={given}: grid={grid} evaluates a file of weights; give its path, e.g. {EXAMPLE}")
     path = Path(given).expanduser().absolute()
     if not path.is_file():
-        raise UserError(f"weights={given}: no such file; give the path of a file of weights, e.g. {EXAMPLE}")
+        fault = "a directory or a device, not a file" if path.exists() else "no such file"
+        raise UserError(f"weights={given}: {fault}; give the path of a file of weights, e.g. {EXAMPLE}")
     try:
         found, named = file_digest(path), named_digest(path)
     except OSError as error:

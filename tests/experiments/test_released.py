@@ -99,7 +99,7 @@ def test_weights_that_change_after_planning_are_refused(trained: Folder) -> None
     [
         ("model-00000000.pth", "its name says 00000000: damaged, or not complete"),
         ("none.pth", "no such file; give the path of a file of weights"),
-        (".", "no such file"),
+        (".", "a directory or a device, not a file; give the path"),
         ("null", "grid=released evaluates a file of weights; give its path"),
     ],
 )
