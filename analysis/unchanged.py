@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dynamic_rcnn.run.directory import CHECKPOINTS, LOGS, SCHEMA, read_json, wri
 
 NAME = ".made_of.json"
 _CODE = ("analysis/**/*", "dynamic_rcnn/*", "dynamic_rcnn/run/**/*")
+RUN_DEPTH = 3  # of what lies in a run directory
 _LIBRARIES = ("numpy", "pandas", "scipy", "matplotlib", "jinja2", "markdown-it-py")
 
 
@@ -43,7 +45,8 @@ def is_made_of(marker: Path, made_of: str) -> bool:
     files = value.get("files")
     if value.get("made_of") != made_of or not isinstance(files, dict) or not files:
         return False
-    return all(path.is_file() and file_digest(path) == digest for path, digest in _placed(marker, files))
+    places = ((marker.parent / name, digest) for name, digest in files.items())
+    return all(path.is_file() and file_digest(path) == digest for path, digest in places)
 
 
 def remember(marker: Path, made_of: str, written: Iterable[Path]) -> None:
@@ -52,22 +55,22 @@ def remember(marker: Path, made_of: str, written: Iterable[Path]) -> None:
     write_json_atomic(marker, {"schema": SCHEMA, "made_of": made_of, "files": files})
 
 
-def _placed(marker: Path, files: dict[str, str]) -> list[tuple[Path, str]]:
-    return [(marker.parent / name, digest) for name, digest in files.items()]
-
-
 def _files(folder: Path, below: str) -> Iterator[str]:
     """A line a file: its path, size and time of change; a line a folder: an empty one may be a run.
 
-    What is in checkpoints and logs is left out: no report reads it.
+    Left out is what no report reads: hidden names (so are those of files that are being written), and the checkpoints
+    and logs of runs.
     """
+    depth = below.count("/")
     with os.scandir(folder) as entries:
         for entry in entries:
             name = f"{below}{entry.name}"
-            if entry.is_dir():
+            if entry.name.startswith(".") or (depth == RUN_DEPTH and entry.name in (CHECKPOINTS, LOGS)):
+                continue
+            if entry.is_dir(follow_symlinks=depth < RUN_DEPTH):
                 yield f"{name}/\n"
-                if entry.name not in (CHECKPOINTS, LOGS):
-                    yield from _files(Path(entry.path), f"{name}/")
-            else:
+                yield from _files(Path(entry.path), f"{name}/")
+                continue
+            with suppress(FileNotFoundError):  # it has just gone, or is a link to nothing
                 found = entry.stat()
                 yield f"{name} {found.st_size} {found.st_mtime_ns}\n"

@@ -62,6 +62,38 @@ def test_an_empty_run_directory_makes_it_again(
     assert "1 grid, 14 runs" in again(tmp_path, capsys)
 
 
+@pytest.mark.parametrize("name", [".slurm/submitted.json", ".code/x.py", "shapes/both/.grid.json.77.tmp"])
+def test_what_no_report_reads_does_not(
+    name: str, made: RunsFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / made.path("both", 1)
+    for path in (tmp_path / "runs" / name, run / "checkpoints/iter_9.pt", run / "logs/rank0.log"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert again(tmp_path, capsys).count("\n") == 1  # the folders of checkpoints and logs are new, for one time
+    (run / "checkpoints/iter_9.pt").write_text("more")
+    assert again(tmp_path, capsys) == f"{tmp_path / 'R.md'}: unchanged\n"
+
+
+def test_arms_may_have_the_names_of_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunsFolder(tmp_path / "runs")
+    folder.done("logs", 0, 0.4)
+    folder.manifest(baseline="logs", arms={"logs": "no logs"})
+    write_report(tmp_path / "runs", tmp_path / "R.md")
+    edit_json(tmp_path / "runs" / folder.path("logs", 0) / "status.json", heartbeat=3.0)
+    assert "1 grid, 1 run" in again(tmp_path, capsys)
+
+
+def test_links_to_nothing_and_to_a_folder_around_end_nothing(
+    made: RunsFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / made.path("both", 1)
+    (run / "gone").symlink_to("nowhere")
+    (run / "around").symlink_to(tmp_path / "runs")
+    (tmp_path / "runs/shapes/both/notes").symlink_to("nowhere")
+    assert "3 problems" in again(tmp_path, capsys)
+
+
 def test_other_code_or_libraries_make_it_again(
     made: RunsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
