@@ -47,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     if values["runs"] and not values["out"] and runs.resolve() not in (ROOT / "runs", RECORDS):
         raise UserError(f"out= must be given beside runs={runs}: the default replaces the project's own REPORT.md")
     out = Path(values["out"]) if values["out"] else ROOT / "REPORT.md"
-    if out.is_dir() or not out.parent.is_dir():
-        raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists")
+    if out.is_dir() or not out.parent.is_dir() or out.suffix != ".md":
+        raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists, ending in .md")
     if check:
         return report_difference(build(collect(runs)), out)
     marker = figure_folder(out) / unchanged.NAME
@@ -57,9 +57,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{out}: unchanged")
         return 0
     records = collect(runs)
-    written = write(build(records), out)
-    if not (records.runs["state"] == "running").any():  # that it stops may change no file
-        unchanged.remember(marker, made_of, written)
+    written = write(build(records), out, unchanged.files_of(marker))
+    is_running = (records.runs["state"] == "running").any()  # that it stops may change no file
+    unchanged.remember(marker, None if is_running else made_of, written)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
     print(f"{out}: {', '.join(one_of(noun, len(found)) for noun, found in counts)}")
     return 0
@@ -73,10 +73,10 @@ def html_page(out: Path) -> Path:
     return out.with_name(f"{out.stem.lower()}.html")
 
 
-def write(page: Page, out: Path) -> list[Path]:
+def write(page: Page, out: Path, earlier: set[Path]) -> list[Path]:
     """Figures and tables first, the pages that show them last, then away with what no page shows any more.
 
-    Returns the files written.
+    earlier: the files that were written the last time. Returns those of now.
     """
     from analysis.figures import all_drawn
     from analysis.to_html import to_html
@@ -91,9 +91,9 @@ def write(page: Page, out: Path) -> list[Path]:
     files |= {html_page(out): to_html(page, figures).encode(), out: to_markdown(page, folder.name).encode()}
     for path, content in files.items():
         write_bytes_atomic(path, content)
-    old = [path for path in folder.glob("*.svg") if IDENTIFIER in path.read_text(encoding="utf-8", errors="replace")]
-    for path in {*old, *folder.glob("*-images.png"), *(folder / TABLES).iterdir()} - set(files):
-        path.unlink()
+    drawn = {path for path in folder.glob("*.svg") if IDENTIFIER in path.read_text(encoding="utf-8", errors="replace")}
+    for path in (drawn | {path for path in earlier if path.is_relative_to(folder)}) - set(files):
+        path.unlink(missing_ok=True)
     return list(files)
 
 

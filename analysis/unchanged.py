@@ -49,8 +49,17 @@ def is_made_of(marker: Path, made_of: str) -> bool:
     return all(path.is_file() and file_digest(path) == digest for path, digest in places)
 
 
-def remember(marker: Path, made_of: str, written: Iterable[Path]) -> None:
-    """Write down what the files `written` were made of."""
+def files_of(marker: Path) -> set[Path]:
+    """The files that were written with the report beside `marker`; none where it does not say."""
+    try:
+        files = read_json(marker).get("files")
+    except UserError:
+        return set()
+    return {Path(os.path.normpath(marker.parent / name)) for name in files} if isinstance(files, dict) else set()
+
+
+def remember(marker: Path, made_of: str | None, written: Iterable[Path]) -> None:
+    """Write down what the files `written` were made of; None: of what may change without a trace."""
     files = {os.path.relpath(path, marker.parent): file_digest(path) for path in written}
     write_json_atomic(marker, {"schema": SCHEMA, "made_of": made_of, "files": files})
 

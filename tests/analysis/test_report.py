@@ -192,10 +192,17 @@ def test_figures_no_longer_linked_go_and_foreign_ones_stay(tmp_path: Path) -> No
     write_report(tmp_path / "runs", tmp_path / "R.md")
     old = tmp_path / "R_files/shapes-ablation-0123456789-training.svg"
     old.rename(old.with_name("old.svg"))
-    (tmp_path / "R_files/mine.svg").write_text("<svg/>")
+    mine = [tmp_path / "R_files" / name for name in ("mine.svg", "my-images.png", "tables/mine.csv")]
+    for path in mine:
+        path.write_text("<svg/>")
+    (tmp_path / "R_files/tables/more").mkdir()
+    tables = set((tmp_path / "R_files/tables").glob("shapes-ablation*.csv"))
     write_report(tmp_path / "runs", tmp_path / "R.md")
-    assert old.exists() and (tmp_path / "R_files/mine.svg").exists()
-    assert not old.with_name("old.svg").exists()
+    assert old.exists() and not old.with_name("old.svg").exists()
+    next((tmp_path / "runs").glob("*/*.grid.json")).unlink()
+    write_report(tmp_path / "runs", tmp_path / "R.md")
+    assert tables and not any(path.exists() for path in tables) and not old.exists()
+    assert all(path.read_text() == "<svg/>" for path in mine)
 
 
 def two_backbones(root: Path, dataset: str) -> RunsFolder:

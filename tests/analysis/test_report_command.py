@@ -75,6 +75,10 @@ ERRORS = {
         ["out=no/such/folder/R.md"],
         "no/such/folder/R.md: cannot be the report; out= must name a file in a",
     ),
+    "ending": (
+        ["out=page.html"],
+        "page.html: cannot be the report; out= must name a file in a folder that exists, end",
+    ),
     "committed": (
         ["runs=bare"],
         "out= must be given beside runs=bare: the default replaces the project's own REPORT.md",
