@@ -81,20 +81,25 @@ def _change_blocks(found: ImageStatistics, comparison: Comparison) -> list[Block
     arms = [arm for arm in ("both", *comparison.others) if arm in found.changes][:1]
     if not arms:
         return []
-    rows: list[Row] = [
-        [
-            escape(row["category"]),
-            escape(row["size"]),
-            *(number(100 * row[name]) for name in ("baseline", "arm")),
-            signed(100 * row["difference"]),
-        ]
-        for row in found.changes[arms[0]]
-    ]
+    runs = [comparison.paths(each) for each in (comparison.grid.baseline_of(arms[0]), arms[0])]
+    rows = [_change_row(row, *runs) for row in found.changes[arms[0]]]
     text = (
         f"Classes and object sizes in which AP of {escape(arms[0])} and of the baseline differ most; mean over seeds."
     )
     header = ["class", "size", "AP, baseline", f"AP, {escape(arms[0])}", "difference"]
     return ["### What changed most", text, table(header, rows, text_columns=2)]
+
+
+def _change_row(row: dict[str, Any], baseline: list[str], arm: list[str]) -> Row:
+    """baseline, arm: their runs."""
+    theirs, ours, difference = (100 * row[name] for name in ("baseline", "arm", "difference"))
+    return [
+        escape(row["category"]),
+        escape(row["size"]),
+        Cell(number(theirs), numbers(mean=theirs), baseline),
+        Cell(number(ours), numbers(mean=ours), arm),
+        Cell(signed(difference), numbers(difference=difference), [*baseline, *arm]),
+    ]
 
 
 def _sheet_blocks(found: ImageStatistics, comparison: Comparison) -> list[Block]:

@@ -43,7 +43,8 @@ class Speed:
         self.runs = records.of(grid)
         done = records.done(grid)
         self.n_done = len(done)
-        self.found = [records.measurements[path] for path in done["path"]]
+        self.paths: list[str] = done["path"].tolist()
+        self.found = [records.measurements[path] for path in self.paths]
         self.baseline = self.found[0].baseline if self.found else ""
 
     @property

@@ -61,9 +61,9 @@ def _training_row(speed: Speed, arm: str) -> Row:
     peak = speed.peak(TRAINING, arm)
     return [
         _title(speed, arm),
-        Cell(number(speed.seconds(TRAINING, arm), 3), numbers(median=speed.seconds(TRAINING, arm))),
+        _cell(speed, speed.seconds(TRAINING, arm), 3),
         _to_baseline(speed, arm, speed.ratio(TRAINING, "seconds", arm, speed.baseline)),
-        NOTHING if peak is None else number(peak / MEGABYTE, 0),
+        _cell(speed, None if peak is None else peak / MEGABYTE, 0),
         _to_baseline(speed, arm, speed.ratio(TRAINING, "peaks", arm, speed.baseline)),
     ]
 
@@ -80,11 +80,11 @@ def _inference_row(speed: Speed, arm: str) -> Row:
     return [
         _title(speed, arm),
         "the same network as the baseline" if same else "",
-        Cell(number(1 / seconds if seconds else None, 2), numbers(median=1 / seconds if seconds else None)),
+        _cell(speed, 1 / seconds if seconds else None, 2),
         _to_baseline(speed, arm, speed.ratio(INFERENCE, "seconds", speed.baseline, arm)),
-        NOTHING if peak is None else number(peak / MEGABYTE, 0),
-        number(speed.mean("proposals", arm), 0),
-        number(speed.mean("detections", arm), 0),
+        _cell(speed, None if peak is None else peak / MEGABYTE, 0),
+        _cell(speed, speed.mean("proposals", arm), 0),
+        _cell(speed, speed.mean("detections", arm), 0),
     ]
 
 
@@ -113,7 +113,7 @@ def _pair_row(speed: Speed, arm: str, other: str, printed: dict[str, float]) -> 
         f"{escape(speed.arms[arm])} to {escape(speed.arms[other])}",
         f"{number(printed[arm], 1)}, {number(printed[other], 1)}",
         number(claimed, 2),
-        Cell(NOTHING) if ratio is None else _shown(ratio),
+        _ratio_cell(speed, ratio),
         speed.incomplete or said if speed.reason is None else f"{verdict.NOT_COMPARABLE}: {speed.reason}",
     ]
 
@@ -141,12 +141,18 @@ def _title(speed: Speed, arm: str) -> str:
 
 
 def _to_baseline(speed: Speed, arm: str, ratio: Ratio | None) -> Cell:
-    return Cell(NOTHING) if ratio is None or arm == speed.baseline else _shown(ratio)
+    return _ratio_cell(speed, None if arm == speed.baseline else ratio)
 
 
-def _shown(ratio: Ratio) -> Cell:
+def _ratio_cell(speed: Speed, ratio: Ratio | None) -> Cell:
+    if ratio is None:
+        return Cell(NOTHING)
     known = numbers(ratio=ratio.value, low=ratio.low, high=ratio.high)
-    return Cell(f"{number(ratio.value, 3)}<br>{limits(ratio)}", known)
+    return Cell(f"{number(ratio.value, 3)}<br>{limits(ratio)}", known, speed.paths)
+
+
+def _cell(speed: Speed, value: float | None, digits: int) -> Cell:
+    return Cell(number(value, digits), numbers(value=value), [] if value is None else speed.paths)
 
 
 def _blocks(speed: Speed, part: str) -> str:

@@ -45,9 +45,15 @@ def mask_difference_table(comparison: Comparison) -> Table:
         [_against(comparison.grid, arm), *(_difference_cell(comparison, metric, arm) for metric in SEGM_METRICS)]
         for arm in comparison.others
     ]
-    noise = [comparison.noise(metric) for metric in SEGM_METRICS]
-    rows.append(["pooled sd of the arms (df)", *(f"{number(pooled.sd)} ({pooled.df})" for pooled in noise)])
+    rows.append(_noise_row(comparison, SEGM_METRICS))
     return table(["arm minus baseline", *SEGM_METRICS], rows)
+
+
+def _noise_row(comparison: Comparison, metrics: list[str]) -> Row:
+    runs = comparison.paths(*comparison.grid.arms)
+    noise = [comparison.noise(metric) for metric in metrics]
+    cells = [Cell(f"{number(each.sd)} ({each.df})", numbers(sd=each.sd, df=each.df), runs) for each in noise]
+    return ["pooled sd of the arms (df)", *cells]
 
 
 def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[list[Cell | str]]:
@@ -81,16 +87,21 @@ def difference_table(comparison: Comparison) -> Table:
         counts = " and ".join(
             str(comparison.summary("AP", arm).n) for arm in (fewest, comparison.grid.baseline_of(fewest))
         )
-        least = [number(comparison.detectable(metric, fewest)) for metric in ABLATION_METRICS]
-        rows.append([f"what {counts} seeds show 4 times out of 5, one arm alone", *least])
-    noise = [comparison.noise(metric) for metric in ABLATION_METRICS]
-    rows.append(["pooled sd of the arms (df)", *(f"{number(pooled.sd)} ({pooled.df})" for pooled in noise)])
-    for arm in comparison.others:
-        found = [comparison.difference(metric, arm) for metric in ABLATION_METRICS]
-        pairs = found[0].pairs if found[0] else 0
-        label = f"sd of the difference by seed, {escape(arm)} ({one_of('pair', pairs)})"
-        rows.append([label, *(number(difference.paired_sd if difference else None) for difference in found)])
+        runs = comparison.paths(*comparison.grid.arms)
+        least = [comparison.detectable(metric, fewest) for metric in ABLATION_METRICS]
+        cells = [Cell(number(value), numbers(detectable=value), runs) for value in least]
+        rows.append([f"what {counts} seeds show 4 times out of 5, one arm alone", *cells])
+    rows.append(_noise_row(comparison, ABLATION_METRICS))
+    rows += [_paired_row(comparison, arm) for arm in comparison.others]
     return table(["arm minus baseline", *ABLATION_METRICS], rows)
+
+
+def _paired_row(comparison: Comparison, arm: str) -> Row:
+    found = [comparison.difference(metric, arm) for metric in ABLATION_METRICS]
+    sds = [difference.paired_sd if difference else None for difference in found]
+    runs = comparison.paths(arm, comparison.grid.baseline_of(arm))
+    label = f"sd of the difference by seed, {escape(arm)} ({one_of('pair', found[0].pairs if found[0] else 0)})"
+    return [label, *(Cell(number(sd), numbers(sd=sd), runs) for sd in sds)]
 
 
 def contrast_table(comparison: Comparison) -> Table:
@@ -191,7 +202,7 @@ def _run_row(row: dict[Any, Any]) -> Row:
     known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
     run_id = known["id"] or known["path"].rsplit("-", 1)[-1]
     commit = commit_text(known["commit"], known["dirty"])
-    ap, ap90 = (None if known[m] is None else 100 * known[m] for m in ("AP", "AP90"))
+    measured = [(known["seconds"], 3), *((None if known[m] is None else 100 * known[m], 2) for m in ("AP", "AP90"))]
     return [
         escape(known["arm"]),
         NOTHING if known["seed"] is None else str(int(known["seed"])),
@@ -200,9 +211,7 @@ def _run_row(row: dict[Any, Any]) -> Row:
         NOTHING if known["attempts"] is None else str(int(known["attempts"])),
         commit,
         escape(known["device"]) if known["device"] else NOTHING,
-        Cell(number(known["seconds"], 3), numbers(value=known["seconds"])),
-        Cell(number(ap), numbers(value=ap)),
-        Cell(number(ap90), numbers(value=ap90)),
+        *(Cell(number(value, digits), numbers(value=value), [known["path"]]) for value, digits in measured),
     ]
 
 
