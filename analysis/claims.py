@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis import verdict
-from analysis.comparison import Comparison, describe_state
+from analysis.comparison import Comparison, describe_state, is_lost
 from analysis.document import Table, table
 from analysis.grids import Grid, Paper
 from analysis.markdown import code, escape, interval, mean_sd, number, one_of, signed
@@ -123,7 +123,7 @@ def measured(claim: Claim, comparison: Comparison) -> str | None:
     else:
         text = difference_text(comparison, claim.metric, ARM)
     if text is None:
-        return None
+        return f"**{incomplete(comparison, arms)}**" if comparison.mixed.keys() & set(arms) else None
     decided = incomplete(comparison, arms) or decide(claim, comparison).text
     notes = [f"margin {verdict.margin(claim.metric):.1f}", *_notes(comparison, arms, claim.metric)]
     return f"**{decided}**: {text}; {', '.join(notes)}"
@@ -148,16 +148,24 @@ def decide(claim: Claim, comparison: Comparison) -> Decision:
 
 
 def incomplete(comparison: Comparison, arms: list[str]) -> str | None:
-    """Why these arms' runs decide nothing: some failed (the rest is a selection), saw other images, or are not done."""
+    """Why these arms' runs decide nothing: they are of several settings, some are lost (the rest is a selection), saw
+    other images, or are not done."""
+    mixed = [
+        f"runs of {escape(arm)} have {len(comparison.mixed[arm])} settings" for arm in arms if arm in comparison.mixed
+    ]
+    if mixed:
+        return f"{verdict.NOT_COMPARABLE}: {', '.join(mixed)}"
     states = {arm: comparison.states(arm) for arm in arms}
-    failed = [(arm, state, n) for arm in arms for state, n in states[arm] if state.startswith("failed")]
-    if failed:
-        listed = ", ".join(f"{one_of('run', n)} of {escape(arm)} {escape(state)}" for arm, state, n in failed)
+    lost = [(arm, state, n) for arm in arms for state, n in states[arm] if is_lost(state)]
+    if lost:
+        listed = ", ".join(f"{one_of('run', n)} of {escape(arm)} {escape(state)}" for arm, state, n in lost)
         return f"{verdict.NOT_COMPARABLE}: {listed}; the others are a selection"
-    other = comparison.averaged.loc[comparison.averaged["arm"].isin(arms), "images"]
-    other = other[other != VAL2017_IMAGES]
-    if len(other):
-        return f"{verdict.NOT_COMPARABLE}: evaluated on {int(other.iloc[0])} images; val2017 has {VAL2017_IMAGES}"
+    images = comparison.averaged.loc[comparison.averaged["arm"].isin(arms), "images"]
+    other = [
+        f"{count:.0f}" if count == count else "an unknown number of" for count in images if count != VAL2017_IMAGES
+    ]
+    if other:
+        return f"{verdict.NOT_COMPARABLE}: evaluated on {other[0]} images; val2017 has {VAL2017_IMAGES}"
     left = sum(n for arm in arms for state, n in states[arm] if state != describe_state("done", None))
     return f"{verdict.INCONCLUSIVE}: {one_of('run', left)} not done yet" if left else None
 
@@ -186,9 +194,9 @@ def _cell(comparison: Comparison, arm: str, metric: str, printed: float | None) 
     summary = comparison.summary(metric, arm)
     if printed is None:
         return ""
-    if summary.mean is None:
-        return f"{verdict.NOT_RUN}: {number(printed, 1)}"
     decided = incomplete(comparison, [arm])
+    if summary.mean is None:
+        return f"{decided if arm in comparison.mixed else verdict.NOT_RUN}: {number(printed, 1)}"
     decided = decided or verdict.decide(metric, printed, summary, comparison.noise(metric)).text
     return f"{decided}: {number(printed, 1)}, measured {number(summary.mean)}"
 

@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.collect import Records
 from analysis.consistency import mixed_arms
 from analysis.grids import Grid
+from analysis.reader import UNREADABLE
 from analysis.run_files import METRICS, SEGM_METRICS
 from analysis.statistics import (
     Difference,
@@ -35,7 +36,8 @@ PERCENT = 100.0
 class Comparison:
     """Statistics of a grid's finished runs. Arms of one identity share their runs.
 
-    Runs that are not done, and those of an arm whose runs have several settings, count in `states` alone.
+    Runs that are not done, and those of an arm whose runs have several settings (`mixed`: arm -> settings),
+    count in `states` alone.
     """
 
     def __init__(self, records: Records, grid: Grid) -> None:
@@ -43,7 +45,8 @@ class Comparison:
         self.runs = records.of(grid)
         done = records.done(grid)
         self.n_done = len(done)
-        self.averaged = done[~done["arm"].isin(list(mixed_arms(done)))]
+        self.mixed = mixed_arms(done)
+        self.averaged = done[~done["arm"].isin(list(self.mixed))]
         self._values = _values(records, self.averaged)
         self._noise: dict[Metric, Pooled] = {}
         self._differences: dict[Metric, dict[str, Difference | None]] = {}
@@ -166,6 +169,11 @@ class Comparison:
 def describe_state(state: object, cause: object) -> str:
     """'failed (NaN)', 'done', 'missing'."""
     return f"{state} ({cause})" if isinstance(cause, str) and state != "done" else str(state)
+
+
+def is_lost(state: str) -> bool:
+    """Whether `state`, as described, is of a run without which the others are a selection."""
+    return state.startswith(("failed", UNREADABLE))
 
 
 def _values(records: Records, runs: pd.DataFrame) -> dict[tuple[Metric, str], dict[int, float]]:

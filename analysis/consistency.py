@@ -97,7 +97,12 @@ def wrong_replays(runs: pd.DataFrame, curves: pd.DataFrame) -> list[str]:
         source = paths.get(replayed)
         if source is None:
             lines.append(f"{path}: replays run {replayed}, which is not here, finished; nothing shows its T and beta")
-        elif set(_states(curves, path)) != set(_states(curves, source)[-1:]):
+        elif not (ended := _states(curves, source)) or not (trained := _states(curves, path)):
+            bare = path if ended else source
+            lines.append(
+                f"{bare}: has no curves, so nothing shows that {path} held the T and beta at which {source} ended"
+            )
+        elif set(trained) != {ended[-1]}:
             lines.append(f"{path}: did not train with the T and beta at which {source}, which it replays, ended")
     return lines
 

@@ -9,7 +9,7 @@ from typing import Any
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import GRID_SUFFIX, read_json
 from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, is_seed, manifest_place, paper_fault
-from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN
+from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TASKS, TRAIN
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def read_grid(path: Path) -> Grid:
         raise UserError(f"{path}: field 'baseline' is {texts['baseline']!r}; it must be one of {', '.join(arms)}")
     baselines = _optional(path, value, "baselines", dict) or {}
     for arm in (*baselines, *baselines.values()):
-        if arm not in arms:
+        if not isinstance(arm, str) or arm not in arms:
             raise UserError(f"{path}: field 'baselines' has {arm!r}; each must be one of {', '.join(arms)}")
     cells = [_cell(path, item, arms) for item in _field(path, value, "runs", list)]
     return Grid(
@@ -129,7 +129,6 @@ def read_grid(path: Path) -> Grid:
         contrasts=_contrasts(path, value.get("contrasts"), arms),
         seen_seeds=_seen_seeds(path, value.get("seen_seeds", [])),
         **_task(path, value),
-        measured=_optional(path, value, "measured", dict),
         baselines=baselines,
     )
 
@@ -144,7 +143,7 @@ def _cell(path: Path, item: Any, arms: dict[str, Any]) -> Cell:
     if not isinstance(item, dict):
         raise UserError(f"{path}: field 'runs' holds {item!r}; each must have arm, seed and path")
     arm, seed, where = item.get("arm"), item.get("seed"), item.get("path")
-    if arm not in arms:
+    if not isinstance(arm, str) or arm not in arms:
         raise UserError(f"{path}: a run's arm is {arm!r}; it must be one of {', '.join(arms)}")
     if not is_seed(seed):
         raise UserError(f"{path}: a run's seed is {seed!r}; it must be an integer")
@@ -177,7 +176,7 @@ def _paper(path: Path, value: Any) -> Paper | None:
 
 
 def _task(path: Path, value: dict[str, Any]) -> dict[str, Any]:
-    """task and weights; older manifests have neither: their runs train."""
+    """task, weights and measured; older manifests have none of them: their runs train."""
     task, weights = value.get("task", TRAIN), value.get("weights")
     if task not in TASKS:
         raise UserError(f"{path}: field 'task' is {task!r}: made by a newer version; update this one")
@@ -185,7 +184,10 @@ def _task(path: Path, value: dict[str, Any]) -> dict[str, Any]:
         found = [weights.get(key) for key in ("name", "sha256")] if isinstance(weights, dict) else []
         if not found or not all(isinstance(text, str) for text in found):
             raise UserError(f"{path}: field 'weights' is {weights!r}; it must have the file's name and sha256")
-    return {"task": task, "weights": weights}
+    measured = _optional(path, value, "measured", dict)
+    if (task == MEASURE) != (measured is not None):
+        raise UserError(f"{path}: field 'measured' is {measured!r} where 'task' is {task!r}; {MEASURE!r} has it, alone")
+    return {"task": task, "weights": weights, "measured": measured}
 
 
 def _optional(path: Path, value: dict[str, Any], name: str, kind: type) -> Any:

@@ -44,7 +44,8 @@ def _state(grid: str, comparisons: Sequence[Comparison | Speed]) -> str:
     done, asked = (
         sum(counts) for counts in zip(*((found.n_done, len(found.runs)) for found in published), strict=True)
     )
-    return f"{done} of {one_of('run', asked)} done; the verdicts on the printed values are in its section"
+    said = "; the verdicts on the printed values are in its section" if any(f.grid.paper for f in published) else ""
+    return f"{done} of {one_of('run', asked)} done{said}"
 
 
 def _is_comparable(found: Comparison | Speed) -> bool:

@@ -131,7 +131,7 @@ class Reader:
             known = self.attempt(read_spec, path / directory.SPEC) or {"dataset": name.split("/")[0]}
             self.found.rows["runs"].append({"path": name, **known, "state": UNREADABLE, "cause": CHECKSUM})
             return
-        for child in _children(path):
+        for child in self.attempt(_children, path) or []:
             if child.name not in _OWN_FILES:
                 self.found.problems.append(f"{name}/{child.name}: no part of a run; ignored")
         spec = self.attempt(read_spec, path / directory.SPEC)

@@ -76,14 +76,19 @@ def read_provenance(path: Path) -> dict[str, Any]:
     value = directory.read_json(path)
     earlier = value.get("earlier")
     rows = earlier if isinstance(earlier, list) else []
-    return {**_made_by(value), "earlier": [_made_by(row) for row in rows if isinstance(row, dict)]}
+    return {**_made_by(path, value), "earlier": [_made_by(path, row) for row in rows if isinstance(row, dict)]}
 
 
-def _made_by(value: dict[str, Any]) -> dict[str, Any]:
+def _made_by(path: Path, value: dict[str, Any]) -> dict[str, Any]:
     versions = value.get("versions")
-    names = ("commit", "dirty", "device", "processor", "code", "init_sha256", "command")
-    found = {name: value.get(name) for name in names}
-    return {**found, "torch": versions.get("torch") if isinstance(versions, dict) else None}
+    texts = {name: value.get(name) for name in ("commit", "device", "processor", "code", "init_sha256", "command")}
+    texts["torch"] = versions.get("torch") if isinstance(versions, dict) else None
+    for name, text in texts.items():
+        if not isinstance(text, str | None):
+            raise UserError(f"{path}: field '{name}' is {text!r}; it must be text")
+    if not isinstance(value.get("dirty"), bool | None):
+        raise UserError(f"{path}: field 'dirty' is {value['dirty']!r}; it must be true or false")
+    return {**texts, "dirty": value.get("dirty")}
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
@@ -96,8 +101,11 @@ def read_metrics(run: Path) -> dict[str, Any]:
     by_iou, classes = value.get("by_iou"), value.get("per_class")
     if not isinstance(by_iou, list) or len(by_iou) != 10 or not all(map(_is_fraction, by_iou)):
         raise UserError(f"{path}: field 'by_iou' must be ten fractions, for IoU 0.50 to 0.95")
-    if not isinstance(classes, dict) or not all(isinstance(scores, dict) for scores in classes.values()):
-        raise UserError(f"{path}: field 'per_class' must map class names to metrics")
+    rows = list(classes.values()) if isinstance(classes, dict) else [None]
+    if not all(isinstance(scores, dict) and all(map(_is_fraction, scores.values())) for scores in rows):
+        raise UserError(f"{path}: field 'per_class' must map class names to metrics, each a fraction in [0, 1] or null")
+    if not isinstance(value.get("images"), int | None):
+        raise UserError(f"{path}: field 'images' is {value['images']!r}; it must be an integer")
     return value
 
 
@@ -121,8 +129,7 @@ def histograms(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     counts: summed over the logged iterations, a number a bin. Runs of before there were histograms have none.
     """
     found = []
-    few = max(1, len(rows) // 10)
-    for when, part in (("early", rows[:few]), ("late", rows[-few:])):
+    for when, part in _ends(rows).items():
         for kind in ("iou", "target"):
             lists = [row[f"{kind}_histogram"] for row in part if isinstance(row.get(f"{kind}_histogram"), list)]
             if lists and len({len(each) for each in lists}) == 1:
@@ -131,12 +138,18 @@ def histograms(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def _ends(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The first and the last tenth."""
+    few = max(1, len(rows) // 10)
+    return {"early": rows[:few], "late": rows[-few:]}
+
+
 def _is_fraction(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
 
 
 def read_curves(path: Path) -> list[dict[str, Any]]:
-    """The logged rows, with each of CURVES a number or None."""
+    """The logged rows, with each of CURVES a number or None, and the histograms that are shown lists of numbers."""
     rows = directory.read_jsonl(path)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
@@ -144,4 +157,8 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
         for name in CURVES[1:]:
             if not isinstance(row.get(name), _NUMBER):
                 raise UserError(f"{path}: row {number}: field '{name}' is {row[name]!r}; it must be a number")
+    for name in ("iou_histogram", "target_histogram"):
+        counts = [count for part in _ends(rows).values() for row in part for count in row.get(name) or []]
+        if not all(isinstance(count, int | float) for count in counts):
+            raise UserError(f"{path}: field '{name}' of some row does not hold counts alone")
     return rows

@@ -12,7 +12,7 @@ from statistics import median
 from analysis import verdict
 from analysis.claims import ARM, COCO, deviation
 from analysis.collect import Records
-from analysis.comparison import describe_state
+from analysis.comparison import describe_state, is_lost
 from analysis.grids import Grid
 from analysis.markdown import escape, number, one_of
 from analysis.statistics import LEVEL, Ratio, paired_ratio
@@ -42,6 +42,7 @@ class Speed:
         self.grid = grid
         self.runs = records.of(grid)
         done = records.done(grid)
+        done = done[done["path"].isin(list(records.measurements))]
         self.n_done = len(done)
         self.paths: list[str] = done["path"].tolist()
         self.found = [records.measurements[path] for path in self.paths]
@@ -54,11 +55,11 @@ class Speed:
 
     @property
     def incomplete(self) -> str | None:
-        """Why comparable runs decide nothing: some failed (the others are a selection), or are not done."""
+        """Why comparable runs decide nothing: some are lost (the others are a selection), or are not done."""
         states = [describe_state(row.state, row.cause) for row in self.runs.itertuples()]
-        failed = [state for state in states if state.startswith("failed")]
-        if failed:
-            listed = f"{one_of('run', len(failed))} {escape(failed[0])}"
+        lost = [state for state in states if is_lost(state)]
+        if lost:
+            listed = f"{one_of('run', len(lost))} {escape(lost[0])}"
             return f"{verdict.NOT_COMPARABLE}: {listed}; the others are a selection"
         left = len(states) - states.count("done")
         return f"{verdict.INCONCLUSIVE}: {one_of('run', left)} not done yet" if left else None

@@ -114,6 +114,8 @@ def decide_retest(claimed: float, measured: float) -> Decision:
 
 @dataclass(frozen=True)
 class _Noise:
+    """df: infinite where the floor is taken as if known."""
+
     sd: float
     df: float
 
@@ -126,8 +128,9 @@ def _decide(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> D
     verdict = _verdict(gap, noise, counts, limit)
     if verdict != INCONCLUSIVE:
         return Decision(verdict)
+    measured = 0 if math.isinf(noise.df) else noise.df
     for more in range(1, MOST_SEEDS + 1):
-        then = _Noise(noise.sd, noise.df + more * len(counts))
+        then = _Noise(noise.sd, measured + more * len(counts))
         if _verdict(gap, then, [count + more for count in counts], limit) != INCONCLUSIVE:
             return Decision(INCONCLUSIVE, more)
     return Decision(INCONCLUSIVE)

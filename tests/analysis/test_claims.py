@@ -10,7 +10,7 @@ import pytest
 
 from dynamic_rcnn.run.trajectory import PUBLISHED
 
-from .synthetic import RunsFolder, ablation, edit_json, markdown
+from .synthetic import RunsFolder, ablation, edit_json, make_another_run, markdown
 from .test_report import row_of
 
 
@@ -64,6 +64,42 @@ def test_a_failed_run_makes_a_claim_not_comparable_and_one_that_is_resumed_is_ma
     assert row_of(text, "headline claims", "+1.9 AP")[2].startswith(
         "**NOT COMPARABLE: 1 run of baseline failed (NaN); the others are a selection**: measured +2.00"
     )
+
+
+def test_an_unreadable_run_makes_a_claim_not_comparable(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for seed in range(2):
+        coco.done("both", seed, 0.389)
+        coco.done("baseline", seed, 0.37)
+    (tmp_path / coco.path("both", 1) / "metrics.json").write_text("{")
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    text = markdown(tmp_path)
+    said = "NOT COMPARABLE: 1 run of both unreadable (metrics.json); the others are a selection"
+    assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{said}**: measured 38.90 (n = 1)")
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9, measured 38.90"
+
+
+def test_an_arm_of_two_settings_makes_a_claim_not_comparable(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for seed in range(2):
+        coco.done("both", seed, 0.389)
+        coco.done("baseline", seed, 0.37)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    make_another_run(tmp_path / coco.path("both", 1), config={"of": "both", "more": 1})
+    text = markdown(tmp_path)
+    said = "NOT COMPARABLE: runs of both have 2 settings"
+    assert row_of(text, "headline claims", "38.9 AP")[2] == f"**{said}**"
+    assert row_of(text, "headline claims", "+1.9 AP")[2] == f"**{said}**"
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9"
+
+
+def test_a_run_that_does_not_say_its_images_is_not_comparable(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    edit_json(coco.done("both", 0, 0.389) / "metrics.json", images=None)
+    coco.done("baseline", 0, 0.37)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    said = "**NOT COMPARABLE: evaluated on an unknown number of images; val2017 has 5000**"
+    assert row_of(markdown(tmp_path), "headline claims", "38.9 AP")[2].startswith(said)
 
 
 def test_another_split_is_not_comparable(tmp_path: Path) -> None:

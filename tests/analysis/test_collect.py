@@ -13,6 +13,7 @@ import pytest
 from analysis import curves
 from analysis.collect import collect
 from analysis.comparison import Comparison
+from analysis.page import build
 from analysis.section_figures import figures
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
@@ -118,6 +119,16 @@ def _truncated_provenance(run: Path) -> None:
     (run / "provenance.json").write_text('{"schema"')
 
 
+def _edited(name: str, **changes: Any) -> Callable[[Path], None]:
+    return lambda run: edit_json(run / name, **changes)
+
+
+def _histogram_of_text(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
+    rows[0]["iou_histogram"] = ["a"]
+    (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "truncated": (_truncate, "metrics.json: not valid JSON", "unreadable"),
     "newer": (_newer, "metrics.json: schema 99 is newer than 1", "unreadable"),
@@ -134,6 +145,13 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "plain": (_plain_detections, "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
     "damaged": (_damaged_detections, "detections.json.gz: broken or cut off (error)", "done"),
     "provenance": (_truncated_provenance, "provenance.json: not valid JSON", "done"),
+    "commit": (_edited("provenance.json", commit=5), "provenance.json: field 'commit' is 5; it must be text", "done"),
+    "command": (_edited("provenance.json", command=["x"]), "field 'command' is ['x']; it must be text", "done"),
+    "dirty": (_edited("provenance.json", dirty="no"), "field 'dirty' is 'no'; it must be true or false", "done"),
+    "images": (_edited("metrics.json", images="many"), "field 'images' is 'many'; it must be an integer", "unreadable"),
+    "class": (_edited("metrics.json", per_class={"a": {"AP": 41.0}}), "field 'per_class' must map class", "unreadable"),
+    "text": (_edited("metrics.json", per_class={"a": {"AP": "1"}}), "field 'per_class' must map class", "unreadable"),
+    "histogram": (_histogram_of_text, "train.jsonl: field 'iou_histogram' of some row does not hold counts", "done"),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
     "content": (_other_content, "', the content gives '", "unreadable"),
     "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),
@@ -148,6 +166,7 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> 
     folder = ablation(tmp_path)
     damage(tmp_path / folder.path("both", 1))
     records = collect(tmp_path)
+    build(records)
     named = [line for line in records.problems if expected in line]
     assert len(named) == 1 and named[0].startswith(folder.path("both", 1))
     assert str(tmp_path) not in "".join(records.problems)
@@ -187,6 +206,9 @@ BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
         {"runs": [{"arm": "dla", "seed": "x", "path": "a/b/c"}]},
         "a run's seed is 'x'; it must be an integer",
     ),
+    "arm": ({"runs": [{"arm": ["dla"], "seed": 0, "path": "a/b/c"}]}, "a run's arm is ['dla']; it must be one of"),
+    "baselines": ({"baselines": {"dla": ["x"]}}, "field 'baselines' has ['x']; each must be one of baseline, dla"),
+    "measured": ({"measured": {"dla": "x"}}, "field 'measured' is {'dla': 'x'} where 'task' is 'train'; 'measure'"),
     "outside": ({"runs": [{"arm": "dla", "seed": 0, "path": "../../etc"}]}, "a run's path is '../../etc'"),
     "paper": ({"paper": PAPER | {"rows": {"dla": 3}}}, "field 'paper.rows.dla' is 3; it must map metrics to numbers"),
     "place": (

@@ -174,6 +174,11 @@ def test_a_replay_must_have_trained_with_the_end_of_what_it_replays(tmp_path: Pa
     held = [json.dumps({**row, "T": last["T"], "beta": last["beta"]}) for row in rows]
     (moved / "train.jsonl").write_text("\n".join(held) + "\n")
     assert [line for line in collect(tmp_path).problems if "replays" in line] == []
+    for run in (source, moved):
+        (run / "train.jsonl").rename(run / "away")
+        said = f"{run.relative_to(tmp_path)}: has no curves, so nothing shows that {name} held the T and beta at which"
+        assert any(line.startswith(said) for line in collect(tmp_path).problems)
+        (run / "away").rename(run / "train.jsonl")
     (source / "metrics.json").unlink()
     assert any(
         "which is not here, finished; nothing shows its T and beta" in line for line in collect(tmp_path).problems

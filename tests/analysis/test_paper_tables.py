@@ -38,6 +38,8 @@ def test_on_coco_the_published_setting_counts_alone(tmp_path: Path) -> None:
     manifest = coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     assert rows(tmp_path)["ablation"][2] == "1 of 2 runs done; the verdicts on the printed values are in its section"
     assert rows(tmp_path)["beta"][2] == "**NOT RUN**"
+    coco.manifest("controls", base="faster_rcnn_r50_fpn_1x", changed=[], paper=None)
+    assert rows(tmp_path)["controls"][2] == "1 of 2 runs done"
     manifest.unlink()
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=["base.train.batch_size"])
     assert rows(tmp_path)["ablation"][2] == "**NOT RUN**; 1 grid of another setting or device, NOT COMPARABLE"

@@ -73,7 +73,14 @@ def measuring(
     write_json(run / "metrics.json", content)
     cells = [{"arm": "speed", "seed": 0, "path": run.relative_to(root).as_posix()}]
     grid = {"schema": 1, "grid": "speed", "title": "Cost", "setting": "0123456789", "dataset": dataset}
-    grid |= {"baseline": "speed", "arms": {"speed": "Cost"}, "measured": ARMS, "seeds": [0], "paper": PAPER}
+    grid |= {
+        "baseline": "speed",
+        "arms": {"speed": "Cost"},
+        "task": "measure",
+        "measured": ARMS,
+        "seeds": [0],
+        "paper": PAPER,
+    }
     grid |= {"base": "faster_rcnn_r50_fpn_1x", "changed": [], "runs": cells}
     write_json(root / dataset / "speed-0123456789.grid.json", grid | manifest)
     return run

@@ -86,6 +86,15 @@ def test_how_many_more_seeds_would_decide():
     assert never == Decision("INCONCLUSIVE") and "30 more seeds would not decide" in never.text
 
 
+def test_further_seeds_measure_a_noise_that_was_assumed():
+    """With one seed it is the floor, as if known; with two its sd has one degree of freedom, 6.314 x 0.15 / sqrt(2)."""
+    found = decide("AP", 38.9, Summary(1, 38.64, None), Pooled(None, 0))
+    assert found.more is not None and found.more > 1
+    for more in range(1, found.more + 1):
+        then = decide("AP", 38.9, Summary(1 + more, 38.64, 0.1), Pooled(0.1, more))
+        assert (then.verdict == "INCONCLUSIVE") == (more < found.more)
+
+
 def test_margins_grow_with_the_noise_of_a_metric():
     assert margin("AP") == 0.5 and margin("AP90") == pytest.approx(1.0)
     assert all(margin(metric) >= 0.5 for metric in FLOORS)
