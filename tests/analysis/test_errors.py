@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from analysis.boxes import read_detections, read_objects
 from analysis.errors import IOUS, KINDS, Errors, error_frame, find_errors
 from dynamic_rcnn.evaluation import evaluate
+from tests.analysis import tide
 from tests.analysis.detections import Row, coco_of, detection, odd_case
 
 A, B = 2, 3
@@ -131,6 +134,17 @@ def test_ap_is_that_of_pycocotools_where_there_are_no_crowds(seed: int) -> None:
     for result in ours:
         errors_found = sum(count for kind, count in result.count.items() if kind != "missed")
         assert 0 < errors_found < len(detections) and all(gain >= 0 for gain in result.gain.values())
+
+
+@pytest.mark.parametrize("said", json.loads(tide.PLACE.read_text()), ids=lambda said: f"{said['seed']}-{said['iou']}")
+def test_as_tidecv(said: dict[str, Any]) -> None:
+    """Its numbers for odd cases (`tests.analysis.tide`). Counts are equal; its recall thresholds are other floats."""
+    images, annotations, found = tide.case(said["seed"])
+    read = read_objects(coco_of(images, annotations, tide.WITH_OBJECTS))
+    (ours,) = find_errors(read, read_detections(read, found), [said["iou"]])
+    assert ours.count == said["count"]
+    assert ours.ap == pytest.approx(said["ap"], abs=0.002)
+    assert ours.gain == pytest.approx(said["gain"], abs=0.002)
 
 
 def test_the_frame_has_means_over_the_runs() -> None:
