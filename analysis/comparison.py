@@ -50,6 +50,7 @@ class Comparison:
         self._values = _values(records, self.averaged)
         self._noise: dict[Metric, Pooled] = {}
         self._differences: dict[Metric, dict[str, Difference | None]] = {}
+        self._contrasts: dict[Metric, dict[str, Difference | None]] = {}
         known = records.curves[["path", "iteration", "T", "beta"]].dropna()
         self._points = known[known["path"].isin(self.runs["path"])]
         keys = zip(self.averaged["arm"], self.averaged["seed"], strict=True)
@@ -119,8 +120,10 @@ class Comparison:
 
     def contrast(self, metric: Metric, pair: tuple[str, str]) -> Difference | None:
         """The first arm minus the second one, corrected for the number of contrasts (Holm); None as above."""
-        found = {" ".join(each): self._minus(metric, *each) for each in self.grid.contrasts}
-        return corrected_by_holm(found)[" ".join(pair)]
+        if metric not in self._contrasts:
+            found = {" ".join(each): self._minus(metric, *each) for each in self.grid.contrasts}
+            self._contrasts[metric] = corrected_by_holm(found)
+        return self._contrasts[metric][" ".join(pair)]
 
     def _minus(self, metric: Metric, arm: str, other: str) -> Difference | None:
         if self.same_runs(arm, other):

@@ -10,9 +10,11 @@ detection is true and B that from which it is no background, a false positive is
     both            the rest: neither the category nor the place is right
     missed          of the objects: not found, and no localisation or classification error is at it
 
-A gain is AP with the errors of one kind mended, less AP as it is, and 0 where that is negative. Mended: a localisation
+A gain is AP with the errors of one kind fixed, less AP as it is, and 0 where that is negative. Fixed: a localisation
 or classification error becomes true if its object is not found and no other of these with a higher score is at it,
 else it is left out, as the other kinds are; missed objects are not asked for. Gains do not add up to what is lost.
+
+As in tidecv, a false positive in a crowd of its category does not count in AP, but among the errors of its kind.
 
 Unlike tidecv, the mean is over the categories that have objects, as in COCO's AP; tidecv counts a category without
 objects, but with detections, as AP 0.
@@ -48,12 +50,10 @@ class Errors:
     count: dict[str, int]
 
 
-def find_errors(
-    objects: Objects, detections: Detections, ious: Sequence[float] = IOUS, background: float = BACKGROUND_IOU
-) -> list[Errors]:
+def find_errors(objects: Objects, detections: Detections, ious: Sequence[float] = IOUS) -> list[Errors]:
     """The errors of one run at each IoU threshold. AP is NaN without objects."""
     images = _by_image(objects, detections)
-    return [_errors_at(objects, images, iou, background) for iou in ious]
+    return [_errors_at(objects, images, iou) for iou in ious]
 
 
 def error_frame(arms: Mapping[str, Sequence[Sequence[Errors]]]) -> pd.DataFrame:
@@ -80,14 +80,14 @@ class _Image:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Detections of one image, or of all one after the other. `mended` is the category that an error gets, else -1."""
+    """Detections of one image, or of all one after the other. `fixed` is the category that an error gets, else -1."""
 
     category: Integers
     score: Floats
     true: Booleans
     ignored: Booleans
     kind: Integers
-    mended: Integers
+    fixed: Integers
 
 
 def _by_image(objects: Objects, detections: Detections) -> list[_Image]:
@@ -116,9 +116,9 @@ def _ious(box: Floats, others: Floats, crowd: bool) -> Floats:
     return np.asarray(mask.iou(box, others, np.full(len(others), crowd, np.uint8)))
 
 
-def _errors_at(objects: Objects, images: Sequence[_Image], iou: float, background: float) -> Errors:
+def _errors_at(objects: Objects, images: Sequence[_Image], iou: float) -> Errors:
     missed = np.zeros(len(objects.image), np.bool_)
-    parts = [_sort_out(image, objects.category, missed, iou, background) for image in images]
+    parts = [_sort_out(image, objects.category, missed, iou) for image in images]
     rows = _Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__dataclass_fields__))
     positives = np.bincount(objects.category[~objects.crowd], minlength=len(objects.category_ids))
     remaining = positives - np.bincount(objects.category[missed], minlength=len(positives))
@@ -127,35 +127,35 @@ def _errors_at(objects: Objects, images: Sequence[_Image], iou: float, backgroun
     ap = _mean_ap(rows.category[counted], rows.score[counted], rows.true[counted], positives, positives)
     gain = {}
     for kind, name in enumerate(KINDS):
-        mended, errors = rows.mended >= 0, rows.kind == kind
-        keep = np.where(errors, mended, counted)
-        true = np.where(errors, mended, rows.true)
-        category = np.where(errors & mended, rows.mended, rows.category)
+        fixed, errors = rows.fixed >= 0, rows.kind == kind
+        keep = np.where(errors, fixed, counted)
+        true = np.where(errors, fixed, rows.true)
+        category = np.where(errors & fixed, rows.fixed, rows.category)
         wanted = remaining if kind == MISSED else positives
         gain[name] = max(_mean_ap(category[keep], rows.score[keep], true[keep], wanted, positives) - ap, 0.0)
     count = {name: int(np.count_nonzero(rows.kind == kind)) for kind, name in enumerate(KINDS)}
     return Errors(iou, ap, gain, {**count, KINDS[MISSED]: int(np.count_nonzero(missed))})
 
 
-def _sort_out(image: _Image, category: Integers, missed: Booleans, iou: float, background: float) -> _Rows:
+def _sort_out(image: _Image, category: Integers, missed: Booleans, iou: float) -> _Rows:
     """What each detection of an image is; marks its missed objects. category: (N,), of all objects."""
     same = image.ious * image.same
     taken = _take(same, iou)
     used = taken >= 0
     true = np.zeros(len(image.score), np.bool_)
     true[taken[used]] = True
-    kind = np.where(true, NO_ERROR, _kinds(image, same, used, iou, background))
+    kind = np.where(true, NO_ERROR, _kinds(image, same, used, iou))
 
-    mended = np.full(len(image.score), -1)
+    fixed = np.full(len(image.score), -1)
     targeted = np.zeros(len(used), np.bool_)
     other = image.ious * ~image.same
     for row in np.flatnonzero((kind == LOCALISATION) | (kind == CLASSIFICATION)):  # by falling score
         target = int(np.argmax((same if kind[row] == LOCALISATION else other)[row]))
         if not used[target] and not targeted[target]:
             targeted[target] = True
-            mended[row] = category[image.object[target]]
+            fixed[row] = category[image.object[target]]
     missed[image.object[~used & ~targeted]] = True
-    return _Rows(image.category, image.score, true, ~true & (image.crowd > iou), kind, mended)
+    return _Rows(image.category, image.score, true, ~true & (image.crowd > iou), kind, fixed)
 
 
 def _take(same: Floats, iou: float) -> Integers:
@@ -170,13 +170,13 @@ def _take(same: Floats, iou: float) -> Integers:
     return taken
 
 
-def _kinds(image: _Image, same: Floats, used: Booleans, iou: float, background: float) -> Integers:
+def _kinds(image: _Image, same: Floats, used: Booleans, iou: float) -> Integers:
     """(d,): the kind of error that each detection is, if it is one."""
     best = same.max(axis=1, initial=0)
     other = (image.ious * ~image.same).max(axis=1, initial=0)
     doubled = (same * used).max(axis=1, initial=0)
     anything = image.ious.max(axis=1, initial=0)
-    conditions = [(background <= best) & (best <= iou), other >= iou, doubled >= iou, anything <= background]
+    conditions = [(best >= BACKGROUND_IOU) & (best <= iou), other >= iou, doubled >= iou, anything <= BACKGROUND_IOU]
     return np.select(conditions, [LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND], BOTH)
 
 

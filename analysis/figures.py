@@ -27,7 +27,7 @@ COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#5
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: labels, nothing, labels, its title
-FEW_FIGURES = 8  # are drawn about as soon as a process starts
+FEW_FIGURES = 8  # are drawn in the time in which a process starts
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
     "svg.fonttype": "path",

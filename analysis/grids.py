@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.directory import GRID_SUFFIX, read_json
 from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, is_seed, manifest_place, paper_fault
 from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TASKS, TRAIN
@@ -74,7 +74,7 @@ class Grid:
 
     @property
     def trains(self) -> bool:
-        return self.task != EVALUATE
+        return self.task == TRAIN
 
     def baseline_of(self, arm: str) -> str:
         """The arm that this one stands against."""
@@ -131,6 +131,15 @@ def read_grid(path: Path) -> Grid:
         **_task(path, value),
         baselines=baselines,
     )
+
+
+def choose(grids: list[Grid], names: list[str]) -> list[Grid]:
+    """The grids with one of `names` (all without names). Raises UserError for a name that no grid has."""
+    valid = {name for grid in grids for name in (grid.name, f"{grid.name}-{grid.setting}")}
+    unknown = [name for name in names if name not in valid]
+    if unknown:
+        raise unknown_name("grid", unknown, valid)
+    return [grid for grid in grids if not names or {grid.name, f"{grid.name}-{grid.setting}"} & set(names)]
 
 
 def is_run_path(text: str) -> bool:

@@ -31,7 +31,7 @@ def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[Block]
         "it.",
         _difference_table(found, comparison),
         "### Where AP is lost",
-        "What AP at one IoU threshold would gain, in points, if the errors of one kind were mended (TIDE's kinds; "
+        "What AP at one IoU threshold would gain, in points, if the errors of one kind were fixed (TIDE's kinds; "
         "background below IoU 0.1); mean over seeds. Gains do not add up.",
         _error_table(found, comparison),
         *_change_blocks(found, comparison),

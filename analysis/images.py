@@ -41,10 +41,9 @@ from analysis.command import ROOT, count, parse, run
 from analysis.comparison import Comparison
 from analysis.differences import ap_by_category_and_size, largest_changes
 from analysis.errors import error_frame, find_errors
-from analysis.grids import Grid
+from analysis.grids import Grid, choose
 from analysis.image_statistics import place, sheet_place, sources
 from analysis.matching import Matches, match
-from analysis.records import choose
 from analysis.sheet import draw
 from dynamic_rcnn import dataset, evaluation
 from dynamic_rcnn.errors import UserError

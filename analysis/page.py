@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis import accounting, retest
-from analysis.claims import ARM, COCO, COMMAND, claims_table, deviation, difference_text
+from analysis.claims import ARM, COCO, GRID, claims_table, coco_command, deviation, difference_text
 from analysis.collect import Records
 from analysis.comparison import Comparison, describe_state
 from analysis.document import Page, Section
@@ -15,7 +15,7 @@ from analysis.sections import section
 from analysis.speed import Speed, overhead_texts
 from analysis.speed_section import speed_section
 
-VERDICTS = {
+TOLD_APART = {
     True: " (differs from the baseline)",
     False: " (cannot be told apart from the baseline)",
     None: "",
@@ -81,7 +81,7 @@ def _summary(comparison: Comparison) -> str:
     for metric in ("AP", "AP90"):
         difference, text = comparison.difference(metric, arm), difference_text(comparison, metric, arm)
         if difference is not None and text is not None:
-            texts.append(f"{metric} {text.removeprefix('measured ')}{VERDICTS[difference.told_apart]}")
+            texts.append(f"{metric} {text.removeprefix('measured ')}{TOLD_APART[difference.told_apart]}")
     if not texts:
         count = f"{comparison.n_done} of {one_of('run', len(comparison.runs))}"
         return f"{head}: nothing to compare yet ({count} done)."
@@ -93,7 +93,7 @@ def _not_run(comparisons: list[Comparison], speeds: list[Speed]) -> list[str]:
     on_coco = [each.grid for each in comparisons if each.grid.dataset == COCO and each.grid.trains]
     if all(deviation(grid) is not None for grid in on_coco):
         what = "no grid of the published setting" if on_coco else "no grid on it"
-        lines.append(f"COCO: {what} is in these records. `{COMMAND}`")
+        lines.append(f"COCO: {what} is in these records. `{coco_command(GRID)}`")
     grids: list[Comparison | Speed] = [*comparisons, *speeds]
     for each in grids:
         rows = each.runs[each.runs["state"] != "done"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.claims import COCO, deviation
+from analysis.claims import COCO, coco_command, deviation
 from analysis.comparison import Comparison
 from analysis.document import Table, table
 from analysis.markdown import code, one_of
@@ -30,8 +30,7 @@ def paper_tables(comparisons: Sequence[Comparison | Speed]) -> Table:
     rows = []
     for grid, what in TABLES.items():
         more = " weights=FILE" if grid == "released" else ""
-        command = f"`python experiments/launch.py grid={grid} dataset=coco dataset.root=/data/coco{more}`"
-        rows.append([what, code(grid), _state(grid, comparisons), command])
+        rows.append([what, code(grid), _state(grid, comparisons), f"`{coco_command(grid)}{more}`"])
     return table(["table, COCO", "grid", "verdict", "how to run it"], rows, text_columns=4)
 
 

@@ -32,7 +32,7 @@ from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.measurement import read_measurement
 from dynamic_rcnn.run.spec import MEASURE, is_aside
 
-FEW_RUNS = 200  # are read about as soon as processes start
+FEW_RUNS = 200  # are read in the time in which a process starts
 MISSING, UNREADABLE = "missing", "unreadable"
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files are not as they were recorded
 
@@ -174,14 +174,14 @@ class Reader:
     def _read_measurement(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_measurement, path)
         if value is None:
-            row["state"], row["cause"] = UNREADABLE, "metrics.json"
+            row["state"], row["cause"] = UNREADABLE, directory.METRICS
         else:
             self.found.measurements[row["path"]] = value
 
     def _read_metrics(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_metrics, path)
         if value is None:
-            row["state"], row["cause"] = UNREADABLE, "metrics.json"
+            row["state"], row["cause"] = UNREADABLE, directory.METRICS
             return
         row["images"] = value.get("images")
         row |= {metric: value["metrics"].get(metric) for metric in (*METRICS, *SEGM_METRICS)}

@@ -30,12 +30,12 @@ from analysis import aside, checksums
 from analysis.aside import Aside
 from analysis.collect import Records, collect
 from analysis.command import ROOT, parse, run
-from analysis.grids import Grid
+from analysis.grids import Grid, choose
 from analysis.image_statistics import GRID_FILES, place, sheet_place
 from analysis.markdown import one_of
 from analysis.reader import MISSING
 from analysis.run_files import RECORD_FILES
-from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 
 MAX_DETECTIONS_BYTES = 1_000_000
@@ -65,15 +65,6 @@ def main(arguments: Sequence[str]) -> int:
     size = sum((out / file).stat().st_size for file in files)
     print(f"{out}: {one_of('grid', len(grids))}, {one_of('run', len(paths))}, {size / 1e6:.1f} MB")
     return 0
-
-
-def choose(grids: list[Grid], names: list[str]) -> list[Grid]:
-    """The grids with one of `names` (all without names). Raises UserError for a name that no grid has."""
-    valid = {name for grid in grids for name in (grid.name, f"{grid.name}-{grid.setting}")}
-    unknown = [name for name in names if name not in valid]
-    if unknown:
-        raise unknown_name("grid", unknown, valid)
-    return [grid for grid in grids if not names or {grid.name, f"{grid.name}-{grid.setting}"} & set(names)]
 
 
 def run_paths(records: Records, grids: list[Grid]) -> list[str]:
@@ -123,7 +114,7 @@ def _is_large(path: Path) -> bool:
 def replace_folder(source: Path, files: list[str], out: Path, directories: list[Aside]) -> None:
     """Make `out` hold copies of `files`, the list of `directories`, SHA256SUMS, and nothing else.
 
-    It is complete or as before.
+    It is complete or as before; killed between its two renames, it is gone, with both beside it under hidden names.
     """
     _check_target(source, out)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from analysis.markdown import escape, number, one_of
 from analysis.statistics import LEVEL, Ratio, paired_ratio
 from dynamic_rcnn.run.measurement import CPU, INFERENCE, TRAINING, Part
 
-SPEED = "images_per_second"  # of the paper's rows
+IMAGES_PER_SECOND = "images_per_second"  # of the paper's rows
 PAIRS = (("both", "cascade"), ("dynamic_mask", "cascade_mask"))  # whose published ratios are compared
 NO_MEMORY = "a CPU has no such number"
 

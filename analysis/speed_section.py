@@ -11,7 +11,7 @@ from analysis.collect import Records
 from analysis.comparison import describe_state
 from analysis.document import Block, Cell, Row, Table, numbers, table
 from analysis.markdown import NOTHING, code, escape, number, one_of
-from analysis.speed import NO_MEMORY, PAIRS, SPEED, Speed, limits, overhead_text
+from analysis.speed import IMAGES_PER_SECOND, NO_MEMORY, PAIRS, Speed, limits, overhead_text
 from analysis.statistics import LEVEL, Ratio
 from analysis.tables import commit_text
 from dynamic_rcnn.run.measurement import INFERENCE, TRAINING
@@ -92,7 +92,7 @@ def _paper_blocks(speed: Speed) -> list[Block]:
     paper = speed.grid.paper
     if paper is None:
         return []
-    printed = {arm: row[SPEED] for arm, row in paper.rows.items() if SPEED in row}
+    printed = {arm: row[IMAGES_PER_SECOND] for arm, row in paper.rows.items() if IMAGES_PER_SECOND in row}
     rows: list[Row] = [
         _pair_row(speed, *pair, printed) for pair in PAIRS if set(pair) <= set(printed) & set(speed.arms)
     ]

@@ -1,6 +1,6 @@
 """Pure statistics over seeds. Values and results are in the unit of the input; sd has ddof 1.
 
-Sums are exact (`math.fsum`): no order of the records and no version of a library moves a printed digit.
+Means and sds are of exact sums (`math.fsum`): no order of the records moves a printed digit.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ def pooled(groups: Iterable[Iterable[float | None]]) -> Pooled:
     return Pooled(math.sqrt(math.fsum(_squares(values) for values in kept) / df), df)
 
 
-def difference(
-    arm: Mapping[int, float], baseline: Mapping[int, float], noise: Pooled, confidence: float = CONFIDENCE
-) -> Difference | None:
+def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: Pooled) -> Difference | None:
     """`arm` minus `baseline` (each seed -> value); None if either has no defined value."""
     ours, theirs = _defined(arm), _defined(baseline)
     if not ours or not theirs:
@@ -111,7 +109,7 @@ def difference(
     if noise.sd is None:
         return Difference(value, None, None, len(seeds), paired_sd)
     error = noise.sd * math.sqrt(1 / len(ours) + 1 / len(theirs))
-    half = t_quantile(confidence, noise.df) * error
+    half = t_quantile(CONFIDENCE, noise.df) * error
     return Difference(value, value - half, value + half, len(seeds), paired_sd, _two_sided(value, error, noise.df))
 
 
@@ -129,15 +127,15 @@ def corrected_by_holm(differences: Mapping[str, Difference | None]) -> dict[str,
     }
 
 
-def detectable(noise: Pooled, counts: Sequence[int], power: float = POWER) -> float | None:
-    """The difference of two arms with so many seeds each that is told apart with this probability; None if not known.
+def detectable(noise: Pooled, counts: Sequence[int]) -> float | None:
+    """The difference of two arms with so many seeds each that is told apart with POWER; None if not known.
 
-    Without correction: t at 1 - (1 - CONFIDENCE) / 2, plus t at `power`, in standard errors of the difference.
+    Without correction: t at 1 - (1 - CONFIDENCE) / 2, plus t at POWER, in standard errors of the difference.
     """
     if noise.sd is None or not all(counts):
         return None
     error = noise.sd * math.sqrt(math.fsum(1 / count for count in counts))
-    return error * (t_quantile(CONFIDENCE, noise.df) + float(stdtrit(noise.df, power)))
+    return error * (t_quantile(CONFIDENCE, noise.df) + float(stdtrit(noise.df, POWER)))
 
 
 def _two_sided(value: float, error: float, df: float) -> float:
@@ -146,9 +144,7 @@ def _two_sided(value: float, error: float, df: float) -> float:
     return float(2 * stdtr(df, -abs(value) / error))
 
 
-def paired_ratio(
-    ours: Mapping[Any, float], theirs: Mapping[Any, float], confidence: float = CONFIDENCE
-) -> Ratio | None:
+def paired_ratio(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> Ratio | None:
     """`ours` over `theirs`, both positive, paired by key; None without a pair."""
     keys = [key for key in ours if key in theirs]
     logs = summarize([math.log(ours[key] / theirs[key]) for key in keys])
@@ -156,7 +152,7 @@ def paired_ratio(
         return None
     if logs.sd is None:
         return Ratio(math.exp(logs.mean), None, None, logs.n, None)
-    half = t_quantile(confidence, logs.n - 1) * logs.sd / math.sqrt(logs.n)
+    half = t_quantile(CONFIDENCE, logs.n - 1) * logs.sd / math.sqrt(logs.n)
     return Ratio(math.exp(logs.mean), math.exp(logs.mean - half), math.exp(logs.mean + half), logs.n, logs.sd)
 
 
@@ -177,7 +173,7 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of defined values; NaN without any."""
+    """Of values that are all defined; NaN without any."""
     return math.fsum(values) / len(values) if values else math.nan
 
 

@@ -13,7 +13,7 @@ from analysis.grids import Grid, Paper
 from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed
 from analysis.reader import MISSING
 from analysis.run_files import SEGM_METRICS
-from analysis.statistics import Difference
+from analysis.statistics import POWER, Difference
 
 ABLATION_METRICS = ["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
 SIZE_METRICS = ["APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -90,7 +90,7 @@ def difference_table(comparison: Comparison) -> Table:
         runs = comparison.paths(*comparison.grid.arms)
         least = [comparison.detectable(metric, fewest) for metric in ABLATION_METRICS]
         cells = [Cell(number(value), numbers(detectable=value), runs) for value in least]
-        rows.append([f"what {counts} seeds show 4 times out of 5, one arm alone", *cells])
+        rows.append([f"smallest difference that {counts} seeds show (power {100 * POWER:.0f}%, one arm alone)", *cells])
     rows.append(_noise_row(comparison, ABLATION_METRICS))
     rows += [_paired_row(comparison, arm) for arm in comparison.others]
     return table(["arm minus baseline", *ABLATION_METRICS], rows)

@@ -108,7 +108,7 @@ def _metrics(iteration: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def timed(folder: Path) -> float:
-    """Seconds of the report command on the set, which it prints with the memory that it took at most."""
+    """Seconds of the report command on the set; prints them with the most memory seen, which it looks at meanwhile."""
     command = [sys.executable, str(ROOT / "analysis/report.py"), f"runs={folder / 'runs'}"]
     start, most = time.perf_counter(), 0
     with psutil.Popen([*command, f"out={folder / 'REPORT.md'}"], stdout=subprocess.DEVNULL) as process:
@@ -119,7 +119,7 @@ def timed(folder: Path) -> float:
     seconds = time.perf_counter() - start
     if process.returncode:
         raise UserError(f"{' '.join(command)}: ended with {process.returncode}")
-    print(f"report: {seconds:.1f} s, at most {most / 1e9:.2f} GB in all its processes", flush=True)
+    print(f"report: {seconds:.1f} s, about {most / 1e9:.2f} GB at most, all its processes together", flush=True)
     return seconds
 
 

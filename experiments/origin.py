@@ -52,9 +52,11 @@ def overruled(config: dict[str, Any], changed: Sequence[str]) -> list[str]:
         own[name] = [path for path in given if old.get(path) == new.get(path)]
     for field in fields:
         path = field.removeprefix("base.")
-        deaf = [name for name in arms if any(path == each or path.startswith(f"{each}.") for each in own.get(name, []))]
-        if deaf:
-            lines.append(f"{field}: has no effect on {', '.join(deaf)}, which set it themselves")
+        overriding = [
+            name for name in arms if any(path == each or path.startswith(f"{each}.") for each in own.get(name, []))
+        ]
+        if overriding:
+            lines.append(f"{field}: has no effect on {', '.join(overriding)}, which set it themselves")
     return lines
 
 

@@ -176,6 +176,12 @@ def markdown(runs: Path) -> str:
     return to_markdown(build(collect(runs)), "REPORT_files")
 
 
+def row_of(text: str, heading: str, start: str) -> list[str]:
+    """The cells of the first table row below `heading` that begins with `start`."""
+    lines = text[text.index(heading) :].splitlines()
+    return [cell.strip() for cell in next(line for line in lines if line.startswith(f"| {start}")).split("|")[1:-1]]
+
+
 def write_report(runs: Path, out: Path) -> str:
     """The Markdown that the command writes."""
     assert report.main([f"runs={runs}", f"out={out}"]) == 0

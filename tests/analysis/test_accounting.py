@@ -13,8 +13,7 @@ from analysis.collect import collect
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
 
-from .synthetic import RunsFolder, edit_json
-from .test_report import markdown, row_of
+from .synthetic import RunsFolder, edit_json, markdown, row_of
 
 HEADING = "## Every run that was started"
 

@@ -14,8 +14,7 @@ from analysis import records, report
 from analysis.collect import collect
 from dynamic_rcnn.errors import UserError
 
-from .synthetic import RunsFolder, ablation, edit_json, write_report
-from .test_report import markdown, row_of
+from .synthetic import RunsFolder, ablation, edit_json, markdown, row_of, write_report
 
 AGAIN = "; put back what was recorded, or take the records anew"
 MANIFEST = "shapes/ablation-0123456789.grid.json"

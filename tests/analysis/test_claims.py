@@ -10,8 +10,7 @@ import pytest
 
 from dynamic_rcnn.run.trajectory import PUBLISHED
 
-from .synthetic import RunsFolder, ablation, edit_json, make_another_run, markdown
-from .test_report import row_of
+from .synthetic import RunsFolder, ablation, edit_json, make_another_run, markdown, row_of
 
 
 def test_claims_are_not_run_without_coco(tmp_path: Path) -> None:

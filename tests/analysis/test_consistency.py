@@ -14,9 +14,8 @@ from analysis.collect import collect
 from analysis.page import build
 from analysis.to_markdown import to_markdown
 from dynamic_rcnn.run.spec import RunSpec
-from tests.analysis.test_report import row_of
 
-from .synthetic import ARMS, START, RunsFolder, ablation, edit_json, make_another_run
+from .synthetic import ARMS, START, RunsFolder, ablation, edit_json, make_another_run, row_of
 
 GRID = "shapes-ablation-0123456789"
 

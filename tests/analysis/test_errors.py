@@ -82,7 +82,7 @@ def test_a_duplicate() -> None:
     assert result.gain["duplicate"] == pytest.approx(50 / 101 / 3)
 
 
-def test_of_several_errors_at_an_object_the_one_with_the_highest_score_is_mended() -> None:
+def test_of_several_errors_at_an_object_the_one_with_the_highest_score_is_fixed() -> None:
     """Both localisation errors are at one object: the first becomes true, the second goes; AP from 0 to 1."""
     found = [detection(1, A, THIRTY, 0.4), detection(1, A, [0, 0, 30, 100], 0.8)]
     result = errors([thing(BOX)], found)

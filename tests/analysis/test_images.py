@@ -16,8 +16,7 @@ from dynamic_rcnn.evaluation import evaluate_file, write_detections
 from dynamic_rcnn.run.spec import RunSpec
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
-from .synthetic import RunsFolder, edit_json, make_another_run
-from .test_report import row_of
+from .synthetic import RunsFolder, edit_json, make_another_run, row_of
 
 SHIFTS = {"baseline": (6.0, 4.0), "dla": (2.0, 0.0), "both": (0.0, 0.5)}  # by seed: how far boxes are off, in pixels
 

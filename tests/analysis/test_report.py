@@ -15,13 +15,7 @@ from analysis.collect import collect
 from analysis.page import build
 from dynamic_rcnn.run.directory import locked
 
-from .synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, markdown, write_report
-
-
-def row_of(text: str, heading: str, start: str) -> list[str]:
-    """The cells of the first table row below `heading` that begins with `start`."""
-    lines = text[text.index(heading) :].splitlines()
-    return [cell.strip() for cell in next(line for line in lines if line.startswith(f"| {start}")).split("|")[1:-1]]
+from .synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, markdown, row_of, write_report
 
 
 def test_hand_computed_numbers_are_in_the_tables(tmp_path: Path) -> None:

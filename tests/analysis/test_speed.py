@@ -21,8 +21,7 @@ from dynamic_rcnn.run.directory import locked
 from dynamic_rcnn.run.measurement import read_measurement
 from dynamic_rcnn.run.spec import RunSpec
 
-from .synthetic import edit_json, write_json
-from .test_report import row_of
+from .synthetic import edit_json, markdown, row_of, write_json
 
 ARMS = {"baseline": "Faster R-CNN", "both": "Dynamic R-CNN", "cascade": "Cascade R-CNN"}
 PAPER = {
@@ -84,10 +83,6 @@ def measuring(
     grid |= {"base": "faster_rcnn_r50_fpn_1x", "changed": [], "runs": cells}
     write_json(root / dataset / "speed-0123456789.grid.json", grid | manifest)
     return run
-
-
-def markdown(root: Path) -> str:
-    return to_markdown(build(collect(root)), "files")
 
 
 TRAINING = {"baseline": [1.0, 2.0], "both": [1.01, 2.04]}  # ratios 1.01 and 1.02
