@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from experiments.settings import settle
 GRIDS = ("iou_topk", "interval", "beta", "controls", "backbones", "mask")
 
 
+@cache
 def arms(grid: str) -> dict[str, RunSpec]:
     return build_grid(settle([f"grid={grid}", "dataset=shapes", "cluster=local"])[0]).specs
 

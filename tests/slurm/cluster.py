@@ -44,8 +44,10 @@ class RunningCluster(Cluster):
         return subprocess.run(command, timeout=timeout, check=False, **{**given, **options})
 
     def submit(self, script: str, *options: str) -> str:
-        """The job id of `script`, a shell script's text, submitted with sbatch's `options`."""
-        done = self.run("sbatch", "--parsable", *options, input=f"#!/bin/bash\n{script}\n", stdin=None)
+        """The job id of `script`, a shell script's text, submitted with sbatch's `options`; its output is lost."""
+        done = self.run(
+            "sbatch", "--parsable", "--output=/dev/null", *options, input=f"#!/bin/bash\n{script}\n", stdin=None
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
