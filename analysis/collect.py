@@ -26,7 +26,7 @@ class Records:
     """Everything a runs folder says.
 
     runs: a row a run directory (found.RUN_COLUMNS). curves: a row a logged iteration (found.CURVE_COLUMNS).
-    thresholds: path, iou, AP. classes: path, name, AP, AP90. histograms: path, kind, when, counts (see run_files).
+    thresholds: path, iou, AP. classes: path, name, AP, AP90. histograms: path, kind, when, counts (see train_log).
     `path` joins them all. images: a grid's key -> what its detections say over images, where it was computed.
     measurements: of the runs that time their arms, by path. aside: directories that no table has, without those in
     `runs`; None where their list cannot be read.

@@ -9,24 +9,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from analysis import aside, checksums, consistency, image_statistics
+from analysis import aside, checksums, consistency, image_statistics, train_log
 from analysis.aside import Aside
 from analysis.found import Found
 from analysis.parallel import in_processes
 from analysis.run_files import (
-    CURVES,
     IOU_THRESHOLDS,
     METRICS,
     SEGM_METRICS,
     detections_fault,
-    histograms,
-    read_curves,
     read_metrics,
     read_provenance,
     read_spec,
     read_state,
     read_status,
 )
+from analysis.train_log import read_train_log
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.measurement import read_measurement
@@ -193,11 +191,10 @@ class Reader:
             )
 
     def _read_curves(self, path: Path, row: dict[str, Any]) -> None:
-        rows = self.attempt(read_curves, path / directory.TRAIN_LOG) or []
-        columns = {name: np.array([entry.get(name) for entry in rows], np.float64) for name in CURVES}
-        self.found.curves.append((row["path"], columns))
-        self.found.rows["histograms"] += [{"path": row["path"], **entry} for entry in histograms(rows)]
-        seconds = columns["seconds"][np.isfinite(columns["seconds"])]
+        found = self.attempt(read_train_log, path / directory.TRAIN_LOG) or train_log.EMPTY
+        self.found.curves.append((row["path"], found.columns))
+        self.found.rows["histograms"] += [{"path": row["path"], **entry} for entry in found.histograms]
+        seconds = found.columns["seconds"][np.isfinite(found.columns["seconds"])]
         row["seconds"] = float(np.median(seconds)) if len(seconds) else None
 
 

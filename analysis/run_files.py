@@ -27,7 +27,6 @@ RECORD_FILES = (  # of a run, that the report reads
     *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
     directory.DETECTIONS,
 )
-_NUMBER = (float, int, type(None))
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
@@ -123,42 +122,5 @@ def detections_fault(path: Path) -> str | None:
     return None
 
 
-def histograms(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the first and the last tenth of logged rows counted: a row a kind (iou, target) and when (early, late).
-
-    counts: summed over the logged iterations, a number a bin. Runs of before there were histograms have none.
-    """
-    found = []
-    for when, part in _ends(rows).items():
-        for kind in ("iou", "target"):
-            lists = [row[f"{kind}_histogram"] for row in part if isinstance(row.get(f"{kind}_histogram"), list)]
-            if lists and len({len(each) for each in lists}) == 1:
-                counts = [sum(column) for column in zip(*lists, strict=True)]
-                found.append({"kind": kind, "when": when, "counts": counts})
-    return found
-
-
-def _ends(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The first and the last tenth."""
-    few = max(1, len(rows) // 10)
-    return {"early": rows[:few], "late": rows[-few:]}
-
-
 def _is_fraction(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
-
-
-def read_curves(path: Path) -> list[dict[str, Any]]:
-    """The logged rows, with each of CURVES a number or None, and the histograms that are shown lists of numbers."""
-    rows = directory.read_jsonl(path)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
-            raise UserError(f"{path}: row {number} has no integer field 'iteration'")
-        for name in CURVES[1:]:
-            if not isinstance(row.get(name), _NUMBER):
-                raise UserError(f"{path}: row {number}: field '{name}' is {row[name]!r}; it must be a number")
-    for name in ("iou_histogram", "target_histogram"):
-        counts = [count for part in _ends(rows).values() for row in part for count in row.get(name) or []]
-        if not all(isinstance(count, int | float) for count in counts):
-            raise UserError(f"{path}: field '{name}' of some row does not hold counts alone")
-    return rows

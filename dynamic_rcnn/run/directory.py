@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.json_text import parse
 
 SCHEMA = 1
 
@@ -99,18 +100,27 @@ def remove_temporary(folder: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read one of the JSON files above. Raises UserError if it is missing, corrupt, foreign or of a newer schema."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = _text(path)
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error.__class__.__name__}: {error})") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from None
+    try:
+        value = parse(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
         raise UserError(f"{path}: no file of this suite (it has no integer field 'schema')")
     if value["schema"] > SCHEMA:
         raise UserError(f"{path}: schema {value['schema']} is newer than {SCHEMA}, which this version reads; update it")
     return value
+
+
+def _text(path: Path) -> str:
+    """Of a file; reading a pipe would wait for a writer."""
+    if path.is_fifo():
+        raise UserError(f"{path}: a pipe, not a file; move it away")
+    return path.read_text(encoding="utf-8")
 
 
 def read_metrics(run_dir: Path) -> dict[str, Any]:
@@ -239,16 +249,17 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = _text(path).split("\n")
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):  # no newline behind it
                 break
-            raise UserError(f"{path}: line {number} is not valid JSON ({error.msg})") from None
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise UserError(f"{path}: line {number} is not valid JSON ({reason})") from None
     return rows
 
 

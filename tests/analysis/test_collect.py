@@ -151,7 +151,11 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "images": (_edited("metrics.json", images="many"), "field 'images' is 'many'; it must be an integer", "unreadable"),
     "class": (_edited("metrics.json", per_class={"a": {"AP": 41.0}}), "field 'per_class' must map class", "unreadable"),
     "text": (_edited("metrics.json", per_class={"a": {"AP": "1"}}), "field 'per_class' must map class", "unreadable"),
-    "histogram": (_histogram_of_text, "train.jsonl: field 'iou_histogram' of some row does not hold counts", "done"),
+    "histogram": (
+        _histogram_of_text,
+        "train.jsonl: field 'iou_histogram' must be a list of counts",
+        "done",
+    ),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
     "content": (_other_content, "', the content gives '", "unreadable"),
     "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),
