@@ -31,8 +31,8 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, st
 
 def count(key: str, value: str, least: int) -> int:
     """Raises UserError unless `value` is a whole number of at least `least`."""
-    if not value.isdecimal() or int(value) < least:
-        raise UserError(f"argument {key!r} is {value!r}; it must be a whole number, {least} or more")
+    if not value.isdecimal() or len(value) > 9 or int(value) < least:
+        raise UserError(f"argument {key!r} is {value[:20]!r}; it must be a whole number from {least} to 999999999")
     return int(value)
 
 

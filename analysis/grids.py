@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,13 @@ def read_grid(path: Path) -> Grid:
         raise UserError(f"{path}: field 'baseline' is {texts['baseline']!r}; it must be one of {', '.join(arms)}")
     baselines = _optional(path, value, "baselines", dict) or {}
     for arm in (*baselines, *baselines.values()):
-        if not isinstance(arm, str) or arm not in arms:
-            raise UserError(f"{path}: field 'baselines' has {arm!r}; each must be one of {', '.join(arms)}")
+        if not isinstance(arm, str) or arm not in arms or baselines.get(arm) == arm:
+            rule = f"each must be one of {', '.join(arms)}, and none its own baseline"
+            raise UserError(f"{path}: field 'baselines' has {arm!r}; {rule}")
     cells = [_cell(path, item, arms) for item in _field(path, value, "runs", list)]
+    twice = [key for key, count in Counter((cell.arm, cell.seed) for cell in cells).items() if count > 1]
+    if twice:
+        raise UserError(f"{path}: field 'runs' has arm {twice[0][0]}, seed {twice[0][1]} more than once")
     return Grid(
         name=texts["grid"],
         title=texts["title"],

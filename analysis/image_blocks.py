@@ -13,6 +13,8 @@ from analysis.markdown import NOTHING, escape, interval, number, signed
 from analysis.statistics import LEVEL
 from analysis.tables import ABLATION_METRICS
 
+TOLERANCE = 1e-6  # in points of AP, for sums in another order
+
 
 def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[Block]:
     """The section's part of it, in Markdown."""
@@ -22,6 +24,8 @@ def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[Block]
     if averaged != set(found.runs):
         made = f"made of {len(found.runs)} runs, not of the {len(averaged)} that are finished and averaged now"
         return ["### Over images", f"Not shown: {made}; `{COMMAND}` makes it again."]
+    if (wrong := _contradiction(found, comparison)) is not None:
+        return ["### Over images", f"Not shown: {wrong}; `{COMMAND}` makes it again."]
     return [
         "### Over images",
         f"Difference of the means over seeds in points of AP on the {found.images} validation images, in brackets its "
@@ -37,6 +41,16 @@ def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[Block]
         *_change_blocks(found, comparison),
         *_sheet_blocks(found, comparison),
     ]
+
+
+def _contradiction(found: ImageStatistics, comparison: Comparison) -> str | None:
+    """The first difference that is not the one of the runs' own metrics."""
+    for row in found.differences:
+        own = comparison.difference(row["metric"], row["arm"]) if row["arm"] in comparison.others else None
+        if own is not None and row["value"] is not None and abs(100 * row["value"] - own.value) > TOLERANCE:
+            said = f"{escape(row['arm'])} differs by {signed(100 * row['value'])} in {escape(row['metric'])} there"
+            return f"{said}, by {signed(own.value)} in the runs' own metrics"
+    return None
 
 
 def _difference_table(found: ImageStatistics, comparison: Comparison) -> Table:

@@ -18,8 +18,12 @@ SUFFIX = ".images.json"
 SHEET_SUFFIX = ".images.png"
 GRID_FILES = (GRID_SUFFIX, SUFFIX, SHEET_SUFFIX)  # how the names of a grid's own files end
 COMMAND = "python analysis/images.py"
-_LISTS = {"differences": ("arm", "metric", "value", "low", "high"), "errors": ("arm", "iou", "AP", *KINDS)}
-_CHANGES = ("category", "size", "arm", "baseline", "difference")
+_TEXT, _NUMBER = (str,), (int, float, type(None))
+_ROWS: dict[str, dict[str, tuple[type, ...]]] = {  # field -> what its rows hold
+    "differences": {"arm": _TEXT, "metric": _TEXT, "value": _NUMBER, "low": _NUMBER, "high": _NUMBER},
+    "errors": {"arm": _TEXT, "iou": (int, float), **dict.fromkeys(("AP", *KINDS), _NUMBER)},
+    "changes": {"category": _TEXT, "size": _TEXT, **dict.fromkeys(("arm", "baseline", "difference"), (int, float))},
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """differences, errors: rows as in `_LISTS`; changes: arm -> rows with `_CHANGES`. runs: what it was made of."""
+    """differences, errors: rows as in `_ROWS`; changes: arm -> rows. runs: what it was made of."""
 
     runs: list[str]
     images: int
@@ -70,14 +74,13 @@ def read(grid: Grid, runs: Path) -> ImageStatistics | None:
     if not path.exists():
         return None
     value = read_json(path)
-    for field, names in _LISTS.items():
-        if not _are_rows(value.get(field), names):
-            raise UserError(f"{path}: field '{field}' must be a list of rows with {', '.join(names)}; {COMMAND}")
     made_of, changes = value.get("runs"), value.get("changes")
     if not isinstance(made_of, dict) or not isinstance(changes, dict):
         raise UserError(f"{path}: fields 'runs' and 'changes' must be objects; {COMMAND}")
-    if not all(_are_rows(rows, _CHANGES) for rows in changes.values()):
-        raise UserError(f"{path}: field 'changes' must have rows with {', '.join(_CHANGES)}; {COMMAND}")
+    lists = [("differences", value.get("differences")), ("errors", value.get("errors"))]
+    for field, rows in [*lists, *(("changes", each) for each in changes.values())]:
+        if not _are_rows(rows, _ROWS[field]):
+            raise UserError(f"{path}: field '{field}' must be a list of rows with {', '.join(_ROWS[field])}; {COMMAND}")
     images, resamples = value.get("images"), value.get("resamples")
     if not isinstance(images, int) or not isinstance(resamples, int):
         raise UserError(f"{path}: fields 'images' and 'resamples' must be integers; {COMMAND}")
@@ -105,5 +108,10 @@ def _sheet(value: dict[str, Any], grid: Grid, runs: Path) -> Sheet | None:
     return Sheet(str(sheet["arm"]), str(sheet["baseline"]), len(sheet["images"]), png)
 
 
-def _are_rows(rows: Any, names: Sequence[str]) -> bool:
-    return isinstance(rows, list) and all(isinstance(row, dict) and set(names) <= set(row) for row in rows)
+def _are_rows(rows: Any, kinds: dict[str, tuple[type, ...]]) -> bool:
+    """Whether `rows` is a list of objects with fields of these kinds."""
+
+    def is_row(row: Any) -> bool:
+        return isinstance(row, dict) and all(isinstance(row.get(name, ...), kind) for name, kind in kinds.items())
+
+    return isinstance(rows, list) and all(map(is_row, rows))

@@ -28,7 +28,7 @@ from analysis.train_log import read_train_log
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.measurement import read_measurement
-from dynamic_rcnn.run.spec import MEASURE, is_aside
+from dynamic_rcnn.run.spec import MEASURE, TRAIN, is_aside
 
 FEW_RUNS = 200  # are read in the time in which a process starts
 MISSING, UNREADABLE = "missing", "unreadable"
@@ -55,6 +55,10 @@ class Reader:
         self.faults: dict[str, str] = {}
         faults = self.attempt(checksums.check, root / checksums.NAME) if (root / checksums.NAME).exists() else None
         self.are_checked = faults is not None
+        if (root / aside.NAME).exists() and not (root / checksums.NAME).exists():
+            self.found.problems.append(
+                f"{checksums.NAME}: missing beside {aside.NAME}, so no file is checked; put it back"
+            )
         self.faults = faults or {}
         self.found.problems += checksums.problems(self.faults)
         self._spoiled = checksums.spoiled_runs(self.faults)
@@ -82,14 +86,14 @@ class Reader:
 
         Whatever else lies around is a problem.
         """
-        found = {self.root / path for path in self._spoiled}
-        for folder in _children(self.root):
+        found = {self.root / path for path in self._spoiled if not is_aside(Path(path))}
+        for folder in self._inside(self.root):
             if folder.name in (checksums.NAME, aside.NAME):
                 continue
-            for arm in _children(folder) if self._is_folder(folder) else []:
+            for arm in self._inside(folder) if self._is_folder(folder) else []:
                 if arm.name.endswith(image_statistics.GRID_FILES):
                     continue
-                for run in _children(arm) if self._is_folder(arm) else []:
+                for run in self._inside(arm) if self._is_folder(arm) else []:
                     if self._is_folder(run) and is_aside(run):
                         self.moved.append(aside.moved(run.relative_to(self.root).as_posix()))
                     elif run.is_dir():
@@ -104,6 +108,14 @@ class Reader:
             return None
         away = [each for each in listed if not (self.root / each.path).exists()]
         return sorted([*away, *self.moved], key=lambda each: each.path)
+
+    def _inside(self, folder: Path) -> list[Path]:
+        """What lies in `folder`, sorted, without hidden names."""
+        found = self.attempt(_children, folder) or []
+        for path in found:
+            if not _is_text(path.name):
+                self.found.problems.append(f"{path.relative_to(self.root).as_posix()!a}: its name is no text; ignored")
+        return [path for path in found if _is_text(path.name)]
 
     def _is_folder(self, path: Path) -> bool:
         if not path.is_dir():
@@ -129,7 +141,7 @@ class Reader:
             known = self.attempt(read_spec, path / directory.SPEC) or {"dataset": name.split("/")[0]}
             self.found.rows["runs"].append({"path": name, **known, "state": UNREADABLE, "cause": CHECKSUM})
             return
-        for child in self.attempt(_children, path) or []:
+        for child in self._inside(path):
             if child.name not in _OWN_FILES:
                 self.found.problems.append(f"{name}/{child.name}: no part of a run; ignored")
         spec = self.attempt(read_spec, path / directory.SPEC)
@@ -191,7 +203,11 @@ class Reader:
             )
 
     def _read_curves(self, path: Path, row: dict[str, Any]) -> None:
-        found = self.attempt(read_train_log, path / directory.TRAIN_LOG) or train_log.EMPTY
+        found = self.attempt(read_train_log, path / directory.TRAIN_LOG)
+        if found is None:
+            found = train_log.EMPTY
+        elif row["state"] == "done" and row["task"] == TRAIN and (fault := found.fault(row["max_iterations"])):
+            self.found.problems.append(f"{row['path']}/{directory.TRAIN_LOG}: {fault}")
         self.found.curves.append((row["path"], found.columns))
         self.found.rows["histograms"] += [{"path": row["path"], **entry} for entry in found.histograms]
         seconds = found.columns["seconds"][np.isfinite(found.columns["seconds"])]
@@ -200,3 +216,12 @@ class Reader:
 
 def _children(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is text that can be written down."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -33,7 +33,7 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 def read_spec(path: Path) -> dict[str, Any]:
     """id, arm, seed, setting, task, dataset (its name) and init (the id of the run that it starts from, or None).
 
-    Raises UserError where the recorded id, or the one in the directory's name, is not that of the content.
+    Raises UserError where the recorded id is not that of the content, or the directory is not that of the run.
     """
     spec, recorded = RunSpec.read(path.parent), directory.read_json(path).get("id")
     try:
@@ -45,8 +45,9 @@ def read_spec(path: Path) -> dict[str, Any]:
             f"{path}: field 'id' is {recorded!r}, the content gives {own!r}: "
             "it was changed after the run; put the file back, or launch a run of this content"
         )
-    if not path.parent.name.endswith(f"-{own}"):
-        raise UserError(f"{path}: the spec of run {own}; its directory's name must end with -{own}: rename it back")
+    place = spec.directory(Path())
+    if path.parent.parts[-3:] != place.parts:
+        raise UserError(f"{path}: the spec of {place.as_posix()}, and lies elsewhere: move its directory there")
     return {
         **{"id": own, "arm": spec.arm, "seed": spec.seed, "setting": spec.setting, "task": spec.task},
         "dataset": str(spec.dataset.get("name")),

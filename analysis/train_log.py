@@ -24,6 +24,15 @@ class TrainLog:
     columns: dict[str, NDArray[np.float64]]
     histograms: list[dict[str, Any]]
 
+    def fault(self, last: int) -> str | None:
+        """What a run that finished at iteration `last` should have logged and has not; None if nothing is missing."""
+        iterations = self.columns["iteration"]
+        if not len(iterations):
+            return "missing or empty, though the run is done"
+        if last - iterations[-1] > np.diff(iterations, prepend=0).max():
+            return f"ends at iteration {iterations[-1]:.0f}, though the run is done at {last}"
+        return None
+
 
 EMPTY = TrainLog({name: np.empty(0) for name in CURVES}, [])
 

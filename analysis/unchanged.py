@@ -25,14 +25,14 @@ _LIBRARIES = ("numpy", "pandas", "scipy", "matplotlib", "jinja2", "markdown-it-p
 
 
 def inputs(runs: Path) -> str:
-    """A digest of all that a report of `runs` depends on: size and time of each file there, the code, libraries."""
+    """A digest of all that a report of `runs` depends on: size and times of each file there, the code, libraries."""
     digest = hashlib.sha256(str([f"{name} {version(name)}" for name in _LIBRARIES]).encode())
     for pattern in _CODE:
         for path in sorted(ROOT.glob(pattern)):
             if path.is_file() and path.suffix in (".py", ".j2", ".css", ".js"):
                 digest.update(path.read_bytes())
     for line in sorted(_files(runs, "")):
-        digest.update(line.encode())
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -65,7 +65,7 @@ def remember(marker: Path, made_of: str | None, written: Iterable[Path]) -> None
 
 
 def _files(folder: Path, below: str) -> Iterator[str]:
-    """A line a file: its path, size and time of change; a line a folder: an empty one may be a run.
+    """A line a file: its path, size and times of change; a line a folder: an empty one may be a run.
 
     Left out is what no report reads: hidden names (so are those of files that are being written), and the checkpoints
     and logs of runs.
@@ -76,10 +76,10 @@ def _files(folder: Path, below: str) -> Iterator[str]:
             name = f"{below}{entry.name}"
             if entry.name.startswith(".") or (depth == RUN_DEPTH and entry.name in (CHECKPOINTS, LOGS)):
                 continue
-            if entry.is_dir(follow_symlinks=depth < RUN_DEPTH):
-                yield f"{name}/\n"
-                yield from _files(Path(entry.path), f"{name}/")
-                continue
-            with suppress(FileNotFoundError):  # it has just gone, or is a link to nothing
-                found = entry.stat()
-                yield f"{name} {found.st_size} {found.st_mtime_ns}\n"
+            with suppress(OSError):  # it has just gone, cannot be read, or is a link to nothing
+                if entry.is_dir(follow_symlinks=depth < RUN_DEPTH):
+                    yield f"{name}/\n"
+                    yield from _files(Path(entry.path), f"{name}/")
+                else:
+                    found = entry.stat()
+                    yield f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n"

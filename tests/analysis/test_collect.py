@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -123,10 +124,21 @@ def _edited(name: str, **changes: Any) -> Callable[[Path], None]:
     return lambda run: edit_json(run / name, **changes)
 
 
-def _histogram_of_text(run: Path) -> None:
-    rows = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
-    rows[0]["iou_histogram"] = ["a"]
-    (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+def _edited_log(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    def edit(run: Path) -> None:
+        lines = (run / "train.jsonl").read_text().splitlines()
+        (run / "train.jsonl").write_text("".join(f"{line}\n" for line in change(lines)))
+
+    return edit
+
+
+def _edited_row(name: str, value: Any) -> Callable[[Path], None]:
+    return _edited_log(lambda lines: [json.dumps(json.loads(lines[0]) | {name: value}), *lines[1:]])
+
+
+def _pipe(run: Path) -> None:
+    (run / "metrics.json").unlink()
+    os.mkfifo(run / "metrics.json")
 
 
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
@@ -152,15 +164,23 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "class": (_edited("metrics.json", per_class={"a": {"AP": 41.0}}), "field 'per_class' must map class", "unreadable"),
     "text": (_edited("metrics.json", per_class={"a": {"AP": "1"}}), "field 'per_class' must map class", "unreadable"),
     "histogram": (
-        _histogram_of_text,
+        _edited_row("iou_histogram", ["a"]),
         "train.jsonl: field 'iou_histogram' must be a list of counts",
         "done",
     ),
+    "arm": (_edited("spec.json", arm="dla"), "spec.json: the spec of shapes/dla/seed1-", "unreadable"),
+    "pipe": (_pipe, "metrics.json: a pipe, not a file; move it away", "unreadable"),
+    "log": (_edited_log(lambda lines: []), "train.jsonl: missing or empty, though the run is done", "done"),
+    "cut log": (_edited_log(lambda lines: lines[:5]), "train.jsonl: ends at iteration 50, though the run is", "done"),
+    "infinite": (_edited_row("T", float("inf")), "train.jsonl: field 'T' is infinite in row 1", "done"),
+    "large": (_edited_row("T", 10**400), "train.jsonl: a row holds a number that is too large", "done"),
+    "count": (_edited_row("iteration", -1), "train.jsonl: row 1: field 'iteration' must be there, and a whole", "done"),
+    "surrogate": (_edited("provenance.json", command="\ud800"), "provenance.json: not valid JSON (half a surr", "done"),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
     "content": (_other_content, "', the content gives '", "unreadable"),
     "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),
     "number": (_no_number, "spec.json: config.lr: must be a finite number", "unreadable"),
-    "name": (_spec_of_another_run, "its directory's name must end with -", "unreadable"),
+    "name": (_spec_of_another_run, "the spec of shapes/both/seed9-", "unreadable"),
 }
 
 
@@ -212,6 +232,7 @@ BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "arm": ({"runs": [{"arm": ["dla"], "seed": 0, "path": "a/b/c"}]}, "a run's arm is ['dla']; it must be one of"),
     "baselines": ({"baselines": {"dla": ["x"]}}, "field 'baselines' has ['x']; each must be one of baseline, dla"),
+    "itself": ({"baselines": {"dla": "dla"}}, "field 'baselines' has 'dla'; each must be one of baseline, dla"),
     "measured": ({"measured": {"dla": "x"}}, "field 'measured' is {'dla': 'x'} where 'task' is 'train'; 'measure'"),
     "outside": ({"runs": [{"arm": "dla", "seed": 0, "path": "../../etc"}]}, "a run's path is '../../etc'"),
     "paper": ({"paper": PAPER | {"rows": {"dla": 3}}}, "field 'paper.rows.dla' is 3; it must map metrics to numbers"),
@@ -232,6 +253,25 @@ def test_a_bad_manifest_is_named_and_the_rest_goes_on(tmp_path: Path, name: str)
     assert [grid.name for grid in records.grids] == ["smoke"]
     assert len(records.problems) == 1 and expected in records.problems[0]
     assert records.problems[0].startswith("shapes/ablation-0123456789.grid.json: ")
+
+
+def test_a_run_asked_for_twice_is_named(tmp_path: Path) -> None:
+    folder = ablation(tmp_path)
+    folder.manifest(runs=[*folder.cells, folder.cells[4]])
+    (problem, *_) = collect(tmp_path).problems
+    assert "field 'runs' has arm dla, seed 1 more than once" in problem
+
+
+def test_links_names_and_a_folder_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    (tmp_path / "shapes/loop").symlink_to("loop")
+    (tmp_path / "shapes/both/gone").symlink_to("nowhere")
+    Path(os.fsdecode(os.fsencode(tmp_path / "shapes") + b"/\xff")).mkdir()
+    assert collect(tmp_path).problems == [
+        "'shapes/\\udcff': its name is no text; ignored",
+        "shapes/both/gone: no part of a run; ignored",
+        "shapes/loop: no part of a run; ignored",
+    ]
 
 
 def test_a_run_that_no_grid_asks_for_is_named(tmp_path: Path) -> None:

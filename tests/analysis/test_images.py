@@ -119,6 +119,18 @@ def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: 
     assert any("field 'differences' must be a list of rows with arm, metric" in line for line in collect(runs).problems)
 
 
+def test_numbers_that_the_runs_contradict_are_not_shown(runs: Path, tmp_path: Path) -> None:
+    compute(runs)
+    (file,) = runs.glob("mine/*.images.json")
+    rows = json.loads(file.read_text())["differences"]
+    rows[0]["value"] += 0.01
+    edit_json(file, differences=rows)
+    assert f"Not shown: {rows[0]['arm']} differs by " in page(runs, tmp_path)
+    rows[0]["value"] = "0.01"
+    edit_json(file, differences=rows)
+    assert any("field 'differences' must be a list of rows with arm" in line for line in collect(runs).problems)
+
+
 def test_made_of_fewer_runs_than_are_done_now_it_is_not_shown(runs: Path, tmp_path: Path) -> None:
     (run,) = (runs / "mine/both").glob("seed1-*")
     metrics = (run / "metrics.json").read_bytes()
@@ -162,7 +174,11 @@ def test_detections_that_are_not_in_the_records_are_not_asked_for(runs: Path, tm
         ("errors", [[]], "field 'errors' must be a list of rows with arm, iou, AP"),
         ("runs", [], "fields 'runs' and 'changes' must be objects"),
         ("changes", None, "fields 'runs' and 'changes' must be objects"),
-        ("changes", {"both": [{}]}, "field 'changes' must have rows with category, size, arm, baseline, difference"),
+        (
+            "changes",
+            {"both": [{}]},
+            "field 'changes' must be a list of rows with category, size, arm, baseline, difference",
+        ),
         ("images", "3", "fields 'images' and 'resamples' must be integers"),
         ("resamples", None, "fields 'images' and 'resamples' must be integers"),
         ("runs", {"mine/no/such": "0"}, "made of other detections than those of the runs now"),
@@ -208,7 +224,7 @@ def test_recorded_ap_that_the_detections_do_not_give(
 
 
 def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be a whole number, 1 or more"):
+    with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be a whole number from 1 to 999999999"):
         images.main([f"runs={runs}", "resamples=0"])
     with pytest.raises(UserError, match=r"unknown grid 'ablatoin'"):
         images.main([f"runs={runs}", "grids=ablatoin"])

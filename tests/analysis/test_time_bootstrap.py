@@ -34,4 +34,4 @@ def test_times_and_memory_are_printed() -> None:
 def test_a_size_that_is_no_number_is_refused() -> None:
     done = run("images=many")
     assert done.returncode == 2
-    assert done.stderr == "error: argument 'images' is 'many'; it must be a whole number, 1 or more\n"
+    assert done.stderr == "error: argument 'images' is 'many'; it must be a whole number from 1 to 999999999\n"
