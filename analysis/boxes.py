@@ -79,11 +79,17 @@ def read_detections(objects: Objects, detections: Sequence[Mapping[str, Any]]) -
 
 
 def _boxes(rows: Sequence[Mapping[str, Any]]) -> Floats:
-    return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    try:
+        return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    except OverflowError:
+        raise UserError("detections: some box is too large to be in any image") from None
 
 
 def _positions(known: Integers, rows: Sequence[Mapping[str, Any]], field: str) -> Integers:
-    values = np.array([row[field] for row in rows], np.int64)
+    try:
+        values = np.array([row[field] for row in rows], np.int64)
+    except OverflowError:
+        raise UserError(f"detections: some {field} is too large to be in any annotations") from None
     found = np.searchsorted(known, values).astype(np.int64)
     unknown = np.unique(values[(found == len(known)) | (known[np.minimum(found, len(known) - 1)] != values)])
     if unknown.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -49,6 +50,7 @@ def run(usage: str, main: Callable[[Sequence[str]], int]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(usage.strip())
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return main(arguments)
     except UserError as error:

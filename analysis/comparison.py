@@ -23,6 +23,7 @@ from analysis.statistics import (
     corrected_by_holm,
     detectable,
     difference,
+    mean_interval,
     pooled,
     summarize,
 )
@@ -93,6 +94,10 @@ class Comparison:
         if metric not in self._noise:
             self._noise[metric] = self._pooled(metric)
         return self._noise[metric]
+
+    def interval(self, metric: Metric, arm: str) -> tuple[float | None, float | None]:
+        """The t interval of the arm's mean, on the pooled sd; (None, None) where the noise is not known."""
+        return mean_interval(self.summary(metric, arm), self.noise(metric)) or (None, None)
 
     def _pooled(self, metric: Metric) -> Pooled:
         groups, counted = [], set[str]()

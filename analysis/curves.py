@@ -30,13 +30,14 @@ Runs = dict[str, list[dict[str, list[float]]]]  # arm -> its runs, by seed: a co
 
 
 def ap_by_iou(comparison: Comparison) -> Curves:
-    """Mean AP at each IoU threshold in percent; the band is ± sd over seeds (none for one seed)."""
+    """Mean AP at each IoU threshold in percent; the band is the 90% interval of the mean, if any."""
     bands = {}
     for arm in comparison.grid.arms:
-        summaries = [comparison.summary(iou, arm) for iou in IOU_THRESHOLDS]
-        middle = [math.nan if s.mean is None else s.mean for s in summaries]
-        half = [s.sd or 0.0 for s in summaries]
-        low, high = ([m + sign * h for m, h in zip(middle, half, strict=True)] for sign in (-1, 1))
+        means = [comparison.summary(iou, arm).mean for iou in IOU_THRESHOLDS]
+        middle = [math.nan if mean is None else mean for mean in means]
+        limits = [comparison.interval(iou, arm) for iou in IOU_THRESHOLDS]
+        low = [m if limit[0] is None else limit[0] for limit, m in zip(limits, middle, strict=True)]
+        high = [m if limit[1] is None else limit[1] for limit, m in zip(limits, middle, strict=True)]
         bands[arm] = Band(IOU_THRESHOLDS, middle, low, high)
     return bands
 

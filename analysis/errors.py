@@ -22,6 +22,7 @@ objects, but with detections, as AP 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -181,15 +182,22 @@ def _kinds(image: _Image, same: Floats, used: Booleans, iou: float) -> Integers:
 
 
 def _mean_ap(category: Integers, score: Floats, true: Booleans, wanted: Integers, positives: Integers) -> float:
-    """AP, mean over the categories with `positives`; of a category of which nothing is `wanted` 0."""
+    """AP, mean over the categories with `positives`.
+
+    A category of which nothing is `wanted` counts as 0 if it has detections, else it is left out, as in tidecv; 1 where
+    all are left out.
+    """
     order = np.lexsort((-score, category))
     flags = true[order]
     ends = np.searchsorted(category[order], np.arange(len(positives) + 1))
     values = [
         _average_precision(flags[ends[number] : ends[number + 1]], int(wanted[number]))
         for number in np.flatnonzero(positives)
+        if wanted[number] or ends[number] < ends[number + 1]
     ]
-    return float(np.mean(values)) if values else float("nan")
+    if not positives.any():
+        return math.nan
+    return float(np.mean(values)) if values else 1.0
 
 
 def _average_precision(true: Booleans, positives: int) -> float:

@@ -18,12 +18,15 @@ of other detections.
 from __future__ import annotations
 
 import math
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
     _ROOT = Path(__file__).resolve().parents[1]
     sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]

@@ -54,6 +54,11 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     return f"[{signed(low, digits)}, {signed(high, digits)}]"
 
 
+def span(low: float | None, high: float | None, digits: int = 2) -> str:
+    """[low, high] of what is no difference; empty where there is none."""
+    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
+
+
 def one_of(noun: str, count: int) -> str:
     """'1 seed', '3 seeds'."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -39,6 +40,7 @@ def in_processes(work: Callable[[_Item], _Result], items: Sequence[_Item], least
 
 
 def _start(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that waits for this one
     _here[:] = [(work, items)]
 
 

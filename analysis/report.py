@@ -13,11 +13,14 @@ check  true: write nothing, compare `out` with what the records say (default run
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
     _ROOT = Path(__file__).resolve().parents[1]
     sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]

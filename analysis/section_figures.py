@@ -80,10 +80,9 @@ def _ap_figure(comparison: Comparison, arms: list[str], key: str, what: str) -> 
         return draw_ap_by_iou(data["AP"], data["difference"], against)
 
     caption = (
-        f"{what}. Left: mean over seeds, error bars ± 1 sd. Right: difference from "
-        f"{whose_baseline(comparison.grid)} in "
-        f"points of AP, error bars the {LEVEL} t interval on the pooled sd of the arms (seed noise only; not "
-        "corrected for several comparisons); the arms are set side by side at each threshold. "
+        f"{what}. Left: mean over seeds. Right: difference from {whose_baseline(comparison.grid)} in points of AP. "
+        f"Error bars: the {LEVEL} t interval on the pooled sd of the arms (seed noise only; not corrected for several "
+        "comparisons); right, the arms are set side by side at each threshold. "
         "Without error bars: one seed."
     )
     return FigureFile(f"{key}-ap-by-iou.svg", "AP against the IoU threshold", caption, data, draw)

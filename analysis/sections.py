@@ -10,7 +10,7 @@ from analysis.document import Block, FigureFile
 from analysis.grids import Grid, Paper
 from analysis.markdown import code, escape
 from analysis.reading import paragraph
-from analysis.statistics import CONFIDENCE, LEVEL
+from analysis.statistics import CONFIDENCE, LEVEL, POWER
 from analysis.tables import (
     ablation_table,
     class_table,
@@ -18,10 +18,13 @@ from analysis.tables import (
     difference_table,
     mask_difference_table,
     mask_table,
+    noise_table,
     paper_table,
     run_table,
     size_table,
     test_dev_table,
+    threshold_difference_table,
+    threshold_table,
     whose_baseline,
 )
 
@@ -36,7 +39,8 @@ def section(records: Records, comparison: Comparison, figures: list[FigureFile])
         f"Grid {code(grid.name)}, setting {code(grid.setting)}, data set {code(grid.dataset)}, {_baselines(grid)}.",
         paragraph(comparison),
         "### Ablation: AP by arm",
-        f"AP in percent on {escape(grid.dataset)}: mean ± sd over seeds (ddof 1), n finished runs.",
+        f"AP in percent on {escape(grid.dataset)}: mean ± sd over seeds (ddof 1), n finished runs; in brackets "
+        f"the {LEVEL} t interval of the mean on the sd pooled over all arms.",
         ablation_table(comparison),
         "### Difference from the baseline",
         f"Difference of the means in points of AP, in brackets the {LEVEL} t interval on the sd pooled over all "
@@ -45,10 +49,19 @@ def section(records: Records, comparison: Comparison, figures: list[FigureFile])
         "each difference alone. The noise is that between seeds, on one set of images."
         f"{_start_note(records, comparison)}",
         difference_table(comparison),
+        "### Noise between seeds",
+        f"In points of AP. The smallest difference that is told apart with a probability of {100 * POWER:.0f}%, for "
+        "one arm alone; the pooled sd with its degrees of freedom; the sd of each difference where seeds are paired.",
+        noise_table(comparison),
         *_unseen_blocks(comparison),
         *_contrast_blocks(comparison),
         *filter(None, [consistency.note(records.done(grid))]),
         *_paper_blocks(comparison),
+        "### AP at each IoU threshold",
+        f"Mean over seeds in percent, then the differences, with {LEVEL} t intervals on the pooled sd; **bold** as "
+        "above.",
+        threshold_table(comparison),
+        threshold_difference_table(comparison),
         *figures,
         *image_blocks.blocks(records.images.get(grid.key), comparison),
         *_mask_blocks(comparison),
@@ -85,6 +98,7 @@ def _unseen_blocks(comparison: Comparison) -> list[Block]:
         f"AP of seed {seeds} was in sight when settings of this grid were chosen (its file says how). The same as "
         "above, from the other seeds alone:",
         difference_table(unseen),
+        noise_table(unseen),
     ]
 
 

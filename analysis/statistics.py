@@ -98,6 +98,14 @@ def pooled(groups: Iterable[Iterable[float | None]]) -> Pooled:
     return Pooled(math.sqrt(math.fsum(_squares(values) for values in kept) / df), df)
 
 
+def mean_interval(summary: Summary, noise: Pooled) -> tuple[float, float] | None:
+    """The t interval of a mean on the pooled sd; None where either is not known."""
+    if summary.mean is None or noise.sd is None:
+        return None
+    half = t_quantile(CONFIDENCE, noise.df) * noise.sd / math.sqrt(summary.n)
+    return summary.mean - half, summary.mean + half
+
+
 def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: Pooled) -> Difference | None:
     """`arm` minus `baseline` (each seed -> value); None if either has no defined value."""
     ours, theirs = _defined(arm), _defined(baseline)

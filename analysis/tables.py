@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.collect import Records
-from analysis.comparison import Comparison, describe_state
+from analysis.comparison import Comparison, Metric, describe_state
 from analysis.document import Cell, Row, Table, numbers, table
 from analysis.grids import Grid, Paper
-from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed
+from analysis.markdown import NOTHING, code, escape, interval, mean_sd, number, one_of, signed, span
 from analysis.reader import MISSING
-from analysis.run_files import SEGM_METRICS
-from analysis.statistics import POWER, Difference
+from analysis.run_files import IOU_THRESHOLDS, SEGM_METRICS
+from analysis.statistics import Difference
 
 ABLATION_METRICS = ["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
 SIZE_METRICS = ["APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -22,11 +23,45 @@ SAME_RUNS = "the same runs"
 
 
 def ablation_table(comparison: Comparison) -> Table:
-    """A row an arm: how its runs ended, n, and AP at the thresholds of the paper's Table 2 and 0.75."""
-    rows = _metric_rows(comparison, ABLATION_METRICS)
-    for row, arm in zip(rows, comparison.grid.arms, strict=True):
-        row.insert(1, state_counts(comparison, arm))
+    """A row an arm: how its runs ended, n, and AP at the thresholds of the paper's Table 2 and 0.75, with intervals."""
+    rows: list[Row] = [
+        [
+            arm_title(comparison.grid, arm),
+            state_counts(comparison, arm),
+            str(comparison.summary("AP", arm).n),
+            *(_with_interval(_mean_cell(comparison, metric, arm)) for metric in ABLATION_METRICS),
+        ]
+        for arm in comparison.grid.arms
+    ]
     return table(["arm", "runs", "n", *ABLATION_METRICS], rows, text_columns=2)
+
+
+def threshold_table(comparison: Comparison) -> Table:
+    """A row an arm: mean AP at each IoU threshold, with its interval."""
+    rows: list[Row] = [
+        [arm_title(comparison.grid, arm), *(_threshold_cell(comparison, iou, arm) for iou in IOU_THRESHOLDS)]
+        for arm in comparison.grid.arms
+    ]
+    return table(["arm", *(f"{iou:.2f}" for iou in IOU_THRESHOLDS)], rows)
+
+
+def threshold_difference_table(comparison: Comparison) -> Table:
+    """Arm minus baseline at each IoU threshold, as in `difference_table`."""
+    rows: list[Row] = [
+        [_against(comparison.grid, arm), *(_difference_cell(comparison, iou, arm) for iou in IOU_THRESHOLDS)]
+        for arm in comparison.others
+    ]
+    return table(["arm minus baseline", *(f"{iou:.2f}" for iou in IOU_THRESHOLDS)], rows)
+
+
+def _threshold_cell(comparison: Comparison, iou: float, arm: str) -> Cell:
+    cell = _mean_cell(comparison, iou, arm)
+    return _with_interval(replace(cell, text=number(cell.numbers.get("mean"))))
+
+
+def _with_interval(cell: Cell) -> Cell:
+    limits = span(cell.numbers.get("low"), cell.numbers.get("high"))
+    return replace(cell, text=f"{cell.text}<br>{limits}") if limits else cell
 
 
 def size_table(comparison: Comparison) -> Table:
@@ -56,7 +91,7 @@ def _noise_row(comparison: Comparison, metrics: list[str]) -> Row:
     return ["pooled sd of the arms (df)", *cells]
 
 
-def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[list[Cell | str]]:
+def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[Row]:
     """A row an arm: its title, n, and mean ± sd of each metric."""
     return [
         [
@@ -68,19 +103,26 @@ def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[list[Cell |
     ]
 
 
-def _mean_cell(comparison: Comparison, metric: str, arm: str) -> Cell:
+def _mean_cell(comparison: Comparison, metric: Metric, arm: str) -> Cell:
     summary = comparison.summary(metric, arm)
     text = mean_sd(summary.mean, summary.sd)
     text = f"{text} (n = {summary.n})" if 0 < summary.n < comparison.summary("AP", arm).n else text
-    return Cell(text, numbers(mean=summary.mean, sd=summary.sd), comparison.paths(arm))
+    low, high = comparison.interval(metric, arm)
+    return Cell(text, numbers(mean=summary.mean, sd=summary.sd, low=low, high=high), comparison.paths(arm))
 
 
 def difference_table(comparison: Comparison) -> Table:
-    """Arm minus baseline with its t interval, bold where they are told apart; below it the noise."""
+    """Arm minus baseline with its t interval, bold where they are told apart."""
     rows: list[Row] = [
         [_against(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
         for arm in comparison.others
     ]
+    return table(["arm minus baseline", *ABLATION_METRICS], rows)
+
+
+def noise_table(comparison: Comparison) -> Table:
+    """The noise between seeds: the smallest difference that they show, the pooled sd, and the sd of each difference."""
+    rows: list[Row] = []
     known = [arm for arm in comparison.others if comparison.detectable("AP", arm) is not None]
     fewest = min(known, key=lambda arm: comparison.summary("AP", arm).n, default=None)
     if fewest is not None:
@@ -90,10 +132,10 @@ def difference_table(comparison: Comparison) -> Table:
         runs = comparison.paths(*comparison.grid.arms)
         least = [comparison.detectable(metric, fewest) for metric in ABLATION_METRICS]
         cells = [Cell(number(value), numbers(detectable=value), runs) for value in least]
-        rows.append([f"smallest difference that {counts} seeds show (power {100 * POWER:.0f}%, one arm alone)", *cells])
+        rows.append([f"smallest difference that {counts} seeds show", *cells])
     rows.append(_noise_row(comparison, ABLATION_METRICS))
     rows += [_paired_row(comparison, arm) for arm in comparison.others]
-    return table(["arm minus baseline", *ABLATION_METRICS], rows)
+    return table(["noise between seeds", *ABLATION_METRICS], rows)
 
 
 def _paired_row(comparison: Comparison, arm: str) -> Row:
@@ -123,7 +165,7 @@ def whose_baseline(grid: Grid) -> str:
     return "each arm's own baseline" if grid.baselines else "the baseline"
 
 
-def _difference_cell(comparison: Comparison, metric: str, arm: str) -> Cell:
+def _difference_cell(comparison: Comparison, metric: Metric, arm: str) -> Cell:
     runs = comparison.paths(arm, comparison.grid.baseline_of(arm))
     if comparison.same_runs(arm):
         return Cell(SAME_RUNS, runs=runs)
@@ -135,7 +177,8 @@ def _shown_difference(found: Difference | None, runs: list[str]) -> Cell:
         return Cell(NOTHING)
     value, limits = signed(found.value), interval(found.low, found.high)
     value = f"**{value}**" if found.told_apart else value
-    known = numbers(difference=found.value, low=found.low, high=found.high)
+    p = found.p if found.corrected is None else found.corrected
+    known = numbers(difference=found.value, low=found.low, high=found.high, p=p)
     return Cell(f"{value}<br>{limits}" if limits else value, known, runs)
 
 

@@ -147,6 +147,13 @@ def test_as_tidecv(said: dict[str, Any]) -> None:
     assert ours.gain == pytest.approx(said["gain"], abs=0.002)
 
 
+def test_a_category_of_which_all_is_missed_is_asked_for_no_more() -> None:
+    """One of two categories is found, of the other nothing: AP 0.5, and 1 without it; so says tidecv 1.0.1."""
+    result = errors([thing(BOX), thing(AWAY, B)], [detection(1, A, BOX, 0.9)])
+    assert result.ap == 0.5 and result.gain["missed"] == 0.5
+    assert errors([thing(BOX)], []).gain["missed"] == 1
+
+
 def test_the_frame_has_means_over_the_runs() -> None:
     made = [
         Errors(0.5, ap, dict.fromkeys(KINDS, gain), dict.fromkeys(KINDS, 1)) for ap, gain in ((0.2, 0.1), (0.4, 0.3))

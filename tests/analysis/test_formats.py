@@ -73,7 +73,10 @@ def test_csv_has_the_numbers_and_the_text_of_text() -> None:
 
 
 def test_cells_say_their_numbers_and_runs(tmp_path: Path) -> None:
-    """both minus baseline: 51 against 41, sd 1 in every arm, df 8 (see test_report)."""
+    """both minus baseline: 51 against 41, sd 1 in every arm, df 8 (see test_report).
+
+    p is three times that of t = 10 / sqrt(2/3) with 8 degrees of freedom, 1.8e-6.
+    """
     folder = ablation(tmp_path)
     page = build(collect(tmp_path))
     content = json.loads(to_json(page))
@@ -81,7 +84,7 @@ def test_cells_say_their_numbers_and_runs(tmp_path: Path) -> None:
     (found,) = [each for each in content["tables"] if each["name"] == name]
     (row,) = [row for row in found["rows"] if row[0]["text"].startswith("both")]
     assert found["header"][1] == "AP" and row[1]["text"] == "+10.00 [+8.48, +11.52]"
-    assert row[1]["numbers"] == {"difference": 10.0, "low": 8.481685, "high": 11.518315}
+    assert row[1]["numbers"] == {"difference": 10.0, "low": 8.481685, "high": 11.518315, "p": 6e-06}
     assert row[1]["runs"] == [folder.path(arm, seed) for arm in ("baseline", "both") for seed in range(3)]
     assert set(row[1]["runs"]) <= set(content["runs"])
     facts = content["runs"][folder.path("both", 2)]

@@ -19,12 +19,14 @@ from .synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, mark
 
 
 def test_hand_computed_numbers_are_in_the_tables(tmp_path: Path) -> None:
-    """AP 40 41 42 against 50 51 52: sd 1 in every arm, df 8; half width 1.8595 sqrt(2/3) = 1.5183."""
+    """AP 40 41 42 against 50 51 52: sd 1 in every arm, df 8; half width 1.8595 sqrt(2/3) = 1.5183; of a mean 1.0736."""
     ablation(tmp_path)
     text = markdown(tmp_path)
-    assert row_of(text, "### Ablation", "baseline")[1:4] == ["3 done", "3", "41.00 ± 1.00"]
-    assert row_of(text, "### Ablation", "both")[3] == "51.00 ± 1.00"
-    assert row_of(text, "### Ablation", "both")[-1] == "22.00 ± 2.00"
+    assert row_of(text, "### Ablation", "baseline")[1:4] == ["3 done", "3", "41.00 ± 1.00<br>[39.93, 42.07]"]
+    assert row_of(text, "### Ablation", "both")[3] == "51.00 ± 1.00<br>[49.93, 52.07]"
+    assert row_of(text, "### Ablation", "both")[-1].startswith("22.00 ± 2.00<br>")
+    assert row_of(text, "### AP at each IoU", "both")[1] == "71.00<br>[69.93, 72.07]"  # AP + 20 at 0.5
+    assert row_of(text, "arm minus baseline | 0.50", "both")[1] == "**+10.00**<br>[+8.48, +11.52]"
     assert row_of(text, "### Difference", "both")[1] == "**+10.00**<br>[+8.48, +11.52]"
     assert row_of(text, "### Difference", "dla")[1] == "+1.00<br>[-0.52, +2.52]"
     assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (8)"
@@ -102,7 +104,7 @@ def test_missing_failed_and_running_runs_are_shown(tmp_path: Path) -> None:
     folder.manifest()
     with locked(held):
         text = markdown(tmp_path)
-    assert row_of(text, "### Ablation", "both")[1:4] == ["1 done, 1 failed (NaN), 1 missing", "1", "50.00"]
+    assert row_of(text, "### Ablation", "both")[1:3] == ["1 done, 1 failed (NaN), 1 missing", "1"]
     assert row_of(text, "### Ablation", "dla")[1:4] == ["1 missing", "0", "–"]
     assert row_of(text, "### Ablation", "dsl")[1:4] == ["1 running", "0", "–"]
     assert row_of(text, "### Runs", "both | 1")[3] == "failed (NaN) at iteration 40 of 100"
