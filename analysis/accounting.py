@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.aside import Aside
 from analysis.collect import Records
-from analysis.document import Block, table
+from analysis.document import Block, Cell, table
 from analysis.markdown import escape
 from analysis.reader import MISSING, UNREADABLE
 
@@ -41,29 +41,37 @@ def accounting(records: Records) -> Block:
     return table(header, rows) if rows else "No run was started."
 
 
-def _cells(started: pd.DataFrame, replaced: list[Aside] | None) -> list[str]:
-    states = [int((started["state"] == state).sum()) for state in STATES]
-    resumed = int(((started["state"] == "done") & (started["attempts"] > 1)).sum())
-    unasked = str(int(started["unasked"].sum()))
+def _cells(started: pd.DataFrame, replaced: list[Aside] | None) -> list[Cell | str]:
+    states = [_counted(started[started["state"] == state]) for state in STATES]
+    resumed = _counted(started[(started["state"] == "done") & (started["attempts"] > 1)])
     if replaced is None:
-        return [NOT_KNOWN, *map(str, states), NOT_KNOWN, str(resumed), NOT_KNOWN]
+        return [NOT_KNOWN, *states, NOT_KNOWN, resumed, NOT_KNOWN]
     reasons = sorted(Counter(each.reason for each in replaced).items())
     listed = f" ({', '.join(f'{count} {escape(reason)}' for reason, count in reasons)})" if reasons else ""
     return [
-        str(sum(states) + len(replaced)),
-        *map(str, states),
+        str(len(started) + len(replaced)),
+        *states,
         f"{len(replaced)}{listed}",
-        str(resumed),
-        unasked,
+        resumed,
+        _counted(started[started["unasked"]]),
     ]
 
 
+def _counted(started: pd.DataFrame) -> Cell:
+    """How many there are, with those that are here."""
+    return Cell(str(len(started)), runs=started.loc[~started["listed"], "path"].tolist())
+
+
 def _started(records: Records) -> pd.DataFrame:
-    """path, state, attempts, dataset and unasked (no grid asks for it), a row a directory that was not moved aside."""
+    """path, state, attempts, listed (in aside.json alone), dataset and unasked (no grid asks for it).
+
+    A row a directory that was not moved aside.
+    """
     columns = ["path", "state", "attempts"]
     runs = records.runs.loc[records.runs["state"] != MISSING, columns]
     listed = [(each.path, each.state, each.attempts) for each in records.aside or [] if not each.is_replaced]
     found = pd.DataFrame([*runs.itertuples(index=False), *listed], columns=columns).astype({"attempts": "float64"})
+    found["listed"] = [False] * len(runs) + [True] * len(listed)
     found["dataset"] = [str(path).split("/")[0] for path in found["path"]]
     found["unasked"] = found["path"].isin([*records.unasked(), *(path for path, _, _ in listed)])
     return found

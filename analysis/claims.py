@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from analysis import verdict
 from analysis.comparison import Comparison, describe_state, is_lost
-from analysis.document import Table, table
+from analysis.document import Cell, Row, Table, table
 from analysis.grids import Grid, Paper
 from analysis.markdown import code, escape, interval, mean_sd, number, one_of, signed
 from analysis.statistics import LEVEL
@@ -71,20 +71,23 @@ def claims_table(comparisons: list[Comparison], overhead: list[str]) -> Table:
 
     overhead: what the grids that measure say to "no extra overhead" (see `speed.overhead_texts`).
     """
-    rows = []
+    rows: list[Row] = []
     for claim in CLAIMS:
         if claim.kind == "overhead":
             rows.append([claim.text, claim.source, "<br>".join(overhead), f"`{coco_command('speed')}`"])
             continue
-        pairs = [(c.grid, text) for c in comparisons if (text := measured(claim, c))]
-        found = [text for grid, text in pairs if deviation(grid, claim.weights) is None]
+        pairs = [(c, text) for c in comparisons if (text := measured(claim, c))]
+        found = [(c, text) for c, text in pairs if deviation(c.grid, claim.weights) is None]
         others = [
-            f"NOT COMPARABLE: setting {code(grid.setting)}, {reason}"
-            for grid, _ in pairs
-            if (reason := deviation(grid, claim.weights))
+            f"NOT COMPARABLE: setting {code(c.grid.setting)}, {reason}"
+            for c, _ in pairs
+            if (reason := deviation(c.grid, claim.weights))
         ]
-        said = "<br>".join([*(found or ["**NOT RUN**"]), *others])
-        rows.append([claim.text, claim.source, said, f"`{claim.command}`"])
+        said = "<br>".join([*([text for _, text in found] or ["**NOT RUN**"]), *others])
+        runs = [
+            path for c, _ in found for path in c.paths(claim.arm, *([c.grid.baseline] * (claim.kind == "difference")))
+        ]
+        rows.append([claim.text, claim.source, Cell(said, runs=runs), f"`{claim.command}`"])
     return table(["claim, COCO val2017, R-50-FPN 1x", "source", "verdict", "how to run it"], rows, text_columns=4)
 
 

@@ -22,6 +22,9 @@ TOLD_APART = {
 }
 
 
+TITLE = "Dynamic R-CNN: what was measured"
+
+
 def build(records: Records) -> Page:
     """The whole report."""
     comparisons = [Comparison(records, grid) for grid in records.grids if grid.measured is None]
@@ -42,7 +45,7 @@ def build(records: Records) -> Page:
         Section("problems", ["## Problems found while reading", bullets(lines)]),
         Section("rebuild", ["## How to rebuild this page", *_how_to()]),
     ]
-    return Page("Dynamic R-CNN: what was measured", sections, run_facts(records))
+    return Page(TITLE, sections, run_facts(records))
 
 
 def _top(comparisons: list[Comparison], speeds: list[Speed]) -> list[Section]:

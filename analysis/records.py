@@ -117,8 +117,9 @@ def _is_large(path: Path) -> bool:
 def replace_folder(source: Path, files: list[str], out: Path, directories: list[Aside]) -> None:
     """Make `out` hold copies of `files`, the list of `directories`, SHA256SUMS, and nothing else.
 
-    It is complete or as before; killed between its two renames, it is gone, with both beside it under hidden names.
+    It is complete or as before; killed between two renames it is neither, until this is called again.
     """
+    _clear_interrupted(out)
     _check_target(source, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
@@ -138,6 +139,22 @@ def replace_folder(source: Path, files: list[str], out: Path, directories: list[
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _clear_interrupted(out: Path) -> None:
+    """Put back or away what a killed process left beside `out`."""
+    left = [path for path in out.parent.glob(f".{out.name}.*") if _is_left(path)]
+    for path in left:
+        if path.suffix == ".old" and not out.exists():
+            path.rename(out)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether `path` is .<name>.<process>.new or .old of a process that is no more."""
+    *_, process, kind = path.name.split(".")
+    return kind in ("new", "old") and process.isdecimal() and not Path(f"/proc/{process}").exists()
 
 
 def _check_target(source: Path, out: Path) -> None:

@@ -13,6 +13,7 @@ check  true: write nothing, compare `out` with what the records say (default run
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from analysis.collect import collect
 from analysis.command import ROOT, boolean, parse, run
 from analysis.document import IDENTIFIER, FigureFile, Page
 from analysis.markdown import one_of
-from analysis.page import build
+from analysis.page import TITLE, build
 from analysis.to_data import to_csv, to_json
 from analysis.to_latex import to_latex
 from analysis.to_markdown import to_markdown
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists, ending in .md")
     if check:
         return report_difference(build(collect(runs)), out)
+    _check_replaced(out)
     marker = figure_folder(out) / unchanged.NAME
     made_of = unchanged.inputs(runs) if runs.is_dir() else ""
     if unchanged.is_made_of(marker, made_of):
@@ -66,6 +68,22 @@ def main(arguments: Sequence[str]) -> int:
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
     print(f"{out}: {', '.join(one_of(noun, len(found)) for noun, found in counts)}")
     return 0
+
+
+def _check_replaced(out: Path) -> None:
+    """Raises UserError if what would be replaced is no report, or cannot be."""
+    for path, sign in ((out, f"# {TITLE}\n"), (html_page(out), f"<title>{TITLE}</title>")):
+        if path.exists() and (not path.is_file() or (path.stat().st_size and sign not in _beginning(path))):
+            raise UserError(
+                f"{path}: no report of this suite, and would be replaced; move it away or choose another out="
+            )
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"{out.parent}: cannot be written to; out= must name a file in a folder that can")
+
+
+def _beginning(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(1000)
 
 
 def figure_folder(out: Path) -> Path:

@@ -135,6 +135,26 @@ def test_refuses_runs_without_a_grid(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_what_a_killed_copy_left_is_put_back_or_away(tmp_path: Path, between: bool) -> None:
+    ablation(tmp_path / "runs")
+    out = copy(tmp_path)
+    kept = names(out)
+    (out / "SHA256SUMS").unlink()
+    fresh, old = (out.with_name(f".records.999999999.{kind}") for kind in ("new", "old"))
+    fresh.mkdir()
+    mine = out.with_name(".records.notes.new")
+    mine.mkdir()
+    if between:
+        out.rename(old)
+    (tmp_path / "runs/shapes/ablation-0123456789.grid.json").rename(tmp_path / "manifest")
+    with pytest.raises(UserError):
+        copy(tmp_path)
+    (tmp_path / "manifest").rename(tmp_path / "runs/shapes/ablation-0123456789.grid.json")
+    assert names(copy(tmp_path)) == kept
+    assert sorted(path.name for path in out.parent.iterdir()) == [".records.notes.new", "records"]
+
+
 def test_a_failed_copy_leaves_the_old_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = ablation(tmp_path / "runs")
     out = copy(tmp_path)

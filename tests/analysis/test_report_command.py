@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -97,6 +98,22 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
         report.main(arguments)
     assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
+
+
+@pytest.mark.parametrize("name", ["R.md", "r.html", "pipe.md"])
+def test_what_is_no_report_is_not_replaced(tmp_path: Path, name: str) -> None:
+    ablation(tmp_path / "runs")
+    if name == "pipe.md":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_text("mine")
+    out = tmp_path / (name if name.endswith(".md") else "R.md")
+    with pytest.raises(
+        UserError, match=f"{name}: no report of this suite, and would be replaced; move it away or choose"
+    ):
+        report.main([f"runs={tmp_path / 'runs'}", f"out={out}"])
+    assert not (tmp_path / "R_files").exists()
+    assert name == "pipe.md" or (tmp_path / name).read_text() == "mine"
 
 
 def run_command(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis import report, unchanged
+from analysis.page import TITLE
 from dynamic_rcnn.run.directory import locked
 
 from .synthetic import RunsFolder, ablation, edit_json, write_report
@@ -37,7 +38,7 @@ CHANGES: dict[str, Callable[[Path, RunsFolder], object]] = {
     "a record": lambda root, made: edit_json(root / "runs" / made.path("both", 1) / "status.json", heartbeat=3.0),
     "a run gone": lambda root, made: (root / "runs" / made.path("both", 1) / "metrics.json").unlink(),
     "a new file": lambda root, made: (root / "runs/shapes/astray").write_text(""),
-    "the page": lambda root, made: (root / "R.md").write_text("mine"),
+    "the page": lambda root, made: (root / "R.md").write_text(f"# {TITLE}\n\nmine"),
     "the HTML page": lambda root, made: (root / "r.html").unlink(),
     "a figure": lambda root, made: next((root / "R_files").glob("*.svg")).write_text("<svg/>"),
     "a table": lambda root, made: (root / "R_files/tables/claims.csv").unlink(),
