@@ -1,10 +1,9 @@
 "use strict";
 
-// Tables: a click on a column's title sorts by it, a second one the other way round.
-function compare(a, b) {
-  const [x, y] = [parseFloat(a), parseFloat(b)];
-  if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y) || a.localeCompare(b);
-  return x - y;
+// Tables: a click on a column's title sorts by it, a second one the other way round; what is missing comes last.
+function sorted(rows, key, order) {
+  const missing = (value) => value === "" || Number.isNaN(value);
+  return rows.sort((a, b) => missing(key(a)) - missing(key(b)) || order * (key(a) > key(b)) - order * (key(a) < key(b)));
 }
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
@@ -12,9 +11,9 @@ for (const button of document.querySelectorAll("th button")) {
     const column = title.cellIndex, falling = title.getAttribute("aria-sort") === "ascending";
     for (const other of title.parentNode.children) other.removeAttribute("aria-sort");
     title.setAttribute("aria-sort", falling ? "descending" : "ascending");
-    const key = (row) => row.cells[column].dataset.sort;
-    const rows = [...body.rows].sort((a, b) => compare(key(a), key(b)));
-    body.append(...(falling ? rows.reverse() : rows));
+    const rows = [...body.rows], text = (row) => row.cells[column].dataset.sort;
+    const numeric = title.classList.contains("number") || !rows.map(text).some(isNaN);
+    body.append(...sorted(rows, (row) => numeric ? parseFloat(text(row)) : text(row), falling ? -1 : 1));
   });
 }
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.document import Cell, Page, Section, table
+from analysis.to_html import to_html
 from tests.programs import program
 
 from .synthetic import ablation, edit_json, write_report
@@ -69,6 +71,27 @@ def test_a_column_sorts_both_ways(page: sync_api.Page) -> None:
     assert title.get_attribute("aria-sort") == "ascending"
     title.locator("button").click()
     assert column(page, "4")[0].startswith("51.00") and title.get_attribute("aria-sort") == "descending"
+
+
+@pytest.mark.parametrize(
+    ("at", "rising", "falling"),
+    [
+        (1, ["0f48", "21f0", "8c77", "9e01", "–"], ["9e01", "8c77", "21f0", "0f48", "–"]),
+        (2, ["2", "3", "10", "11", "–"], ["11", "10", "3", "2", "–"]),
+        (3, ["-1.50", "9.0 ± 1", "10.0 ± 1", "–", "never"], ["10.0 ± 1", "9.0 ± 1", "-1.50", "–", "never"]),
+    ],
+)
+def test_text_sorts_as_text_numbers_as_numbers_and_what_is_missing_last(
+    browser: sync_api.Browser, at: int, rising: list[str], falling: list[str]
+) -> None:
+    measured = [Cell("–"), Cell("10.0 ± 1", {"mean": 10}), Cell("never"), Cell("9.0 ± 1", {"mean": 9}), Cell("-1.50")]
+    rows = list(zip(["–", "8c77", "21f0", "9e01", "0f48"], ["2", "–", "11", "10", "3"], measured, strict=True))
+    page = browser.new_page()
+    page.set_content(to_html(Page("", [Section("s", [table(["id", "seed", "AP"], rows, 2)])], {}), {}))
+    for expected in (rising, falling):
+        page.locator(f"th:nth-child({at}) button").click()
+        assert page.locator(f"td:nth-child({at})").all_inner_texts() == expected
+    page.close()
 
 
 def test_a_number_shows_its_runs(page: sync_api.Page) -> None:
