@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from analysis.figures import DrawnFigure
 
 TEMPLATES = ROOT / "analysis/templates"
-_DIGITS = 5  # of the values that the mouse shows
+_DIGITS = 5  # of the values that a figure says
 _TEXT = MarkdownIt("commonmark", {"html": False})
 
 

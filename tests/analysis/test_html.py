@@ -117,20 +117,60 @@ def test_without_its_script_a_number_leads_to_its_first_run(browser: sync_api.Br
 
 def test_a_figure_says_its_values_at_the_mouse(page: sync_api.Page) -> None:
     """At IoU 0.75 both are at AP + 0.2 - 0.06 * 5 = AP - 0.1: 41 % for 51 %, 31 % for 41 %."""
+    page.mouse.move(*place_of(page, 0.75))
+    values = page.locator(".plot .values").first
+    said = values.inner_text()
+    assert said.startswith("AP, IoU threshold 0.75") and re.search(r"both: 41\b", said)
+    assert re.search(r"baseline: 31 +\[30, 32\]", said)
+    page.mouse.move(5, 5)
+    assert not values.is_visible()
+
+
+def place_of(page: sync_api.Page, value: float) -> tuple[float, float]:
+    """Where on the screen the first panel of the first figure has this x value, at half its height."""
     plot = page.locator(".plot").first
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box is not None
     panel = page.evaluate("JSON.parse(document.querySelector('.plot script').textContent)[0]")
     left, bottom, width, height = panel["box"]
-    share = (0.75 - panel["span"][0]) / (panel["span"][1] - panel["span"][0])
-    x = box["x"] + (left + share * width) * box["width"]
-    page.mouse.move(x, box["y"] + (1 - bottom - height / 2) * box["height"])
-    said = plot.locator(".values").inner_text()
-    assert said.startswith("AP, IoU threshold 0.75") and re.search(r"both: 41\b", said)
-    assert re.search(r"baseline: 31 +\[30, 32\]", said)
-    page.mouse.move(box["x"] + 1, box["y"] + 1)
-    assert not plot.locator(".values").is_visible()
+    share = (value - panel["span"][0]) / (panel["span"][1] - panel["span"][0])
+    return box["x"] + (left + share * width) * box["width"], box["y"] + (1 - bottom - height / 2) * box["height"]
+
+
+def test_a_tap_on_a_figure_says_its_values_until_the_next_tap(browser: sync_api.Browser, page_file: Path) -> None:
+    context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    values = page.locator(".plot .values").first
+    for threshold in (0.55, 0.7, 0.85):
+        page.touchscreen.tap(*place_of(page, threshold))
+        page.wait_for_timeout(100)
+        assert values.is_visible() and values.inner_text().startswith(f"AP, IoU threshold {threshold}\n")
+        box = values.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390
+    page.locator("figcaption").first.dispatch_event("pointerdown")  # alone: not every browser takes the focus away
+    assert not values.is_visible()
+    context.close()
+
+
+def test_arrow_keys_move_along_the_values_of_a_figure(page: sync_api.Page) -> None:
+    """Thresholds are 0.5, 0.55, ..., 0.95, in each of two panels."""
+    values = page.locator(".plot .values").first
+    page.locator(".plot").first.focus()
+    assert page.locator(".plot").first.evaluate("plot => getComputedStyle(plot).outlineStyle") == "solid"
+    for key, shown in [("ArrowRight", "0.5"), ("ArrowRight", "0.55"), ("ArrowLeft", "0.5"), ("ArrowLeft", "0.5")]:
+        page.keyboard.press(key)
+        assert values.inner_text().startswith(f"AP, IoU threshold {shown}\n")
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert values.inner_text().startswith("difference, IoU threshold 0.5\n")
+    page.keyboard.press("Escape")
+    assert not values.is_visible()
+    page.keyboard.press("ArrowLeft")
+    assert values.inner_text().startswith("AP, IoU threshold 0.95\n")
+    page.keyboard.press("Tab")
+    assert not values.is_visible()
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
