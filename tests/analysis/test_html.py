@@ -15,6 +15,15 @@ from tests.programs import program
 from .synthetic import ablation, edit_json, write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+# Of every element with text of its own: its text, its colour, and the first background behind it that is there.
+COLOURS = """() => [...document.querySelectorAll("body *:not(script)")]
+  .filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+  .map((element) => {
+    const background = (at) => getComputedStyle(at).backgroundColor;
+    let behind = element;
+    while (behind.parentElement && background(behind) === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+    return [element.tagName + " " + element.textContent.trim(), getComputedStyle(element).color, background(behind)];
+  })"""
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 
 
@@ -173,6 +182,16 @@ def test_arrow_keys_move_along_the_values_of_a_figure(page: sync_api.Page) -> No
     assert not values.is_visible()
 
 
+def test_lists_have_bullets_and_columns_a_gap(page: sync_api.Page) -> None:
+    """A bullet takes 1.2 rem, left of its item."""
+    assert page.locator("main li").first.evaluate("item => getComputedStyle(item).display") == "list-item"
+    boxes = page.locator("nav li").evaluate_all("items => items.map(item => item.getBoundingClientRect().toJSON())")
+    left = min(box["left"] for box in boxes)
+    right = max(box["right"] for box in boxes if box["left"] == left)
+    others = [box["left"] for box in boxes if box["left"] > left]
+    assert others and min(others) - right > 2 * 1.2 * 16
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_is_wider_than_the_screen(browser: sync_api.Browser, page_file: Path, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 800})
@@ -183,15 +202,30 @@ def test_nothing_is_wider_than_the_screen(browser: sync_api.Browser, page_file: 
 
 
 def test_dark_and_light_have_contrast_and_print_has_all(browser: sync_api.Browser, page_file: Path) -> None:
-    paper = {}
+    dark: dict[str, bool] = {}
     for scheme in ("dark", "light"):
         page = browser.new_page(color_scheme=scheme)
         page.goto(page_file.as_uri())
-        colours = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-        ink, paper[scheme] = (sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in colours)
-        assert abs(ink - paper[scheme]) > 150
+        page.locator(".plot").first.press("ArrowRight")
+        shown = page.evaluate(COLOURS)
+        assert {"P", "LI", "TD", "A", "BUTTON", "FIGCAPTION", "DT", "DIV"} <= {text.split()[0] for text, *_ in shown}
+        assert [each for each in shown if contrast(*each[1:]) < 4.5] == []
+        dark[scheme] = luminance(shown[0][2]) < 0.05
         page.emulate_media(media="print")
         assert not page.locator("nav").is_visible() and page.locator("#runs .run").first.is_visible()
         assert page.pdf().startswith(b"%PDF")
         page.close()
-    assert paper["dark"] < 60 < 200 < paper["light"]
+    assert dark == {"dark": True, "light": False}
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2's ratio of two colours, from 1 to 21; text needs 4.5."""
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2's relative luminance of rgb(r, g, b)."""
+    shares = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
