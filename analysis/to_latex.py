@@ -9,6 +9,7 @@ from analysis.inline import to_latex as inline
 _HEAD = r"""% Each table stands by itself: it needs \usepackage{booktabs,graphicx}.
 \documentclass{article}
 \usepackage[utf8]{inputenc}
+\usepackage[T1]{fontenc}
 \usepackage[margin=1.5cm]{geometry}
 \usepackage{booktabs,graphicx}
 \begin{document}

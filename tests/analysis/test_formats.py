@@ -120,6 +120,19 @@ def test_every_table_is_written(tmp_path: Path) -> None:
     assert {path.name for path in tables.iterdir()} == expected | {"tables.json", "tables.tex"}
 
 
+@pytest.mark.parametrize(
+    ("text", "as_latex"),
+    [
+        ("ƀ ɏ 漢 😀 \ud800", "[U+0180] [U+024F] [U+6F22] [U+1F600] [U+D800]"),
+        ("a\x07\0*b*\x1b\u200b", r"a\emph{b}"),
+        ("e\u0301 Łþŋ ×€", "é Łþŋ ×€"),
+        ("± – − β ≥", r"$\pm$ -- $-$ $\beta$ $\geq$"),
+    ],
+)
+def test_latex_says_which_characters_it_does_not_know(text: str, as_latex: str) -> None:
+    assert to_latex(text) == as_latex
+
+
 def test_latex_compiles(tmp_path: Path) -> None:
     latex = program("pdflatex")
     folder = RunsFolder(tmp_path / "runs")
