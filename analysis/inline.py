@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 
 from markdown_it import MarkdownIt
@@ -20,7 +21,10 @@ _LATEX_TEXT = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"±": r"$\pm$", "–": "--", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''"},
+    **{"−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "∞": r"$\infty$", "Δ": r"$\Delta$"},
+    **{"α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$", "μ": r"$\mu$", "σ": r"$\sigma$", "τ": r"$\tau$"},
 }
+_LATEX_KNOWS = {*map(chr, [*range(0x20, 0x7F), *range(0xA1, 0x180)]), *"ȘșȚț—‘’‚“”„†‡•…‰‹›€™←↑→↓"} - {*"ĦħĸĿŀŉŦŧſ"}
 
 
 def to_html(text: str) -> str:
@@ -29,8 +33,8 @@ def to_html(text: str) -> str:
 
 
 def to_latex(text: str) -> str:
-    """Of a line of Markdown, as LaTeX; characters beyond Latin letters become '?'."""
-    return _written(text, latex_text, _LATEX)
+    """Of a line of Markdown, as LaTeX (see `latex_text`)."""
+    return _written(text.replace("\0", ""), latex_text, _LATEX)
 
 
 def plain(text: str) -> str:
@@ -60,5 +64,13 @@ def _piece(token: Token, literal: Callable[[str], str], marks: Mapping[str, str]
 
 
 def latex_text(text: str) -> str:
-    """Plain text as LaTeX."""
-    return "".join(_LATEX_TEXT.get(character, character if ord(character) < 0x250 else "?") for character in text)
+    """Plain text for pdflatex with utf8 and T1: without control characters, [U+0180] for what it does not know."""
+    return "".join(map(_latex_character, unicodedata.normalize("NFC", text)))
+
+
+def _latex_character(character: str) -> str:
+    if character.isspace():
+        return " "
+    if unicodedata.category(character) in ("Cc", "Cf"):
+        return ""
+    return _LATEX_TEXT.get(character) or (character if character in _LATEX_KNOWS else f"[U+{ord(character):04X}]")

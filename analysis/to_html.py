@@ -15,12 +15,13 @@ from analysis.command import ROOT
 from analysis.document import Block, Cell, FigureFile, Page, Picture, Section, Table, heading
 from analysis.inline import plain
 from analysis.inline import to_html as inline
+from analysis.markdown import NOTHING
 
 if TYPE_CHECKING:
     from analysis.figures import DrawnFigure
 
 TEMPLATES = ROOT / "analysis/templates"
-_DIGITS = 5  # of the values that the mouse shows
+_DIGITS = 5  # of the values that a figure says
 _TEXT = MarkdownIt("commonmark", {"html": False})
 
 
@@ -71,11 +72,11 @@ def _rows(table: Table, numbers: Mapping[str, int]) -> list[list[dict[str, Any]]
 
 
 def _cell(cell: Cell, numbers: Mapping[str, int], is_text: bool) -> dict[str, Any]:
-    first = next(iter(cell.numbers.values()), None)
+    shown, first = plain(cell.text), None if is_text else next(iter(cell.numbers.values()), None)
     return {
         "text": Markup(inline(cell.text)),
         "is_text": is_text,
-        "sort": plain(cell.text) if first is None else f"{first:.9g}",
+        "sort": f"{first:.9g}" if first is not None else shown if shown != NOTHING else "",
         "runs": [numbers[path] for path in cell.runs if path in numbers],
     }
 

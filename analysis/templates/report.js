@@ -1,10 +1,9 @@
 "use strict";
 
-// Tables: a click on a column's title sorts by it, a second one the other way round.
-function compare(a, b) {
-  const [x, y] = [parseFloat(a), parseFloat(b)];
-  if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y) || a.localeCompare(b);
-  return x - y;
+// Tables: a click on a column's title sorts by it, a second one the other way round; what is missing comes last.
+function sorted(rows, key, order) {
+  const missing = (value) => value === "" || Number.isNaN(value);
+  return rows.sort((a, b) => missing(key(a)) - missing(key(b)) || order * (key(a) > key(b)) - order * (key(a) < key(b)));
 }
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
@@ -12,9 +11,9 @@ for (const button of document.querySelectorAll("th button")) {
     const column = title.cellIndex, falling = title.getAttribute("aria-sort") === "ascending";
     for (const other of title.parentNode.children) other.removeAttribute("aria-sort");
     title.setAttribute("aria-sort", falling ? "descending" : "ascending");
-    const key = (row) => row.cells[column].dataset.sort;
-    const rows = [...body.rows].sort((a, b) => compare(key(a), key(b)));
-    body.append(...(falling ? rows.reverse() : rows));
+    const rows = [...body.rows], text = (row) => row.cells[column].dataset.sort;
+    const numeric = title.classList.contains("number") || !rows.map(text).some(isNaN);
+    body.append(...sorted(rows, (row) => numeric ? parseFloat(text(row)) : text(row), falling ? -1 : 1));
   });
 }
 
@@ -30,15 +29,14 @@ document.addEventListener("click", (event) => {
   dialog.showModal();
 });
 
-// Figures: the values at the mouse.
+// Figures: the values at the mouse, at a tap until the next one, or at the x that the arrow keys move.
 function nearest(values, x) {
   let best = 0;
   values.forEach((value, index) => { if (Math.abs(value - x) < Math.abs(values[best] - x)) best = index; });
   return best;
 }
 function described(panel, x) {
-  const at = Object.values(panel.arms)[0][0];
-  const lines = [`${panel.title}, ${panel.xlabel} ${at[nearest(at, x)]}`];
+  const lines = [`${panel.title}, ${panel.xlabel} ${x}`];
   for (const [arm, [xs, middle, low, high]] of Object.entries(panel.arms)) {
     const i = nearest(xs, x);
     if (middle[i] !== null) lines.push(`${arm}: ${middle[i]}` + (low[i] === high[i] ? "" : `  [${low[i]}, ${high[i]}]`));
@@ -46,26 +44,41 @@ function described(panel, x) {
   return lines.join("\n");
 }
 for (const plot of document.querySelectorAll(".plot")) {
-  const panels = JSON.parse(plot.querySelector("script").textContent);
+  const panels = JSON.parse(plot.querySelector("script").textContent).filter(({ arms }) => Object.keys(arms).length);
+  const stops = panels.flatMap((panel) => Object.values(panel.arms)[0][0].map((x) => ({ panel, x })));
   const [line, values] = [plot.querySelector(".line"), plot.querySelector(".values")];
+  let shown = -1;
   const hide = () => { line.hidden = values.hidden = true; };
-  const show = (event) => {
+  const show = (index) => {
+    shown = Math.max(0, Math.min(index, stops.length - 1));
+    const { panel, x } = stops[shown], [left, bottom, width, height] = panel.box, [low, high] = panel.span;
+    const at = left + (x - low) / (high - low) * width, top = `${100 * (1 - bottom - height)}%`;
+    values.textContent = described(panel, x);
+    line.hidden = values.hidden = false;
+    Object.assign(line.style, { left: `${100 * at}%`, top, height: `${100 * height}%` });
+    const seen = plot.parentElement.scrollLeft, end = seen + plot.parentElement.clientWidth - values.offsetWidth;
+    const after = at * plot.clientWidth + 12, before = after - 24 - values.offsetWidth;
+    Object.assign(values.style, { left: `${after <= end ? after : Math.max(seen, Math.min(before, end))}px`, top });
+  };
+  const point = (event) => {
     const frame = plot.getBoundingClientRect();
     const x = (event.clientX - frame.left) / frame.width, y = 1 - (event.clientY - frame.top) / frame.height;
     const panel = panels.find(({ box }) => x >= box[0] && x <= box[0] + box[2] && y >= box[1] && y <= box[1] + box[3]);
-    if (!panel || !Object.keys(panel.arms).length) return hide();
-    const [left, bottom, width, height] = panel.box, [low, high] = panel.span;
-    values.textContent = described(panel, low + (x - left) / width * (high - low));
-    line.hidden = values.hidden = false;
-    Object.assign(line.style, { left: `${100 * x}%`, top: `${100 * (1 - bottom - height)}%`, height: `${100 * height}%` });
-    const right = x > 0.6;
-    Object.assign(values.style, {
-      left: right ? "auto" : `calc(${100 * x}% + 12px)`,
-      right: right ? `calc(${100 * (1 - x)}% + 12px)` : "auto",
-      top: `${100 * (1 - bottom - height)}%`,
-    });
+    if (!panel) return hide();
+    const [left, , width] = panel.box, [low, high] = panel.span, xs = Object.values(panel.arms)[0][0];
+    show(stops.findIndex((stop) => stop.panel === panel) + nearest(xs, low + (x - left) / width * (high - low)));
   };
-  plot.addEventListener("pointermove", show);
-  plot.addEventListener("pointerdown", show);
-  plot.addEventListener("pointerleave", hide);
+  plot.addEventListener("pointermove", point);
+  plot.addEventListener("pointerdown", point);
+  plot.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); });
+  plot.addEventListener("pointercancel", hide);  // the finger scrolls
+  plot.addEventListener("blur", hide);
+  document.addEventListener("pointerdown", (event) => { if (!plot.contains(event.target)) hide(); });
+  plot.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (event.key === "Escape") hide();
+    if (!step || !stops.length) return;
+    event.preventDefault();
+    show(shown + step);
+  });
 }

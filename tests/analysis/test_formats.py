@@ -123,16 +123,56 @@ def test_every_table_is_written(tmp_path: Path) -> None:
     assert {path.name for path in tables.iterdir()} == expected | {"tables.json", "tables.tex"}
 
 
+@pytest.mark.parametrize(
+    ("text", "as_latex"),
+    [
+        ("ƀ ɏ 漢 😀 \ud800", "[U+0180] [U+024F] [U+6F22] [U+1F600] [U+D800]"),
+        ("a\x07\0*b*\x1b\u200b", r"a\emph{b}"),
+        ("e\u0301 Łþŋ ×€", "é Łþŋ ×€"),
+        ("± – − β ≥", r"$\pm$ -- $-$ $\beta$ $\geq$"),
+    ],
+)
+def test_latex_says_which_characters_it_does_not_know(text: str, as_latex: str) -> None:
+    assert to_latex(text) == as_latex
+
+
+def compiled(text: str, folder: Path) -> str:
+    """The log of pdflatex, run as often as longtable needs it."""
+    (folder / "tables.tex").write_text(text, encoding="utf-8")
+    command = [program("pdflatex"), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120)
+        assert done.returncode == 0, done.stdout[-2000:]
+    return (folder / "tables.log").read_text(encoding="utf-8", errors="replace")
+
+
+def test_hostile_rows_compile_and_are_not_eaten(tmp_path: Path) -> None:
+    """After a row's end LaTeX reads '*' and '[length]' as arguments. All below U+0250, and others."""
+    known = "—‘’‚“”„†‡•…‰‹›€™←↑→↓ȘșȚț−≤≥≈∞Δαβλμστ"
+    texts = ["[1cm] a", "[b", "* c", "\x01[d]", HOSTILE, *map(chr, range(0x250)), *known, "漢😀\ud800\ufeff"]
+    for rows in ([[text, "1"] for text in map(escape, texts)], [[escape(known), "1"]]):
+        page = Page("", [Section("key", [f"## {escape(''.join(texts[:4]))}", table(["[a]", "*"], rows)])], {})
+        text = tables_to_latex(page)
+        assert re.search(r"^\s*[\[*]", text, re.MULTILINE) is None
+        compiled(text, tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["1.0 ± 0.1", "**+10.00**<br>[+8.48, +11.52]"])
+def test_a_long_table_goes_on_over_pages_and_a_short_one_floats(tmp_path: Path, cell: str) -> None:
+    long, short = (table(["arm", *["AP"] * 7], [["arm", *[cell] * 7]] * rows) for rows in (200, 40))
+    text = tables_to_latex(Page("", [Section("key", ["## Long", long, "### Short", short])], {}))
+    assert text.count(r"\begin{longtable}") == text.count(r"\begin{table}") == 1
+    assert text.index(r"\endfirsthead") < text.index(r"\endhead") < text.index(r"\begin{table}")
+    log = compiled(text, tmp_path)
+    assert "Float too large" not in log and "Overfull" not in log
+
+
 def test_latex_compiles(tmp_path: Path) -> None:
-    latex = program("pdflatex")
     folder = RunsFolder(tmp_path / "runs")
     folder.done("baseline", 0, 0.4)
     folder.start("dla", 0, "failed", cause=HOSTILE)
     edit_json(folder.manifest(), title=HOSTILE, arms={"baseline": HOSTILE, "dla": "β and é"})
     text = tables_to_latex(build(collect(tmp_path / "runs")))
     assert r"\toprule" in text and r"\textbackslash{}end\{table\}" in text
-    (tmp_path / "tables.tex").write_text(text, encoding="utf-8")
-    command = [latex, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
-    assert done.returncode == 0, done.stdout[-2000:]
+    compiled(text, tmp_path)
     assert (tmp_path / "tables.pdf").stat().st_size > 10_000

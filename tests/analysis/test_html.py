@@ -8,11 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from analysis.document import Cell, Page, Section, table
+from analysis.to_html import to_html
 from tests.programs import program
 
 from .synthetic import ablation, edit_json, write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+# Of every element with text of its own: its text, its colour, and the first background behind it that is there.
+COLOURS = """() => [...document.querySelectorAll("body *:not(script)")]
+  .filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+  .map((element) => {
+    const background = (at) => getComputedStyle(at).backgroundColor;
+    let behind = element;
+    while (behind.parentElement && background(behind) === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+    return [element.tagName + " " + element.textContent.trim(), getComputedStyle(element).color, background(behind)];
+  })"""
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 
 
@@ -71,6 +82,27 @@ def test_a_column_sorts_both_ways(page: sync_api.Page) -> None:
     assert column(page, "4")[0].startswith("51.00") and title.get_attribute("aria-sort") == "descending"
 
 
+@pytest.mark.parametrize(
+    ("at", "rising", "falling"),
+    [
+        (1, ["0f48", "21f0", "8c77", "9e01", "–"], ["9e01", "8c77", "21f0", "0f48", "–"]),
+        (2, ["2", "3", "10", "11", "–"], ["11", "10", "3", "2", "–"]),
+        (3, ["-1.50", "9.0 ± 1", "10.0 ± 1", "–", "never"], ["10.0 ± 1", "9.0 ± 1", "-1.50", "–", "never"]),
+    ],
+)
+def test_text_sorts_as_text_numbers_as_numbers_and_what_is_missing_last(
+    browser: sync_api.Browser, at: int, rising: list[str], falling: list[str]
+) -> None:
+    measured = [Cell("–"), Cell("10.0 ± 1", {"mean": 10}), Cell("never"), Cell("9.0 ± 1", {"mean": 9}), Cell("-1.50")]
+    rows = list(zip(["–", "8c77", "21f0", "9e01", "0f48"], ["2", "–", "11", "10", "3"], measured, strict=True))
+    page = browser.new_page()
+    page.set_content(to_html(Page("", [Section("s", [table(["id", "seed", "AP"], rows, 2)])], {}), {}))
+    for expected in (rising, falling):
+        page.locator(f"th:nth-child({at}) button").click()
+        assert page.locator(f"td:nth-child({at})").all_inner_texts() == expected
+    page.close()
+
+
 def test_a_number_shows_its_runs(page: sync_api.Page) -> None:
     page.locator("td a", has_text="51.00 ± 1.00").first.click()
     dialog = page.locator("dialog")
@@ -97,20 +129,70 @@ def test_a_figure_says_its_values_at_the_mouse(page: sync_api.Page) -> None:
 
     Pooled sd of 2 + 2 + 0.5 + 2 over 7 degrees of freedom: half width 1.8946 x 0.9636 / sqrt(3).
     """
+    page.mouse.move(*place_of(page, 0.75))
+    values = page.locator(".plot .values").first
+    said = values.inner_text()
+    assert said.startswith("AP, IoU threshold 0.75") and re.search(r"both: 41\b", said)
+    assert re.search(r"baseline: 31 +\[29\.946, 32\.054\]", said)
+    page.mouse.move(5, 5)
+    assert not values.is_visible()
+
+
+def place_of(page: sync_api.Page, value: float) -> tuple[float, float]:
+    """Where on the screen the first panel of the first figure has this x value, at half its height."""
     plot = page.locator(".plot").first
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box is not None
     panel = page.evaluate("JSON.parse(document.querySelector('.plot script').textContent)[0]")
     left, bottom, width, height = panel["box"]
-    share = (0.75 - panel["span"][0]) / (panel["span"][1] - panel["span"][0])
-    x = box["x"] + (left + share * width) * box["width"]
-    page.mouse.move(x, box["y"] + (1 - bottom - height / 2) * box["height"])
-    said = plot.locator(".values").inner_text()
-    assert said.startswith("AP, IoU threshold 0.75") and re.search(r"both: 41\b", said)
-    assert re.search(r"baseline: 31 +\[29\.946, 32\.054\]", said)
-    page.mouse.move(box["x"] + 1, box["y"] + 1)
-    assert not plot.locator(".values").is_visible()
+    share = (value - panel["span"][0]) / (panel["span"][1] - panel["span"][0])
+    return box["x"] + (left + share * width) * box["width"], box["y"] + (1 - bottom - height / 2) * box["height"]
+
+
+def test_a_tap_on_a_figure_says_its_values_until_the_next_tap(browser: sync_api.Browser, page_file: Path) -> None:
+    context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    values = page.locator(".plot .values").first
+    for threshold in (0.55, 0.7, 0.85):
+        page.touchscreen.tap(*place_of(page, threshold))
+        page.wait_for_timeout(100)
+        assert values.is_visible() and values.inner_text().startswith(f"AP, IoU threshold {threshold}\n")
+        box = values.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390
+    page.locator("figcaption").first.dispatch_event("pointerdown")  # alone: not every browser takes the focus away
+    assert not values.is_visible()
+    context.close()
+
+
+def test_arrow_keys_move_along_the_values_of_a_figure(page: sync_api.Page) -> None:
+    """Thresholds are 0.5, 0.55, ..., 0.95, in each of two panels."""
+    values = page.locator(".plot .values").first
+    page.locator(".plot").first.focus()
+    assert page.locator(".plot").first.evaluate("plot => getComputedStyle(plot).outlineStyle") == "solid"
+    for key, shown in [("ArrowRight", "0.5"), ("ArrowRight", "0.55"), ("ArrowLeft", "0.5"), ("ArrowLeft", "0.5")]:
+        page.keyboard.press(key)
+        assert values.inner_text().startswith(f"AP, IoU threshold {shown}\n")
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert values.inner_text().startswith("difference, IoU threshold 0.5\n")
+    page.keyboard.press("Escape")
+    assert not values.is_visible()
+    page.keyboard.press("ArrowLeft")
+    assert values.inner_text().startswith("AP, IoU threshold 0.95\n")
+    page.keyboard.press("Tab")
+    assert not values.is_visible()
+
+
+def test_lists_have_bullets_and_columns_a_gap(page: sync_api.Page) -> None:
+    """A bullet takes 1.2 rem, left of its item."""
+    assert page.locator("main li").first.evaluate("item => getComputedStyle(item).display") == "list-item"
+    boxes = page.locator("nav li").evaluate_all("items => items.map(item => item.getBoundingClientRect().toJSON())")
+    left = min(box["left"] for box in boxes)
+    right = max(box["right"] for box in boxes if box["left"] == left)
+    others = [box["left"] for box in boxes if box["left"] > left]
+    assert others and min(others) - right > 2 * 1.2 * 16
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
@@ -123,15 +205,30 @@ def test_nothing_is_wider_than_the_screen(browser: sync_api.Browser, page_file: 
 
 
 def test_dark_and_light_have_contrast_and_print_has_all(browser: sync_api.Browser, page_file: Path) -> None:
-    paper = {}
+    dark: dict[str, bool] = {}
     for scheme in ("dark", "light"):
         page = browser.new_page(color_scheme=scheme)
         page.goto(page_file.as_uri())
-        colours = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-        ink, paper[scheme] = (sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in colours)
-        assert abs(ink - paper[scheme]) > 150
+        page.locator(".plot").first.press("ArrowRight")
+        shown = page.evaluate(COLOURS)
+        assert {"P", "LI", "TD", "A", "BUTTON", "FIGCAPTION", "DT", "DIV"} <= {text.split()[0] for text, *_ in shown}
+        assert [each for each in shown if contrast(*each[1:]) < 4.5] == []
+        dark[scheme] = luminance(shown[0][2]) < 0.05
         page.emulate_media(media="print")
         assert not page.locator("nav").is_visible() and page.locator("#runs .run").first.is_visible()
         assert page.pdf().startswith(b"%PDF")
         page.close()
-    assert paper["dark"] < 60 < 200 < paper["light"]
+    assert dark == {"dark": True, "light": False}
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2's ratio of two colours, from 1 to 21; text needs 4.5."""
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2's relative luminance of rgb(r, g, b)."""
+    shares = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
