@@ -99,41 +99,43 @@ def _statistics(
     compared = [arm for arm in comparison.others if arm in arms and grid.baseline_of(arm) in arms]
     if not compared:
         return None
-    paths = [path for own in arms.values() for path in own]
+    paths = sorted({path for own in arms.values() for path in own})
     coco, folder = _ground_truth(runs, paths)
     objects = read_objects(coco)
-    found = {
-        path: read_detections(objects, evaluation.read_detections(runs / path / DETECTIONS)) for path in set(paths)
-    }
-    by_arm = {arm: [found[path] for path in own] for arm, own in arms.items()}
+    found = {path: read_detections(objects, evaluation.read_detections(runs / path / DETECTIONS)) for path in paths}
     matches = {path: match(objects, each) for path, each in found.items()}
     check_recorded(comparison.averaged, matches)
-    resampled = bootstrap(
-        {arm: [matches[path] for path in own] for arm, own in arms.items()},
-        resamples,
-        np.random.default_rng(seed),
-        workers,
-    )
+    by_arm = {arm: [found[path] for path in own] for arm, own in arms.items()}
+    matches_of = {arm: [matches[path] for path in own] for arm, own in arms.items()}
+    resampled = bootstrap(matches_of, resamples, np.random.default_rng(seed), workers)
     errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in by_arm.items()})
     shown = ARM if ARM in compared else compared[0]
-    pair = [shown, grid.baseline_of(shown)]
-    matched = [[matches[path] for path in arms[arm]] for arm in pair]
-    try:
-        sheet, png = draw(coco, objects, folder, pair, [by_arm[arm] for arm in pair], matched)
-    except UserError as error:
-        print(f"{grid.key}: without pictures of images: {error}")
-        sheet, png = None, None
+    pair = {arm: (by_arm[arm], matches_of[arm]) for arm in (shown, grid.baseline_of(shown))}
+    sheet, png = _sheet(grid, coco, objects, folder, pair)
     return {
         **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
-        **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
-        "runs": sources(runs, paths),
+        **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed, "runs": sources(runs, paths)},
         "differences": [
             asdict(resampled.estimate(metric, arm, grid.baseline_of(arm))) for arm in compared for metric in METRICS
         ],
-        "errors": _plain(errors),
-        **{"sheet": sheet, "png": png},
+        **{"errors": _plain(errors), "sheet": sheet, "png": png},
         "changes": {arm: _changes(objects, by_arm[arm], by_arm[grid.baseline_of(arm)]) for arm in compared},
     }
+
+
+def _sheet(
+    grid: Grid, coco: COCO, objects: Objects, folder: Path, pair: Mapping[str, tuple[list[Detections], list[Matches]]]
+) -> tuple[dict[str, Any] | None, bytes | None]:
+    """The contact sheet (see `sheet.draw`) of two arms; neither where an image cannot be read, which is said.
+
+    pair: the arm, then its baseline: detections and matches of their seeds.
+    """
+    detections, matches = zip(*pair.values(), strict=True)
+    try:
+        return draw(coco, objects, folder, list(pair), detections, matches)
+    except UserError as error:
+        print(f"{grid.key}: without pictures of images: {error}")
+        return None, None
 
 
 def _write_sheet(path: Path, png: bytes | None) -> None:

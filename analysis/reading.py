@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from analysis.claims import COCO, deviation
 from analysis.comparison import Comparison
+from analysis.difference_tables import SAME_RUNS, whose_baseline
 from analysis.markdown import escape, interval, one_of, signed
 from analysis.statistics import LEVEL, Difference
-from analysis.tables import ABLATION_METRICS, SAME_RUNS, whose_baseline
+from analysis.tables import (
+    ABLATION_METRICS,
+)
 
 
 def sentence(comparison: Comparison, arm: str, metric: str) -> str:

@@ -9,10 +9,10 @@ from analysis import curves
 from analysis.collect import Records
 from analysis.comparison import Comparison
 from analysis.curves import Curves
+from analysis.difference_tables import whose_baseline
 from analysis.document import FigureFile
 from analysis.markdown import escape
 from analysis.statistics import LEVEL
-from analysis.tables import whose_baseline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,6 +6,14 @@ from analysis import consistency, image_blocks
 from analysis.claims import COCO, cell_verdicts, deviation
 from analysis.collect import Records
 from analysis.comparison import Comparison
+from analysis.difference_tables import (
+    contrast_table,
+    difference_table,
+    mask_difference_table,
+    noise_table,
+    threshold_difference_table,
+    whose_baseline,
+)
 from analysis.document import Block, FigureFile
 from analysis.grids import Grid, Paper
 from analysis.markdown import code, escape
@@ -14,18 +22,12 @@ from analysis.statistics import CONFIDENCE, LEVEL, POWER
 from analysis.tables import (
     ablation_table,
     class_table,
-    contrast_table,
-    difference_table,
-    mask_difference_table,
     mask_table,
-    noise_table,
     paper_table,
     run_table,
     size_table,
     test_dev_table,
-    threshold_difference_table,
     threshold_table,
-    whose_baseline,
 )
 
 MAX_CLASSES = 20
