@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path, PurePosixPath
 
 from analysis.markdown import one_of
-from analysis.run_files import RECORD_FILES
+from analysis.run_files import RECORD_FILES, is_file
 from dynamic_rcnn.digest import file_digest
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run import directory
 
 NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
@@ -55,7 +58,7 @@ def spoiled_runs(faults: dict[str, str]) -> set[str]:
 def _read(path: Path) -> dict[str, str]:
     """File -> digest."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = directory.read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read ({error.__class__.__name__}), so no file is checked; {_ANEW}"
@@ -77,13 +80,18 @@ def _is_within(file: str) -> bool:
 
 def _files(folder: Path) -> set[str]:
     """Every file below `folder` but SHA256SUMS, relative to it."""
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    names = {path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)}
+    names = set()
+    for parent, folders, files in os.walk(folder):  # what cannot be read in it is left out
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        places = (Path(parent, name) for name in files if not name.startswith("."))
+        names |= {place.relative_to(folder).as_posix() for place in places if is_file(place)}
     return names - {NAME}
 
 
 def _fault(path: Path, digest: str) -> str | None:
     try:
+        if stat.S_ISFIFO(path.stat().st_mode):
+            return "a pipe, not a file"
         return None if file_digest(path) == digest else f"differs from {NAME}"
     except FileNotFoundError:
         return f"missing, and listed in {NAME}"

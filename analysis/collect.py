@@ -46,14 +46,17 @@ class Records:
     def of(self, grid: Grid) -> pd.DataFrame:
         """A row for each run that `grid` asks for, in table order; one never started is 'missing'.
 
-        setting: as the manifest has it, in older ones as the run's spec comes to.
+        setting: that of the run's spec; what the manifest says, if it is not there, and beside it where it differs.
         """
         order = {arm: position for position, arm in enumerate(grid.arms)}
         cells = sorted(grid.cells, key=lambda cell: (order[cell.arm], cell.seed))
         asked = pd.DataFrame([vars(cell) for cell in cells], columns=["arm", "seed", "path", "setting"], dtype=object)
         known = self.runs.drop(columns=["arm", "seed"]).rename(columns={"setting": "own_setting"})
         rows = asked.merge(known, on="path", how="left")
-        rows["setting"] = rows["setting"].where(rows["setting"].notna(), rows.pop("own_setting"))
+        own, asked_for = rows.pop("own_setting"), rows["setting"]
+        differs = own.notna() & asked_for.notna() & (own != asked_for)
+        both = asked_for.astype(str) + "/" + own.astype(str)
+        rows["setting"] = own.where(own.notna(), asked_for).where(~differs, both)
         rows["state"] = rows["state"].fillna(MISSING)
         return rows
 
@@ -74,6 +77,10 @@ class Records:
         return self.runs[self.runs["id"].isin(ids) & (self.runs["dataset"] == grid.dataset)]
 
 
+def _image_statistics(grid: Grid, runs: Path, _: Path) -> ImageStatistics | None:
+    return image_statistics.read(grid, runs)
+
+
 def collect(runs: Path) -> Records:
     """Read all below `runs`. Raises UserError if there is no such folder, or neither run nor grid in it."""
     if not runs.is_dir():
@@ -81,6 +88,8 @@ def collect(runs: Path) -> Records:
     reader = Reader(runs)
     grids = [grid for path in find_manifests(runs) if (grid := reader.attempt(read_grid, path)) is not None]
     found = reader.run_directories()
+    if not grids and not found and reader.found.problems:
+        raise UserError(f"{runs}: nothing in this folder can be read: {reader.found.problems[0]}")
     if not grids and not found:
         raise UserError(f"{runs}: no run and no grid in this folder; make some with experiments/launch.py")
     reader.read_runs(found)
@@ -91,9 +100,8 @@ def collect(runs: Path) -> Records:
     ]
     records.problems += consistency.wrong_replays(records.runs, records.curves)
     for grid in records.grids:
-        is_recorded = image_statistics.place(grid) not in reader.faults
-        found_images = reader.attempt(partial(image_statistics.read, grid), runs) if is_recorded else None
+        found_images = reader.attempt(partial(_image_statistics, grid, runs), runs / image_statistics.place(grid))
         if found_images is not None:
             records.images[grid.key] = found_images
-        records.problems += consistency.wrong_seeds(records.runs, grid) + consistency.problems(grid, records.done(grid))
+        records.problems += consistency.wrong_cells(records.runs, grid) + consistency.problems(grid, records.done(grid))
     return records

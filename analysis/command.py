@@ -30,10 +30,10 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, st
     return values
 
 
-def count(key: str, value: str, least: int) -> int:
-    """Raises UserError unless `value` is a whole number of at least `least`."""
-    if not value.isdecimal() or len(value) > 9 or int(value) < least:
-        raise UserError(f"argument {key!r} is {value[:20]!r}; it must be a whole number from {least} to 999999999")
+def count(key: str, value: str, least: int, most: int = 999_999_999) -> int:
+    """Raises UserError unless `value` is a whole number from `least` to `most`."""
+    if not value.isdecimal() or len(value) > 9 or not least <= int(value) <= most:
+        raise UserError(f"argument {key!r} is {value[:20]!r}; it must be a whole number from {least} to {most}")
     return int(value)
 
 
@@ -42,6 +42,15 @@ def boolean(key: str, value: str) -> bool:
     if value.lower() not in BOOLEANS:
         raise UserError(f"argument {key!r} is {value!r}; it must be one of {', '.join(BOOLEANS)}")
     return BOOLEANS[value.lower()]
+
+
+def is_text(name: str) -> bool:
+    """Whether a name, as of a file, is text that can be written down."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def run(usage: str, main: Callable[[Sequence[str]], int]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.grids import Cell, Grid
+from analysis.grids import Grid
 from analysis.markdown import escape, one_of
 
 MADE_BY = {
@@ -71,18 +71,19 @@ def changed_attempts(run: dict[str, Any], earlier: list[dict[str, Any]]) -> list
     return lines
 
 
-def wrong_seeds(runs: pd.DataFrame, grid: Grid) -> list[str]:
-    """A line for each run whose seed is another one than that of the grid's cell that it fills."""
-    seeds = runs.set_index("path")["seed"]
-
-    def wrong(cell: Cell) -> bool:
-        return cell.path in seeds.index and pd.notna(seeds[cell.path]) and int(seeds[cell.path]) != cell.seed
-
-    return [
-        f"{cell.path}: its spec says seed {int(seeds[cell.path])}, the grid {grid.key} says seed {cell.seed}"
-        for cell in grid.cells
-        if wrong(cell)
-    ]
+def wrong_cells(runs: pd.DataFrame, grid: Grid) -> list[str]:
+    """A line for each run whose seed or setting is another one than that of the grid's cell that it fills."""
+    known = runs.set_index("path")[["seed", "setting"]]
+    lines = []
+    for cell in grid.cells:
+        if cell.path not in known.index:
+            continue
+        seed, setting = known.loc[cell.path]
+        if pd.notna(seed) and int(seed) != cell.seed:
+            lines.append(f"{cell.path}: its spec says seed {int(seed)}, the grid {grid.key} says seed {cell.seed}")
+        if pd.notna(setting) and cell.setting not in (None, setting):
+            lines.append(f"{cell.path}: its spec is of setting {setting}, the grid {grid.key} asks for {cell.setting}")
+    return lines
 
 
 def wrong_replays(runs: pd.DataFrame, curves: pd.DataFrame) -> list[str]:

@@ -116,9 +116,10 @@ def read_grid(path: Path) -> Grid:
             rule = f"each must be one of {', '.join(arms)}, and none its own baseline"
             raise UserError(f"{path}: field 'baselines' has {arm!r}; {rule}")
     cells = [_cell(path, item, arms) for item in _field(path, value, "runs", list)]
-    twice = [key for key, count in Counter((cell.arm, cell.seed) for cell in cells).items() if count > 1]
+    keys = Counter((cell.arm, key) for cell in cells for key in (f"seed {cell.seed}", cell.path))
+    twice = [key for key, count in keys.items() if count > 1]
     if twice:
-        raise UserError(f"{path}: field 'runs' has arm {twice[0][0]}, seed {twice[0][1]} more than once")
+        raise UserError(f"{path}: field 'runs' has arm {twice[0][0]}, {twice[0][1]} more than once")
     return Grid(
         name=texts["grid"],
         title=texts["title"],

@@ -69,7 +69,7 @@ def _difference_table(found: ImageStatistics, comparison: Comparison) -> Table:
 
 
 def _interval_cell(row: dict[str, Any] | None, runs: list[str]) -> Cell:
-    if row is None or row["value"] is None:
+    if row is None or None in (row["value"], row["low"], row["high"]):
         return Cell(NOTHING)
     value, low, high = (100 * row[name] for name in ("value", "low", "high"))
     text = f"**{signed(value)}**" if low > 0 or high < 0 else signed(value)

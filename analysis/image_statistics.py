@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,32 @@ SUFFIX = ".images.json"
 SHEET_SUFFIX = ".images.png"
 GRID_FILES = (GRID_SUFFIX, SUFFIX, SHEET_SUFFIX)  # how the names of a grid's own files end
 COMMAND = "python analysis/images.py"
-_TEXT, _NUMBER = (str,), (int, float, type(None))
-_ROWS: dict[str, dict[str, tuple[type, ...]]] = {  # field -> what its rows hold
-    "differences": {"arm": _TEXT, "metric": _TEXT, "value": _NUMBER, "low": _NUMBER, "high": _NUMBER},
-    "errors": {"arm": _TEXT, "iou": (int, float), **dict.fromkeys(("AP", *KINDS), _NUMBER)},
-    "changes": {"category": _TEXT, "size": _TEXT, **dict.fromkeys(("arm", "baseline", "difference"), (int, float))},
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    """Of a difference of AP, or undefined."""
+    return value is None or (isinstance(value, int | float) and -1 <= value <= 1)
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_gain(value: Any) -> bool:
+    return value is None or _is_fraction(value)
+
+
+_ROWS: dict[str, dict[str, Callable[[Any], bool]]] = {  # field -> what its rows hold
+    "differences": {"arm": _is_text, "metric": _is_text, **dict.fromkeys(("value", "low", "high"), _is_number)},
+    "errors": {"arm": _is_text, "iou": _is_fraction, **dict.fromkeys(("AP", *KINDS), _is_gain)},
+    "changes": {
+        **{"category": _is_text, "size": _is_text, "arm": _is_fraction, "baseline": _is_fraction},
+        "difference": lambda value: value is not None and _is_number(value),
+    },
 }
 
 
@@ -80,12 +101,15 @@ def read(grid: Grid, runs: Path) -> ImageStatistics | None:
     lists = [("differences", value.get("differences")), ("errors", value.get("errors"))]
     for field, rows in [*lists, *(("changes", each) for each in changes.values())]:
         if not _are_rows(rows, _ROWS[field]):
-            raise UserError(f"{path}: field '{field}' must be a list of rows with {', '.join(_ROWS[field])}; {COMMAND}")
-    images, resamples = value.get("images"), value.get("resamples")
-    if not isinstance(images, int) or not isinstance(resamples, int):
-        raise UserError(f"{path}: fields 'images' and 'resamples' must be integers; {COMMAND}")
+            names = ", ".join(_ROWS[field])
+            raise UserError(f"{path}: field '{field}' must be a list of rows with {names}, fractions; {COMMAND}")
+    images, resamples = value.get("images", 0), value.get("resamples", 0)
+    if not _is_count(images) or not _is_count(resamples):
+        raise UserError(f"{path}: fields 'images' and 'resamples' must be integers above 0; {COMMAND}")
+    if (value.get("grid"), value.get("setting")) != (grid.name, grid.setting):
+        raise UserError(f"{path}: of grid {value.get('grid')!r}, setting {value.get('setting')!r}; {COMMAND}")
     asked = {cell.path for cell in grid.cells}
-    there = [name for name in made_of if name in asked and (runs / name / DETECTIONS).exists()]
+    there = [name for name in made_of if name in asked and (runs / name / DETECTIONS).is_file()]
     if not set(made_of) <= asked or sources(runs, there) != {name: made_of[name] for name in there}:
         raise UserError(f"{path}: made of other detections than those of the runs now; {COMMAND} makes it again")
     return ImageStatistics(
@@ -102,16 +126,23 @@ def _sheet(value: dict[str, Any], grid: Grid, runs: Path) -> Sheet | None:
     if not known or not isinstance(sheet["images"], list):
         rule = "must have arm, baseline, a list of images, and sha256"
         raise UserError(f"{runs / place(grid)}: field 'sheet' {rule}; {COMMAND}")
-    png = path.read_bytes() if path.exists() else b""
+    png = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(png).hexdigest() != sheet["sha256"]:
         raise UserError(f"{path}: missing, or not as it was made; {COMMAND} makes it again")
     return Sheet(str(sheet["arm"]), str(sheet["baseline"]), len(sheet["images"]), png)
 
 
-def _are_rows(rows: Any, kinds: dict[str, tuple[type, ...]]) -> bool:
-    """Whether `rows` is a list of objects with fields of these kinds."""
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _are_rows(rows: Any, checks: dict[str, Callable[[Any], bool]]) -> bool:
+    """Whether `rows` is a list of objects with fields that pass these checks, and intervals that are none backwards."""
 
     def is_row(row: Any) -> bool:
-        return isinstance(row, dict) and all(isinstance(row.get(name, ...), kind) for name, kind in kinds.items())
+        if not isinstance(row, dict) or not all(check(row.get(name, ...)) for name, check in checks.items()):
+            return False
+        low, high = row.get("low"), row.get("high")
+        return low is None or high is None or bool(low <= high)
 
     return isinstance(rows, list) and all(map(is_row, rows))

@@ -66,8 +66,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     values = parse(arguments, DEFAULTS)
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
-    least = {"resamples": 1, "seed": 0, "workers": 1}
-    numbers = {name: count(name, values[name], lowest) for name, lowest in least.items()}
+    limits = {"resamples": (1, 100_000), "seed": (0, 999_999_999), "workers": (1, 256)}
+    numbers = {name: count(name, values[name], *limits[name]) for name in limits}
     records = collect(runs)
     code = 0
     for grid in choose(records.grids, [name for name in values["grids"].split(",") if name]):

@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis import aside, checksums, consistency, image_statistics, train_log
 from analysis.aside import Aside
+from analysis.command import is_text
 from analysis.found import Found
 from analysis.parallel import in_processes
 from analysis.run_files import (
@@ -18,6 +19,7 @@ from analysis.run_files import (
     METRICS,
     SEGM_METRICS,
     detections_fault,
+    is_folder,
     read_metrics,
     read_provenance,
     read_spec,
@@ -96,7 +98,7 @@ class Reader:
                 for run in self._inside(arm) if self._is_folder(arm) else []:
                     if self._is_folder(run) and is_aside(run):
                         self.moved.append(aside.moved(run.relative_to(self.root).as_posix()))
-                    elif run.is_dir():
+                    elif is_folder(run):
                         found.add(run)
         return sorted(found)
 
@@ -113,14 +115,15 @@ class Reader:
         """What lies in `folder`, sorted, without hidden names."""
         found = self.attempt(_children, folder) or []
         for path in found:
-            if not _is_text(path.name):
+            if not is_text(path.name):
                 self.found.problems.append(f"{path.relative_to(self.root).as_posix()!a}: its name is no text; ignored")
-        return [path for path in found if _is_text(path.name)]
+        return [path for path in found if is_text(path.name)]
 
     def _is_folder(self, path: Path) -> bool:
-        if not path.is_dir():
+        found = is_folder(path)
+        if not found:
             self.found.problems.append(f"{path.relative_to(self.root).as_posix()}: no part of a run; ignored")
-        return path.is_dir()
+        return found
 
     def read_runs(self, paths: Sequence[Path]) -> None:
         """Add what each of `paths` says to the tables."""
@@ -216,12 +219,3 @@ class Reader:
 
 def _children(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file's name is text that can be written down."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

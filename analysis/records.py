@@ -57,7 +57,10 @@ def main(arguments: Sequence[str]) -> int:
     grids = choose(records.grids, [name for name in values["grids"].split(",") if name])
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
+    for line in records.problems:
+        print(f"problem: {line}", file=sys.stderr)
     paths = run_paths(records, grids)
+    _check_kept(grids, paths, out)
     files = [
         file for grid in grids for file in (grid.manifest, place(grid), sheet_place(grid)) if (runs / file).exists()
     ]
@@ -80,6 +83,17 @@ def run_paths(records: Records, grids: list[Grid]) -> list[str]:
     return sorted(path for path in states if path in set(records.runs["path"]))
 
 
+def _check_kept(grids: list[Grid], paths: list[str], out: Path) -> None:
+    """Raises UserError if `out` has a run that `grids` ask for and that is not among the runs `paths` to be taken."""
+    asked = {cell.path for grid in grids for cell in grid.cells}
+    lost = sorted(path for path in asked - set(paths) if (out / path).exists())
+    if lost:
+        raise UserError(
+            f"{out / lost[0]}: would be lost ({one_of('such run', len(lost))}): in runs= it is gone or cannot be read; "
+            "bring it back, or give another out="
+        )
+
+
 def in_no_table(records: Records, taken: list[str]) -> list[Aside]:
     """The run directories that were started and that records with the runs `taken` have in no table.
 
@@ -95,7 +109,7 @@ def in_no_table(records: Records, taken: list[str]) -> list[Aside]:
 
 def record_files(runs: Path, path: str) -> list[str]:
     """The files of the run at `path` that go into the records: those there are, but for large detections."""
-    names = [name for name in RECORD_FILES if (runs / path / name).exists()]
+    names = [name for name in RECORD_FILES if (runs / path / name).is_file()]
     return [f"{path}/{name}" for name in names if name != directory.DETECTIONS or not _is_large(runs / path / name)]
 
 

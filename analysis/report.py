@@ -13,10 +13,11 @@ check  true: write nothing, compare `out` with what the records say (default run
 from __future__ import annotations
 
 import gc
+import glob
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -28,7 +29,7 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
 
 from analysis import unchanged
 from analysis.collect import collect
-from analysis.command import ROOT, boolean, parse, run
+from analysis.command import ROOT, boolean, is_text, parse, run
 from analysis.document import IDENTIFIER, FigureFile, Page
 from analysis.markdown import one_of
 from analysis.page import TITLE, build
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     if values["runs"] and not values["out"] and runs.resolve() not in (ROOT / "runs", RECORDS):
         raise UserError(f"out= must be given beside runs={runs}: the default replaces the project's own REPORT.md")
     out = Path(values["out"]) if values["out"] else ROOT / "REPORT.md"
+    if not is_text(values["out"]):
+        raise UserError(f"out={values['out']!a}: its name is no text; give another")
     if out.is_dir() or not out.parent.is_dir() or out.suffix != ".md":
         raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists, ending in .md")
     if check:
@@ -110,12 +113,21 @@ def write(page: Page, out: Path, earlier: set[Path]) -> list[Path]:
     files |= {folder / name: figure.svg for name, figure in figures.items()}
     files |= {folder / TABLES / name: text.encode() for name, text in tables.items()}
     files |= {html_page(out): to_html(page, figures).encode(), out: to_markdown(page, folder.name).encode()}
+    _remove_left(files)
     for path, content in files.items():
         write_bytes_atomic(path, content)
     drawn = {path for path in folder.glob("*.svg") if IDENTIFIER in path.read_text(encoding="utf-8", errors="replace")}
     for path in (drawn | {path for path in earlier if path.is_relative_to(folder)}) - set(files):
         path.unlink(missing_ok=True)
     return list(files)
+
+
+def _remove_left(files: Iterable[Path]) -> None:
+    """Remove what killed processes left while they wrote these files (.<name>.<process>.tmp)."""
+    for path in files:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if not Path(f"/proc/{left.name.split('.')[-2]}").exists():
+                left.unlink(missing_ok=True)
 
 
 def report_difference(page: Page, out: Path) -> int:

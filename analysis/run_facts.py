@@ -15,7 +15,8 @@ FACTS = ("id", "arm", "seed", "state", "attempts", "commit", "dirty", "device", 
 def run_facts(records: Records) -> dict[str, dict[str, Any]]:
     """Path -> FACTS (those that are known) of each run; command: what repeats it."""
     trained = {cell.path for grid in records.grids if grid.trains for cell in grid.cells}
-    arms = dict(zip(records.runs["id"], records.runs["arm"], strict=True))
+    known_runs = records.runs.dropna(subset=["id", "arm"])
+    arms = dict(zip(known_runs["id"], known_runs["arm"], strict=True))
     facts = {}
     for row in records.runs[["path", "replay", *FACTS]].to_dict("records"):
         known = {name: _plain(row[name]) for name in FACTS if pd.notna(row[name])}

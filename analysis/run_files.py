@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -109,11 +110,23 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return value
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file, also behind a link; False where that cannot be looked at, where Path.is_file raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """As `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def detections_fault(path: Path) -> str | None:
     """What is wrong with a file that cannot be decompressed to its end; None for a whole one.
 
     It takes 0.1 s for the 8 MB of a run on COCO; parsing them takes 15 times as long.
     """
+    if path.is_fifo():
+        return "a pipe, not a file; move it away"
     try:
         with gzip.open(path) as file:
             while file.read(1 << 20):

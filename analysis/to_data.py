@@ -11,6 +11,7 @@ from analysis.document import Cell, Page, Table
 from analysis.inline import plain
 
 SCHEMA = 1
+SMALL = 1e-4
 VALUE = "value"  # the number of a cell that has one alone
 
 
@@ -57,10 +58,17 @@ def to_json(page: Page) -> str:
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
-    numbers = {name: round(value, 6) + 0.0 for name, value in cell.numbers.items()}
+    numbers = {name: rounded(value) for name, value in cell.numbers.items()}
     known = {"numbers": numbers, "runs": list(cell.runs)}
     return {"text": plain(cell.text), **{name: value for name, value in known.items() if value}}
 
 
+def rounded(value: float) -> float:
+    """To six decimals; a small one, as p may be, to three digits."""
+    return float(f"{value:.3g}") if 0 < abs(value) < SMALL else round(value, 6) + 0.0
+
+
 def _written(value: float | None) -> str:
-    return "" if value is None else f"{round(value, 6) + 0.0:.6f}"
+    if value is None:
+        return ""
+    return f"{value:.3g}" if 0 < abs(value) < SMALL else f"{rounded(value):.6f}"

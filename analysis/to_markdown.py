@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from analysis.document import Block, FigureFile, Page, Picture, Table
 
 
@@ -16,7 +18,7 @@ def _block(block: Block, folder: str) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, FigureFile | Picture):
-        return f"![{block.title}]({folder}/{block.name})\n\n*{block.title}.* {block.caption}"
+        return f"![{block.title}]({quote(folder)}/{block.name})\n\n*{block.title}.* {block.caption}"
     return block
 
 

@@ -29,6 +29,8 @@ class TrainLog:
         iterations = self.columns["iteration"]
         if not len(iterations):
             return "missing or empty, though the run is done"
+        if (np.diff(iterations) <= 0).any() or iterations[-1] > last:
+            return f"its iterations do not rise from row to row, up to {last}"
         if last - iterations[-1] > np.diff(iterations, prepend=0).max():
             return f"ends at iteration {iterations[-1]:.0f}, though the run is done at {last}"
         return None

@@ -100,7 +100,7 @@ def remove_temporary(folder: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read one of the JSON files above. Raises UserError if it is missing, corrupt, foreign or of a newer schema."""
     try:
-        text = _text(path)
+        text = read_text(path)
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -116,8 +116,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _text(path: Path) -> str:
-    """Of a file; reading a pipe would wait for a writer."""
+def read_text(path: Path) -> str:
+    """Of a file in UTF-8. Raises UserError for a pipe, which would wait for a writer; else as Path.read_text."""
     if path.is_fifo():
         raise UserError(f"{path}: a pipe, not a file; move it away")
     return path.read_text(encoding="utf-8")
@@ -249,7 +249,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    lines = _text(path).split("\n")
+    lines = read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
         if not line:
             continue

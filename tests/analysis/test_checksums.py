@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -49,10 +50,16 @@ def _cut(run: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
 
 
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]]]] = {
     "edited": (_ap, [("metrics.json", "differs from SHA256SUMS")]),
     "cut": (_cut, [("detections.json.gz", "differs from SHA256SUMS")]),
     "spec": (lambda run: (run / "spec.json").write_text("{}"), [("spec.json", "differs from SHA256SUMS")]),
+    "pipe": (lambda run: _pipe(run / "detections.json.gz"), [("detections.json.gz", "a pipe, not a file")]),
     "gone": (lambda run: (run / "train.jsonl").unlink(), [("train.jsonl", "missing, and listed in SHA256SUMS")]),
     "directory": (
         shutil.rmtree,

@@ -95,7 +95,7 @@ def test_runs_that_are_not_done_differ_in_nothing(tmp_path: Path) -> None:
 
 def check_dla_is_not_averaged(runs: Path) -> None:
     text, problems = told(runs)
-    (problem,) = problems
+    (problem,) = [line for line in problems if "are not averaged" in line]
     assert problem.startswith(f"{GRID}: the finished runs of arm dla have 2 settings (")
     assert row_of(text, "### Ablation", "dla")[1:4] == ["3 done", "0", "–"]
     assert row_of(text, "### Difference", "dla")[1] == "–"
@@ -110,11 +110,19 @@ def test_an_arm_of_two_settings_is_not_averaged(tmp_path: Path) -> None:
     check_dla_is_not_averaged(tmp_path)
 
 
-def test_the_manifest_says_the_setting(tmp_path: Path) -> None:
+def test_a_run_of_another_setting_than_the_manifest_says_is_named_and_not_averaged(tmp_path: Path) -> None:
+    """A cell that points at the run of another arm, and its own run, which no cell points at."""
     folder = ablation(tmp_path)
     for cell in folder.cells:
-        cell["setting"] = "1111111111" if (cell["arm"], cell["seed"]) == ("dla", 1) else "0000000000"
+        cell["setting"] = folder.spec(cell["arm"], cell["seed"]).setting
     folder.manifest()
+    assert collect(tmp_path).problems == []
+    (cell,) = [cell for cell in folder.cells if (cell["arm"], cell["seed"]) == ("dla", 1)]
+    cell["path"] = folder.path("both", 1)
+    folder.manifest()
+    both = folder.spec("both", 1).setting
+    said = f"{cell['path']}: its spec is of setting {both}, the grid {GRID} asks for {cell['setting']}"
+    assert said in collect(tmp_path).problems
     check_dla_is_not_averaged(tmp_path)
 
 

@@ -62,6 +62,11 @@ def test_tables_are_named_after_their_headings() -> None:
     assert heading("### x y") == (3, "x y") and heading(one) is None and slug("K_I: 75!") == "k-i-75"
 
 
+def test_small_numbers_keep_their_digits() -> None:
+    made = table(["arm", "AP"], [["both", Cell("x", {"p": 0.0000055432, "difference": 1.0 / 3})]])
+    assert to_csv(made).splitlines()[1] == "both,5.54e-06,0.333333"
+
+
 def test_csv_has_the_numbers_and_the_text_of_text() -> None:
     known = Cell("41.00 ± 1.00", {"mean": 41.0, "sd": 1.0})
     made = table(["arm", "AP", "n"], [["a, `b`", known, Cell("3", {"value": 3})], ["noise", "–", "–"]])
@@ -84,7 +89,7 @@ def test_cells_say_their_numbers_and_runs(tmp_path: Path) -> None:
     (found,) = [each for each in content["tables"] if each["name"] == name]
     (row,) = [row for row in found["rows"] if row[0]["text"].startswith("both")]
     assert found["header"][1] == "AP" and row[1]["text"] == "+10.00 [+8.48, +11.52]"
-    assert row[1]["numbers"] == {"difference": 10.0, "low": 8.481685, "high": 11.518315, "p": 6e-06}
+    assert row[1]["numbers"] == {"difference": 10.0, "low": 8.481685, "high": 11.518315, "p_holm": 5.5e-06}
     assert row[1]["runs"] == [folder.path(arm, seed) for arm in ("baseline", "both") for seed in range(3)]
     assert set(row[1]["runs"]) <= set(content["runs"])
     facts = content["runs"][folder.path("both", 2)]

@@ -131,6 +131,14 @@ def test_numbers_that_the_runs_contradict_are_not_shown(runs: Path, tmp_path: Pa
     assert any("field 'differences' must be a list of rows with arm" in line for line in collect(runs).problems)
 
 
+def test_an_interval_that_is_not_defined_is_no_fault(runs: Path, tmp_path: Path) -> None:
+    compute(runs)
+    (file,) = runs.glob("mine/*.images.json")
+    rows = json.loads(file.read_text())["differences"]
+    edit_json(file, differences=[{**row, "low": None} for row in rows])
+    assert "### Where AP is lost" in page(runs, tmp_path)
+
+
 def test_made_of_fewer_runs_than_are_done_now_it_is_not_shown(runs: Path, tmp_path: Path) -> None:
     (run,) = (runs / "mine/both").glob("seed1-*")
     metrics = (run / "metrics.json").read_bytes()
@@ -167,6 +175,10 @@ def test_detections_that_are_not_in_the_records_are_not_asked_for(runs: Path, tm
     assert page(runs, tmp_path) == before
 
 
+DIFFERENCE = {"arm": "both", "metric": "AP", "value": 0.1, "low": 0.0, "high": 0.2}
+CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "difference": 0.1}
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
@@ -179,6 +191,11 @@ def test_detections_that_are_not_in_the_records_are_not_asked_for(runs: Path, tm
             {"both": [{}]},
             "field 'changes' must be a list of rows with category, size, arm, baseline, difference",
         ),
+        ("differences", [{**DIFFERENCE, "low": -1e400}], "field 'differences' must be a list of rows with"),
+        ("differences", [{**DIFFERENCE, "low": 0.9}], "field 'differences' must be a list of rows with"),
+        ("changes", {"both": [{**CHANGE, "difference": None}]}, "field 'changes' must be a list of rows with"),
+        ("setting", "ffffffffff", "of grid 'ablation', setting 'ffffffffff'"),
+        ("resamples", True, "fields 'images' and 'resamples' must be integers above 0"),
         ("images", "3", "fields 'images' and 'resamples' must be integers"),
         ("resamples", None, "fields 'images' and 'resamples' must be integers"),
         ("runs", {"mine/no/such": "0"}, "made of other detections than those of the runs now"),
@@ -224,7 +241,7 @@ def test_recorded_ap_that_the_detections_do_not_give(
 
 
 def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be a whole number from 1 to 999999999"):
+    with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be a whole number from 1 to 100000"):
         images.main([f"runs={runs}", "resamples=0"])
     with pytest.raises(UserError, match=r"unknown grid 'ablatoin'"):
         images.main([f"runs={runs}", "grids=ablatoin"])

@@ -140,6 +140,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "pipe": (_pipe, "metrics.json: a pipe, not a file; move it away", "unreadable"),
     "log": (_edited_log(lambda lines: []), "train.jsonl: missing or empty, though the run is done", "done"),
     "cut log": (_edited_log(lambda lines: lines[:5]), "train.jsonl: ends at iteration 50, though the run is", "done"),
+    "twice": (_edited_log(lambda lines: [*lines, *lines]), "train.jsonl: its iterations do not rise from row", "done"),
     "infinite": (_edited_row("T", float("inf")), "train.jsonl: field 'T' is infinite in row 1", "done"),
     "large": (_edited_row("T", 10**400), "train.jsonl: a row holds a number that is too large", "done"),
     "count": (_edited_row("iteration", -1), "train.jsonl: row 1: field 'iteration' must be there, and a whole", "done"),
@@ -165,6 +166,16 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> 
     rows = records.of(records.grids[0]).set_index(["arm", "seed"])
     assert rows.loc[("both", 1), "state"] == state
     assert (rows.drop(index=("both", 1))["state"] == "done").all()
+
+
+def test_a_report_is_made_without_the_spec_of_a_run_that_no_command_names(tmp_path: Path) -> None:
+    """Such a run has no id; nor has a run that replays none one to look for."""
+    folder = ablation(tmp_path)
+    for arm in ("both", "dla"):
+        edit_json(tmp_path / folder.path(arm, 1) / "provenance.json", command="python experiments/launch.py grid=x")
+    (tmp_path / folder.path("both", 1) / "spec.json").unlink()
+    facts = build(collect(tmp_path)).runs
+    assert facts[folder.path("dla", 1)]["command"] == "python experiments/launch.py grid=x 'arms=[dla]' 'seeds=[1]'"
 
 
 def test_a_status_that_is_no_number_is_named(tmp_path: Path) -> None:

@@ -78,6 +78,24 @@ def test_chooses_grids_by_name(tmp_path: Path) -> None:
         copy(tmp_path, "grids=smok")
 
 
+def test_recorded_runs_that_are_gone_or_cannot_be_read_are_not_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ablation(tmp_path / "runs")
+    out = copy(tmp_path)
+    kept = {path: (out / path).read_bytes() for path in names(out)}
+    (tmp_path / "runs/shapes/both").rename(tmp_path / "both")
+    with pytest.raises(
+        UserError, match=rf"{folder.path('both', 0)}: would be lost \(3 such runs\): in runs= it is gone"
+    ):
+        copy(tmp_path)
+    assert {path: (out / path).read_bytes() for path in names(out)} == kept
+    (tmp_path / "both").rename(tmp_path / "runs/shapes/both")
+    (tmp_path / "runs/shapes/both/notes").write_text("mine")
+    copy(tmp_path)
+    assert capsys.readouterr().err.endswith("problem: shapes/both/notes: no part of a run; ignored\n")
+
+
 def test_a_damaged_file_is_copied_as_it_is(tmp_path: Path) -> None:
     folder = ablation(tmp_path / "runs")
     path = f"{folder.path('dla', 2)}/metrics.json"

@@ -100,6 +100,21 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
 
 
+def test_what_a_killed_report_left_goes_and_no_others(tmp_path: Path) -> None:
+    ablation(tmp_path / "runs")
+    left, running = (tmp_path / f".{name}.tmp" for name in ("R.md.999999999", f"R.md.{os.getppid()}"))
+    for path in (left, running, tmp_path / ".mine.1.tmp"):
+        path.write_text("")
+    write_report(tmp_path / "runs", tmp_path / "R.md")
+    assert not left.exists() and running.exists() and (tmp_path / ".mine.1.tmp").exists()
+
+
+def test_a_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    ablation(tmp_path / "runs")
+    with pytest.raises(UserError, match=r"out='.*udcff.md': its name is no text; give another"):
+        report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path}/\udcff.md"])
+
+
 @pytest.mark.parametrize("name", ["R.md", "r.html", "pipe.md"])
 def test_what_is_no_report_is_not_replaced(tmp_path: Path, name: str) -> None:
     ablation(tmp_path / "runs")
