@@ -232,3 +232,11 @@ def luminance(colour: str) -> float:
     shares = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
     linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
     return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_the_first_column_stays_where_a_table_is_scrolled(page: sync_api.Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    frame = page.locator(".scroll", has=page.locator("th", has_text="0.95")).first
+    assert frame.evaluate("frame => { frame.scrollLeft = 200; return frame.scrollLeft }") == 200
+    arm, edge = frame.locator("tbody td").first.bounding_box(), frame.bounding_box()
+    assert arm is not None and edge is not None and arm["x"] == edge["x"]
