@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from pathlib import Path, PurePosixPath
 
 from analysis.markdown import one_of
@@ -90,7 +89,7 @@ def _files(folder: Path) -> set[str]:
 
 def _fault(path: Path, digest: str) -> str | None:
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):
+        if path.is_fifo():
             return "a pipe, not a file"
         return None if file_digest(path) == digest else f"differs from {NAME}"
     except FileNotFoundError:

@@ -84,9 +84,7 @@ def claims_table(comparisons: list[Comparison], overhead: list[str]) -> Table:
             if (reason := deviation(c.grid, claim.weights))
         ]
         said = "<br>".join([*([text for _, text in found] or ["**NOT RUN**"]), *others])
-        runs = [
-            path for c, _ in found for path in c.paths(claim.arm, *([c.grid.baseline] * (claim.kind == "difference")))
-        ]
+        runs = [path for c, _ in found for path in c.paths(*_arms(claim, c.grid))]
         rows.append([claim.text, claim.source, Cell(said, runs=runs), f"`{claim.command}`"])
     return table(["claim, COCO val2017, R-50-FPN 1x", "source", "verdict", "how to run it"], rows, text_columns=4)
 
@@ -122,7 +120,7 @@ def measured(claim: Claim, comparison: Comparison) -> str | None:
         return trajectory_text(comparison, ARM)
     if claim.kind == "trends":
         return trends_text(comparison, ARM)
-    arms = [ARM] if claim.kind == "value" else [ARM, grid.baseline]
+    arms = _arms(claim, grid)
     if claim.kind == "value":
         summary = comparison.summary(claim.metric, ARM)
         text = f"measured {mean_sd(summary.mean, summary.sd)} (n = {summary.n})" if summary.n else None
@@ -133,6 +131,11 @@ def measured(claim: Claim, comparison: Comparison) -> str | None:
     decided = incomplete(comparison, arms) or decide(claim, comparison).text
     notes = [f"margin {verdict.margin(claim.metric):.1f}", *_notes(comparison, arms, claim.metric)]
     return f"**{decided}**: {text}; {', '.join(notes)}"
+
+
+def _arms(claim: Claim, grid: Grid) -> list[str]:
+    """Those whose runs decide the claim."""
+    return [claim.arm, grid.baseline] if claim.kind == "difference" else [claim.arm]
 
 
 def retest_text(comparison: Comparison, arm: str, metric: str, printed: float) -> str | None:

@@ -77,10 +77,6 @@ class Records:
         return self.runs[self.runs["id"].isin(ids) & (self.runs["dataset"] == grid.dataset)]
 
 
-def _image_statistics(grid: Grid, runs: Path, _: Path) -> ImageStatistics | None:
-    return image_statistics.read(grid, runs)
-
-
 def collect(runs: Path) -> Records:
     """Read all below `runs`. Raises UserError if there is no such folder, or neither run nor grid in it."""
     if not runs.is_dir():
@@ -100,7 +96,7 @@ def collect(runs: Path) -> Records:
     ]
     records.problems += consistency.wrong_replays(records.runs, records.curves)
     for grid in records.grids:
-        found_images = reader.attempt(partial(_image_statistics, grid, runs), runs / image_statistics.place(grid))
+        found_images = reader.attempt(partial(image_statistics.read, grid), runs / image_statistics.place(grid))
         if found_images is not None:
             records.images[grid.key] = found_images
         records.problems += consistency.wrong_cells(records.runs, grid) + consistency.problems(grid, records.done(grid))

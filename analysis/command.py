@@ -59,7 +59,8 @@ def run(usage: str, main: Callable[[Sequence[str]], int]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(usage.strip())
         return 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as the scripts have it during their imports
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return main(arguments)
     except UserError as error:

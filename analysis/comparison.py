@@ -97,7 +97,7 @@ class Comparison:
 
     def interval(self, metric: Metric, arm: str) -> tuple[float | None, float | None]:
         """The t interval of the arm's mean, on the pooled sd; (None, None) where the noise is not known."""
-        return mean_interval(self.summary(metric, arm), self.noise(metric)) or (None, None)
+        return mean_interval(self.summary(metric, arm), self.noise(metric))
 
     def _pooled(self, metric: Metric) -> Pooled:
         groups, counted = [], set[str]()

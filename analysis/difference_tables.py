@@ -105,6 +105,5 @@ def _shown_difference(found: Difference | None, runs: list[str]) -> Cell:
         return Cell(NOTHING)
     value, limits = signed(found.value), interval(found.low, found.high)
     value = f"**{value}**" if found.told_apart else value
-    p = found.p if found.corrected is None else found.corrected
-    known = numbers(difference=found.value, low=found.low, high=found.high, p_holm=p)
+    known = numbers(difference=found.value, low=found.low, high=found.high, p_holm=found.deciding_p)
     return Cell(f"{value}<br>{limits}" if limits else value, known, runs)

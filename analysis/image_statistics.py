@@ -85,15 +85,15 @@ def sources(runs: Path, paths: Sequence[str]) -> dict[str, str]:
     return {path: file_digest(runs / path / DETECTIONS) for path in sorted(set(paths))}
 
 
-def read(grid: Grid, runs: Path) -> ImageStatistics | None:
-    """The grid's file; None if there is none.
+def read(grid: Grid, path: Path) -> ImageStatistics | None:
+    """The grid's file at `path`, its `place` in a runs folder; None if there is none.
 
     Raises UserError if it is corrupt, or was made of other detections than those that are there now. Large ones are not
     in committed records: what is not there is not compared.
     """
-    path = runs / place(grid)
     if not path.exists():
         return None
+    runs = path.parents[1]
     value = read_json(path)
     made_of, changes = value.get("runs"), value.get("changes")
     if not isinstance(made_of, dict) or not isinstance(changes, dict):

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
     _ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +35,7 @@ from analysis.collect import Records, collect
 from analysis.command import ROOT, parse, run
 from analysis.grids import Grid, choose
 from analysis.image_statistics import GRID_FILES, place, sheet_place
+from analysis.leftovers import leftovers
 from analysis.markdown import one_of
 from analysis.reader import MISSING
 from analysis.run_files import RECORD_FILES
@@ -157,18 +158,11 @@ def replace_folder(source: Path, files: list[str], out: Path, directories: list[
 
 def _clear_interrupted(out: Path) -> None:
     """Put back or away what a killed process left beside `out`."""
-    left = [path for path in out.parent.glob(f".{out.name}.*") if _is_left(path)]
-    for path in left:
-        if path.suffix == ".old" and not out.exists():
-            path.rename(out)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_left(path: Path) -> bool:
-    """Whether `path` is .<name>.<process>.new or .old of a process that is no more."""
-    *_, process, kind = path.name.split(".")
-    return kind in ("new", "old") and process.isdecimal() and not Path(f"/proc/{process}").exists()
+    for old in leftovers(out, "old"):
+        if not out.exists():
+            old.rename(out)
+    for path in (*leftovers(out, "old"), *leftovers(out, "new")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_target(source: Path, out: Path) -> None:

@@ -13,15 +13,14 @@ check  true: write nothing, compare `out` with what the records say (default run
 from __future__ import annotations
 
 import gc
-import glob
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-if __name__ == "__main__":
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
     _ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +30,7 @@ from analysis import unchanged
 from analysis.collect import collect
 from analysis.command import ROOT, boolean, is_text, parse, run
 from analysis.document import IDENTIFIER, FigureFile, Page
+from analysis.leftovers import leftovers
 from analysis.markdown import one_of
 from analysis.page import TITLE, build
 from analysis.to_data import to_csv, to_json
@@ -113,21 +113,14 @@ def write(page: Page, out: Path, earlier: set[Path]) -> list[Path]:
     files |= {folder / name: figure.svg for name, figure in figures.items()}
     files |= {folder / TABLES / name: text.encode() for name, text in tables.items()}
     files |= {html_page(out): to_html(page, figures).encode(), out: to_markdown(page, folder.name).encode()}
-    _remove_left(files)
+    for left in (left for path in files for left in leftovers(path, "tmp")):
+        left.unlink(missing_ok=True)
     for path, content in files.items():
         write_bytes_atomic(path, content)
     drawn = {path for path in folder.glob("*.svg") if IDENTIFIER in path.read_text(encoding="utf-8", errors="replace")}
     for path in (drawn | {path for path in earlier if path.is_relative_to(folder)}) - set(files):
         path.unlink(missing_ok=True)
     return list(files)
-
-
-def _remove_left(files: Iterable[Path]) -> None:
-    """Remove what killed processes left while they wrote these files (.<name>.<process>.tmp)."""
-    for path in files:
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            if not Path(f"/proc/{left.name.split('.')[-2]}").exists():
-                left.unlink(missing_ok=True)
 
 
 def report_difference(page: Page, out: Path) -> int:

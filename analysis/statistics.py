@@ -54,10 +54,14 @@ class Difference:
     corrected: float | None = None
 
     @property
+    def deciding_p(self) -> float | None:
+        """p after the correction, where there was one."""
+        return self.p if self.corrected is None else self.corrected
+
+    @property
     def told_apart(self) -> bool | None:
         """Whether there is a difference, after the correction; None where the noise is not known."""
-        p = self.p if self.corrected is None else self.corrected
-        return None if p is None else p < 1 - CONFIDENCE
+        return None if self.deciding_p is None else self.deciding_p < 1 - CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,10 @@ def pooled(groups: Iterable[Iterable[float | None]]) -> Pooled:
     return Pooled(math.sqrt(math.fsum(_squares(values) for values in kept) / df), df)
 
 
-def mean_interval(summary: Summary, noise: Pooled) -> tuple[float, float] | None:
-    """The t interval of a mean on the pooled sd; None where either is not known."""
+def mean_interval(summary: Summary, noise: Pooled) -> tuple[float, float] | tuple[None, None]:
+    """The t interval of a mean on the pooled sd; (None, None) where either is not known."""
     if summary.mean is None or noise.sd is None:
-        return None
+        return None, None
     half = t_quantile(CONFIDENCE, noise.df) * noise.sd / math.sqrt(summary.n)
     return summary.mean - half, summary.mean + half
 
