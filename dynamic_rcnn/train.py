@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, NaNLossError, UserError
+from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.claim import Claim, claimed
 from dynamic_rcnn.run.directory import METRICS, SPEC, RunLockedError
 from dynamic_rcnn.run.ranks import CLAIMED, EXIT_LOCKED, EXIT_LOST, NOTE, Rank, write_failure
 from dynamic_rcnn.run.record import Record, SupersededError
 from dynamic_rcnn.run.spawn import EXIT_CODES, run_processes
-from dynamic_rcnn.run.spec import EVALUATE, ID_DIGITS, MEASURE, RunSpec, images_per_process
+from dynamic_rcnn.run.spec import EVALUATE, ID_DIGITS, MEASURE, RunSpec
 from dynamic_rcnn.stop import StopSignal
 
 if TYPE_CHECKING:

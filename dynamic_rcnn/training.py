@@ -22,10 +22,11 @@ from dynamic_rcnn import build, checkpoint, distributed, results, start
 from dynamic_rcnn.digest import file_digest
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.randomness import seed_all
+from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.directory import CHECKPOINTS, METRICS, WEIGHTS, remove_temporary, write_json_atomic
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.record import Record
-from dynamic_rcnn.run.spec import RunSpec, images_per_process
+from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.stop import StopSignal
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, is_seed, paper_fault
-from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TASKS, TRAIN, images_per_process
+from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TASKS, TRAIN
 from experiments.origin import BASES
 
 PRETRAIN = "pretrain"

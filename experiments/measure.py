@@ -9,7 +9,8 @@ import copy
 from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
-from dynamic_rcnn.run.spec import MEASURE, RunSpec, images_per_process
+from dynamic_rcnn.run.batch import images_per_process
+from dynamic_rcnn.run.spec import MEASURE, RunSpec
 from experiments.checks import check_count, check_names, checked_task
 
 # what grid.measure holds: counts, and the arms of the first part (at inference all are measured)

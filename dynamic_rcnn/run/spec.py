@@ -206,22 +206,6 @@ def find_run(runs: Path, spec: RunSpec) -> Path:
     return found[0] if found else own
 
 
-def images_per_process(batch_size: int, processes: int, rate: float) -> int:
-    """Each process's share of the effective batch. rate: the learning rate at this batch, for the way out.
-
-    Raises UserError if the processes cannot share the batch evenly.
-    """
-    if batch_size % processes == 0:
-        return batch_size // processes
-    counts = [str(count) for count in range(1, batch_size + 1) if batch_size % count == 0]
-    listed = " or ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
-    near = max(processes, processes * round(batch_size / processes))
-    raise UserError(
-        f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: take {listed}, or "
-        f"batch_size={near} with base.optim_wrapper.optimizer.lr={rate * near / batch_size:.6g} (scaled linearly)"
-    )
-
-
 def is_aside(run_dir: Path) -> bool:
     """Whether a run's directory was moved aside (seed0-<id>.stale1): it is no run of any grid any more."""
     return "." in run_dir.name

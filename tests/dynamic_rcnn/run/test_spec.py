@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.directory import SPEC
 from dynamic_rcnn.run.spec import (
     EVALUATE,
@@ -20,7 +21,6 @@ from dynamic_rcnn.run.spec import (
     RunSpec,
     differences,
     find_run,
-    images_per_process,
 )
 
 RECORDS = Path(__file__).resolve().parents[3] / "analysis" / "records"

@@ -1,0 +1,21 @@
+"""How the processes of a run share its batch. Torch-free: the plan checks it too."""
+
+from __future__ import annotations
+
+from dynamic_rcnn.errors import UserError
+
+
+def images_per_process(batch_size: int, processes: int, rate: float) -> int:
+    """Each process's share of the effective batch. rate: the learning rate at this batch, for the way out.
+
+    Raises UserError if the processes cannot share the batch evenly.
+    """
+    if batch_size % processes == 0:
+        return batch_size // processes
+    counts = [str(count) for count in range(1, batch_size + 1) if batch_size % count == 0]
+    listed = " or ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
+    near = max(processes, processes * round(batch_size / processes))
+    raise UserError(
+        f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: take {listed}, or "
+        f"batch_size={near} with base.optim_wrapper.optimizer.lr={rate * near / batch_size:.6g} (scaled linearly)"
+    )
