@@ -25,7 +25,7 @@ lint: install
 	$(BIN)/mypy
 
 slurm-start: install
-	$(BIN)/python -m slurm.testcluster start
+	$(BIN)/python -m tests.slurm.testcluster start
 
 slurm-stop: install
-	$(BIN)/python -m slurm.testcluster stop
+	$(BIN)/python -m tests.slurm.testcluster stop

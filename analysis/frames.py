@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.collect import Records, collect
+from analysis.reading.records import Records, collect
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.evaluation import read_detections
+from dynamic_rcnn.metrics.ap import read_detections
 from dynamic_rcnn.run.directory import DETECTIONS
 
 _RUN = ["path", "dataset", "arm", "seed"]

@@ -35,21 +35,22 @@ import numpy as np
 import pandas as pd
 from pycocotools.coco import COCO
 
-from analysis.accumulation import METRICS, Accumulation
-from analysis.bootstrap import bootstrap
-from analysis.boxes import Detections, Objects, read_detections, read_objects
-from analysis.claims import ARM
-from analysis.collect import Records, collect
-from analysis.command import ROOT, count, parse, run
-from analysis.comparison import Comparison
-from analysis.differences import ap_by_category_and_size, largest_changes
-from analysis.errors import error_frame, find_errors
-from analysis.grids import Grid, choose
-from analysis.image_statistics import place, sheet_place, sources
-from analysis.matching import Matches, match
-from analysis.sheet import draw
-from dynamic_rcnn import dataset, evaluation
+from analysis.cli import ROOT, count, parse, run
+from analysis.detections.bootstrap import bootstrap
+from analysis.detections.changes import ap_by_category_and_size, largest_changes
+from analysis.detections.columns import Detections, Objects, read_detections, read_objects
+from analysis.detections.matching import Matches, match
+from analysis.detections.sheet import draw
+from analysis.detections.tide import error_frame, find_errors
+from analysis.detections.weighted_ap import METRICS, Accumulation
+from analysis.reading.image_statistics import place, sheet_place, sources
+from analysis.reading.manifest import Grid, choose
+from analysis.reading.records import Records, collect
+from analysis.sections.claims import ARM
+from analysis.stats.comparison import Comparison
+from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics import ap as evaluation
 from dynamic_rcnn.run.directory import DETECTIONS, SCHEMA, write_bytes_atomic, write_json_atomic
 from dynamic_rcnn.run.spec import RunSpec
 

@@ -29,16 +29,17 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
 
 import pandas as pd
 
-from analysis import aside, checksums
-from analysis.aside import Aside
-from analysis.collect import Records, collect
-from analysis.command import ROOT, parse, run
-from analysis.grids import Grid, choose
-from analysis.image_statistics import GRID_FILES, place, sheet_place
+from analysis.cli import ROOT, parse, run
 from analysis.leftovers import leftovers
-from analysis.markdown import one_of
-from analysis.reader import MISSING
-from analysis.run_files import RECORD_FILES
+from analysis.reading import checksums
+from analysis.reading import superseded as aside
+from analysis.reading.image_statistics import GRID_FILES, place, sheet_place
+from analysis.reading.manifest import Grid, choose
+from analysis.reading.reader import MISSING
+from analysis.reading.records import Records, collect
+from analysis.reading.run_files import RECORD_FILES
+from analysis.reading.superseded import Aside
+from analysis.rendering.markup import one_of
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 

@@ -27,15 +27,15 @@ if not __package__:  # run by path: this folder on sys.path would hide the stand
     sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
 
 from analysis import unchanged
-from analysis.collect import collect
-from analysis.command import ROOT, boolean, is_text, parse, run
-from analysis.document import IDENTIFIER, FigureFile, Page
+from analysis.cli import ROOT, boolean, is_text, parse, run
 from analysis.leftovers import leftovers
-from analysis.markdown import one_of
-from analysis.page import TITLE, build
-from analysis.to_data import to_csv, to_json
-from analysis.to_latex import to_latex
-from analysis.to_markdown import to_markdown
+from analysis.reading.records import collect
+from analysis.rendering.data import to_csv, to_json
+from analysis.rendering.latex import to_latex
+from analysis.rendering.markdown import to_markdown
+from analysis.rendering.markup import one_of
+from analysis.rendering.model import IDENTIFIER, FigureFile, Page
+from analysis.sections.page import TITLE, build
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import write_bytes_atomic
 
@@ -102,8 +102,8 @@ def write(page: Page, out: Path, earlier: set[Path]) -> list[Path]:
 
     earlier: the files that were written the last time. Returns those of now.
     """
-    from analysis.figures import all_drawn
-    from analysis.to_html import to_html
+    from analysis.rendering.html import to_html
+    from analysis.rendering.plots import all_drawn
 
     folder = figure_folder(out)
     figures = all_drawn(page.figures)

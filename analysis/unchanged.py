@@ -13,9 +13,9 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from analysis.command import ROOT
-from dynamic_rcnn.digest import file_digest
+from analysis.cli import ROOT
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.digest import file_digest
 from dynamic_rcnn.run.directory import CHECKPOINTS, LOGS, SCHEMA, read_json, write_json_atomic
 
 NAME = ".made_of.json"

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn import dataset
+from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.evaluation import evaluate_file
+from dynamic_rcnn.metrics.ap import evaluate_file
 from dynamic_rcnn.run.directory import DETECTIONS, METRICS, SCHEMA, STATUS, read_json, read_metrics, write_json_atomic
 from dynamic_rcnn.run.spec import RunSpec
 

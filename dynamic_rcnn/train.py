@@ -25,20 +25,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, NaNLossError, UserError
+from dynamic_rcnn.parallel.processes import EXIT_CODES, run_processes
+from dynamic_rcnn.parallel.rank import CLAIMED, EXIT_LOCKED, EXIT_LOST, NOTE, Rank, write_failure
 from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.claim import Claim, claimed
 from dynamic_rcnn.run.directory import METRICS, SPEC, RunLockedError
-from dynamic_rcnn.run.ranks import CLAIMED, EXIT_LOCKED, EXIT_LOST, NOTE, Rank, write_failure
-from dynamic_rcnn.run.record import Record, SupersededError
-from dynamic_rcnn.run.spawn import EXIT_CODES, run_processes
 from dynamic_rcnn.run.spec import EVALUATE, ID_DIGITS, MEASURE, RunSpec
-from dynamic_rcnn.stop import StopSignal
+from dynamic_rcnn.run.status import Record, SupersededError
 
 if TYPE_CHECKING:
-    from dynamic_rcnn.evaluating import Evaluation
-    from dynamic_rcnn.measuring import Measurement
-    from dynamic_rcnn.training import Training
+    from dynamic_rcnn.engine.evaluation_run import Evaluation
+    from dynamic_rcnn.engine.timing_run import Measurement
+    from dynamic_rcnn.engine.trainer import Training
 
     Work = Training | Evaluation | Measurement
 
@@ -97,7 +97,7 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
         stop.install()
         if me.size > 1:  # else DDP says that no parameter is unused: see Training._wrapped
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        from dynamic_rcnn import distributed
+        from dynamic_rcnn.parallel import comm as distributed
 
         distributed.join(me, stop.check)
         if not distributed.broadcast(Path(METRICS).exists()):
@@ -119,14 +119,14 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
 def _begun(spec: RunSpec, stop: StopSignal) -> Work:
     """What does the run's task in this process."""
     if spec.task == EVALUATE:
-        from dynamic_rcnn.evaluating import Evaluation
+        from dynamic_rcnn.engine.evaluation_run import Evaluation
 
         return Evaluation(spec, stop)
     if spec.task == MEASURE:
-        from dynamic_rcnn.measuring import Measurement
+        from dynamic_rcnn.engine.timing_run import Measurement
 
         return Measurement(spec, stop)
-    from dynamic_rcnn.training import Training  # torch and mmdet: seconds
+    from dynamic_rcnn.engine.trainer import Training  # torch and mmdet: seconds
 
     return Training(spec, stop)
 
@@ -199,7 +199,7 @@ def _cause(error: Exception, me: Rank) -> tuple[str, str]:
 def _is_loss_of_another(error: Exception, me: Rank) -> bool:
     if me.size == 1:
         return False
-    from dynamic_rcnn import distributed
+    from dynamic_rcnn.parallel import comm as distributed
 
     return distributed.is_loss_of_another(error)
 
@@ -224,7 +224,7 @@ def _ended(end: End, me: Rank, record: Record) -> int:
 
 def _agreed(mine: End) -> End:
     """Of the ends of all processes that say theirs, the one that made the others fail."""
-    from dynamic_rcnn import distributed
+    from dynamic_rcnn.parallel import comm as distributed
 
     order = {SUPERSEDED: 0, "NaN": 1, "interrupted": 3, LOST: 4}  # 2: the other causes
     ends = [End(**each) for each in distributed.exchange_ends(asdict(mine))]

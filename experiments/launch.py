@@ -25,15 +25,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import EVALUATE
-from experiments import cost, executor, local, locks, tables
-from experiments.disk import Directories, PlannedRun, disk_plan, nearest_differences, trajectory_lines
-from experiments.grid import Grid, build
-from experiments.jobs import submitted
-from experiments.logs import print_logs
-from experiments.origin import CONF, overruled
-from experiments.plan import plan_or_disk
-from experiments.settings import runs_folder, settle
-from slurm.profile import Profile
+from experiments.config import cluster as executor
+from experiments.config.compose import runs_folder, settle
+from experiments.config.grid import Grid, build
+from experiments.config.overrides import CONF, overruled
+from experiments.launching import local
+from experiments.launching import lock as locks
+from experiments.planning import cost
+from experiments.planning.plan import plan_or_disk
+from experiments.planning.run_state import Directories, PlannedRun, disk_plan, nearest_differences, trajectory_lines
+from experiments.planning.slurm_state import submitted
+from experiments.views import tables
+from experiments.views.logs import print_logs
+from slurm.site_profile import Profile
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
 _CHANGING = ("launch", "cancel")  # Ctrl-C is theirs to handle
@@ -115,7 +119,7 @@ def _end_interrupted(number: int, frame: object) -> None:
 def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:
     match config.action:
         case "launch" if config.cluster.executor == executor.SLURM:
-            from experiments import cluster  # submitit: a tenth of a second
+            from experiments.launching import slurm as cluster  # submitit: a tenth of a second
 
             return cluster.launch(grid, runs, config.cluster, config.rerun, arguments)
         case "launch":
@@ -123,7 +127,7 @@ def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -
         case "plan":
             return _plan(grid, runs, config)
         case "doctor":
-            from experiments.doctor import doctor
+            from experiments.doctor.doctor import doctor
 
             return doctor(grid, runs, config)
         case "status":
@@ -151,7 +155,7 @@ def _plan(grid: Grid, runs: Path, config: DictConfig) -> int:
     profile = _profile(config.cluster)
     left = cost.estimate(grid, runs, plan, gpus=profile.gpus > 0 if profile else None)
     if config.json:
-        from experiments.document import cost_fields, document
+        from experiments.views.json_output import cost_fields, document
 
         print(document(plan, grid, runs, silence, cost_fields(left, plan, profile)))
     else:
@@ -182,7 +186,7 @@ def _status(grid: Grid, runs: Path, config: DictConfig) -> int:
     while True:
         plan, silence = plan_or_disk(grid, runs)
         if config.json:
-            from experiments.document import document
+            from experiments.views.json_output import document
 
             print(document(plan, grid, runs, silence))
             return 0
@@ -205,7 +209,7 @@ def _cancel(grid: Grid, runs: Path) -> int:
     cancelled: list[str] = []
     try:
         if submitted(disk_plan(grid, runs), grid, runs):
-            from experiments import cluster
+            from experiments.launching import slurm as cluster
 
             cancelled = cluster.cancel(grid, runs)
     finally:
@@ -220,7 +224,7 @@ def _cancel(grid: Grid, runs: Path) -> int:
 
 
 def _script(grid: Grid, runs: Path, settings: DictConfig) -> int:
-    from experiments import cluster
+    from experiments.launching import slurm as cluster
 
     print(cluster.script(grid, runs, settings))
     return 0

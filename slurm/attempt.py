@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.parallel.rank import ATTEMPT, EXIT_LOCKED
 from dynamic_rcnn.run.claim import Holder
 from dynamic_rcnn.run.directory import LOGS, SCHEMA, RunLockedError, read_json, write_json_atomic
-from dynamic_rcnn.run.ranks import ATTEMPT, EXIT_LOCKED
-from slurm import queue
+from slurm import cli as queue
 
 BEGAN = "DYNAMIC_RCNN_BEGAN"  # set by the batch script
 _WARNING = f"{LOGS}/warning.json"

@@ -39,11 +39,11 @@ def starting(prefix: str) -> list[str]:
 
 def test_every_command_is_covered_here_or_by_ci():
     """`make ablation` is the main job, `make test` runs this; tests/slurm/test_launch.py and
-    tests/dynamic_rcnn/test_fetch.py have what needs a cluster and a server, test_submission.py what needs a run.
+    tests/dynamic_rcnn/tools/test_fetch.py have what needs a cluster and a server, test_submission.py what needs a run.
     """
     known = (
-        "python -m dynamic_rcnn.fetch",
-        "python -m dynamic_rcnn.submission",
+        "python -m dynamic_rcnn.tools.fetch",
+        "python -m dynamic_rcnn.tools.export_test_dev",
         "make ablation",
         "make test",
         "make slurm-",
@@ -93,7 +93,7 @@ def test_the_command_for_weights_trained_elsewhere(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_for_cocos_server_is_understood():
-    (command,) = starting("python -m dynamic_rcnn.submission")
+    (command,) = starting("python -m dynamic_rcnn.tools.export_test_dev")
     result = run(command)
     assert result.returncode == 2 and "RUN_DIR/spec.json: missing" in result.stderr
 

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.run.code import PACKAGE, code_fingerprint
 from dynamic_rcnn.run.directory import PROVENANCE, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.fingerprint import PACKAGE, code_fingerprint
 
 PACKAGES = (
     "torch",
@@ -25,7 +25,7 @@ PACKAGES = (
     "opencv-python-headless",
 )
 MAX_DIFF = 100_000
-FROZEN = PACKAGE.parent / "frozen.json"  # beside the packages in a copy that slurm/snapshot.py made
+FROZEN = PACKAGE.parent / "frozen.json"  # beside the packages in a copy that slurm/code_snapshot.py made
 
 
 def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> dict[str, Any]:

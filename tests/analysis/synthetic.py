@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis import report
-from analysis.collect import collect
-from analysis.page import build
-from analysis.run_files import IOU_THRESHOLDS, METRICS
-from analysis.to_markdown import to_markdown
+from analysis.reading.records import collect
+from analysis.reading.run_files import IOU_THRESHOLDS, METRICS
+from analysis.rendering.markdown import to_markdown
+from analysis.sections.page import build
 from dynamic_rcnn.run.spec import RunSpec
 
 SETTING = "0123456789"

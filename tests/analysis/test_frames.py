@@ -10,8 +10,7 @@ import pytest
 
 from analysis.frames import load_curves, load_detections, load_runs
 from dynamic_rcnn.errors import UserError
-
-from .synthetic import ablation
+from tests.analysis.synthetic import ablation
 
 
 def test_runs_curves_and_detections(tmp_path: Path) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from analysis import images, records, report
-from analysis.collect import collect
-from dynamic_rcnn import dataset
+from analysis.reading.records import collect
+from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.evaluation import evaluate_file, write_detections
+from dynamic_rcnn.metrics.ap import evaluate_file, write_detections
 from dynamic_rcnn.run.spec import RunSpec
+from tests.analysis.synthetic import RunsFolder, edit_json, make_another_run, row_of
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
-
-from .synthetic import RunsFolder, edit_json, make_another_run, row_of
 
 SHIFTS = {"baseline": (6.0, 4.0), "dla": (2.0, 0.0), "both": (0.0, 0.5)}  # by seed: how far boxes are off, in pixels
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from analysis import records
-from analysis.collect import collect
+from analysis.reading.records import collect
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
-
-from .synthetic import START, RunsFolder, ablation, markdown
+from tests.analysis.synthetic import START, RunsFolder, ablation, markdown
 
 
 def copy(tmp_path: Path, *more: str) -> Path:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.collect import collect
-from analysis.page import build
+from analysis.reading.records import collect
+from analysis.sections.page import build
 from dynamic_rcnn.run.directory import locked
-
-from .synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, markdown, row_of, write_report
+from tests.analysis.synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, markdown, row_of, write_report
 
 
 def test_hand_computed_numbers_are_in_the_tables(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import command, report
-from analysis.command import ROOT
+from analysis import cli as command
+from analysis import report
+from analysis.cli import ROOT
 from dynamic_rcnn.errors import UserError
-
-from .synthetic import ablation, write_report
+from tests.analysis.synthetic import ablation, write_report
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:

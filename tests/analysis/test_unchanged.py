@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from analysis import report, unchanged
-from analysis.page import TITLE
+from analysis.sections.page import TITLE
 from dynamic_rcnn.run.directory import locked
-
-from .synthetic import RunsFolder, ablation, edit_json, write_report
+from tests.analysis.synthetic import RunsFolder, ablation, edit_json, write_report
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def test_other_code_or_libraries_make_it_again(
     assert "unchanged" not in again(tmp_path, capsys)
 
 
-@pytest.mark.parametrize("file", ["analysis/page.py", "dynamic_rcnn/errors.py", "dynamic_rcnn/run/spec.py"])
+@pytest.mark.parametrize("file", ["analysis/sections/page.py", "dynamic_rcnn/errors.py", "dynamic_rcnn/run/spec.py"])
 def test_the_inputs_are_others_where_code_is(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / file).parent.mkdir(parents=True)
     monkeypatch.setattr("analysis.unchanged.ROOT", tmp_path)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.errors import IOUS
-from tests.analysis.detections import CATEGORIES, Row, odd_case
+from analysis.detections.tide import IOUS
+from tests.analysis.drawn_detections import CATEGORIES, Row, odd_case
 
 PLACE = Path(__file__).with_name("tide.json")
 SEEDS = range(6)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn import train
-from dynamic_rcnn.run import spawn
+from dynamic_rcnn.parallel import processes as spawn
 from dynamic_rcnn.run.spec import RunSpec
 
 
@@ -22,7 +22,7 @@ def die() -> None:
 
 def iteration(count: int) -> None:
     """SIGKILL after the log of an iteration, before its checkpoint."""
-    from dynamic_rcnn.training import Training
+    from dynamic_rcnn.engine.trainer import Training
 
     def log_and_die(self: Any, *args: Any, log: Any = Training._log) -> None:
         log(self, *args)
@@ -34,7 +34,7 @@ def iteration(count: int) -> None:
 
 def checkpoint(count: int) -> None:
     """SIGKILL in the middle of writing a checkpoint: half of the bytes are in the temporary file."""
-    from dynamic_rcnn import checkpoint
+    from dynamic_rcnn.engine import checkpoint
 
     def half_save(folder: Path, content: dict[str, Any], keep: int, save: Any = checkpoint.save) -> Path:
         if content["meta"]["iteration"] == count:
@@ -50,14 +50,14 @@ def checkpoint(count: int) -> None:
 
 def evaluation(count: int) -> None:
     """SIGKILL in place of an evaluation."""
-    from dynamic_rcnn import results
+    from dynamic_rcnn.engine import results
 
     results.predict = lambda *args: die()
 
 
 def evaluated(count: int) -> None:
     """SIGKILL after the row of an evaluation on the way."""
-    from dynamic_rcnn import results
+    from dynamic_rcnn.engine import results
 
     results.evaluate_now = lambda *args, now=results.evaluate_now: (now(*args), die())
 
@@ -78,8 +78,8 @@ def error(count: int) -> None:
 
 def overtaken(count: int) -> None:
     """Another attempt puts a copy in the run directory's place."""
+    from dynamic_rcnn.engine.trainer import Training
     from dynamic_rcnn.run import claim
-    from dynamic_rcnn.training import Training
 
     def log_in_another_place(self: Any, *args: Any, log: Any = Training._log) -> None:
         if self.iteration == count:
@@ -96,7 +96,7 @@ def stop(count: int) -> None:
 
 def stop_in_evaluation(count: int) -> None:
     """SIGTERM while the images of an evaluation are looked at."""
-    from dynamic_rcnn import predict
+    from dynamic_rcnn.engine import inference as predict
 
     def rows(*args: Any, rows: Any = predict._rows) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -107,7 +107,7 @@ def stop_in_evaluation(count: int) -> None:
 
 def stop_in_last_evaluation(count: int) -> None:
     """The same in the evaluation of the final weights."""
-    from dynamic_rcnn import results
+    from dynamic_rcnn.engine import results
 
     def final(*args: Any, final: Any = results.final) -> Any:
         stop_in_evaluation(0)

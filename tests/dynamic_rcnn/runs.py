@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from dynamic_rcnn import dataset
+from dynamic_rcnn.data import dataset
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.run.directory import read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.origin import load_base
+from experiments.config.overrides import load_base
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_rcnn import dataset
+from dynamic_rcnn.data import dataset
 from dynamic_rcnn.evaluate import measure
-from dynamic_rcnn.evaluation import write_detections
+from dynamic_rcnn.metrics.ap import write_detections
 from dynamic_rcnn.run.directory import write_json_atomic
 from tests.dynamic_rcnn.runs import prepare, small_spec
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynamic_rcnn import dataset
 from dynamic_rcnn import train as trainer
+from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import NaNLossError, UserError
-from dynamic_rcnn.evaluation import read_detections
+from dynamic_rcnn.metrics.ap import read_detections
+from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, Rank
 from dynamic_rcnn.run.directory import locked, read_json, read_jsonl, read_state, write_json_atomic
-from dynamic_rcnn.run.ranks import EXIT_INTERRUPTED, EXIT_LOCKED, Rank
-from dynamic_rcnn.run.record import Record
+from dynamic_rcnn.run.status import Record
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.dynamic_rcnn.runs import prepare, small_spec, start, train
 

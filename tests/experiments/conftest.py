@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm import queue
+from slurm import cli as queue
 from tests.experiments.fake_slurm import FakeSlurm, Runs
 
 

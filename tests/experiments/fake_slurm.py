@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.run.directory import STATUS, write_json_atomic
-from experiments.disk import PlannedRun
-from experiments.grid import Grid, build
-from experiments.plan import make_plan
-from experiments.settings import settle
-from slurm.queue import QueuedJob, SlurmError
-from slurm.submission import Chunk, Submission
+from experiments.config.compose import settle
+from experiments.config.grid import Grid, build
+from experiments.planning.plan import make_plan
+from experiments.planning.run_state import PlannedRun
+from slurm.cli import QueuedJob, SlurmError
+from slurm.submission_record import Chunk, Submission
 
 SMOKE = ("grid=smoke", "base.pretrain=null", "cluster=local")
 ARMS = ("baseline", "dla", "dsl", "both")

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from dynamic_rcnn.run.directory import METRICS, PROVENANCE, RunLockedError, locked, write_json_atomic
-from dynamic_rcnn.run.record import Record
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.status import Record
 
 stop: list[int] = []
 

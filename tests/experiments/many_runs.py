@@ -21,10 +21,10 @@ from omegaconf import OmegaConf
 
 from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.disk import code_now
-from experiments.grid import Grid, build
-from experiments.manifest import write_manifest
-from experiments.settings import settle
+from experiments.config.compose import settle
+from experiments.config.grid import Grid, build
+from experiments.planning.manifest import write_manifest
+from experiments.planning.run_state import code_now
 
 PROJECT = Path(__file__).resolve().parents[2]
 ARMS, SEEDS, ROWS = 200, 5, 200

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.launching import LAUNCH, Folder, end, listing, wait_until
+from tests.experiments.launches import LAUNCH, Folder, end, listing, wait_until
 
 ARMS = ("pretrain", "baseline", "dla", "dsl", "both")
 SLOW = {"seconds": 0.2}

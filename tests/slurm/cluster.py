@@ -1,4 +1,4 @@
-"""A real Slurm for tests, see slurm.testcluster. A module's tests share one:
+"""A real Slurm for tests, see tests.slurm.testcluster. A module's tests share one:
 
     @pytest.fixture(scope="module")
     def cluster() -> Iterator[RunningCluster]:
@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from dynamic_rcnn.errors import UserError
-from slurm.testcluster.cluster import Cluster, check_machine, start, stop
-from slurm.testcluster.config import Layout
+from tests.slurm.testcluster.cluster import Cluster, check_machine, start, stop
+from tests.slurm.testcluster.config import Layout
 
 REQUIRED = "REQUIRE_SLURM"
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from dynamic_rcnn.run.directory import METRICS, PROVENANCE, RunLockedError, write_json_atomic
 from dynamic_rcnn.run.heartbeat import beat
-from dynamic_rcnn.run.record import Record
+from dynamic_rcnn.run.status import Record
 
 RANK = int(os.environ["RANK"])
 CHECKPOINT = Path("checkpoints/iteration.pth")

@@ -11,12 +11,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynamic_rcnn.run.directory import read_json
-from experiments.origin import CONF
-from slurm import queue
-from slurm.profile import Profile
-from slurm.snapshot import freeze
-from slurm.submission import Submission, jobs_by_run, submissions_folder
-from slurm.submit import arrays, begin, submit
+from experiments.config.overrides import CONF
+from slurm import cli as queue
+from slurm.code_snapshot import freeze
+from slurm.job_arrays import arrays, begin, submit
+from slurm.site_profile import Profile
+from slurm.submission_record import Submission, jobs_by_run, submissions_folder
 
 TRAINER = Path(__file__).with_name("fake_trainer.py")
 DATASET = "shapes_tiny"

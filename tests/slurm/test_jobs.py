@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from slurm import queue
+from slurm import cli as queue
 from tests.slurm.jobs import RETRIES, Jobs, fake_trainers_of, wait_until
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.disk import code_now
-from slurm import queue
+from experiments.planning.run_state import code_now
+from slurm import cli as queue
 from tests.slurm.cluster import RunningCluster, slurm_cluster
 from tests.slurm.jobs import TRAINER, wait_until
 
@@ -23,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 WITH_FAKE_TRAINER = f"""
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from experiments import cluster
+from experiments.launching import slurm as cluster
 from experiments.launch import main
 cluster.TRAINER = ({str(TRAINER)!r},)
 sys.exit(main(sys.argv[1:]))

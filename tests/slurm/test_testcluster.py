@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm.testcluster import cluster as clusters
-from slurm.testcluster import namespaces
-from slurm.testcluster.__main__ import main
 from tests.slurm.cluster import REQUIRED, RunningCluster, require_slurm, slurm_cluster, wait_for
+from tests.slurm.testcluster import cluster as clusters
+from tests.slurm.testcluster import namespaces
+from tests.slurm.testcluster.__main__ import main
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAMES = "127.0.0.1       localhost controller node1 node2 node3 node4"
@@ -63,7 +63,7 @@ def run_task(cluster: RunningCluster, log: Path, *options: str) -> str:
 
 
 def command(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "slurm.testcluster", *arguments]
+    words = [sys.executable, "-m", "tests.slurm.testcluster", *arguments]
     return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=60, env=env, check=False)
 
 
@@ -166,7 +166,7 @@ def test_two_clusters_side_by_side_and_nothing_stays_of_one(cluster: RunningClus
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_stays_of_a_start_that_is_stopped_half_way(folder: Path, number: signal.Signals) -> None:
-    words = [sys.executable, "-m", "slurm.testcluster", "start", "nodes=40", f"folder={folder}"]
+    words = [sys.executable, "-m", "tests.slurm.testcluster", "start", "nodes=40", f"folder={folder}"]
     process = subprocess.Popen(words, cwd=PROJECT, stderr=subprocess.DEVNULL)
     wait_for(lambda: (folder / "log/slurmd.node2.log").exists(), "the second node does not start")
     process.send_signal(number)

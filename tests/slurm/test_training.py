@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from dynamic_rcnn.run.directory import read_json, read_jsonl
-from slurm import queue
+from slurm import cli as queue
 from tests.slurm.cluster import RunningCluster, slurm_cluster
 from tests.slurm.jobs import wait_until
 

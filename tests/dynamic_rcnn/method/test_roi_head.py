@@ -11,8 +11,8 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from dynamic_rcnn import build
-from dynamic_rcnn.randomness import seed_all
+from dynamic_rcnn.engine import build
+from dynamic_rcnn.engine.seeding import seed_all
 
 build.use_mmdet_scope()
 from mmdet.models.roi_heads import DynamicRoIHead as MmdetDynamicRoIHead  # noqa: E402

@@ -1,0 +1,81 @@
+"""What changed most between two arms: which categories and object sizes, and which images. Values are fractions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.detections.columns import Detections, Floats, Objects
+from analysis.detections.matching import AREAS, IOU_THRESHOLDS, Matches, match
+from analysis.detections.weighted_ap import METRICS, Accumulation
+from dynamic_rcnn.errors import UserError
+
+MIN_SCORE = 0.5
+ALL = "all"
+
+
+def ap_by_category_and_size(objects: Objects, detections: Detections) -> pd.DataFrame:
+    """AP of one run by category and object size, as pycocotools gives it; NaN without such objects.
+
+    Columns: category ("all": the mean over the categories), size (a name of `AREAS`), and those of `METRICS`.
+    """
+    everything = np.ones(len(objects.image_ids), np.uint16)
+    rows = []
+    for size in AREAS:
+        accumulation = Accumulation(match(objects, detections, size))
+        found = [(ALL, accumulation.metrics(everything))]
+        found += zip(objects.names, accumulation.by_category(everything), strict=True)
+        rows += [{"category": name, "size": size, **dict(zip(METRICS, row, strict=True))} for name, row in found]
+    return pd.DataFrame(rows, columns=["category", "size", *METRICS])
+
+
+def largest_changes(arm: Sequence[pd.DataFrame], baseline: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Categories and sizes by the size of the difference in AP between two arms, the largest first.
+
+    arm, baseline: for each seed what `ap_by_category_and_size` gives.
+    Columns: category, size, arm and baseline (means over the seeds), difference. Rows without objects are left out.
+    """
+    keys = ["category", "size"]
+    means = [pd.concat(list(frames)).groupby(keys, sort=False)["AP"].mean() for frames in (arm, baseline)]
+    frame = pd.DataFrame(dict(zip(("arm", "baseline"), means, strict=True))).dropna().reset_index()
+    frame["difference"] = frame["arm"] - frame["baseline"]
+    return frame.sort_values("difference", key=abs, ascending=False, kind="stable", ignore_index=True)
+
+
+def image_scores(matches: Matches) -> Floats:
+    """(images,): F1 of each image, over all categories, of the detections with a score of at least MIN_SCORE.
+
+    F1 is 2 TP / (2 TP + FP + FN), the mean over IoU 0.50 to 0.95. An image where nothing is and nothing is found has 1.
+    A score is needed because detectors return dozens of boxes an image that nobody would look at; it is one for all
+    images and arms, so that an arm whose scores are lower altogether loses here, though AP would not notice.
+    """
+    images = len(matches.image_ids)
+    kept = matches.score >= MIN_SCORE
+    true = [np.bincount(matches.image[kept & flags], minlength=images) for flags in matches.true]
+    found = [np.bincount(matches.image[kept & ~flags], minlength=images) for flags in matches.ignored]
+    either = np.array(found) + np.bincount(matches.object_image, minlength=images)
+    scores = np.where(either > 0, 2 * np.array(true) / np.maximum(either, 1), 1.0)
+    return np.asarray(scores.sum(axis=0) / len(IOU_THRESHOLDS))
+
+
+def images_that_differ(arm: Sequence[Matches], baseline: Sequence[Matches]) -> pd.DataFrame:
+    """Images by how much their score (`image_scores`, mean over the seeds) differs between two arms.
+
+    Columns: image_id, arm, baseline, difference; the largest difference in size first, equal ones by image id.
+
+    Raises:
+        UserError: an arm without a run, or runs on different images.
+    """
+    runs = [*arm, *baseline]
+    if not arm or not baseline:
+        raise UserError("images that differ: an arm has no run; give the matched detections of at least one seed each")
+    if not all(np.array_equal(run.image_ids, runs[0].image_ids) for run in runs):
+        raise UserError("images that differ: the arms were evaluated on different images")
+    ours, theirs = (np.mean([image_scores(run) for run in part], axis=0) for part in (arm, baseline))
+    columns = {"image_id": runs[0].image_ids, "arm": ours, "baseline": theirs, "difference": ours - theirs}
+    # Rounded for sorting only: equal differences must not be ordered by the last bits of their means
+    return pd.DataFrame(columns).sort_values(
+        "difference", key=lambda values: values.abs().round(12), ascending=False, kind="stable", ignore_index=True
+    )

@@ -1,0 +1,210 @@
+"""Where AP is lost: each false positive and each object not found in one of six kinds, and what AP would gain.
+
+The kinds and the gains are those of TIDE (Bolya et al., ECCV 2020; package tidecv 1.0.1). With T the IoU from which a
+detection is true and B that from which it is no background, a false positive is the first of these that fits:
+
+    localisation    its best object of its category has IoU between B and T
+    classification  an object of another category has IoU of at least T
+    duplicate       it reaches an object of its category that a detection with a higher score has taken
+    background      no object of any category has IoU above B
+    both            the rest: neither the category nor the place is right
+    missed          of the objects: not found, and no localisation or classification error is at it
+
+A gain is AP with the errors of one kind fixed, less AP as it is, and 0 where that is negative. Fixed: a localisation
+or classification error becomes true if its object is not found and no other of these with a higher score is at it,
+else it is left out, as the other kinds are; missed objects are not asked for. Gains do not add up to what is lost.
+
+As in tidecv, a false positive in a crowd of its category does not count in AP, but among the errors of its kind.
+
+Unlike tidecv, the mean is over the categories that have objects, as in COCO's AP; tidecv counts a category without
+objects, but with detections, as AP 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from pycocotools import mask
+
+from analysis.detections.columns import Booleans, Detections, Floats, Integers, Objects
+from analysis.detections.weighted_ap import RECALL_THRESHOLDS
+
+KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(KINDS))
+NO_ERROR = -1
+IOUS = (0.5, 0.75, 0.9)
+BACKGROUND_IOU = 0.1
+MAX_DETECTIONS = 100  # an image
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The errors of one run at one IoU threshold: AP as it is, and by kind the gain in AP and the count; fractions."""
+
+    iou: float
+    ap: float
+    gain: dict[str, float]
+    count: dict[str, int]
+
+
+def find_errors(objects: Objects, detections: Detections, ious: Sequence[float] = IOUS) -> list[Errors]:
+    """The errors of one run at each IoU threshold. AP is NaN without objects."""
+    images = _by_image(objects, detections)
+    return [_errors_at(objects, images, iou) for iou in ious]
+
+
+def error_frame(arms: Mapping[str, Sequence[Sequence[Errors]]]) -> pd.DataFrame:
+    """A row an arm and IoU threshold: AP and the gain of each kind, means over the arm's runs.
+
+    arms: arm -> the result of `find_errors` for each of its seeds.
+    """
+    rows = [{"arm": arm, "iou": e.iou, "AP": e.ap, **e.gain} for arm, runs in arms.items() for run in runs for e in run]
+    columns = ["arm", "iou", "AP", *KINDS]
+    return pd.DataFrame(rows, columns=columns).groupby(["arm", "iou"], sort=False, as_index=False).mean()
+
+
+@dataclass(frozen=True)
+class _Image:
+    """The d detections of an image by falling score, at most 100, and its g objects that are no crowds."""
+
+    category: Integers  # (d,)
+    score: Floats  # (d,)
+    object: Integers  # (g,), position in Objects
+    ious: Floats  # (d, g)
+    same: Booleans  # (d, g): of one category
+    crowd: Floats  # (d,): the largest share of the detection in a crowd of its category
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Detections of one image, or of all one after the other. `fixed` is the category that an error gets, else -1."""
+
+    category: Integers
+    score: Floats
+    true: Booleans
+    ignored: Booleans
+    kind: Integers
+    fixed: Integers
+
+
+def _by_image(objects: Objects, detections: Detections) -> list[_Image]:
+    order = np.lexsort((-detections.score, detections.image))
+    images = np.arange(len(objects.image_ids) + 1)
+    ends = np.searchsorted(detections.image[order], images)
+    object_order = np.argsort(objects.image, kind="stable")
+    object_ends = np.searchsorted(objects.image[object_order], images)
+    found = []
+    for number in images[:-1]:
+        rows = order[ends[number] : ends[number + 1]][:MAX_DETECTIONS]
+        here = object_order[object_ends[number] : object_ends[number + 1]]
+        crowds, plain = here[objects.crowd[here]], here[~objects.crowd[here]]
+        category = detections.category[rows]
+        shares = _ious(detections.box[rows], objects.box[crowds], crowd=True)
+        crowd = (shares * (category[:, None] == objects.category[crowds])).max(axis=1, initial=0)
+        ious = _ious(detections.box[rows], objects.box[plain], crowd=False)
+        same = category[:, None] == objects.category[plain]
+        found.append(_Image(category, detections.score[rows], plain, ious, same, crowd))
+    return found
+
+
+def _ious(box: Floats, others: Floats, crowd: bool) -> Floats:
+    if not len(box) or not len(others):
+        return np.zeros((len(box), len(others)))
+    return np.asarray(mask.iou(box, others, np.full(len(others), crowd, np.uint8)))
+
+
+def _errors_at(objects: Objects, images: Sequence[_Image], iou: float) -> Errors:
+    missed = np.zeros(len(objects.image), np.bool_)
+    parts = [_sort_out(image, objects.category, missed, iou) for image in images]
+    rows = _Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__dataclass_fields__))
+    positives = np.bincount(objects.category[~objects.crowd], minlength=len(objects.category_ids))
+    remaining = positives - np.bincount(objects.category[missed], minlength=len(positives))
+
+    counted = ~rows.ignored
+    ap = _mean_ap(rows.category[counted], rows.score[counted], rows.true[counted], positives, positives)
+    gain = {}
+    for kind, name in enumerate(KINDS):
+        fixed, errors = rows.fixed >= 0, rows.kind == kind
+        keep = np.where(errors, fixed, counted)
+        true = np.where(errors, fixed, rows.true)
+        category = np.where(errors & fixed, rows.fixed, rows.category)
+        wanted = remaining if kind == MISSED else positives
+        gain[name] = max(_mean_ap(category[keep], rows.score[keep], true[keep], wanted, positives) - ap, 0.0)
+    count = {name: int(np.count_nonzero(rows.kind == kind)) for kind, name in enumerate(KINDS)}
+    return Errors(iou, ap, gain, {**count, KINDS[MISSED]: int(np.count_nonzero(missed))})
+
+
+def _sort_out(image: _Image, category: Integers, missed: Booleans, iou: float) -> _Rows:
+    """What each detection of an image is; marks its missed objects. category: (N,), of all objects."""
+    same = image.ious * image.same
+    taken = _take(same, iou)
+    used = taken >= 0
+    true = np.zeros(len(image.score), np.bool_)
+    true[taken[used]] = True
+    kind = np.where(true, NO_ERROR, _kinds(image, same, used, iou))
+
+    fixed = np.full(len(image.score), -1)
+    targeted = np.zeros(len(used), np.bool_)
+    other = image.ious * ~image.same
+    for row in np.flatnonzero((kind == LOCALISATION) | (kind == CLASSIFICATION)):  # by falling score
+        target = int(np.argmax((same if kind[row] == LOCALISATION else other)[row]))
+        if not used[target] and not targeted[target]:
+            targeted[target] = True
+            fixed[row] = category[image.object[target]]
+    missed[image.object[~used & ~targeted]] = True
+    return _Rows(image.category, image.score, true, ~true & (image.crowd > iou), kind, fixed)
+
+
+def _take(same: Floats, iou: float) -> Integers:
+    """(g,): the detection that takes each object, or -1: in order of score, the nearest that is free and reached."""
+    taken = np.full(same.shape[1], -1)
+    free = same.copy()
+    for row in np.flatnonzero((same >= iou).any(axis=1)):
+        column = int(np.argmax(free[row]))
+        if free[row, column] >= iou:
+            taken[column] = row
+            free[:, column] = 0
+    return taken
+
+
+def _kinds(image: _Image, same: Floats, used: Booleans, iou: float) -> Integers:
+    """(d,): the kind of error that each detection is, if it is one."""
+    best = same.max(axis=1, initial=0)
+    other = (image.ious * ~image.same).max(axis=1, initial=0)
+    doubled = (same * used).max(axis=1, initial=0)
+    anything = image.ious.max(axis=1, initial=0)
+    conditions = [(best >= BACKGROUND_IOU) & (best <= iou), other >= iou, doubled >= iou, anything <= BACKGROUND_IOU]
+    return np.select(conditions, [LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND], BOTH)
+
+
+def _mean_ap(category: Integers, score: Floats, true: Booleans, wanted: Integers, positives: Integers) -> float:
+    """AP, mean over the categories with `positives`.
+
+    A category of which nothing is `wanted` counts as 0 if it has detections, else it is left out, as in tidecv; 1 where
+    all are left out.
+    """
+    order = np.lexsort((-score, category))
+    flags = true[order]
+    ends = np.searchsorted(category[order], np.arange(len(positives) + 1))
+    values = [
+        _average_precision(flags[ends[number] : ends[number + 1]], int(wanted[number]))
+        for number in np.flatnonzero(positives)
+        if wanted[number] or ends[number] < ends[number + 1]
+    ]
+    if not positives.any():
+        return math.nan
+    return float(np.mean(values)) if values else 1.0
+
+
+def _average_precision(true: Booleans, positives: int) -> float:
+    """COCO's AP at one threshold of detections by falling score."""
+    if not len(true) or not positives:
+        return 0.0
+    found = np.cumsum(true)
+    precision = np.maximum.accumulate((found / np.arange(1, len(true) + 1))[::-1])[::-1]
+    at = np.searchsorted(found / positives, RECALL_THRESHOLDS)
+    return float(precision[at[at < len(true)]].sum() / len(RECALL_THRESHOLDS))

@@ -1,0 +1,201 @@
+"""Precision and AP of resampled images from one sorted list of detections: COCOeval.accumulate with weights.
+
+An image that is drawn w times counts w times. The result equals, bit for bit, what pycocotools gives for a data set in
+which the image stands w times in a row. Three facts make that fast:
+
+- Interpolated precision is read at true positives only. Between them, false positives are counted by a cumulative sum
+  of the weights that all IoU thresholds share, less a short one of the ignored detections.
+- A recall threshold is a number of true positives, so that it is found in a cumulative sum of integers. One search
+  serves all categories and thresholds.
+- Copies of a detection stand in a row, and precision rises along a row of true positives and falls along false ones:
+  the ends of a row are enough.
+
+The last does not hold where detections of one image, category and score differ in being true: COCOeval then takes them
+in turn, copy by copy. Those few are laid out copy by copy here too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.detections.columns import Booleans, Floats, Integers
+from analysis.detections.matching import IOU_THRESHOLDS, Matches
+
+RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101)
+METRICS: dict[str, float | None] = {
+    "AP": None,
+    "AP50": 0.5,
+    "AP60": 0.6,
+    "AP70": 0.7,
+    "AP75": 0.75,
+    "AP80": 0.8,
+    "AP90": 0.9,
+}
+
+Counts = NDArray[np.int32]  # half the memory traffic of int64; 2e9 detections, over the thresholds, are out of reach
+
+
+class Accumulation:
+    """Weighted precision of one run.
+
+    Args:
+        matches: what `analysis.detections.matching.match` found.
+        copies: the largest weight that will be asked for.
+    """
+
+    def __init__(self, matches: Matches, copies: int = 1) -> None:
+        self.copies = copies
+        self.categories = len(matches.names)
+        self._images = len(matches.image_ids)
+        self._object_image, self._object_category = matches.object_image, matches.object_category
+        rows = _lay_out(matches, copies)
+        self._tied, self._image = rows.tied, rows.image
+        category = matches.category[rows.source]
+        starts = np.searchsorted(category, np.arange(self.categories + 1))  # of each category's rows
+        self._starts = np.tile(starts[:-1], len(IOU_THRESHOLDS))  # a segment is a threshold and a category
+
+        true, ignored = matches.true[:, rows.source], matches.ignored[:, rows.source]
+        at, row = np.nonzero(true)  # the true positives by threshold, category and falling score
+        segment = at * self.categories + category[row]
+        self._ends = np.searchsorted(segment, np.arange(len(IOU_THRESHOLDS) * self.categories + 1))
+        self._lengths = np.diff(self._ends)
+        self._true_image, self._row = rows.image[row], row + 1
+        at_ignored, row_ignored = np.nonzero(ignored)
+        self._ignored_image = rows.image[row_ignored]
+        keys = at_ignored * (len(category) + 1) + row_ignored
+        self._skipped = np.searchsorted(keys, at * (len(category) + 1) + row)
+        threshold = np.repeat(np.arange(len(IOU_THRESHOLDS)), self.categories)
+        self._skipped_starts = np.searchsorted(keys, threshold * (len(category) + 1) + self._starts)
+
+    def precision(self, weights: NDArray[np.integer]) -> Floats:
+        """(10, 101, categories), by IoU and recall threshold; -1 for a category without an object in the resample.
+
+        weights: (images,), how often each image was drawn; not all 0, and none above `copies`.
+        """
+        by_segment, defined = self._by_segment(weights)
+        by_segment[:, ~defined] = -1
+        return by_segment.transpose(0, 2, 1)
+
+    def metrics(self, weights: NDArray[np.integer]) -> Floats:
+        """The metrics of `METRICS`, as fractions, in its order; NaN where no category has an object."""
+        by_segment, defined = self._by_segment(weights)
+        if not defined.any():
+            return np.full(len(METRICS), np.nan)
+        return _means(by_segment[:, defined])
+
+    def by_category(self, weights: NDArray[np.integer]) -> Floats:
+        """(categories, metrics): the same for each category alone; NaN for one without objects."""
+        by_segment, defined = self._by_segment(weights)
+        rows = [_means(by_segment[:, [number]]) for number in range(self.categories)]
+        return np.where(defined[:, None], np.array(rows).reshape(-1, len(METRICS)), np.nan)
+
+    def _by_segment(self, weights: NDArray[np.integer]) -> tuple[Floats, Booleans]:
+        """Precision as (10, categories, 101), 0 without objects, and which categories have objects."""
+        drawn = self._with_tied(weights)
+        drawn_objects = np.bincount(self._object_category, drawn[self._object_image], self.categories)
+        positives = drawn_objects.astype(np.float64)
+        true_drawn = drawn[self._true_image]
+        true = _cumulated(true_drawn)
+        before = true[self._ends]  # at each segment's start, and the end
+        values = np.zeros(len(true))
+        own = true[1:] - np.repeat(before[:-1], self._lengths)
+        np.divide(own, self._counted(drawn) + np.spacing(1), out=values[:-1])
+
+        needed = np.tile(needed_positives(positives), (len(IOU_THRESHOLDS), 1))  # (segments, 101)
+        reached = needed <= np.diff(before)[:, None]
+        by_count = np.repeat(np.arange(len(true_drawn)), true_drawn)  # the row that has the n-th true positive
+        first = np.repeat(self._ends[1:, None], needed.shape[1] + 1, axis=1)  # a column more: each segment's end
+        first[:, :-1][reached] = by_count[(before[:-1, None] + needed)[reached] - 1]
+        # The highest from one recall threshold to the next that is reached, or to the end; then the highest from there
+        used = np.column_stack([reached, np.ones(len(reached), np.bool_)])
+        parts = np.zeros(first.shape)
+        parts[used] = np.maximum.reduceat(values, first[used])
+        highest = np.maximum.accumulate(parts[:, -2::-1], axis=1)[:, ::-1]
+        return highest.reshape(len(IOU_THRESHOLDS), self.categories, -1), positives > 0
+
+    def _counted(self, drawn: Counts) -> Counts:
+        """True and false positives down to each true positive, within its category."""
+        rows = _cumulated(drawn[self._image])
+        counted = rows[self._row] - np.repeat(rows[self._starts], self._lengths)
+        if not len(self._ignored_image):
+            return counted
+        ignored = _cumulated(drawn[self._ignored_image])
+        return counted - (ignored[self._skipped] - np.repeat(ignored[self._skipped_starts], self._lengths))
+
+    def _with_tied(self, weights: NDArray[np.integer]) -> Counts:
+        """The weights, and for the images laid out copy by copy whether each copy was drawn."""
+        if weights.shape != (self._images,) or weights.max(initial=0) > self.copies:
+            raise ValueError(
+                f"weights of shape {weights.shape} up to {weights.max(initial=0)}; "
+                f"they must be {self._images}, one an image, and at most copies={self.copies}"
+            )
+        copies = weights[self._tied] > np.arange(self.copies)[:, None]
+        return np.concatenate([weights, copies.reshape(-1)]).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The detections with those laid out copy by copy: `source` in Matches, and where their weight is."""
+
+    source: Integers
+    image: Integers
+    tied: Integers  # images with detections laid out copy by copy
+
+
+def _lay_out(matches: Matches, copies: int) -> _Rows:
+    """Each detection once, but `copies` times, in turn, those of one image and score of which some are true."""
+    total = len(matches.image)
+    source = np.arange(total)
+    changes = [np.flatnonzero(np.diff(part)) + 1 for part in (matches.category, matches.score, matches.image)]
+    starts = np.unique(np.concatenate([[0], *changes])) if total else np.zeros(0, np.int64)
+    if copies < 2 or len(starts) == total:
+        return _Rows(source, matches.image, np.zeros(0, np.int64))
+    some_true, some_false = (np.maximum.reduceat(flags, starts, axis=1) for flags in (matches.true, matches.false))
+    mixed: Booleans = np.asarray((some_true & some_false).any(axis=0))
+    group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, total)))
+    repeats = np.where(mixed[group], copies, 1)
+    source = np.repeat(source, repeats)
+    copy = np.arange(len(source)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    order = np.lexsort((copy, group[source]))
+    source, copy = source[order], copy[order]
+    image, laid_out = matches.image[source], mixed[group[source]]
+    tied = np.unique(image[laid_out])
+    slot = len(matches.image_ids) + copy * len(tied) + np.searchsorted(tied, image)
+    return _Rows(source, np.where(laid_out, slot, image), tied)
+
+
+def needed_positives(positives: Floats) -> Integers:
+    """(categories, 101): the fewest true positives whose share of `positives` reaches each recall threshold.
+
+    At least one: recall 0 is read at the first detection, where the highest precision is that of the first true one.
+    A share is a float division, as in COCOeval, so that the product only guesses. Without positives: unreachable.
+    """
+    count = np.where(positives > 0, positives, 1)[:, None]
+    guess = np.ceil(RECALL_THRESHOLDS * count)
+    guess = np.where((guess - 1) / count >= RECALL_THRESHOLDS, guess - 1, guess)
+    guess = np.where(guess / count < RECALL_THRESHOLDS, guess + 1, guess)
+    unreachable = np.iinfo(np.int32).max
+    return np.where(positives[:, None] > 0, np.maximum(guess, 1), unreachable).astype(np.int64)
+
+
+def _means(by_segment: Floats) -> Floats:
+    """The metrics of precision as (10, categories, 101)."""
+    # A sum of floats depends on its order: contiguous, by IoU, recall and category, as COCOeval's array is
+    values = np.ascontiguousarray(by_segment.transpose(0, 2, 1))
+    found = [values if iou is None else values[_index(iou)] for iou in METRICS.values()]
+    return np.array([np.mean(part.reshape(-1)) for part in found])
+
+
+def _cumulated(values: Counts) -> Counts:
+    """The cumulative sum with a 0 before it."""
+    total = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(values, out=total[1:])
+    return total
+
+
+def _index(iou: float) -> int:
+    (found,) = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou, rtol=0, atol=1e-6))
+    return int(found)

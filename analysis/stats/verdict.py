@@ -1,0 +1,184 @@
+"""The rule by which measured seeds decide a printed number, in points of AP.
+
+With the printed number c, the mean m of n seeds, the sd s pooled over the grid's arms (at least the metric's floor) on
+df degrees of freedom, D = |m - c| and the margin d:
+
+    REPRODUCED          D + t(.95, df) s / sqrt(n) <= d
+    NOT REPRODUCED      else, if c - m > max(d, t(.975, df) s sqrt(1 + 1/n) + 0.05)
+    HIGHER THAN CLAIMED else, if m - c is
+    INCONCLUSIVE        otherwise
+
+The second bound is what one more run of the same kind would stay within, and half a printed digit: the printed number
+is a single run. A difference of two arms has 1/n of both, and two runs and two digits on the printed side.
+
+A re-test of released weights is another matter: the weights are those of the printed number, so that there is no noise
+between seeds, and what is measured is m up to rounding. With half a printed digit as the margin:
+
+    REPRODUCED          |m - c| <= 0.05
+    NOT REPRODUCED      else, if c - m > 0.05
+    HIGHER THAN CLAIMED else
+
+What is measured side by side is a ratio of paired blocks: with its 90% t interval [low, high] on the logarithm, and
+the limits that are declared below,
+
+    REPRODUCED          low and high are within the limits
+    NOT REPRODUCED      else, if all of the interval is outside of them, on the claim's bad side (HIGHER on the other)
+    INCONCLUSIVE        otherwise
+
+"No extra overhead" has one limit, OVERHEAD = 1.05, from above: of nine hours of training less than half an hour. Its
+90% interval ends at a one-sided bound of 95%: a cost of the limit or more passes in 1 of 20 measurements. For a printed
+ratio of two speeds the limits are SPEED = 1.10 times it and a 1.10th of it: another GPU moves it, and by the smallest
+printed ratio, 1.24, a detector that is no faster at all is outside of them. Both are declared, not derived.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.stats.seeds import Pooled, Ratio, Summary, t_quantile
+
+REPRODUCED = "REPRODUCED"
+NOT_REPRODUCED = "NOT REPRODUCED"
+HIGHER = "HIGHER THAN CLAIMED"
+INCONCLUSIVE = "INCONCLUSIVE"
+NOT_COMPARABLE = "NOT COMPARABLE"
+NOT_RUN = "NOT RUN"
+
+# The sd between seeds that is assumed at least. On COCO, published or estimated from recorded pairs of runs: AP 0.09 to
+# 0.10, AP50 0.11, AP75 0.19, APs 0.45, APm 0.22, APl 0.37; none for AP90. AP60, AP70, AP80: between their neighbours.
+# None is published for masks: the same as for boxes, from which they are cut.
+FLOORS = {
+    **{"AP": 0.15, "AP50": 0.15, "AP60": 0.15, "AP70": 0.20, "AP75": 0.25, "AP80": 0.25, "AP90": 0.30},
+    **{"APs": 0.50, "APm": 0.25, "APl": 0.40},
+    **{"segm_AP": 0.15, "segm_AP50": 0.15, "segm_AP75": 0.25},
+}
+MARGIN_AP = 0.5
+MARGIN_RETEST = 0.05
+MOST_SEEDS = 30
+OVERHEAD = 1.05
+SPEED = 1.10
+MOST_BLOCKS = 1000
+_HALF_DIGIT = 0.05
+_ROUNDING = 1e-9  # of floats: 38.95 - 38.9 is above 0.05
+
+
+@dataclass(frozen=True)
+class Decision:
+    """more: how many more seeds (of each arm) would decide, at the mean and noise of now; None: not even `most`."""
+
+    verdict: str
+    more: int | None = None
+    unit: str = "seed"
+    most: int = MOST_SEEDS
+
+    @property
+    def text(self) -> str:
+        if self.verdict != INCONCLUSIVE:
+            return self.verdict
+        if self.more is None:
+            return f"{INCONCLUSIVE} ({self.most} more {self.unit}s would not decide)"
+        return f"{INCONCLUSIVE} ({self.more} more {self.unit}{'' if self.more == 1 else 's'} would decide)"
+
+
+def margin(metric: str) -> float:
+    """How far from the printed number still counts as the same: 0.5 for AP, in proportion to the floors for others.
+
+    AP90, with twice the noise of AP, has 1.0.
+    """
+    return MARGIN_AP * FLOORS[metric] / FLOORS["AP"]
+
+
+def decide(metric: str, claimed: float, measured: Summary, noise: Pooled) -> Decision:
+    """The verdict on a printed value. Where no arm has two seeds the floor is taken for the sd, as if known."""
+    assert measured.mean is not None
+    return _decide(measured.mean - claimed, _Noise.of(metric, noise), [measured.n], margin(metric))
+
+
+def decide_difference(metric: str, claimed: float, ours: Summary, theirs: Summary, noise: Pooled) -> Decision:
+    """The verdict on a printed difference of two arms."""
+    assert ours.mean is not None and theirs.mean is not None
+    gap = ours.mean - theirs.mean - claimed
+    return _decide(gap, _Noise.of(metric, noise), [ours.n, theirs.n], margin(metric))
+
+
+def decide_retest(claimed: float, measured: float) -> Decision:
+    """The verdict on a printed value whose own weights were evaluated again."""
+    gap = measured - claimed
+    if abs(gap) <= MARGIN_RETEST + _ROUNDING:
+        return Decision(REPRODUCED)
+    return Decision(HIGHER if gap > 0 else NOT_REPRODUCED)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """df: infinite where the floor is taken as if known."""
+
+    sd: float
+    df: float
+
+    @classmethod
+    def of(cls, metric: str, noise: Pooled) -> _Noise:
+        return cls(max(FLOORS[metric], noise.sd or 0.0), noise.df or math.inf)
+
+
+def _decide(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> Decision:
+    verdict = _verdict(gap, noise, counts, limit)
+    if verdict != INCONCLUSIVE:
+        return Decision(verdict)
+    measured = 0 if math.isinf(noise.df) else noise.df
+    for more in range(1, MOST_SEEDS + 1):
+        then = _Noise(noise.sd, measured + more * len(counts))
+        if _verdict(gap, then, [count + more for count in counts], limit) != INCONCLUSIVE:
+            return Decision(INCONCLUSIVE, more)
+    return Decision(INCONCLUSIVE)
+
+
+def _verdict(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> str:
+    """gap: measured minus claimed. counts: the seeds of each arm that it is made of."""
+    spread, printed = math.fsum(1 / count for count in counts), len(counts)
+    half = t_quantile(0.90, noise.df) * noise.sd * math.sqrt(spread)
+    further = t_quantile(0.95, noise.df) * noise.sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
+    if abs(gap) + half <= limit:
+        return REPRODUCED
+    if abs(gap) > max(limit, further):
+        return HIGHER if gap > 0 else NOT_REPRODUCED
+    return INCONCLUSIVE
+
+
+def decide_overhead(ratio: Ratio) -> Decision:
+    """The verdict on "no extra overhead": ratio of an arm's time or memory to the baseline's."""
+    return _decide_ratio(ratio, 0.0, OVERHEAD, low_is_bad=False)
+
+
+def decide_speed(ratio: Ratio, printed: float) -> Decision:
+    """The verdict on a printed ratio of two speeds (how many times as many images a second)."""
+    return _decide_ratio(ratio, printed / SPEED, printed * SPEED, low_is_bad=True)
+
+
+def _decide_ratio(ratio: Ratio, least: float, most: float, low_is_bad: bool) -> Decision:
+    """low_is_bad: whether a ratio below the limits is the failure, and one above them HIGHER THAN CLAIMED."""
+    if ratio.low is None or ratio.high is None or ratio.sd is None:
+        return Decision(INCONCLUSIVE, 1, "block", MOST_BLOCKS)
+    if (found := _of_interval(ratio.low, ratio.high, least, most, low_is_bad)) != INCONCLUSIVE:
+        return Decision(found)
+    value, sd, n = ratio.value, ratio.sd, ratio.n
+
+    def decides(more: int) -> bool:
+        factor = math.exp(t_quantile(0.90, n + more - 1) * sd / math.sqrt(n + more))
+        return _of_interval(value / factor, value * factor, least, most, low_is_bad) != INCONCLUSIVE
+
+    more = bisect_left(range(MOST_BLOCKS + 1), True, lo=1, key=decides)  # the interval only shrinks
+    return Decision(INCONCLUSIVE, more if more <= MOST_BLOCKS else None, "block", MOST_BLOCKS)
+
+
+def _of_interval(low: float, high: float, least: float, most: float, low_is_bad: bool) -> str:
+    if least <= low and high <= most:
+        return REPRODUCED
+    if high < least:
+        return NOT_REPRODUCED
+    if low > most:
+        return HIGHER if low_is_bad else NOT_REPRODUCED
+    return INCONCLUSIVE

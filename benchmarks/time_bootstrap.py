@@ -1,0 +1,136 @@
+"""Times the bootstrap on drawn data of COCO val2017's size, and says how much memory it took.
+
+    python -m benchmarks.time_bootstrap [resamples=1000] [workers=2] [models=2] [images=5000] [boxes=36000]
+        [categories=80] [detections=500000] [seed=0] [reference=false]
+
+boxes, detections   in all; detections are those of each model
+reference           also match with pycocotools, one model, for comparison
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from analysis.cli import boolean, count, parse, run
+from analysis.detections.bootstrap import bootstrap
+from analysis.detections.columns import Floats, Integers, read_detections, read_objects
+from analysis.detections.matching import match
+
+SIDE = 640.0  # pixels, of an image
+DEFAULTS = {
+    **{"resamples": "1000", "workers": "2", "models": "2", "seed": "0", "reference": "false"},
+    **{"images": "5000", "boxes": "36000", "categories": "80", "detections": "500000"},
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0; raises UserError for an argument that is no number."""
+    values = parse(arguments, DEFAULTS)
+    reference = boolean("reference", values.pop("reference"))
+    size = {key: count(key, value, 0 if key == "seed" else 1) for key, value in values.items()}
+    rng = np.random.default_rng(size["seed"])
+    with timed("draw the data"):
+        coco = draw_ground_truth(size, rng)
+        models = [draw_detections(coco, size["detections"], rng) for _ in range(size["models"])]
+    if reference:
+        _match_with_pycocotools(coco, models[0])
+    matches = []
+    objects = read_objects(coco)
+    for number, rows in enumerate(models, start=1):
+        with timed(f"match model {number}"):
+            matches.append(match(objects, read_detections(objects, rows)))
+    arms = {f"model {number}": [found] for number, found in enumerate(matches, start=1)}
+    with timed(f"{size['resamples']} resamples of {len(arms)} models, {size['workers']} processes"):
+        result = bootstrap(arms, size["resamples"], rng, size["workers"])
+    print(result.frame().to_string(index=False))
+    own, child = (resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    others = child * size["workers"] if size["workers"] > 1 else 0.0
+    # Linux counts for a child what this process held when it started it, so that the sum errs upwards
+    print(f"peak memory: {own:.2f} GB here, at most {own + others:.2f} GB with {size['workers']} workers")
+    return 0
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Print how long the block took, and how much processor time with its ended processes: the cores may be shared."""
+    start, used = time.perf_counter(), _processor_seconds()
+    yield
+    passed, spent = time.perf_counter() - start, _processor_seconds() - used
+    print(f"{what}: {passed:.1f} s ({spent:.1f} s of processor time)", flush=True)
+
+
+def _processor_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def draw_ground_truth(size: dict[str, int], rng: np.random.Generator) -> COCO:
+    """Boxes of 8 to 300 pixels, of four categories an image, some far more frequent than others."""
+    frequency = 1 / np.arange(1, size["categories"] + 1) ** 0.8
+    present = rng.choice(size["categories"], (size["images"], 4), p=frequency / frequency.sum())
+    image = rng.integers(0, size["images"], size["boxes"])
+    category = present[image, rng.integers(0, 4, size["boxes"])]
+    rows = _rows(image, category, _draw_boxes(size["boxes"], rng))
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": number} for number in range(1, size["images"] + 1)],
+        "categories": [{"id": number, "name": str(number)} for number in range(1, size["categories"] + 1)],
+        "annotations": [
+            {**row, "id": number, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
+            for number, row in enumerate(rows, start=1)
+        ],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def draw_detections(coco: COCO, number: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """A third near objects, of higher scores, the others anywhere; in COCO's results format."""
+    objects = read_objects(coco)
+    near, far = number // 3, number - number // 3
+    source = rng.integers(0, len(objects.image), near)
+    noise = rng.normal(0, 1, (near, 4)) * rng.uniform(0.01, 0.15, (near, 1)) * objects.box[source][:, [2, 3, 2, 3]]
+    moved = objects.box[source] + noise
+    moved[:, 2:] = np.maximum(moved[:, 2:], 1)
+    image = np.append(objects.image[source], rng.integers(0, len(objects.image_ids), far))
+    category = np.append(objects.category[source], rng.integers(0, len(objects.category_ids), far))
+    score = np.append(rng.beta(2, 2, near), rng.beta(0.6, 6, far)).astype(np.float32)
+    rows = _rows(image, category, np.concatenate([moved, _draw_boxes(far, rng)]))
+    return [{**row, "score": number} for row, number in zip(rows, score.tolist(), strict=True)]
+
+
+def _draw_boxes(count: int, rng: np.random.Generator) -> Floats:
+    side = np.exp(rng.uniform(np.log(8), np.log(300), (count, 2)))
+    corner: Floats = rng.uniform(0, 1, (count, 2)) * (SIDE - side)
+    return np.concatenate([corner, side], axis=1)
+
+
+def _rows(image: Integers, category: Integers, box: Floats) -> list[dict[str, Any]]:
+    columns = zip((image + 1).tolist(), (category + 1).tolist(), box.tolist(), strict=True)
+    return [{"image_id": i, "category_id": c, "bbox": b} for i, c, b in columns]
+
+
+def _match_with_pycocotools(coco: COCO, rows: list[dict[str, Any]]) -> None:
+    with timed("pycocotools, one model: loadRes"), contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(coco, coco.loadRes([dict(row) for row in rows]), "bbox")
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
+    with timed("pycocotools, one model: evaluate, one area range"), contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+    with timed("pycocotools, one model: accumulate"), contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+
+
+if __name__ == "__main__":
+    sys.exit(run(__doc__ or "", main))

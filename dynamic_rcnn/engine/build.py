@@ -1,0 +1,161 @@
+"""From a RunSpec to mmdet's objects: model, data sets, batches, optimizer and schedule of the learning rate."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import torch
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
+from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from dynamic_rcnn import method  # noqa: F401  registers the head and the operators
+from dynamic_rcnn.engine.seeding import seed_all
+from dynamic_rcnn.engine.stop_signal import leave_to_parent
+from dynamic_rcnn.run.spec import RunSpec
+
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
+
+
+def use_mmdet_scope() -> None:
+    """Make mmdet the default scope of mmengine's registries."""
+    import mmdet.datasets
+    import mmdet.models  # noqa: F401
+
+    if DefaultScope.get_current_instance() is None:
+        init_default_scope("mmdet")
+
+
+def build_model(spec: RunSpec, initialise: bool = True) -> BaseDetector:
+    """The detector with its weights initialised from the seed (before any weights are loaded).
+
+    initialise: false where all weights come from a file; the backbone's published ones are not looked for then.
+    """
+    use_mmdet_scope()
+    MMLogger.get_current_instance().setLevel(logging.WARNING)  # else three lines on how each parameter is initialised
+    seed_all(spec.seed, "weights")
+    model = MODELS.build(_mutable(spec.config["model"]))
+    if initialise:
+        model.init_weights()
+    return model
+
+
+class SeededDataset(Dataset):
+    """A training set whose augmentation is a function of (run seed, epoch, sample), in whichever worker it happens.
+
+    Indices are (index, epoch) pairs.
+    """
+
+    def __init__(self, dataset: BaseDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, item: tuple[int, int]) -> Any:
+        index, epoch = item
+        seed_all(self.seed, "sample", epoch, index)
+        return self.dataset[index]
+
+
+def build_dataset(spec: RunSpec, split: str, root: Path) -> BaseDataset:
+    """mmdet's CocoDataset of the run's `split` ("train" or "val"); root is where the paths of spec.dataset start."""
+    use_mmdet_scope()
+    cv2.setNumThreads(0)  # images are loaded in forked processes, which lack the threads and have their locks
+    data = spec.config["data"]
+    train = split == "train"
+    config = {
+        "type": "CocoDataset",
+        "ann_file": str(root / spec.dataset[f"{split}_ann"]),
+        "data_prefix": {"img": str(root / spec.dataset[f"{split}_img"])},
+        "metainfo": {"classes": tuple(spec.dataset["classes"])},
+        "filter_cfg": data["filter_cfg"] if train else None,
+        "test_mode": not train,
+        "pipeline": _sizes_as_tuples(data[f"{'train' if train else 'test'}_pipeline"]),
+    }
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools says that it reads
+        return DATASETS.build(config)
+
+
+class Batches:
+    """The training batches of one process, addressable by epoch and position.
+
+    batch_size: images a process. The order is mmengine's DefaultSampler's, from the seed and the epoch; of several
+    processes each has its share, and all have the same number of batches of the same sizes.
+    """
+
+    def __init__(
+        self, dataset: BaseDataset, seed: int, batch_size: int, workers: int, group_by_aspect_ratio: bool
+    ) -> None:
+        self.dataset = SeededDataset(dataset, seed)
+        self.batch_size = batch_size
+        self.workers = workers
+        self.group_by_aspect_ratio = group_by_aspect_ratio
+        self.sampler = DefaultSampler(dataset, shuffle=True, seed=seed)
+        self.listed: tuple[int, list[list[int]]] | None = None  # an epoch and its batches: to list them takes long
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self.sampler) // self.batch_size)
+
+    def from_position(self, epoch: int, position: int) -> Iterator[Any]:
+        """The batches of `epoch` from the `position`-th on, without loading those before."""
+        if self.listed is None or self.listed[0] != epoch:
+            self.sampler.set_epoch(epoch)
+            self.listed = (epoch, list(self._batch_sampler()))
+        indices = [[(index, epoch) for index in batch] for batch in self.listed[1][position:]]
+        return iter(
+            DataLoader(
+                self.dataset,
+                batch_sampler=indices,
+                num_workers=self.workers,
+                collate_fn=pseudo_collate,
+                pin_memory=torch.cuda.is_available(),
+                worker_init_fn=leave_to_parent,
+            )
+        )
+
+    def _batch_sampler(self) -> Any:
+        if not self.group_by_aspect_ratio:
+            return BatchSampler(self.sampler, self.batch_size, drop_last=False)
+        from mmdet.datasets.samplers import AspectRatioBatchSampler
+
+        return AspectRatioBatchSampler(self.sampler, self.batch_size, drop_last=False)
+
+
+def build_optimizer(spec: RunSpec, model: BaseDetector) -> OptimWrapper:
+    return build_optim_wrapper(model, _mutable(spec.config["optim_wrapper"]))
+
+
+def build_schedulers(spec: RunSpec, optimizer: OptimWrapper) -> list[Any]:
+    """The schedules of the learning rate, in mmdet's format; `by_epoch` ones step at the end of an epoch."""
+    configs = _mutable(spec.config["param_scheduler"])
+    return [PARAM_SCHEDULERS.build(config, default_args={"optimizer": optimizer}) for config in configs]
+
+
+def _sizes_as_tuples(value: Any) -> Any:
+    """A pipeline with its (width, height) lists as tuples, which mmcv's transforms insist on."""
+    if isinstance(value, dict):
+        return {key: _sizes_as_tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        numbers = all(isinstance(item, int | float) for item in value)
+        return tuple(value) if numbers else [_sizes_as_tuples(item) for item in value]
+    return value
+
+
+def _mutable(config: Any) -> Any:
+    """A deep copy in mmengine's ConfigDict, which mmdet's constructors change."""
+    return Config({"value": copy.deepcopy(config)}).value

@@ -1,0 +1,61 @@
+"""A detector over a data set: detections in COCO's results format, with masks where the model predicts them."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.dataset import BaseDataset, pseudo_collate
+from torch.utils.data import DataLoader, Subset
+
+from dynamic_rcnn.engine.stop_signal import leave_to_parent
+from dynamic_rcnn.metrics import masks
+from dynamic_rcnn.parallel import comm as distributed
+from dynamic_rcnn.run.heartbeat import beat
+
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
+
+
+def predict(model: BaseDetector, dataset: BaseDataset, workers: int) -> list[dict[str, Any]] | None:
+    """Detections on every image, one image at a time, boxes xywh in pixels of the original image.
+
+    Of several processes each takes every n-th image; rank 0 returns the detections of all, in the order of the images,
+    as one process would, the others None.
+    """
+    distributed.broadcast_buffers(model)
+    share = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
+    loader = DataLoader(
+        share, batch_size=1, num_workers=workers, collate_fn=pseudo_collate, worker_init_fn=leave_to_parent
+    )
+    images: list[list[dict[str, Any]]] = []
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for batch in loader:
+                images += [_rows(sample, dataset) for sample in model.test_step(batch)]
+                beat()
+    finally:
+        model.train(was_training)
+    shares = distributed.gather(images)
+    if shares is None:
+        return None
+    return [row for turn in zip_longest(*shares, fillvalue=[]) for image in turn for row in image]
+
+
+def _rows(sample: DetDataSample, dataset: BaseDataset) -> list[dict[str, Any]]:
+    instances = sample.pred_instances.cpu()
+    boxes = instances.bboxes.clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    columns = zip(boxes.tolist(), instances.scores.tolist(), instances.labels.tolist(), strict=True)
+    rows = [
+        {"image_id": sample.img_id, "category_id": dataset.cat_ids[label], "bbox": box, "score": score}
+        for box, score, label in columns
+    ]
+    if "masks" in instances:
+        for row, mask in zip(rows, instances.masks.numpy(), strict=True):
+            row["segmentation"] = masks.encode(mask)
+    return rows

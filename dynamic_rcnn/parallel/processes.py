@@ -1,0 +1,125 @@
+"""Start the processes of one run on this machine, pass signals on to them, and say how it went. Torch-free."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from types import FrameType
+
+from dynamic_rcnn.parallel.rank import ATTEMPT, CLAIMED, EXIT_INTERRUPTED, EXIT_LOCKED, EXIT_LOST, NOTE, read_failures
+from dynamic_rcnn.run.claim import Claim
+from dynamic_rcnn.run.fingerprint import PACKAGE
+from dynamic_rcnn.run.heartbeat import ENVIRONMENT as HEARTBEAT
+from dynamic_rcnn.run.status import Record
+
+TRAINER = [sys.executable, "-m", "dynamic_rcnn.train"]
+GRACE_S = 30.0  # for the other processes to end by themselves, after one has failed
+EXIT_CODES = {"done": 0, "bad input": 2, "interrupted": EXIT_INTERRUPTED}  # 1 for other outcomes
+_WORDS = {EXIT_LOST: "lost the other processes, and why is not known"}
+_POLL_S = 0.05
+
+
+class Processes:
+    """The processes of one attempt, by rank."""
+
+    def __init__(self, count: int, claim: Claim | None, attempt: str) -> None:
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.received: list[int] = []  # signals, passed on to those that run and to those that are started later
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._pass_on)
+        shared = _environment(count, claim, attempt)
+        pipe = os.environ.get(HEARTBEAT)
+        for rank in range(count):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            descriptors = [claim.lock] if claim else []  # it is held as long as one of the run's processes lives
+            if rank == 0 and pipe is not None:
+                own[HEARTBEAT] = pipe
+                descriptors.append(int(pipe))
+            env = {**shared, **own}
+            self.children.append(subprocess.Popen([*TRAINER, "."], env=env, pass_fds=descriptors))
+            for received in self.received:
+                self.children[-1].send_signal(received)
+
+    def wait(self) -> tuple[int, int] | None:
+        """Wait for all. Returns rank and exit code of the one that failed first; None if none did."""
+        failed: tuple[int, int] | None = None
+        deadline = float("inf")
+        while None in [child.poll() for child in self.children]:
+            if failed is None and (failed := self._failed()):
+                deadline = time.monotonic() + GRACE_S
+            if time.monotonic() > deadline:
+                for child in self.children:
+                    child.kill()
+            time.sleep(_POLL_S)
+        return failed or self._failed()
+
+    def _failed(self) -> tuple[int, int] | None:
+        """Of those that have failed by now, one that a signal ended, else any."""
+        codes = [(rank, child.returncode) for rank, child in enumerate(self.children) if child.returncode]
+        return min(codes, key=lambda item: item[1]) if codes else None
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+        for child in self.children:
+            child.send_signal(number)
+
+
+def run_processes(count: int, claim: Claim | None) -> int:
+    """Train the run whose directory is the working directory with `count` processes. Returns the exit code."""
+    attempt = uuid.uuid4().hex
+    attempts = len(Record(Path(), 0).attempts)
+    processes = Processes(count, claim, attempt)
+    failed = processes.wait()
+    if failed is None:
+        return 0
+    if any(child.returncode == EXIT_LOCKED for child in processes.children):
+        return EXIT_LOCKED
+    return _record(_cause(failed, attempt, processes.received), attempts)
+
+
+def _record(end: tuple[str, str], attempts: int) -> int:
+    """The exit code for the recorded end; recorded here where rank 0 could not do it. attempts: recorded before."""
+    record = Record.open(Path())
+    begun = len(record.attempts) > attempts
+    if not begun or record.attempts[-1]["outcome"] is None:
+        cause, message = end
+        print(f"{cause}: {message}", file=sys.stderr, flush=True)
+        if not begun:
+            record.start(record.iteration)
+        record.end(cause, message)
+    return EXIT_CODES.get(record.attempts[-1]["outcome"], 1)
+
+
+def _cause(failed: tuple[int, int], attempt: str, received: list[int]) -> tuple[str, str]:
+    """(cause, one line) of an end that rank 0 has not recorded. received: signals that were passed on."""
+    rank, code = failed
+    if -code in received:
+        return "interrupted", "stopped by a signal while it was starting"
+    said = read_failures(Path(), attempt)
+    if said:
+        return said[0].cause, f"rank {said[0].rank}: {said[0].message}"
+    if code >= 0:
+        return "error", f"rank {rank} {_WORDS.get(code, f'ended with exit code {code}')}; the log has the rest"
+    hint = " (often the kernel's, when memory runs out)" if -code == signal.SIGKILL else ""
+    return "killed", f"rank {rank} was ended by signal {-code}{hint}; a relaunch resumes the run"
+
+
+def _environment(count: int, claim: Claim | None, attempt: str) -> dict[str, str]:
+    """What all of the processes get: this code, and each its share of the run's threads."""
+    env = {name: value for name, value in os.environ.items() if name != HEARTBEAT}
+    threads = int(env["OMP_NUM_THREADS"]) if env.get("OMP_NUM_THREADS", "").isdigit() else len(os.sched_getaffinity(0))
+    paths = [str(PACKAGE.parent), *filter(None, [env.get("PYTHONPATH")])]
+    return {
+        **env,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": str(max(1, threads // count)),
+        "WORLD_SIZE": str(count),
+        CLAIMED: "1",
+        ATTEMPT: attempt,
+        **({NOTE: claim.note} if claim and claim.note else {}),
+    }

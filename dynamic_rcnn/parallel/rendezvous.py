@@ -1,0 +1,152 @@
+"""How the processes of a run find each other.
+
+Rank 0 listens on a port that the system chooses, so that runs that share a machine never clash, and says which in
+`rendezvous.json` in the run directory (the working directory); the others look for the file of their own attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import Store, TCPStore
+
+from dynamic_rcnn.errors import LostProcessError, UserError
+from dynamic_rcnn.parallel.rank import Rank
+from dynamic_rcnn.run.directory import RENDEZVOUS, SCHEMA, read_json, write_json_atomic
+
+PATIENCE_S = 300.0  # for the other processes to come
+_SIOCGIFADDR = 0x8915
+
+
+def meet(me: Rank, check: Callable[[], None]) -> Store:
+    """The store that the run's processes share, once all of them are there; gloo is told the network interface.
+
+    check: called while waiting for the others, and may end it with an exception.
+    Raises UserError if two processes have one GPU, or some have none; LostProcessError if the others do not come.
+    """
+    host, port, store = _serve(me) if me.number == 0 else _find(me, check)
+    everyone = _introduce(store, me, host, port, check)
+    if me.number == 0:
+        Path(RENDEZVOUS).unlink(missing_ok=True)
+    _check_devices(everyone)
+    _choose_interface(everyone, me.number)
+    return store
+
+
+def _serve(me: Rank) -> tuple[str, int, Store]:
+    """Rank 0's store, announced in the run directory."""
+    server = socket.create_server(("0.0.0.0", 0), backlog=4 * me.size)
+    host, port = socket.gethostname(), server.getsockname()[1]
+    store = _store(me, host, port, server.detach())
+    content = {"schema": SCHEMA, "attempt": me.attempt, "host": host, "port": port}
+    write_json_atomic(Path(RENDEZVOUS), content)
+    return host, port, store
+
+
+def _find(me: Rank, check: Callable[[], None]) -> tuple[str, int, Store]:
+    """The store that rank 0 of this attempt has announced; a file that another attempt left is not looked at."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        with contextlib.suppress(UserError):
+            found = read_json(Path(RENDEZVOUS))
+            if found.get("attempt") == me.attempt:
+                return found["host"], found["port"], _store(me, found["host"], found["port"], None)
+        if time.monotonic() > deadline:
+            raise LostProcessError(
+                f"rank {me.number}: no {RENDEZVOUS} of this attempt ({me.attempt}) within {PATIENCE_S:.0f} s: rank 0 "
+                "has not started, or its machine has another view of the run folder"
+            )
+        check()
+        os.scandir(Path()).close()  # makes a network file system look again
+        time.sleep(0.1)
+
+
+def _store(me: Rank, host: str, port: int, listening: int | None) -> Store:
+    """listening: descriptor of the socket that rank 0's store serves."""
+    return TCPStore(
+        host,
+        port,
+        me.size,
+        is_master=listening is not None,
+        timeout=timedelta(seconds=PATIENCE_S),
+        wait_for_workers=False,
+        master_listen_fd=listening,
+    )
+
+
+def _introduce(store: Store, me: Rank, host: str, port: int, check: Callable[[], None]) -> list[dict[str, Any]]:
+    """What every process says of itself, by rank: machine and device, its address and rank 0's on the way there."""
+    own, its = _addresses(host, port)
+    mine = {"machine": socket.gethostname(), "device": _device(), "own": own, "its": its}
+    store.set(f"rank{me.number}", json.dumps(mine))
+    deadline, missing = time.monotonic() + PATIENCE_S, list(range(me.size))
+    while missing := [each for each in missing if not store.check([f"rank{each}"])]:
+        if time.monotonic() > deadline:
+            raise LostProcessError(f"rank {', '.join(map(str, missing))} did not come within {PATIENCE_S:.0f} s")
+        check()
+        time.sleep(0.05)
+    return [json.loads(store.get(f"rank{each}")) for each in range(me.size)]
+
+
+def _device() -> str:
+    """The identity of this process's GPU; "cpu" without one."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+
+
+def _check_devices(everyone: list[dict[str, Any]]) -> None:
+    devices = [each["device"] for each in everyone]
+    for number, device in enumerate(devices):
+        where, first = everyone[number]["machine"], devices.index(device)
+        if (device == "cpu") != (devices[0] == "cpu"):
+            raise UserError(f"rank 0 is on {devices[0]}, rank {number} on {device} of {where}; all need a GPU, or none")
+        if device != "cpu" and first != number:
+            raise UserError(
+                f"ranks {first} and {number} are both on GPU {device} of {where}; a GPU can take one process of a run"
+            )
+
+
+def _addresses(host: str, port: int) -> tuple[str, str]:
+    """This machine's address and that of `host`, on the way to it; empty where there is no IPv4. Nothing is sent."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, port))
+        return probe.getsockname()[0], probe.getpeername()[0]
+    return "", ""
+
+
+def _choose_interface(everyone: list[dict[str, Any]], number: int) -> None:
+    """Tell gloo the network interface on the way to the others, unless GLOO_SOCKET_IFNAME is set.
+
+    Left alone it takes the address of the host's own name, which on many systems is the loopback's: then processes on
+    several machines do not reach each other. Rank 0's machine learns from the others which of its addresses they see.
+    """
+    seen = [each["its"] for each in everyone]
+    main = next((address for address in seen if address and not address.startswith("127.")), seen[0])
+    own = everyone[number]["own"]
+    interface = _interface(main if own.startswith("127.") else own)
+    if interface is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+
+
+def _interface(address: str) -> str | None:
+    """The name of the interface with this IPv4 address; any of 127.x is the loopback's."""
+    wanted = "127.0.0.1" if address.startswith("127.") else address
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(answer[20:24]) == wanted:
+                    return name
+    return None

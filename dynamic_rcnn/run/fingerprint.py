@@ -1,0 +1,126 @@
+"""The fingerprint of the code that decides a run's result: a done run whose fingerprint differs is stale.
+
+The fingerprint covers what the modules in `DECIDES_RESULT` say, not where they are: moving or renaming a module, its
+comments, docstrings, layout and imports within the package do not change it. A test holds that every module that
+training imports is in one of the two lists.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+DECIDES_RESULT = (
+    "data.coco_checks",
+    "data.coco_format",
+    "data.dataset",
+    "data.outlines",
+    "data.scene",
+    "data.shapes",
+    "data.shapes_files",
+    "engine.build",
+    "engine.checkpoint",  # loads the weights that a run starts from
+    "engine.evaluation_run",
+    "engine.inference",
+    "engine.results",
+    "engine.seeding",
+    "engine.setup",
+    "engine.timing_arms",
+    "engine.timing_run",
+    "engine.trainer",
+    "method",
+    "method.registry",
+    "method.roi_head",
+    "method.schedule",
+    "metrics.ap",
+    "metrics.masks",
+    "ops",
+    "ops.torchvision_ops",
+    "parallel.comm",  # averages gradients and statistics
+    "run.batch",
+    "train",
+)
+
+DOES_NOT_DECIDE_RESULT = (
+    "",
+    "data",
+    "engine",
+    "engine.stop_signal",
+    "errors",
+    "evaluate",
+    "metrics",
+    "parallel",
+    "parallel.processes",
+    "parallel.rank",
+    "parallel.rendezvous",
+    "run",
+    "run.claim",
+    "run.digest",
+    "run.directory",
+    "run.fingerprint",
+    "run.heartbeat",
+    "run.json_text",
+    "run.provenance",
+    "run.spec",
+    "run.status",
+    "run.timing_results",
+    "tools",
+    "tools.fetch",
+)
+
+
+def code_fingerprint(package: Path = PACKAGE, modules: Sequence[str] = DECIDES_RESULT) -> str:
+    """Hash the syntax trees of `modules`, in any order and under any name.
+
+    Args:
+        package: folder of the package.
+        modules: dotted names relative to the package.
+
+    Returns:
+        Ten hex digits.
+    """
+    contents = sorted(_dump(_reduced(_source(package, name), package.name)) for name in modules)
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:10]
+
+
+def _source(package: Path, name: str) -> str:
+    path = package.joinpath(*name.split("."))
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
+
+
+def _dump(node: object) -> str:
+    """A syntax tree as text, the same for every Python: `ast.dump` shows fields that only newer ones have."""
+    if isinstance(node, ast.AST):
+        fields = (
+            f"{name}={_dump(value)}" for name, value in ast.iter_fields(node) if value is not None and value != []
+        )
+        return f"{type(node).__name__}({', '.join(fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(_dump(item) for item in node)}]"
+    return repr(node)
+
+
+def _reduced(source: str, package: str) -> ast.Module:
+    """The syntax tree without docstrings and without imports from the package itself, which name its modules."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            if body and _is_docstring(body[0]):
+                body[0] = ast.Expr(ast.Constant("", lineno=0, col_offset=0))
+            body[:] = [item for item in body if not _imports_from(item, package)]
+    return tree
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imports_from(node: ast.AST, package: str) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.level > 0 or (node.module or "").split(".")[0] == package
+    return isinstance(node, ast.Import) and all(alias.name.split(".")[0] == package for alias in node.names)

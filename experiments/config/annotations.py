@@ -1,0 +1,64 @@
+"""What a plan needs of annotation files, remembered: COCO's have 470 MB, and each plan and status would hash them anew.
+
+Kept in the user's cache folder, by the path, size and time of change of both files. A run that starts hashes them
+itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.data import dataset as datasets
+from dynamic_rcnn.run.directory import write_bytes_atomic
+
+_KEPT = 20
+_SETTLED_S = 5.0  # a file that was changed just now may change again within the same time stamp
+
+
+def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:
+    """As dynamic_rcnn.data.dataset.coco_format_dataset, without reading unchanged files again."""
+    key = _key(root / paths["train_ann"], root / paths["val_ann"])
+    known = _read() if key is not None else {}
+    if key in known:
+        return {"root": str(root), **known[key], **paths}
+    found = datasets.coco_format_dataset(root, paths)
+    if key is not None and key == _key(root / paths["train_ann"], root / paths["val_ann"]):
+        _write({**known, key: {name: found[name] for name in ("fingerprint", "classes")}})
+    return found
+
+
+def _key(*files: Path) -> str | None:
+    """What the files are; None where they are missing, or too new for their time of change to say it."""
+    try:
+        stats = [(str(file.resolve()), file.stat()) for file in files]
+    except OSError:
+        return None
+    if any(time.time() - stat.st_mtime < _SETTLED_S for _, stat in stats):
+        return None
+    return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}" for path, stat in stats)
+
+
+def _place() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "dynamic_rcnn_suite" / "annotations.json"
+
+
+def _read() -> dict[str, dict[str, Any]]:
+    try:
+        known = json.loads(_place().read_text("utf-8"))
+        return {
+            key: {"fingerprint": str(one["fingerprint"]), "classes": list(one["classes"])} for key, one in known.items()
+        }
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError):
+        return {}  # nothing is lost: it is worked out again
+
+
+def _write(known: dict[str, dict[str, Any]]) -> None:
+    newest = dict(list(known.items())[-_KEPT:])
+    with contextlib.suppress(OSError, RuntimeError):
+        write_bytes_atomic(_place(), json.dumps(newest).encode())

@@ -1,0 +1,271 @@
+"""What the disk says of a grid's runs: the state of each, why, and its record. Reads a file once, changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import CORRUPT, EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, State, read_json, read_state
+from dynamic_rcnn.run.fingerprint import code_fingerprint
+from dynamic_rcnn.run.published_curves import applies, in_figure, read_early, trajectory
+from dynamic_rcnn.run.published_trends import Point, in_words, trends
+from dynamic_rcnn.run.spec import EVALUATE, RunSpec, differences, is_aside
+from experiments.config.grid import Grid
+
+FINAL = ("done", "stale")
+SILENT_S = 30 * 60.0  # a running run whose record is as old as this makes no progress
+_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run as it stands: state is new, queued, running, failed, done or stale.
+
+    why: for a person. cause, message: of a failure, as in the record; CORRUPT where nobody should write over it.
+    job, node: Slurm's, of its job in the queue (in_queue), else of its newest attempt. status, metrics: its record.
+    """
+
+    spec: RunSpec
+    path: Path
+    state: str
+    why: str
+    iteration: int
+    iterations: int | None
+    cause: str | None = None
+    message: str | None = None
+    job: str | None = None
+    node: str | None = None
+    in_queue: bool = False
+    status: dict[str, Any] = field(default_factory=dict, repr=False)
+    metrics: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def corrupt(self) -> bool:
+        return self.cause == CORRUPT
+
+    @property
+    def to_launch(self) -> bool:
+        """Whether a launch starts it; never over a directory that holds something else than this run."""
+        return self.state in ("new", "failed") and not self.corrupt
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """The attempts in its record, oldest first."""
+        found = self.status.get("attempts")
+        return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+class Directories:
+    """The run directories of one data set, listed once: runs/<dataset>/<arm>/seed<k>-<id>."""
+
+    def __init__(self, runs: Path, dataset: str) -> None:
+        self.runs = runs
+        self.folder = runs / dataset
+        self.names = {arm: _names(self.folder / arm) for arm in sorted(_names(self.folder))}
+        self._arms: dict[str, str] = {}
+        for arm, names in self.names.items():
+            for name in names:
+                self._arms.setdefault(name, arm)
+
+    def find(self, spec: RunSpec) -> Path:
+        """The directory of the run with `spec`'s identity, under whichever arm's name; else where it would be made."""
+        own = spec.directory(self.runs)
+        if own.name in self.names.get(spec.arm, ()):
+            return own
+        arm = self._arms.get(own.name)
+        return own if arm is None else self.folder / arm / own.name
+
+    def others(self, spec: RunSpec, path: Path) -> list[Path]:
+        """Further runs of the arm and seed whose run lies, or would lie, in `path`."""
+        names = self.names.get(path.parent.name, ())
+        found = sorted(name for name in names if name.startswith(f"seed{spec.seed}-") and name != path.name)
+        return [other for name in found if not is_aside(other := path.parent / name)]
+
+    def all(self) -> list[Path]:
+        """Every run directory."""
+        paths = (self.folder / arm / name for arm, names in self.names.items() for name in sorted(names))
+        return [path for path in paths if path.name.startswith("seed") and not is_aside(path)]
+
+
+def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
+    """Every run of the grid as on disk, the shared pretraining first. Arms of one identity share a directory."""
+    directories = Directories(runs, grid.dataset)
+    seen: dict[str, PlannedRun] = {}
+    plan = []
+    for spec in grid.all_runs:
+        first = spec.id not in seen
+        run = _planned(spec, directories) if first else replace(seen[spec.id], spec=spec)
+        seen.setdefault(spec.id, run)
+        if run.state in ("new", "done") and (not first or run.path.parent.name != spec.arm):
+            run = replace(run, why=f"the same run as {run.path.parent.name}/seed{spec.seed}")
+        plan.append(run)
+    return [_checked_replay(run, plan) for run in plan]
+
+
+def _checked_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
+    """`run`, stale if it replays one that is stale, or that ended with another T or beta since."""
+    if run.spec.replay is None or run.state != "done":
+        return run
+    source = next((other for other in plan if other.spec.id == run.spec.replay["run"]), None)
+    if source is None or source.state not in FINAL:
+        return run
+    ours, theirs = (last_row(path) for path in (run.path, source.path))
+    values = [[row.get(name) for name in ("T", "beta")] for row in (ours, theirs)]
+    if source.state == "done" and values[0] == values[1]:
+        return run
+    why = "is stale" if source.state == "stale" else f"ended with T and beta {values[1]}, not {values[0]}"
+    return replace(run, state="stale", why=f"replays {source.spec.name}, which {why}; rerun=stale runs it again")
+
+
+def with_needs(plan: list[PlannedRun]) -> list[PlannedRun]:
+    """`plan` with a word on failed runs that others need, where that keeps them from starting."""
+    failed = {run.spec.id: run.spec.name for run in plan if run.state == "failed"}
+    return [_waiting(run, [failed[name] for name in run.spec.needs if name in failed]) for run in plan]
+
+
+def _waiting(run: PlannedRun, needed: list[str]) -> PlannedRun:
+    if not needed or run.state not in ("new", "failed"):
+        return run
+    waits = f"waits for {', '.join(needed)}, which is not done"
+    return replace(run, why=waits if run.state == "new" else f"{run.why}; {waits}")
+
+
+def _names(folder: Path) -> set[str]:
+    """The names of what is in a folder, but for hidden ones; empty where there is no such folder."""
+    try:
+        return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _planned(spec: RunSpec, directories: Directories) -> PlannedRun:
+    path = directories.find(spec)
+    state = _checked_state(spec, path)
+    name, why = state.name, ""
+    if name == "absent":
+        name, why = "new", _why_new(spec, path, directories)
+    elif name == "failed":
+        why = f"{state.cause}: {state.message}" if state.message else str(state.cause)
+    elif name == "running":
+        why = silence(state.status)
+    elif name == "done":
+        why = _why_stale(path)
+        name = "stale" if why else "done"
+    total = state.max_iterations or (None if spec.task == EVALUATE else spec.config["train"]["max_iters"])
+    run = PlannedRun(spec, path, name, why, state.iteration, total, state.cause, state.message)
+    run = replace(run, status=state.status, metrics=state.metrics)
+    last = run.attempts[-1] if run.attempts else {}
+    job = last.get("job") or None
+    return replace(run, job=job, node=(last.get("nodes") if job else last.get("host")) or None)
+
+
+def silence(status: dict[str, Any]) -> str:
+    """What to say of a running run whose record has not changed for long; "" if it has."""
+    heartbeat = status.get("heartbeat")
+    seconds = time.time() - heartbeat if isinstance(heartbeat, int | float) else 0.0
+    return f"no progress for {seconds / 60:.0f} minutes" if seconds > SILENT_S else ""
+
+
+def _checked_state(spec: RunSpec, path: Path) -> State:
+    """The state of the run in `path`; CORRUPT if the directory holds another run."""
+    state = read_state(path)
+    if state.cause == CORRUPT or not path.exists():
+        return state
+    try:
+        if state.name == "absent" and not (path / SPEC).exists():
+            return state
+        found = RunSpec.read(path)
+    except UserError as error:
+        return State("failed", CORRUPT, f"{error}; move the run's directory away and launch again")
+    if replace(found, arm=spec.arm) == spec or found.id == spec.id:
+        return state
+    message = f"{path}: its spec.json is of another run ({found.id}); move the run's directory away and launch again"
+    return State("failed", CORRUPT, message)
+
+
+def _why_stale(path: Path) -> str:
+    try:
+        made_by = str(read_json(path / PROVENANCE).get("code"))
+    except UserError as error:
+        return f"not known which code made it: {error}"
+    now = code_now()
+    return "" if made_by == now else f"made by other code ({made_by}, now {now}); rerun=stale runs it again"
+
+
+@cache
+def code_now() -> str:
+    """The fingerprint of the code as it was when first asked for: a launch asks every second."""
+    return code_fingerprint()
+
+
+def _why_new(spec: RunSpec, path: Path, directories: Directories) -> str:
+    """Which fields make `spec` differ from the nearest run of the same arm and seed on disk."""
+    changed = nearest_differences(spec, path, directories)
+    if changed is None:
+        return ""
+    other, fields = changed
+    shown = "; ".join(f"{field}: {old} -> {new}" for field, old, new in fields[:3])
+    more = f" and {len(fields) - 3} more" if len(fields) > 3 else ""
+    return f"differs from {other.name} in {shown}{more}"
+
+
+def nearest_differences(
+    spec: RunSpec, path: Path, directories: Directories
+) -> tuple[Path, list[tuple[str, Any, Any]]] | None:
+    """(another run directory of this arm and seed, the fields with its and this run's value); None without one."""
+    candidates = []
+    for other in directories.others(spec, path):
+        try:
+            candidates.append((other, differences(RunSpec.read(other), spec)))
+        except UserError:
+            continue  # not one to compare with; it is named where it is this grid's
+    return min(candidates, key=lambda item: len(item[1])) if candidates else None
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """The newest whole line of a run's train.jsonl, without reading all of it; {} if there is none."""
+    row = _last_line(path / TRAIN_LOG)
+    numbers = ("iteration", "loss", "T", "beta", "seconds")
+    return row if all(isinstance(row.get(key), int | float) for key in numbers) else {}
+
+
+def last_evaluation(path: Path) -> dict[str, Any]:
+    """The newest metrics that a run has, evaluated on the way; {} if there are none."""
+    row = _last_line(path / EVALUATIONS)
+    return row if isinstance(row.get("AP"), int | float) else {}
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")[:-1]
+        row = json.loads(lines[-1]) if lines else {}
+    except (OSError, ValueError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def course(run: PlannedRun) -> str | None:
+    """What T and beta do against published values of them; None where there are none, and before the run has begun."""
+    place = str(run.spec.dataset["name"]), run.spec.config
+    if run.state == "new" or not run.iteration or not in_figure(*place):
+        return None
+    early, row = read_early(run.path), last_row(run.path) if run.state in ("done", "stale") else {}
+    last = Point(row["T"], row["beta"]) if row else None
+    method = run.spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
+    parts = [trajectory(early).text] if applies(*place) else []
+    return "; ".join(filter(None, [*parts, in_words(trends(early, last, method))])) or None
+
+
+def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:
+    """For a person: of each run whether it is on the published trajectory."""
+    found = ((run, course(run)) for run in {run.spec.id: run for run in plan}.values())
+    return [f"{run.spec.name}: {text}" for run, text in found if text is not None]

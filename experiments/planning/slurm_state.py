@@ -1,0 +1,132 @@
+"""What Slurm says of a grid's runs, merged with what the disk says. Asked only where submitted runs are not done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.config.grid import Grid
+from experiments.planning.run_state import FINAL, PlannedRun, silence
+from slurm import cli as queue
+from slurm.cli import QueuedJob
+from slurm.submission_record import Submission, jobs_by_run, last_job, read_all
+
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+# how Slurm calls the end of a job -> the cause, in the words of the record
+_CAUSES = {
+    "TIMEOUT": "time-out",
+    "DEADLINE": "time-out",
+    "CANCELLED": "cancelled",
+    "REVOKED": "cancelled",
+    "NODE_FAIL": "node failure",
+    "BOOT_FAIL": "node failure",
+    "OUT_OF_MEMORY": "out of memory",
+    "PREEMPTED": "preempted",
+}
+
+
+def queued_jobs(grid: Grid, runs: Path) -> dict[str, QueuedJob]:
+    """Run directory below the run folder -> its job in the queue. Raises SlurmError if Slurm does not answer."""
+    submissions = read_all(runs, grid.dataset)
+    return jobs_by_run(submissions, queue.active()) if submissions else {}
+
+
+def with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun]:
+    """`plan`, made from disk, with what Slurm says of its jobs. Raises SlurmError if Slurm does not answer."""
+    submissions = submitted(plan, grid, runs)
+    if not submissions:
+        return plan
+    active = jobs_by_run(submissions, queue.active())
+    plan = [_with_job(run, active.get(below(run.path, runs))) for run in plan]
+    return _with_ends(plan, submissions, active, runs)
+
+
+def submitted(plan: Iterable[PlannedRun], grid: Grid, runs: Path) -> list[Submission]:
+    """The submissions that hold a run of `plan` which is not done, oldest first."""
+    undone = {below(run.path, runs) for run in plan if run.state not in FINAL}
+    if not undone:
+        return []
+    return [
+        submission
+        for submission in read_all(runs, grid.dataset)
+        if any(run in undone for chunk in submission.chunks for run in chunk.runs)
+    ]
+
+
+def below(path: Path, runs: Path) -> str:
+    """A run directory as submissions name it: below the run folder."""
+    return path.relative_to(runs).as_posix()
+
+
+def _with_job(run: PlannedRun, job: QueuedJob | None) -> PlannedRun:
+    """`run` as its job in the queue says it is; a run that is done, or whose record is corrupt, stays so."""
+    if job is None or run.state in FINAL:
+        return run
+    run = replace(run, job=job.job, node=job.nodes or None, in_queue=True)
+    if run.corrupt:
+        return run
+    if job.state in _WAITING:
+        return replace(run, state="queued", why=_waiting(run, job), cause=None, message=None, node=None)
+    unusual = "" if job.state in ("RUNNING", "COMPLETING", "CONFIGURING") else f"Slurm: {job.state.lower()}"
+    return replace(run, state="running", why=unusual or _silence(run, job), cause=None, message=None)
+
+
+def _waiting(run: PlannedRun, job: QueuedJob) -> str:
+    """Why a job waits; for one that runs again, also how its newest attempt ended."""
+    reason = job.reason if job.reason not in ("", "None") else job.state.lower()
+    last = run.attempts[-1] if run.attempts else {}
+    again = last.get("job") == job.job and last.get("outcome")
+    return f"{reason}, after attempt {last.get('number')}: {last['outcome']}" if again else reason
+
+
+def _silence(run: PlannedRun, job: QueuedJob) -> str:
+    """Only of the record that this job writes: what an earlier attempt left says nothing of it."""
+    last = run.attempts[-1] if run.attempts else {}
+    return silence(run.status) if last.get("job") == job.job and last.get("outcome") is None else ""
+
+
+def _with_ends(
+    plan: list[PlannedRun], submissions: list[Submission], active: dict[str, QueuedJob], runs: Path
+) -> list[PlannedRun]:
+    """`plan` with the ends of jobs that have left the queue, where the record does not say how."""
+    newest = last_job(submissions)
+    entries = {run: entry for entry in submissions for chunk in entry.chunks if chunk.job for run in chunk.runs}
+    unknown: dict[str, str] = {}
+    for run in plan:
+        place = below(run.path, runs)
+        if place in newest and place not in active and _says_nothing(run, newest[place], entries[place].created):
+            unknown[place] = newest[place]
+    if not unknown:
+        return plan
+    states = queue.ended(sorted(set(unknown.values())))
+    forgotten = {place: entries[place].folder for place, job in unknown.items() if job not in states}
+    started = {place for place, folder in forgotten.items() if any(folder.glob(f"{unknown[place]}_*_log.*"))}
+    places = [below(run.path, runs) for run in plan]
+    return [
+        _ended(run, unknown[place], states.get(unknown[place]), place in started) if place in unknown else run
+        for run, place in zip(plan, places, strict=True)
+    ]
+
+
+def _says_nothing(run: PlannedRun, job: str, created: float) -> bool:
+    """Whether the disk does not say how the run's newest job ended: it never began, or was killed without a word."""
+    if run.state == "new":
+        return True
+    if run.state != "failed" or run.cause not in ("killed", "interrupted"):
+        return False
+    last = run.attempts[-1] if run.attempts else {}
+    return last.get("job") == job or not last or last.get("started", 0.0) < created
+
+
+def _ended(run: PlannedRun, job: str, state: str | None, started: bool) -> PlannedRun:
+    """`run` after `job` left the queue, ended as `state`. started: of one that Slurm has forgotten, whether it did."""
+    if run.state == "new" and state == "COMPLETED":
+        return run  # it is to run again: its directory was moved aside since
+    cause = _CAUSES.get(state or "", "killed")
+    if run.state == "new" and state is None and not started:
+        cause = "cancelled"  # Slurm forgets at once a task of an array that is cancelled before it starts
+    began = "" if run.state == "failed" else " before the run began"
+    said = f"Slurm calls its end {state}" if state else "Slurm does not know its end any more"
+    message = f"job {job} is gone{began}; {said}"
+    return replace(run, state="failed", cause=cause, message=message, why=f"{cause}: {message}", job=job)

@@ -1,0 +1,187 @@
+"""Resampling by weights against pycocotools on data sets in which images stand several times: equal to the last bit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.detections.bootstrap import Bootstrap, bootstrap, draw_weights
+from analysis.detections.matching import AREAS, Matches
+from analysis.detections.weighted_ap import METRICS, RECALL_THRESHOLDS, Accumulation, needed_positives
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics.ap import evaluate
+from tests.analysis.drawn_detections import Row, coco_of, detection, evaluated, matches_of, odd_case, resampled
+
+
+def case(seed: int, ties: bool = True, keep: float = 1.0) -> Matches:
+    images, annotations, found = odd_case(0, ties=ties)
+    rng = np.random.default_rng(seed)
+    return matches_of(coco_of(images, annotations), [row for row in found if rng.uniform() < keep])
+
+
+def assert_equal(images: list[int], annotations: list[Row], found: list[Row], weights: list[int]) -> Accumulation:
+    """Precision at every IoU and recall threshold of every category, in every area range, and all metrics."""
+    coco = coco_of(images, annotations)
+    whole, copies = resampled(coco, found, weights)
+    expected = evaluated(whole, copies).eval["precision"]
+    drawn = np.array(weights, np.uint16)
+    for at, area in enumerate(AREAS):
+        ours = Accumulation(matches_of(coco, found, area), max(weights)).precision(drawn)
+        assert np.array_equal(ours, expected[:, :, :, at, -1])
+    accumulation = Accumulation(matches_of(coco, found), max(weights))
+    metrics = evaluate(whole, copies)["metrics"]
+    found_metrics = {n: None if math.isnan(v) else v for n, v in zip(METRICS, accumulation.metrics(drawn), strict=True)}
+    assert found_metrics == {name: metrics[name] for name in METRICS}
+    return accumulation
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_equal_images_that_stand_several_times(seed: int, ties: bool) -> None:
+    images, annotations, found = odd_case(seed, ties=ties)
+    for weights in draw_weights(len(images), 2, np.random.default_rng(seed)).tolist():
+        assert_equal(images, annotations, found, weights)
+
+
+def test_images_as_they_are_give_the_metrics_of_the_run() -> None:
+    images, annotations, found = odd_case(5)
+    assert_equal(images, annotations, found, [1] * len(images))
+
+
+def test_a_recall_threshold_is_a_number_of_true_positives_by_float_division() -> None:
+    """ceil(recall x objects) errs both ways: 0.07 x 100 is 7.000000000000001, and other products round down."""
+    sizes = np.arange(1, 2000)
+    guess = np.maximum(np.ceil(RECALL_THRESHOLDS * sizes[:, None]), 1)
+    expected = np.array([np.searchsorted(np.arange(size + 1) / size, RECALL_THRESHOLDS) for size in sizes])
+    found = needed_positives(sizes.astype(np.float64))
+    assert np.array_equal(found, np.maximum(expected, 1))
+    assert (guess > found).any() and (guess < found).any()
+    assert needed_positives(np.zeros(1)).min() > 2e9  # no object: out of reach
+
+
+def test_ties_within_an_image_are_taken_copy_by_copy() -> None:
+    """Two copies of (true, false) with one score: precision at the second true one is 2/3, and not 1."""
+    images, box = [1, 2], [0.0, 0.0, 50.0, 50.0]
+    annotations: list[Row] = [{"image_id": number, "category_id": 2, "bbox": box} for number in images]
+    found = [
+        *(detection(1, 2, box, 0.5), detection(1, 2, [60, 60, 50, 50], 0.5)),
+        *(detection(2, 2, [60, 60, 50, 50], 0.5), detection(2, 2, box, 0.5)),
+    ]
+    accumulation = assert_equal(images, annotations, found, [2, 0])
+    precision = accumulation.precision(np.array([2, 0]))[0, :, 0]
+    assert precision[[0, 50, 51, 100]].tolist() == pytest.approx([1, 1, 2 / 3, 2 / 3], rel=1e-15)
+    assert_equal(images, annotations, found, [0, 3])
+    assert_equal(images, annotations, found, [3, 2])
+
+
+def test_ties_between_images_are_taken_image_by_image() -> None:
+    """Images are gone through in the order of their ids, whatever their order in the file."""
+    box = [0.0, 0.0, 50.0, 50.0]
+    annotations: list[Row] = [{"image_id": number, "category_id": 2, "bbox": box} for number in (9, 4)]
+    found = [detection(9, 2, box, 0.5), detection(4, 2, [70, 0, 50, 50], 0.5)]
+    accumulation = assert_equal([9, 4], annotations, found, [2, 3])  # image 4 twice: false, false, then true ones
+    assert accumulation.precision(np.array([2, 3]))[0, 0, 0] == 3 / 5
+
+
+@pytest.mark.parametrize("found", [[], [detection(1, 2, [0, 0, 9, 9], 0.5)]], ids=["no detections", "one, false"])
+def test_nothing_found(found: list[Row]) -> None:
+    annotations: list[Row] = [{"image_id": 2, "category_id": 2, "bbox": [0, 0, 50, 50]}]
+    accumulation = assert_equal([1, 2], annotations, found, [1, 1])
+    assert accumulation.metrics(np.array([1, 1])).tolist() == [0.0] * len(METRICS)
+    assert_equal([1, 2], annotations, found, [0, 2])
+    nothing = assert_equal([1, 2], annotations, found, [2, 0])  # no object at all is drawn
+    assert np.isnan(nothing.metrics(np.array([2, 0]))).all()
+
+
+def test_a_category_without_objects_in_the_resample_is_left_out_of_the_mean() -> None:
+    box = [0.0, 0.0, 50.0, 50.0]
+    annotations: list[Row] = [
+        {"image_id": 1, "category_id": 2, "bbox": box},
+        {"image_id": 2, "category_id": 3, "bbox": box},
+    ]
+    found = [detection(1, 2, box, 0.9), detection(1, 3, box, 0.9)]
+    accumulation = assert_equal([1, 2], annotations, found, [1, 1])
+    assert accumulation.metrics(np.array([1, 1]))[0] == pytest.approx(0.5, abs=1e-15)
+    assert_equal([1, 2], annotations, found, [2, 0])
+    assert (accumulation.precision(np.array([1, 0]))[:, :, 1] == -1).all()
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    accumulation = Accumulation(case(0), 2)
+    with pytest.raises(ValueError, match="at most copies=2"):
+        accumulation.metrics(np.full(9, 3))
+    with pytest.raises(ValueError, match="they must be 9, one an image"):
+        accumulation.metrics(np.ones(8, int))
+
+
+def test_as_many_images_are_drawn_as_there_are() -> None:
+    weights = draw_weights(50, 200, np.random.default_rng(0))
+    assert weights.shape == (200, 50) and (weights.sum(axis=1) == 50).all()
+    assert 0.3 < (weights == 0).mean() < 0.43  # 1/e
+
+
+def arms() -> dict[str, list[Matches]]:
+    return {"baseline": [case(1, keep=0.5), case(2, keep=0.5)], "both": [case(3, keep=0.9)]}
+
+
+def test_the_result_hangs_on_the_generator_alone() -> None:
+    first = bootstrap(arms(), 60, np.random.default_rng(7))
+    again, spread = (bootstrap(arms(), 60, np.random.default_rng(7), workers) for workers in (1, 2))
+    other = bootstrap(arms(), 60, np.random.default_rng(8))
+    assert first.samples.tobytes() == again.samples.tobytes() == spread.samples.tobytes()
+    assert not np.array_equal(first.samples, other.samples, equal_nan=True)
+    assert first.point.tobytes() == other.point.tobytes()
+
+
+def test_all_runs_are_evaluated_on_the_same_images_and_averaged_over_seeds() -> None:
+    given = arms()
+    found = bootstrap(given, 20, np.random.default_rng(7))
+    weights = draw_weights(9, 20, np.random.default_rng(7))
+    for at, row in enumerate(weights):
+        runs = {arm: [Accumulation(run, int(row.max())).metrics(row) for run in given[arm]] for arm in given}
+        expected = [np.mean(values, axis=0) for values in runs.values()]
+        assert np.array_equal(found.samples[at], expected, equal_nan=True)
+
+
+def test_the_same_run_in_both_arms_differs_by_nothing() -> None:
+    found = bootstrap({"a": [case(1)], "b": [case(1)]}, 30, np.random.default_rng(0))
+    estimate = found.estimate("AP", "b", "a")
+    assert (estimate.value, estimate.low, estimate.high, estimate.resamples) == (0, 0, 0, 30)
+    assert found.estimate("AP", "b").low < found.estimate("AP", "b").high  # type: ignore[operator]
+
+
+def test_intervals_are_percentiles_of_the_samples_in_which_the_metric_is_defined() -> None:
+    samples = np.zeros((12, 2, len(METRICS)))
+    samples[:11, 1, 0] = np.arange(11) / 100
+    samples[11] = np.nan
+    found = Bootstrap(("baseline", "both"), np.full((2, len(METRICS)), 0.05), samples)
+    estimate = found.estimate("AP", "both", "baseline", confidence=0.8)
+    assert (estimate.value, estimate.resamples) == (0, 11)
+    assert (estimate.low, estimate.high) == (pytest.approx(0.01), pytest.approx(0.09))
+    frame = found.frame("baseline")
+    assert list(frame["metric"]) == list(METRICS) and set(frame["arm"]) == {"both"}
+    assert len(found.frame()) == 2 * len(METRICS)
+    undefined = Bootstrap(("a",), np.full((1, len(METRICS)), np.nan), samples[11:, :1])
+    assert undefined.estimate("AP50", "a").value is None and undefined.estimate("AP50", "a").resamples == 0
+
+
+def test_bad_input_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(UserError, match="resamples is 0; it must be at least 1"):
+        bootstrap(arms(), 0, rng)
+    with pytest.raises(UserError, match="no arm to resample"):
+        bootstrap({}, 10, rng)
+    with pytest.raises(UserError, match="arm 'both' has no run"):
+        bootstrap({**arms(), "both": []}, 10, rng)
+    other = matches_of(coco_of([1], []), [])
+    with pytest.raises(UserError, match="arm 'other' was evaluated on other images or categories than 'baseline'"):
+        bootstrap({**arms(), "other": [other]}, 10, rng)
+    found = bootstrap(arms(), 2, rng)
+    with pytest.raises(UserError, match="unknown metric 'AP95'; valid: AP, AP50"):
+        found.estimate("AP95", "both")
+    with pytest.raises(UserError, match="unknown arm 'dsl'; valid: baseline, both"):
+        found.estimate("AP", "dsl")
+    with pytest.raises(UserError, match="confidence is 90; it must lie between 0 and 1"):
+        found.estimate("AP", "both", confidence=90)

@@ -1,0 +1,191 @@
+"""Runs that cannot stand against each other: two settings in an arm, other code, other start weights, one run twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.reading.records import collect
+from analysis.rendering.markdown import to_markdown
+from analysis.sections.page import build
+from dynamic_rcnn.run.spec import RunSpec
+from tests.analysis.synthetic import ARMS, START, RunsFolder, ablation, edit_json, make_another_run, row_of
+
+GRID = "shapes-ablation-0123456789"
+
+
+def told(runs: Path) -> tuple[str, list[str]]:
+    """The page and the problems."""
+    records = collect(runs)
+    return to_markdown(build(records), "f"), records.problems
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "values"),
+    [
+        ({"code": "0ther"}, "code", ("0ther", "c0dec0dec0")),
+        ({"init_sha256": "0ther"}, "start weights", ("0ther", "5ha256c05h")),
+        ({"versions": {"torch": "2.10.0"}}, "torch", ("2.10.0", "2.9.0")),
+        ({"versions": None}, "torch", ("not recorded", "2.9.0")),
+        ({"device": "A GPU, 80GB"}, "device", ("A GPU, 80GB", "cpu")),
+        ({"processor": "A fast one"}, "processor", ("A fast one", "not recorded")),
+    ],
+)
+def test_what_finished_runs_differ_in_is_named(
+    tmp_path: Path, changes: dict[str, Any], name: str, values: tuple[str, str]
+) -> None:
+    folder = ablation(tmp_path)
+    text, problems = told(tmp_path)
+    assert problems == [] and "The finished runs differ" not in text
+    for seed in range(3):
+        edit_json(tmp_path / folder.path("both", seed) / "provenance.json", **changes)
+    text, problems = told(tmp_path)
+    groups = {"both seeds 0, 1, 2", "baseline seeds 0, 1, 2 and dla seeds 0, 1, 2 and dsl seeds 0, 1, 2"}
+    (problem,) = problems
+    assert problem.startswith(f"{GRID}: the finished runs differ in {name}: ")
+    found = dict(part.split(" in ", 1) for part in problem.split(f" differ in {name}: ")[1].split("; "))
+    assert set(found) == set(values) and set(found.values()) == groups
+    assert found[values[0]] == "both seeds 0, 1, 2"
+    note = text[text.index("### Difference") : text.index("### The paper's numbers")]
+    assert f"**The finished runs differ in {name}** (" in note and "3 runs" in note and "9 runs" in note
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"commit": "f" * 40}, f"commit: 0123456789abcdef in {{}}; {'f' * 40} in {{}}"),
+        ({"dirty": False}, "uncommitted changes: False in {}; True in {}"),
+    ],
+)
+def test_other_checkouts_are_a_problem_but_no_reason_for_a_difference(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    folder = RunsFolder(tmp_path)
+    folder.done("baseline", 0, 0.4)
+    edit_json(folder.done("both", 0, 0.5) / "provenance.json", **changes)
+    folder.manifest()
+    text, problems = told(tmp_path)
+    seeds = ("both seed 0", "baseline seed 0") if "dirty" in changes else ("baseline seed 0", "both seed 0")
+    assert problems == [f"{GRID}: the finished runs differ in {said.format(*seeds)}"]
+    assert "The finished runs differ" not in text
+
+
+def test_a_run_that_was_resumed_by_other_code_is_named(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    run = folder.done("both", 0, 0.5)
+    made = json.loads((run / "provenance.json").read_text())
+    edit_json(run / "provenance.json", earlier=[{**made, "command": "another"}, {**made, "code": "01dc0de"}])
+    folder.manifest()
+    assert told(tmp_path)[1] == [f"{folder.path('both', 0)}: begun with another code (01dc0de) than c0dec0dec0"]
+
+
+def test_runs_that_are_not_done_differ_in_nothing(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    folder.done("baseline", 0, 0.4)
+    edit_json(folder.start("both", 0, "failed", cause="NaN") / "provenance.json", code="0ther")
+    folder.manifest()
+    assert told(tmp_path)[1] == []
+
+
+def check_dla_is_not_averaged(runs: Path) -> None:
+    text, problems = told(runs)
+    (problem,) = [line for line in problems if "are not averaged" in line]
+    assert problem.startswith(f"{GRID}: the finished runs of arm dla have 2 settings (")
+    assert row_of(text, "### Ablation", "dla")[1:4] == ["3 done", "0", "–"]
+    assert row_of(text, "### Difference", "dla")[1] == "–"
+    assert row_of(text, "### Difference", "both")[1].startswith("**+10.00**")
+    assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (6)"
+    assert "**dla has runs of 2 settings** and no mean." in text
+
+
+def test_an_arm_of_two_settings_is_not_averaged(tmp_path: Path) -> None:
+    folder = ablation(tmp_path)
+    make_another_run(tmp_path / folder.path("dla", 1), config={"train": {"max_iters": 7}})
+    check_dla_is_not_averaged(tmp_path)
+
+
+def test_a_run_of_another_setting_than_the_manifest_says_is_named_and_not_averaged(tmp_path: Path) -> None:
+    """A cell that points at the run of another arm, and its own run, which no cell points at."""
+    folder = ablation(tmp_path)
+    for cell in folder.cells:
+        cell["setting"] = folder.spec(cell["arm"], cell["seed"]).setting
+    folder.manifest()
+    assert collect(tmp_path).problems == []
+    (cell,) = [cell for cell in folder.cells if (cell["arm"], cell["seed"]) == ("dla", 1)]
+    cell["path"] = folder.path("both", 1)
+    folder.manifest()
+    both = folder.spec("both", 1).setting
+    said = f"{cell['path']}: its spec is of setting {both}, the grid {GRID} asks for {cell['setting']}"
+    assert said in collect(tmp_path).problems
+    check_dla_is_not_averaged(tmp_path)
+
+
+def test_a_run_of_two_arms_counts_once(tmp_path: Path) -> None:
+    """AP 40 41 42 against 50 51 52, the first also as another arm: df stays 4, and there is nothing to compare."""
+    folder = RunsFolder(tmp_path)
+    for seed in range(3):
+        folder.done("baseline", seed, (40 + seed) / 100)
+        folder.done("both", seed, (50 + seed) / 100)
+    arms = {"baseline": "neither", "twin": "the default", "both": "DLA + DSL"}
+    folder.cells += [{**cell, "arm": "twin"} for cell in folder.cells if cell["arm"] == "baseline"]
+    folder.manifest(arms=arms)
+    text, problems = told(tmp_path)
+    assert problems == []
+    assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (4)"
+    assert row_of(text, "### Difference", "twin")[1] == "the same runs"
+    assert "**twin**: AP: the same runs as the baseline's;" in text
+    assert row_of(text, "### Ablation", "twin")[3].startswith("41.00 ± 1.00<br>")
+
+
+def test_an_older_manifest_is_read(tmp_path: Path) -> None:
+    """Without the settings of runs, the base and the changed fields."""
+    folder = ablation(tmp_path)
+    value = json.loads(folder.manifest().read_text())
+    assert not {"base", "changed"} & set(value) and not any("setting" in run for run in value["runs"])
+    grid = collect(tmp_path).grids[0]
+    assert (grid.base, grid.changed, {cell.setting for cell in grid.cells}) == (None, None, {None})
+    assert len(grid.arms) == len(ARMS)
+
+
+def test_the_note_on_the_start_stays_beside_a_stale_start(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    start = tmp_path / f"shapes/pretrain/seed0-{START}"
+    shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
+    assert "All runs start from the weights of one run" in told(tmp_path)[0]
+
+
+def test_a_replay_must_have_trained_with_the_end_of_what_it_replays(tmp_path: Path) -> None:
+    """A replay holds T and beta; `both` moves them until its last iteration."""
+    folder = RunsFolder(tmp_path)
+    source, replay = folder.done("both", 0, 0.5), folder.done("baseline", 0, 0.4)
+    folder.manifest()
+    spec = replace(
+        RunSpec.read(replay), replay={"run": RunSpec.read(source).id, "setting": RunSpec.read(source).setting}
+    )
+    moved = spec.directory(tmp_path)
+    replay.rename(moved)
+    spec.write(moved)
+    name = moved.relative_to(tmp_path).as_posix()
+    lines = [line for line in collect(tmp_path).problems if "replays" in line]
+    assert lines == [
+        f"{name}: did not train with the T and beta at which {source.relative_to(tmp_path)}, which it replays, ended"
+    ]
+    last = json.loads((source / "train.jsonl").read_text().splitlines()[-1])
+    rows = [json.loads(line) for line in (moved / "train.jsonl").read_text().splitlines()]
+    held = [json.dumps({**row, "T": last["T"], "beta": last["beta"]}) for row in rows]
+    (moved / "train.jsonl").write_text("\n".join(held) + "\n")
+    assert [line for line in collect(tmp_path).problems if "replays" in line] == []
+    for run in (source, moved):
+        (run / "train.jsonl").rename(run / "away")
+        said = f"{run.relative_to(tmp_path)}: has no curves, so nothing shows that {name} held the T and beta at which"
+        assert any(line.startswith(said) for line in collect(tmp_path).problems)
+        (run / "away").rename(run / "train.jsonl")
+    (source / "metrics.json").unlink()
+    assert any(
+        "which is not here, finished; nothing shows its T and beta" in line for line in collect(tmp_path).problems
+    )

@@ -1,0 +1,218 @@
+"""What the reader makes of missing, corrupt, foreign and newer files: each is named, the rest goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.reading.records import collect
+from analysis.sections.page import build
+from dynamic_rcnn.run.spec import RunSpec
+from tests.analysis.synthetic import START, RunsFolder, ablation, edit_json, write_json
+
+
+def _truncate(run: Path) -> None:
+    text = (run / "metrics.json").read_text()
+    (run / "metrics.json").write_text(text[: len(text) // 2])
+
+
+def _newer(run: Path) -> None:
+    value = json.loads((run / "metrics.json").read_text())
+    write_json(run / "metrics.json", value | {"schema": 99})
+
+
+def _foreign(run: Path) -> None:
+    write_json(run / "metrics.json", [1, 2])
+
+
+def _percent(run: Path) -> None:
+    value = json.loads((run / "metrics.json").read_text())
+    value["metrics"]["AP"] = 41.0
+    write_json(run / "metrics.json", value)
+
+
+def _binary_curve(run: Path) -> None:
+    (run / "train.jsonl").write_bytes(b"\xff\xfe\n{}\n")
+
+
+def _broken_curve(run: Path) -> None:
+    (run / "train.jsonl").write_text('{"iteration": 10}\n{"iteration":\n{"iteration": 30}\n')
+
+
+def _stray(run: Path) -> None:
+    (run / "notes.txt").write_text("mine")
+
+
+def _no_spec(run: Path) -> None:
+    (run / "spec.json").unlink()
+
+
+def _other_content(run: Path) -> None:
+    edit_json(run / "spec.json", config={"of": "dla"})
+
+
+def _other_id(run: Path) -> None:
+    edit_json(run / "spec.json", id="0123456789")
+
+
+def _no_number(run: Path) -> None:
+    edit_json(run / "spec.json", config={"lr": float("nan")})
+
+
+def _spec_of_another_run(run: Path) -> None:
+    RunSpec("both", 9, {"name": "shapes"}, {}).write(run)
+
+
+def _cut_detections(run: Path) -> None:
+    path = run / "detections.json.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def _plain_detections(run: Path) -> None:
+    (run / "detections.json.gz").write_text("[]")
+
+
+def _damaged_detections(run: Path) -> None:
+    path = run / "detections.json.gz"
+    path.write_bytes(path.read_bytes()[:10] + b"\xff" * 9)
+
+
+def _truncated_provenance(run: Path) -> None:
+    (run / "provenance.json").write_text('{"schema"')
+
+
+def _edited(name: str, **changes: Any) -> Callable[[Path], None]:
+    return lambda run: edit_json(run / name, **changes)
+
+
+def _edited_log(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    def edit(run: Path) -> None:
+        lines = (run / "train.jsonl").read_text().splitlines()
+        (run / "train.jsonl").write_text("".join(f"{line}\n" for line in change(lines)))
+
+    return edit
+
+
+def _edited_row(name: str, value: Any) -> Callable[[Path], None]:
+    return _edited_log(lambda lines: [json.dumps(json.loads(lines[0]) | {name: value}), *lines[1:]])
+
+
+def _pipe(run: Path) -> None:
+    (run / "metrics.json").unlink()
+    os.mkfifo(run / "metrics.json")
+
+
+CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "truncated": (_truncate, "metrics.json: not valid JSON", "unreadable"),
+    "newer": (_newer, "metrics.json: schema 99 is newer than 1", "unreadable"),
+    "foreign": (_foreign, "metrics.json: no file of this suite", "unreadable"),
+    "percent": (
+        _percent,
+        "metrics.json: metric 'AP' is 41.0; it must be a fraction in [0, 1] or null",
+        "unreadable",
+    ),
+    "binary": (_binary_curve, "train.jsonl: cannot be read (UnicodeDecodeError)", "done"),
+    "line": (_broken_curve, "train.jsonl: line 2 is not valid JSON", "done"),
+    "stray": (_stray, "notes.txt: no part of a run; ignored", "done"),
+    "cut": (_cut_detections, "detections.json.gz: broken or cut off (EOFError)", "done"),
+    "plain": (_plain_detections, "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
+    "damaged": (_damaged_detections, "detections.json.gz: broken or cut off (error)", "done"),
+    "provenance": (_truncated_provenance, "provenance.json: not valid JSON", "done"),
+    "commit": (_edited("provenance.json", commit=5), "provenance.json: field 'commit' is 5; it must be text", "done"),
+    "command": (_edited("provenance.json", command=["x"]), "field 'command' is ['x']; it must be text", "done"),
+    "dirty": (_edited("provenance.json", dirty="no"), "field 'dirty' is 'no'; it must be true or false", "done"),
+    "images": (_edited("metrics.json", images="many"), "field 'images' is 'many'; it must be an integer", "unreadable"),
+    "class": (_edited("metrics.json", per_class={"a": {"AP": 41.0}}), "field 'per_class' must map class", "unreadable"),
+    "text": (_edited("metrics.json", per_class={"a": {"AP": "1"}}), "field 'per_class' must map class", "unreadable"),
+    "histogram": (
+        _edited_row("iou_histogram", ["a"]),
+        "train.jsonl: field 'iou_histogram' must be a list of counts",
+        "done",
+    ),
+    "arm": (_edited("spec.json", arm="dla"), "spec.json: the spec of shapes/dla/seed1-", "unreadable"),
+    "pipe": (_pipe, "metrics.json: a pipe, not a file; move it away", "unreadable"),
+    "log": (_edited_log(lambda lines: []), "train.jsonl: missing or empty, though the run is done", "done"),
+    "cut log": (_edited_log(lambda lines: lines[:5]), "train.jsonl: ends at iteration 50, though the run is", "done"),
+    "twice": (_edited_log(lambda lines: [*lines, *lines]), "train.jsonl: its iterations do not rise from row", "done"),
+    "infinite": (_edited_row("T", float("inf")), "train.jsonl: field 'T' is infinite in row 1", "done"),
+    "large": (_edited_row("T", 10**400), "train.jsonl: a row holds a number that is too large", "done"),
+    "count": (_edited_row("iteration", -1), "train.jsonl: row 1: field 'iteration' must be there, and a whole", "done"),
+    "surrogate": (_edited("provenance.json", command="\ud800"), "provenance.json: not valid JSON (half a surr", "done"),
+    "spec": (_no_spec, "spec.json: missing", "unreadable"),
+    "content": (_other_content, "', the content gives '", "unreadable"),
+    "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),
+    "number": (_no_number, "spec.json: config.lr: must be a finite number", "unreadable"),
+    "name": (_spec_of_another_run, "the spec of shapes/both/seed9-", "unreadable"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_bad_file_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> None:
+    damage, expected, state = CASES[name]
+    folder = ablation(tmp_path)
+    damage(tmp_path / folder.path("both", 1))
+    records = collect(tmp_path)
+    build(records)
+    named = [line for line in records.problems if expected in line]
+    assert len(named) == 1 and named[0].startswith(folder.path("both", 1))
+    assert str(tmp_path) not in "".join(records.problems)
+    rows = records.of(records.grids[0]).set_index(["arm", "seed"])
+    assert rows.loc[("both", 1), "state"] == state
+    assert (rows.drop(index=("both", 1))["state"] == "done").all()
+
+
+def test_a_report_is_made_without_the_spec_of_a_run_that_no_command_names(tmp_path: Path) -> None:
+    """Such a run has no id; nor has a run that replays none one to look for."""
+    folder = ablation(tmp_path)
+    for arm in ("both", "dla"):
+        edit_json(tmp_path / folder.path(arm, 1) / "provenance.json", command="python experiments/launch.py grid=x")
+    (tmp_path / folder.path("both", 1) / "spec.json").unlink()
+    facts = build(collect(tmp_path)).runs
+    assert facts[folder.path("dla", 1)]["command"] == "python experiments/launch.py grid=x 'arms=[dla]' 'seeds=[1]'"
+
+
+def test_a_status_that_is_no_number_is_named(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    run = folder.start("both", 0, "failed")
+    write_json(run / "status.json", {"schema": 1, "state": "failed", "iteration": "many", "attempts": []})
+    folder.manifest()
+    records = collect(tmp_path)
+    assert list(records.runs["state"]) == ["unreadable"]
+    assert any("status.json" in line for line in records.problems)
+
+
+def test_stray_files_beside_runs_are_named(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "shapes/both/old.csv").write_text("1,2")
+    assert collect(tmp_path).problems == [
+        "notes.txt: no part of a run; ignored",
+        "shapes/both/old.csv: no part of a run; ignored",
+    ]
+
+
+def test_links_names_and_a_folder_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    (tmp_path / "shapes/loop").symlink_to("loop")
+    (tmp_path / "shapes/both/gone").symlink_to("nowhere")
+    Path(os.fsdecode(os.fsencode(tmp_path / "shapes") + b"/\xff")).mkdir()
+    assert collect(tmp_path).problems == [
+        "'shapes/\\udcff': its name is no text; ignored",
+        "shapes/both/gone: no part of a run; ignored",
+        "shapes/loop: no part of a run; ignored",
+    ]
+
+
+def test_a_run_that_was_moved_aside_is_no_run(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    start = tmp_path / f"shapes/pretrain/seed0-{START}"
+    shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
+    records = collect(tmp_path)
+    assert records.problems == [] and len(records.runs) == 13
+    assert list(records.starts(records.grids[0])["path"]) == [f"shapes/pretrain/seed0-{START}"]

@@ -1,0 +1,182 @@
+"""One table in every format: its text, its numbers, and the runs behind them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from analysis.reading.records import collect
+from analysis.rendering.data import to_csv, to_json
+from analysis.rendering.inline import plain, slug, to_html, to_latex
+from analysis.rendering.latex import to_latex as tables_to_latex
+from analysis.rendering.markup import code, escape
+from analysis.rendering.model import Cell, NamedTable, Page, Section, heading, table
+from analysis.sections.page import build
+from tests.analysis.synthetic import RunsFolder, ablation, edit_json, write_report
+from tests.programs import program
+
+HOSTILE = r"</script><b>&amp; \end{table} 50%_$x$ #~^ `|` *a*"
+
+
+def named(page: Page, name: str) -> NamedTable:
+    (found,) = [each for each in page.tables if each.name == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "as_html", "as_latex", "as_text"),
+    [
+        ("**+1.00**<br>[-0.52, +2.52]", "<strong>+1.00</strong><br>[-0.52, +2.52]", None, "+1.00 [-0.52, +2.52]"),
+        ("*a* `b_c`", "<em>a</em> <code>b_c</code>", r"\emph{a} \texttt{b\_c}", "a b_c"),
+        ("1 ± 2 –", None, r"1 $\pm$ 2 --", "1 ± 2 –"),
+        (escape("<b>|a_b*&"), "&lt;b&gt;|a_b*&amp;", r"$<$b$>$$|$a\_b*\&", "<b>|a_b*&"),
+        ("<script>x</script>", "&lt;script&gt;x&lt;/script&gt;", None, "<script>x</script>"),
+    ],
+)
+def test_a_line_in_each_format(text: str, as_html: str | None, as_latex: str | None, as_text: str) -> None:
+    assert as_html is None or to_html(text) == as_html
+    assert as_latex is None or to_latex(text) == as_latex
+    assert plain(text) == as_text
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "", " ", "a\nb", "1. x", "![x](y)", "[x](y)", "<br>", "https://a.b/c_d_e"])
+def test_text_of_records_comes_out_as_it_went_in(text: str) -> None:
+    line = " ".join(text.split())
+    assert plain(escape(text)) == line
+    assert not line or plain(code(text)) == line.replace("`", "'").replace("|", "/")
+
+
+def test_tables_are_named_after_their_headings() -> None:
+    one = table(["a"], [["x"]])
+    blocks = ["## The *grid* (shapes)", one, "### AP by arm", "text", one, one, "### AP, by arm", one]
+    page = Page("", [Section("key", blocks)], {})
+    assert [each.name for each in page.tables] == ["key", "key-ap-by-arm", "key-ap-by-arm-2", "key-ap-by-arm-3"]
+    assert [each.title for each in page.tables][1] == "The grid (shapes): AP by arm"
+    assert heading("### x y") == (3, "x y") and heading(one) is None and slug("K_I: 75!") == "k-i-75"
+
+
+def test_small_numbers_keep_their_digits() -> None:
+    made = table(["arm", "AP"], [["both", Cell("x", {"p": 0.0000055432, "difference": 1.0 / 3})]])
+    assert to_csv(made).splitlines()[1] == "both,5.54e-06,0.333333"
+
+
+def test_csv_has_the_numbers_and_the_text_of_text() -> None:
+    known = Cell("41.00 ± 1.00", {"mean": 41.0, "sd": 1.0})
+    made = table(["arm", "AP", "n"], [["a, `b`", known, Cell("3", {"value": 3})], ["noise", "–", "–"]])
+    assert list(csv.reader(io.StringIO(to_csv(made)))) == [
+        ["arm", "AP mean", "AP sd", "n"],
+        ["a, b", "41.000000", "1.000000", "3.000000"],
+        ["noise", "", "", ""],
+    ]
+
+
+def test_cells_say_their_numbers_and_runs(tmp_path: Path) -> None:
+    """both minus baseline: 51 against 41, sd 1 in every arm, df 8 (see test_report).
+
+    p is three times that of t = 10 / sqrt(2/3) with 8 degrees of freedom, 1.8e-6.
+    """
+    folder = ablation(tmp_path)
+    page = build(collect(tmp_path))
+    content = json.loads(to_json(page))
+    name = "shapes-ablation-0123456789-difference-from-the-baseline"
+    (found,) = [each for each in content["tables"] if each["name"] == name]
+    (row,) = [row for row in found["rows"] if row[0]["text"].startswith("both")]
+    assert found["header"][1] == "AP" and row[1]["text"] == "+10.00 [+8.48, +11.52]"
+    assert row[1]["numbers"] == {"difference": 10.0, "low": 8.481685, "high": 11.518315, "p_holm": 5.5e-06}
+    assert row[1]["runs"] == [folder.path(arm, seed) for arm in ("baseline", "both") for seed in range(3)]
+    assert set(row[1]["runs"]) <= set(content["runs"])
+    facts = content["runs"][folder.path("both", 2)]
+    assert facts["seed"] == 2 and facts["commit"] == "0123456789abcdef" and facts["attempts"] == 1
+
+
+def test_numbers_are_those_of_the_text(tmp_path: Path) -> None:
+    """Of every cell that has numbers, the first is what its text begins with."""
+    ablation(tmp_path)
+    cells = [cell for each in build(collect(tmp_path)).tables for row in each.table.rows for cell in row]
+    with_numbers = [cell for cell in cells if cell.numbers]
+    assert len(with_numbers) > 100
+    for cell in with_numbers:
+        shown = plain(cell.text).split()[0]
+        digits = len(shown.split(".")[1]) if "." in shown else 0
+        assert float(shown) == pytest.approx(next(iter(cell.numbers.values())), abs=0.51 * 10**-digits)
+
+
+def test_no_cell_of_numbers_is_lost_in_csv_nor_without_runs(tmp_path: Path) -> None:
+    """A number that a text shows is among its numbers; and where it was measured it leads to the runs."""
+    ablation(tmp_path)
+    for each in build(collect(tmp_path)).tables:
+        if not each.name.startswith("shapes") or each.name.endswith(("paper-s-numbers", "not-comparable-with-shapes")):
+            continue
+        for row in each.table.rows:
+            for cell in row[each.table.text_columns :]:
+                shows_a_decimal = re.match(r"[+-]?\d+\.\d", plain(cell.text)) is not None
+                assert not shows_a_decimal or (cell.numbers and cell.runs), (each.name, row)
+
+
+def test_every_table_is_written(tmp_path: Path) -> None:
+    ablation(tmp_path / "runs")
+    write_report(tmp_path / "runs", tmp_path / "R.md")
+    tables = tmp_path / "R_files/tables"
+    expected = {f"{each.name}.csv" for each in build(collect(tmp_path / "runs")).tables}
+    assert {path.name for path in tables.iterdir()} == expected | {"tables.json", "tables.tex"}
+
+
+@pytest.mark.parametrize(
+    ("text", "as_latex"),
+    [
+        ("ƀ ɏ 漢 😀 \ud800", "[U+0180] [U+024F] [U+6F22] [U+1F600] [U+D800]"),
+        ("a\x07\0*b*\x1b\u200b", r"a\emph{b}"),
+        ("e\u0301 Łþŋ ×€", "é Łþŋ ×€"),
+        ("± – − β ≥", r"$\pm$ -- $-$ $\beta$ $\geq$"),
+    ],
+)
+def test_latex_says_which_characters_it_does_not_know(text: str, as_latex: str) -> None:
+    assert to_latex(text) == as_latex
+
+
+def compiled(text: str, folder: Path) -> str:
+    """The log of pdflatex, run as often as longtable needs it."""
+    (folder / "tables.tex").write_text(text, encoding="utf-8")
+    command = [program("pdflatex"), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120)
+        assert done.returncode == 0, done.stdout[-2000:]
+    return (folder / "tables.log").read_text(encoding="utf-8", errors="replace")
+
+
+def test_hostile_rows_compile_and_are_not_eaten(tmp_path: Path) -> None:
+    """After a row's end LaTeX reads '*' and '[length]' as arguments. All below U+0250, and others."""
+    known = "—‘’‚“”„†‡•…‰‹›€™←↑→↓ȘșȚț−≤≥≈∞Δαβλμστ"
+    texts = ["[1cm] a", "[b", "* c", "\x01[d]", HOSTILE, *map(chr, range(0x250)), *known, "漢😀\ud800\ufeff"]
+    for rows in ([[text, "1"] for text in map(escape, texts)], [[escape(known), "1"]]):
+        page = Page("", [Section("key", [f"## {escape(''.join(texts[:4]))}", table(["[a]", "*"], rows)])], {})
+        text = tables_to_latex(page)
+        assert re.search(r"^\s*[\[*]", text, re.MULTILINE) is None
+        compiled(text, tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["1.0 ± 0.1", "**+10.00**<br>[+8.48, +11.52]"])
+def test_a_long_table_goes_on_over_pages_and_a_short_one_floats(tmp_path: Path, cell: str) -> None:
+    long, short = (table(["arm", *["AP"] * 7], [["arm", *[cell] * 7]] * rows) for rows in (200, 40))
+    text = tables_to_latex(Page("", [Section("key", ["## Long", long, "### Short", short])], {}))
+    assert text.count(r"\begin{longtable}") == text.count(r"\begin{table}") == 1
+    assert text.index(r"\endfirsthead") < text.index(r"\endhead") < text.index(r"\begin{table}")
+    log = compiled(text, tmp_path)
+    assert "Float too large" not in log and "Overfull" not in log
+
+
+def test_latex_compiles(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path / "runs")
+    folder.done("baseline", 0, 0.4)
+    folder.start("dla", 0, "failed", cause=HOSTILE)
+    edit_json(folder.manifest(), title=HOSTILE, arms={"baseline": HOSTILE, "dla": "β and é"})
+    text = tables_to_latex(build(collect(tmp_path / "runs")))
+    assert r"\toprule" in text and r"\textbackslash{}end\{table\}" in text
+    compiled(text, tmp_path)
+    assert (tmp_path / "tables.pdf").stat().st_size > 10_000

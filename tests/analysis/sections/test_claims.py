@@ -1,0 +1,189 @@
+"""The verdicts of the page on the paper's claims: not run, decided, not comparable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.run.published_curves import PUBLISHED
+from tests.analysis.synthetic import RunsFolder, ablation, edit_json, make_another_run, markdown, row_of
+
+
+def test_claims_are_not_run_without_coco(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    text = markdown(tmp_path)
+    command = "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`"
+    for claim in ("38.9 AP", "+1.9 AP over", "+5.5 AP90 over", "T at iterations"):
+        assert row_of(text, "headline claims", claim)[2:] == ["**NOT RUN**", command]
+    measures = command.replace("grid=ablation", "grid=speed")
+    assert row_of(text, "headline claims", "no extra overhead")[2:] == ["**NOT RUN**", measures]
+
+
+def test_claims_on_coco_get_a_verdict(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    coco = RunsFolder(tmp_path, "coco")
+    for seed in range(2):
+        coco.done("baseline", seed, 0.37 + seed / 1000)
+        coco.done("both", seed, 0.389 + seed / 1000)
+    coco.done("dla", 0, 0.383)
+    coco.ask("dla", 1)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    text = markdown(tmp_path)
+    assert row_of(text, "headline claims", "38.9 AP")[2:] == [
+        "**REPRODUCED**: measured 38.95 ± 0.07 (n = 2); margin 0.5",  # 0.05 + 2.920 x 0.15 / sqrt(2) = 0.36
+        "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`",
+    ]
+    assert row_of(text, "headline claims", "+1.9 AP")[2] == (
+        "**REPRODUCED**: measured +1.90, 90% interval [+1.69, +2.11], n = 2 and 2; margin 0.5"
+    )
+    cells = row_of(text, "| Table 2, verdict", "both")
+    assert cells[1] == "REPRODUCED: 38.9, measured 38.95"
+    assert row_of(text, "| Table 2, verdict", "dla")[1] == "INCONCLUSIVE: 1 run not done yet: 38.2, measured 38.30"
+    shapes_part = text[text.index("other data sets show") : text.index("## Which component")]
+    assert "coco" not in shapes_part.lower()
+    assert "COCO: no grid on it" not in text
+
+
+def test_a_failed_run_makes_a_claim_not_comparable_and_one_that_is_resumed_is_marked(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    resumed = coco.done("both", 0, 0.39)
+    edit_json(resumed / "status.json", attempts=[{}, {}])
+    coco.done("baseline", 0, 0.37)
+    coco.start("baseline", 1, "failed", "NaN")
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    text = markdown(tmp_path)
+    assert row_of(text, "headline claims", "38.9 AP")[2] == (
+        "**REPRODUCED**: measured 39.00 (n = 1); margin 0.5, noise assumed: no arm has two seeds, "
+        "1 run resumed (exactly)"
+    )
+    assert row_of(text, "headline claims", "+1.9 AP")[2].startswith(
+        "**NOT COMPARABLE: 1 run of baseline failed (NaN); the others are a selection**: measured +2.00"
+    )
+
+
+def test_an_unreadable_run_makes_a_claim_not_comparable(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for seed in range(2):
+        coco.done("both", seed, 0.389)
+        coco.done("baseline", seed, 0.37)
+    (tmp_path / coco.path("both", 1) / "metrics.json").write_text("{")
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    text = markdown(tmp_path)
+    said = "NOT COMPARABLE: 1 run of both unreadable (metrics.json); the others are a selection"
+    assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{said}**: measured 38.90 (n = 1)")
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9, measured 38.90"
+
+
+def test_an_arm_of_two_settings_makes_a_claim_not_comparable(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for seed in range(2):
+        coco.done("both", seed, 0.389)
+        coco.done("baseline", seed, 0.37)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    make_another_run(tmp_path / coco.path("both", 1), config={"of": "both", "more": 1})
+    text = markdown(tmp_path)
+    said = "NOT COMPARABLE: runs of both have 2 settings"
+    assert row_of(text, "headline claims", "38.9 AP")[2] == f"**{said}**"
+    assert row_of(text, "headline claims", "+1.9 AP")[2] == f"**{said}**"
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9"
+
+
+def test_a_run_that_does_not_say_its_images_is_not_comparable(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    edit_json(coco.done("both", 0, 0.389) / "metrics.json", images=None)
+    coco.done("baseline", 0, 0.37)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    said = "**NOT COMPARABLE: evaluated on an unknown number of images; val2017 has 5000**"
+    assert row_of(markdown(tmp_path), "headline claims", "38.9 AP")[2].startswith(said)
+
+
+def test_another_split_is_not_comparable(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    edit_json(coco.done("both", 0, 0.389) / "metrics.json", images=4)
+    coco.done("baseline", 0, 0.37)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    text = markdown(tmp_path)
+    said = "NOT COMPARABLE: evaluated on 4 images; val2017 has 5000"
+    assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{said}**: measured 38.90")
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9, measured 38.90"
+
+
+@pytest.mark.parametrize(
+    ("state", "final", "said"),
+    [
+        ("done", (0.60, 0.16), "**REPRODUCED**: 10 of 10 trends of 2 runs hold"),
+        ("done", (0.60, 0.30), "**NOT REPRODUCED**: 9 of 10 trends of 2 runs hold (T within 0.03, beta within 0.04, "),
+        ("failed", (0.60, 0.30), "**INCONCLUSIVE**: 7 of 10 trends of 2 runs hold"),
+    ],
+)
+def test_the_trends_of_figure_5_get_a_verdict(
+    tmp_path: Path, state: str, final: tuple[float, float], said: str
+) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    first = coco.done("both", 0, 0.389)
+    second = coco.done("both", 1, 0.389) if state == "done" else coco.start("both", 1, "failed", "preempted")
+    for run, end in ((first, (0.60, 0.16)), (second, final)):
+        points = {300: (0.5167, 0.4), 350: (0.52, 0.3), 90000: end}
+        rows = [{"iteration": at, "T": t, "beta": b, "loss": 1.0, "seconds": 0.3} for at, (t, b) in points.items()]
+        (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    coco.ask("baseline", 0)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    assert row_of(markdown(tmp_path), "headline claims", "T and beta move")[2].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("last", "shift", "said"),
+    [
+        (500, 0.01, "**REPRODUCED**: 2 of 2 runs within 0.03 (declared); largest difference 0.0100, at iteration 500"),
+        (
+            300,
+            0.01,
+            "**INCONCLUSIVE**: 2 of 2 runs within 0.03 (declared); largest difference 0.0100, at iteration 300",
+        ),
+        (
+            300,
+            0.04,
+            "**NOT REPRODUCED**: 1 of 2 runs within 0.03 (declared); largest difference 0.0400, at iteration 300",
+        ),
+    ],
+)
+def test_the_trajectory_of_t_gets_a_verdict_before_any_run_has_finished(
+    tmp_path: Path, last: int, shift: float, said: str
+) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for seed in range(2):
+        run = coco.start("both", seed, "failed", "preempted", iteration=last)
+        published = {at: t for at, t in PUBLISHED.items() if at <= last}
+        published[last] += seed * shift
+        rows = [{"iteration": at, "T": t, "beta": 1.0, "loss": 1.0, "seconds": 0.3} for at, t in published.items()]
+        (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    coco.ask("baseline", 0)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    found = row_of(markdown(tmp_path), "headline claims", "T at iterations 100 to 500")
+    assert found[1] == "hkzhang95/DynamicRCNN issue 3" and found[2] == said
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ({}, "whose manifest does not say which base it is of"),
+        ({"base": "shapes_r18_fpn", "changed": []}, "base `shapes_r18_fpn`"),
+        ({"base": "faster_rcnn_r50_fpn_1x", "changed": ["base.train.max_epochs"]}, "changed: `base.train.max_epochs`"),
+    ],
+)
+def test_claims_take_no_other_setting_on_coco(tmp_path: Path, origin: dict[str, Any], said: str) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for arm in ("baseline", "both"):
+        coco.done(arm, 0, 0.3)
+    coco.manifest(**origin)
+    text = markdown(tmp_path)
+    for claim in ("38.9 AP", "+1.9 AP over", "+5.5 AP90 over"):
+        verdict, way = row_of(text, "headline claims", claim)[2:]
+        assert verdict == f"**NOT RUN**<br>NOT COMPARABLE: setting `0123456789`, {said}"
+        assert way == "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`"
+    assert "### The paper's numbers: NOT comparable with this setting" in text
+    assert f"This is not the published setting ({said}); it neither confirms nor refutes" in text
+    assert "COCO: no grid of the published setting is in these records." in text

@@ -1,0 +1,40 @@
+"""The command that the report gives beside a run launches that run, and no other."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from analysis.cli import ROOT
+from analysis.reading.records import collect
+from analysis.sections.run_facts import repeat_command, run_facts
+from experiments.config.compose import settle
+from experiments.config.grid import build
+
+RECORDS = collect(ROOT / "analysis/records")
+FACTS = run_facts(RECORDS)
+RUNS = [cell.path for grid in RECORDS.grids if grid.trains for cell in grid.cells]
+ONE_AN_ARM = sorted({path.split("/")[1]: path for path in RUNS}.values())
+
+
+@pytest.mark.parametrize("path", ONE_AN_ARM)
+def test_the_command_of_a_committed_run_makes_that_run(path: str) -> None:
+    python, script, *overrides = shlex.split(FACTS[path]["command"])
+    assert (python, script) == ("python", "experiments/launch.py")
+    launched = build(settle(overrides)[0]).runs
+    assert FACTS[path]["id"] in {spec.id for spec in launched}
+    others = {spec.arm for spec in launched} - {FACTS[path]["arm"], "pretrain"}
+    assert others == ({"both"} if FACTS[path]["arm"] == "replay" else set())
+    assert len(launched) <= 3
+
+
+def test_arms_and_seeds_of_the_launch_are_replaced() -> None:
+    launch = "python experiments/launch.py grid=ablation 'seeds=[0,1]' 'arms=[both,dla]' 'base.x={a: 1}'"
+    repeated = "python experiments/launch.py grid=ablation 'base.x={a: 1}' 'arms=[dla]' 'seeds=[1]'"
+    assert repeat_command(launch, ["dla"], 1) == repeated
+
+
+@pytest.mark.parametrize("other", ["python -m dynamic_rcnn.train runs/shapes/both/seed0-0", "echo 'grid=x"])
+def test_what_is_no_launch_stays(other: str) -> None:
+    assert repeat_command(other, ["dla"], 1) == other

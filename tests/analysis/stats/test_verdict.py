@@ -1,0 +1,220 @@
+"""The rule for claims: hand-computed cases, and how often it is wrong, by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.stats.seeds import Pooled, Ratio, Summary, paired_ratio, pooled, summarize
+from analysis.stats.verdict import (
+    FLOORS,
+    MOST_BLOCKS,
+    Decision,
+    decide,
+    decide_difference,
+    decide_overhead,
+    decide_retest,
+    decide_speed,
+    margin,
+)
+
+
+def seeds(mean: float, n: int = 3) -> Summary:
+    return Summary(n, mean, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("mean", "n", "verdict"),
+    [
+        # s = 0.15 (the floor), df = 8: t(.95) = 1.860, t(.975) = 2.306; n = 3: h90 = 0.161, hpred = 0.449, d = 0.5
+        (38.9, 3, "REPRODUCED"),
+        (38.9 - 0.338, 3, "REPRODUCED"),  # 0.338 + 0.161 = 0.499
+        (38.9 - 0.340, 3, "INCONCLUSIVE"),
+        (38.9 + 0.340, 3, "INCONCLUSIVE"),
+        (38.9 - 0.49, 3, "INCONCLUSIVE"),
+        (38.9 - 0.51, 3, "NOT REPRODUCED"),
+        (38.9 + 0.51, 3, "HIGHER THAN CLAIMED"),
+        (38.9 - 0.22, 1, "REPRODUCED"),  # n = 1: h90 = 0.279, hpred = 0.539
+        (38.9 - 0.53, 1, "INCONCLUSIVE"),
+        (38.9 - 0.55, 1, "NOT REPRODUCED"),
+    ],
+)
+def test_a_value(mean: float, n: int, verdict: str):
+    assert decide("AP", 38.9, seeds(mean, n), Pooled(0.1, 8)).verdict == verdict
+
+
+def test_the_measured_noise_counts_where_it_is_above_the_floor():
+    assert decide("AP", 38.9, seeds(38.9), Pooled(0.1, 8)).verdict == "REPRODUCED"
+    assert decide("AP", 38.9, seeds(38.9), Pooled(0.6, 8)).verdict == "INCONCLUSIVE"  # h90 = 0.644
+
+
+def test_a_difference_has_the_noise_of_two_arms():
+    # s = 0.30 (AP90's floor), df = 8, n = 3 and 3: h90 = 0.456, hpred = 1.230, d = 1.0
+    for gained, verdict in ((5.5, "REPRODUCED"), (4.97, "REPRODUCED"), (4.9, "INCONCLUSIVE"), (4.3, "INCONCLUSIVE")):
+        found = decide_difference("AP90", 5.5, seeds(10 + gained), seeds(10), Pooled(0.2, 8))
+        assert found.verdict == verdict, gained
+    assert decide_difference("AP90", 5.5, seeds(14.2), seeds(10), Pooled(0.2, 8)).verdict == "NOT REPRODUCED"
+    assert decide_difference("AP90", 5.5, seeds(17), seeds(10), Pooled(0.2, 8)).verdict == "HIGHER THAN CLAIMED"
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (38.9, "REPRODUCED"),
+        (38.95, "REPRODUCED"),  # in floats 38.95 - 38.9 is above 0.05
+        (38.85, "REPRODUCED"),
+        (38.951, "HIGHER THAN CLAIMED"),
+        (38.849, "NOT REPRODUCED"),
+        (37.4, "NOT REPRODUCED"),
+    ],
+)
+def test_released_weights_are_held_to_half_a_printed_digit(measured: float, verdict: str):
+    assert decide_retest(38.9, measured) == Decision(verdict)
+
+
+def test_without_two_seeds_of_any_arm_the_floor_is_the_noise():
+    # normal quantiles: h90 = 1.645 x 0.15 = 0.247
+    assert decide("AP", 38.9, Summary(1, 38.66, None), Pooled(None, 0)).verdict == "REPRODUCED"
+    assert decide("AP", 38.9, Summary(1, 38.64, None), Pooled(None, 0)).verdict == "INCONCLUSIVE"
+
+
+def test_how_many_more_seeds_would_decide():
+    found = decide("AP", 38.9, seeds(38.9 - 0.34), Pooled(0.1, 8))
+    assert found == Decision("INCONCLUSIVE", 1) and found.text == "INCONCLUSIVE (1 more seed would decide)"
+    assert decide("AP", 38.9, seeds(38.9 - 0.34, 4), Pooled(0.1, 9)).verdict == "REPRODUCED"
+    never = decide("AP", 38.9, seeds(38.9 - 0.55), Pooled(0.3, 8))  # between the margin and what one more run may show
+    assert never == Decision("INCONCLUSIVE") and "30 more seeds would not decide" in never.text
+
+
+def test_further_seeds_measure_a_noise_that_was_assumed():
+    """With one seed it is the floor, as if known; with two its sd has one degree of freedom, 6.314 x 0.15 / sqrt(2)."""
+    found = decide("AP", 38.9, Summary(1, 38.64, None), Pooled(None, 0))
+    assert found.more is not None and found.more > 1
+    for more in range(1, found.more + 1):
+        then = decide("AP", 38.9, Summary(1 + more, 38.64, 0.1), Pooled(0.1, more))
+        assert (then.verdict == "INCONCLUSIVE") == (more < found.more)
+
+
+def test_margins_grow_with_the_noise_of_a_metric():
+    assert margin("AP") == 0.5 and margin("AP90") == pytest.approx(1.0)
+    assert all(margin(metric) >= 0.5 for metric in FLOORS)
+
+
+def frequencies(shift: float, sd: float, n: int, trials: int = 1500) -> dict[str, float]:
+    """How often each verdict is given on an arm whose true mean is `shift` off a printed run; four arms pool the noise.
+
+    The printed number is a single run with the same noise, rounded.
+    """
+    generator = np.random.default_rng(0)
+    counts: dict[str, int] = {}
+    for _ in range(trials):
+        printed = round(38.9 + sd * generator.standard_normal(), 1)
+        arms = 38.9 + shift + sd * generator.standard_normal((4, n))
+        verdict = decide("AP", printed, summarize(arms[0].tolist()), pooled(arms.tolist())).verdict
+        counts[verdict] = counts.get(verdict, 0) + 1
+    return {verdict: count / trials for verdict, count in counts.items()}
+
+
+@pytest.mark.parametrize(("sd", "n"), [(0.05, 1), (0.15, 1), (0.05, 3), (0.15, 3), (0.3, 3), (0.15, 5), (0.3, 5)])
+def test_a_true_claim_is_hardly_ever_rejected(sd: float, n: int):
+    found = frequencies(0.0, sd, n)
+    assert found.get("NOT REPRODUCED", 0) <= 0.035 and found.get("HIGHER THAN CLAIMED", 0) <= 0.035
+    if n >= 3 and sd <= 0.15:
+        assert found["REPRODUCED"] >= 0.9
+
+
+def test_one_seed_of_each_arm_is_not_enough_where_the_noise_is_above_the_floor():
+    """Twice the floor: the sd is assumed, and a true claim is rejected far more often than with three seeds."""
+    assert 0.05 < frequencies(0.0, 0.3, 1)["NOT REPRODUCED"] < 0.2
+
+
+@pytest.mark.parametrize("sd", [0.05, 0.15, 0.3])
+def test_a_claim_that_is_off_by_a_point_is_hardly_ever_confirmed(sd: float):
+    found = frequencies(-1.0, sd, 3)
+    assert found.get("REPRODUCED", 0) <= 0.02 and found.get("HIGHER THAN CLAIMED", 0) == 0
+    if sd <= 0.15:
+        assert found["NOT REPRODUCED"] >= 0.9
+    assert frequencies(1.0, sd, 3).get("REPRODUCED", 0) <= 0.02
+
+
+def test_more_noise_means_fewer_verdicts():
+    undecided = [frequencies(0.0, sd, 3).get("INCONCLUSIVE", 0) for sd in (0.05, 0.2, 0.4)]
+    assert undecided == sorted(undecided) and undecided[-1] > undecided[0]
+
+
+def test_at_the_margin_itself_a_fixed_printed_number_is_confirmed_in_one_of_twenty():
+    generator = np.random.default_rng(1)
+    hits = 0
+    for _ in range(2000):
+        arms = 38.9 - 0.5 + 0.2 * generator.standard_normal((4, 3))
+        hits += decide("AP", 38.9, summarize(arms[0].tolist()), pooled(arms.tolist())).verdict == "REPRODUCED"
+    assert hits / 2000 <= 0.06
+
+
+def ratio(low: float, high: float) -> Ratio:
+    return Ratio((low * high) ** 0.5, low, high, 20, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.99, 1.049, "REPRODUCED"),
+        (0.5, 0.6, "REPRODUCED"),  # cheaper is no overhead
+        (1.01, 1.05, "REPRODUCED"),
+        (1.01, 1.051, "INCONCLUSIVE"),
+        (1.049, 1.2, "INCONCLUSIVE"),
+        (1.051, 1.2, "NOT REPRODUCED"),
+    ],
+)
+def test_overhead_is_decided_by_its_interval_against_5_percent(low: float, high: float, verdict: str):
+    assert decide_overhead(ratio(low, high)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        # printed 13.9 / 11.2 = 1.2411: from 1.1283 to 1.3652
+        (1.13, 1.36, "REPRODUCED"),
+        (1.12, 1.36, "INCONCLUSIVE"),
+        (1.13, 1.37, "INCONCLUSIVE"),
+        (1.0, 1.12, "NOT REPRODUCED"),
+        (1.37, 1.5, "HIGHER THAN CLAIMED"),
+    ],
+)
+def test_a_ratio_of_speeds_is_decided_by_its_interval_against_10_percent(low: float, high: float, verdict: str):
+    assert decide_speed(ratio(low, high), 13.9 / 11.2).verdict == verdict
+
+
+def test_how_many_more_blocks_would_decide():
+    # sd 0.08 of the logarithm around 1.02, n = 3: t(.95, 2) = 2.920: 1.02 exp(0.135) = 1.167, and exp(-0.135): 0.891.
+    # Within 1.05 = 1.02 exp(0.0290) when t(.95, n - 1) 0.08 / sqrt(n) <= 0.0290: n = 22 gives 0.02935, n = 23 0.02864
+    few = Ratio(1.02, 0.891, 1.167, 3, 0.08)
+    found = decide_overhead(few)
+    assert found == Decision("INCONCLUSIVE", 20, "block", MOST_BLOCKS)
+    assert found.text == "INCONCLUSIVE (20 more blocks would decide)"
+    assert decide_overhead(Ratio(1.05, 1.0, 1.1, 20, 0.1)).text == "INCONCLUSIVE (1000 more blocks would not decide)"
+    assert decide_overhead(Ratio(1.02, None, None, 1, None)).text == "INCONCLUSIVE (1 more block would decide)"
+
+
+def overhead_frequencies(true: float, sd: float, rounds: int, trials: int = 500) -> dict[str, float]:
+    """How often each verdict is given: rounds that are up to three times as slow as others, and `sd` on each block."""
+    generator = np.random.default_rng(2)
+    counts: dict[str, int] = {}
+    for _ in range(trials):
+        machine = generator.uniform(0.0, np.log(3), rounds)
+        ours, theirs = (machine + sd * generator.standard_normal(rounds) for _ in range(2))
+        blocks = [dict(enumerate(np.exp(each))) for each in (ours + np.log(true), theirs)]
+        found = paired_ratio(*blocks)
+        assert found is not None
+        verdict = decide_overhead(found).verdict
+        counts[verdict] = counts.get(verdict, 0) + 1
+    return {verdict: count / trials for verdict, count in counts.items()}
+
+
+def test_the_rule_for_overhead_finds_what_is_there_and_is_seldom_wrong():
+    assert overhead_frequencies(1.00, 0.03, 20).get("REPRODUCED", 0) >= 0.99  # an interval of 1.6% on either side
+    assert overhead_frequencies(1.10, 0.03, 20).get("NOT REPRODUCED", 0) >= 0.99
+    at_the_margin = overhead_frequencies(1.05, 0.03, 20)
+    assert at_the_margin.get("REPRODUCED", 0) <= 0.07 and at_the_margin.get("NOT REPRODUCED", 0) <= 0.07
+    noisy = overhead_frequencies(1.00, 0.2, 20)
+    assert noisy.get("INCONCLUSIVE", 0) >= 0.7 and noisy.get("NOT REPRODUCED", 0) <= 0.02

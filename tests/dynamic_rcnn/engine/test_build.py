@@ -1,0 +1,155 @@
+"""Batches are a function of seed, epoch and position; the R-50 base is mmdet's config with switches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mmdet
+import pytest
+import torch
+from mmengine.config import Config
+
+from dynamic_rcnn.data import dataset
+from dynamic_rcnn.engine import build
+from tests.dynamic_rcnn.data.coco_fixture import write_coco
+from tests.dynamic_rcnn.runs import plain_config, small_spec
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Any:
+    spec = small_spec(tmp_path_factory.mktemp("data"))
+    root, _ = dataset.prepare(spec.dataset)
+    return build.build_dataset(spec, "train", root)
+
+
+def batches(images: Any, seed: int = 0, workers: int = 0, grouped: bool = False) -> build.Batches:
+    return build.Batches(images, seed, batch_size=5, workers=workers, group_by_aspect_ratio=grouped)
+
+
+def content(stream: Any) -> list[Any]:
+    """(image id, flipped, sum of pixels) of each sample, by batch."""
+    return [
+        [
+            (sample.img_id, sample.flip, int(pixels.long().sum()))
+            for sample, pixels in zip(batch["data_samples"], batch["inputs"], strict=True)
+        ]
+        for batch in stream
+    ]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_from_any_position_and_with_any_workers_the_same_samples(images, grouped):
+    whole = content(batches(images, grouped=grouped).from_position(3, 0))
+    assert len(whole) == len(batches(images, grouped=grouped)) == 5  # 24 images, the last batch has 4
+    assert content(batches(images, grouped=grouped).from_position(3, 2)) == whole[2:]
+    assert content(batches(images, workers=2, grouped=grouped).from_position(3, 1)) == whole[1:]
+    ids = sorted(sample[0] for batch in whole for sample in batch)
+    assert ids == sorted(set(ids)) and len(ids) == 24
+
+
+def test_grouping_by_aspect_ratio_resumes_too(tmp_path):
+    """On images of which some are tall and some wide, from any position."""
+    layout = write_coco(tmp_path, train_images=12)
+    spec = small_spec(tmp_path)
+    spec = type(spec)("both", 0, {"name": "own", **dataset.coco_format_dataset(tmp_path, layout)}, spec.config)
+    odd = build.build_dataset(spec, "train", tmp_path)
+    kinds = {odd.get_data_info(i)["width"] < odd.get_data_info(i)["height"] for i in range(len(odd))}
+    assert kinds == {True, False}
+    grouped = build.Batches(odd, 0, batch_size=2, workers=0, group_by_aspect_ratio=True)
+    whole = content(grouped.from_position(1, 0))
+    assert len(whole) == len(grouped)
+    assert content(grouped.from_position(1, 2)) == whole[2:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_scale_of_multi_scale_training_is_a_function_of_seed_epoch_and_sample(tmp_path, workers):
+    """Sizes and boxes by sample: the same with any workers and from any position, others in another epoch."""
+    scales = [[96, 96], [128, 128], [160, 160], [192, 192], [224, 224]]
+    spec = small_spec(
+        tmp_path,
+        data__train_pipeline=[
+            {"type": "LoadImageFromFile"},
+            {"type": "LoadAnnotations", "with_bbox": True},
+            {"type": "RandomChoiceResize", "scales": scales, "keep_ratio": True},
+            {"type": "PackDetInputs"},
+        ],
+    )
+    root, _ = dataset.prepare(spec.dataset)
+    scaled = build.build_dataset(spec, "train", root)
+
+    def shapes(stream: Any) -> list[Any]:
+        return [
+            (sample.img_id, sample.img_shape, sample.gt_instances.bboxes.tensor.sum())
+            for batch in stream
+            for sample in batch["data_samples"]
+        ]
+
+    first = shapes(batches(scaled).from_position(0, 0))
+    assert shapes(batches(scaled, workers=workers).from_position(0, 2)) == first[10:]
+    sizes = {shape for _, shape, _ in first}
+    assert len(sizes) > 2 and sizes <= {(side, side) for side, _ in scales}
+    other = {number: (shape, boxes) for number, shape, boxes in shapes(batches(scaled).from_position(1, 0))}
+    assert any(other[number][0] != shape for number, shape, _ in first)
+    for number, shape, boxes in first:  # the boxes are scaled with their image
+        theirs = other[number]
+        assert float(boxes / shape[0]) == pytest.approx(float(theirs[1] / theirs[0][0]), rel=1e-4)
+
+
+def test_epochs_and_seeds_differ(images):
+    first, second = (content(batches(images).from_position(epoch, 0)) for epoch in (0, 1))
+    other = content(batches(images, seed=1).from_position(0, 0))
+    assert first != second != other != first
+    flips = {flip for batch in first + second for _, flip, _ in batch}
+    assert flips == {True, False}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if key != "backend_args"}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{path}.{key}".lstrip(".")).items()}
+    return {path: value}
+
+
+def test_the_r50_base_differs_from_mmdets_config_only_in_the_declared_switches():
+    path = Path(mmdet.__file__).parent / ".mim/configs/dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco.py"
+    theirs, ours = Config.fromfile(path), plain_config("faster_rcnn_r50_fpn_1x", classes=80)
+    left, right = _flat(ours["model"]), _flat(_plain(theirs.model.to_dict()))
+    different = {
+        key: (left.get(key), right.get(key)) for key in left.keys() | right.keys() if left.get(key) != right.get(key)
+    }
+    switches = "train_cfg.rcnn.dynamic_rcnn."
+    assert different == {
+        "roi_head.type": ("dynamic_rcnn.DynamicRoIHead", "DynamicRoIHead"),
+        "backbone.stage_with_dcn": ([False] * 4, None),  # ResNet's default, for arms to set
+        switches + "label_assignment": (False, None),
+        switches + "smooth_l1": (False, None),
+        switches + "all_reduce": (False, None),
+    }
+    assert ours["data"]["train_pipeline"] == _plain(theirs.train_pipeline)
+    assert ours["param_scheduler"] == _plain(theirs.param_scheduler)
+    optimizer = _plain(theirs.optim_wrapper.to_dict())
+    assert {**optimizer, "clip_grad": None} == ours["optim_wrapper"]
+    assert ours["train"]["max_epochs"] == theirs.train_cfg.max_epochs == 12
+    assert ours["train"]["batch_size"] == theirs.auto_scale_lr.base_batch_size == 16
+
+
+def test_a_data_set_with_gaps_crowds_empty_and_grey_images_is_loaded(tmp_path):
+    """Everything that COCO format allows reaches the model as a three-channel image with labels below the classes."""
+    layout = write_coco(tmp_path, train_images=6, val_images=4)
+    spec = small_spec(tmp_path)
+    described = dataset.coco_format_dataset(tmp_path, layout)
+    spec = type(spec)("both", 0, {"name": "own", **described}, spec.config)
+    train = build.build_dataset(spec, "train", tmp_path)
+    val = build.build_dataset(spec, "val", tmp_path)
+    assert 0 < len(train) <= 6 and len(val) == 4  # images without boxes are for evaluation only
+    for index in range(len(train)):
+        sample = train[index]
+        assert sample["inputs"].shape[0] == 3 and sample["inputs"].dtype == torch.uint8
+        labels = sample["data_samples"].gt_instances.labels
+        assert len(labels) > 0 and int(labels.max()) < len(described["classes"])

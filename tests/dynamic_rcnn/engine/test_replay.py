@@ -1,0 +1,78 @@
+"""A run that replays another one trains with the T and beta that it ended with, also after it was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from dynamic_rcnn.engine import setup as start
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import append_jsonl, read_jsonl, read_state, write_json_atomic
+from tests.dynamic_rcnn.runs import assert_same_run, prepare, small_spec, train
+
+_STATIC = {
+    "model__train_cfg__rcnn__dynamic_rcnn__label_assignment": False,
+    "model__train_cfg__rcnn__dynamic_rcnn__smooth_l1": False,
+}
+
+
+def test_it_needs_the_other_run_and_holds_its_final_values(tmp_path):
+    dynamic = small_spec(tmp_path / "data", train__max_iters=12)
+    static = small_spec(tmp_path / "data", train__max_iters=12, **_STATIC)
+    replaying = {"run": dynamic.id, "setting": dynamic.setting}
+    replay = dataclasses.replace(static, arm="replay", replay=replaying)
+    run_dir, undisturbed = prepare(tmp_path / "runs", replay), prepare(tmp_path / "others", replay)
+    assert train(run_dir).returncode == 2
+    assert f"run {dynamic.id}, whose final T and beta this one replays, is not done" in (
+        read_state(run_dir).message or ""
+    )
+
+    for folder in ("runs", "others"):
+        assert train(prepare(tmp_path / folder, dynamic)).returncode == 0
+    final = read_jsonl(dynamic.directory(tmp_path / "runs") / "train.jsonl")[-1]
+    assert final["beta"] != 1.0 and final["T"] != 0.5
+    assert train(run_dir, "iteration", 6).returncode != 0
+    assert train(run_dir).returncode == 0
+    assert {(row["T"], row["beta"]) for row in read_jsonl(run_dir / "train.jsonl")} == {(final["T"], final["beta"])}
+    assert train(undisturbed).returncode == 0
+    assert_same_run(run_dir, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("logged", "iteration", "said"),
+    [
+        (2, 2, None),
+        (0, 2, "does not reach iteration 2, whose T and beta run {run} ended with"),
+        (1, 2, "does not reach iteration 2"),
+        (2, None, "run {run}, whose final T and beta this one replays, is not done; launch again when it is"),
+    ],
+)
+def test_only_a_whole_record_of_a_finished_run_is_replayed(tmp_path, monkeypatch, logged, iteration, said):
+    """logged: rows in its train.jsonl. iteration: the one that its metrics are of; None: it has none."""
+    dynamic = small_spec(tmp_path / "data")
+    replay = dataclasses.replace(dynamic, arm="replay", replay={"run": dynamic.id, "setting": dynamic.setting})
+    source, run_dir = prepare(tmp_path, dynamic), prepare(tmp_path, replay)
+    (source / "train.jsonl").touch()
+    for number in range(1, logged + 1):
+        append_jsonl(source / "train.jsonl", {"iteration": number, "T": 0.5 + number / 10, "beta": 1 / number})
+    if iteration is not None:
+        write_json_atomic(source / "metrics.json", {"schema": 1, "iteration": iteration, "metrics": {}})
+    monkeypatch.chdir(run_dir)
+    if said is None:
+        assert start.replayed(replay) == (0.7, 0.5)
+        return
+    with pytest.raises(UserError) as error:
+        start.replayed(replay)
+    assert said.format(run=dynamic.id) in str(error.value)
+
+
+def test_a_last_row_without_its_state_is_refused(tmp_path, monkeypatch):
+    dynamic = small_spec(tmp_path / "data")
+    replay = dataclasses.replace(dynamic, arm="replay", replay={"run": dynamic.id, "setting": dynamic.setting})
+    source, run_dir = prepare(tmp_path, dynamic), prepare(tmp_path, replay)
+    append_jsonl(source / "train.jsonl", {"iteration": 2, "T": 0.6})
+    write_json_atomic(source / "metrics.json", {"schema": 1, "iteration": 2, "metrics": {}})
+    monkeypatch.chdir(run_dir)
+    with pytest.raises(UserError, match="does not reach iteration 2, whose T and beta"):
+        start.replayed(replay)

@@ -1,0 +1,307 @@
+"""One run on several processes: real ones, with gloo. What one process does is what all do, and it survives kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+
+from dynamic_rcnn import train as trainer
+from dynamic_rcnn.data import dataset
+from dynamic_rcnn.engine import build, checkpoint
+from dynamic_rcnn.engine import inference as predict
+from dynamic_rcnn.engine.seeding import seed_all
+from dynamic_rcnn.metrics.ap import write_detections
+from dynamic_rcnn.parallel import comm as distributed
+from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, Rank
+from dynamic_rcnn.run.directory import is_locked, read_json, read_jsonl, read_state
+from dynamic_rcnn.run.spec import RunSpec
+from tests.dynamic_rcnn.runs import assert_same_run, prepare, small_spec, start, train
+
+ALL_REDUCE = {"model__train_cfg__rcnn__dynamic_rcnn__all_reduce": True}
+
+
+def spec_of(data: Path, processes: int = 2, **changes: Any) -> RunSpec:
+    """A short run with everything that could go wrong: batch statistics, evaluations, windows across checkpoints."""
+    settings = {
+        "train__processes": processes,
+        "train__batch_size": 4,
+        "train__max_iters": 8,
+        "train__checkpoint_interval": 3,
+        "train__val_interval": 5,
+        "model__backbone__frozen_stages": -1,
+        "model__backbone__norm_eval": False,
+        "model__train_cfg__rcnn__dynamic_rcnn__update_iter_interval": 2,
+        "model__train_cfg__rcnn__dynamic_rcnn__initial_iou": 0.1,
+    }
+    return small_spec(data, **{**settings, **changes})
+
+
+def schedules(run_dir: Path) -> list[dict[str, Any]]:
+    """T, beta and windows of each process, in the newest checkpoint."""
+    data, _ = checkpoint.read_newest(run_dir / "checkpoints")
+    assert data is not None
+    return checkpoint.deserialise(data)["schedules"]
+
+
+def attempts(run_dir: Path) -> list[tuple[int, int, str]]:
+    rows = read_json(run_dir / "status.json")["attempts"]
+    return [(row["from_iteration"], row["to_iteration"], row["outcome"]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, data) -> dict[str, Path]:
+    """Two runs of two processes, on this machine at the same time: an undisturbed one, and one that is stopped."""
+    folder = tmp_path_factory.mktemp("together")
+    undisturbed = prepare(folder, spec_of(data))
+    averaged = prepare(folder, spec_of(data, **ALL_REDUCE))
+    first, second = start(undisturbed), start(averaged, "stop", 6, rank=1)
+    errors = [process.communicate(timeout=300)[1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, EXIT_INTERRUPTED), errors
+    assert errors[0] == ""  # no warnings in the log
+    return {"undisturbed": undisturbed, "averaged": averaged}
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_iteration(together):
+    state = read_state(together["averaged"])
+    assert (state.name, state.cause, state.iteration) == ("failed", "interrupted", 6)
+    assert state.message == "stopped by a signal after iteration 6"
+    newest = max((together["averaged"] / "checkpoints").glob("iter_*.pth"))
+    assert newest.name.startswith("iter_000006-")
+    assert not list((together["averaged"] / "logs").glob("*"))
+
+
+def test_statistics_are_per_process_unless_all_reduce_averages_them(tmp_path, data, together):
+    first, second = schedules(together["averaged"])
+    assert first["updates"] == second["updates"] == 3
+    assert (first["iou_threshold"], first["beta"]) == (second["iou_threshold"], second["beta"])
+    averaged, own = (
+        [row["T"] for row in read_jsonl(together[name] / "train.jsonl")] for name in ("averaged", "undisturbed")
+    )
+    assert averaged[0] == own[0] == 0.5 and averaged[1] != own[1]  # the first window is the same in both runs
+
+
+def test_killed_and_stopped_it_ends_as_the_undisturbed_run(tmp_path, data, together):
+    """Killed with all of its processes, stopped before an evaluation that is due, resumed."""
+    run_dir = prepare(tmp_path, spec_of(data))
+    assert train(run_dir, "iteration", 4).returncode == trainer.EXIT_FAILED
+    first, second = schedules(run_dir)
+    assert first["iou_window"] != second["iou_window"] and first["iou_threshold"] != second["iou_threshold"]
+    averaged = read_jsonl(together["averaged"] / "train.jsonl")[1]["T"]  # after the same two iterations
+    assert averaged == pytest.approx((first["iou_threshold"] + second["iou_threshold"]) / 2)
+    assert train(run_dir, "stop", 2, rank=1).returncode == EXIT_INTERRUPTED
+    assert not (run_dir / "evaluations.jsonl").exists()
+    done = train(run_dir)
+    assert done.returncode == 0, done.stderr
+    assert attempts(run_dir) == [(0, 4, "killed"), (3, 5, "interrupted"), (5, 8, "done")]
+    assert_same_run(run_dir, together["undisturbed"])
+    assert [row["iteration"] for row in read_jsonl(run_dir / "evaluations.jsonl")] == [5]
+    evaluations = [folder / "evaluations.jsonl" for folder in (run_dir, together["undisturbed"])]
+    assert evaluations[0].read_bytes() == evaluations[1].read_bytes()
+
+
+def test_several_processes_detect_what_one_detects(tmp_path, together):
+    """The detections that two processes wrote, byte for byte, from the weights that they wrote."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        spec = RunSpec.read(together["undisturbed"])
+        root, _ = dataset.prepare(spec.dataset)
+        model = build.build_model(spec)
+        checkpoint.load_weights(model, together["undisturbed"] / "checkpoints" / "weights.pth")
+        found = predict.predict(model, build.build_dataset(spec, "val", root), workers=0)
+    finally:
+        torch.set_num_threads(threads)
+    assert found
+    write_detections(tmp_path / "detections.json.gz", found)
+    written = (together["undisturbed"] / "detections.json.gz").read_bytes()
+    assert (tmp_path / "detections.json.gz").read_bytes() == written
+
+
+def test_done_is_a_no_op(together):
+    run_dir = together["undisturbed"]
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.name != "lock"}
+    assert train(run_dir).returncode == 0
+    assert before == {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.name != "lock"}
+    assert {path.name for path in before} >= {"metrics.json"} and not {"rendezvous.json", "logs"} & set(before)
+
+
+def gradients(spec: RunSpec, model: Any, images: Any, rank: int) -> dict[str, torch.Tensor]:
+    """Of the first iteration's loss over the images of one of two processes, by hand."""
+    generator = torch.Generator()
+    generator.manual_seed(spec.seed)
+    order = torch.randperm(len(images), generator=generator).tolist()
+    share = build.SeededDataset(images, spec.seed)
+    batch = pseudo_collate([share[(index, 0)] for index in order[rank::2][:2]])
+    seed_all(spec.seed, "iteration", 0, rank)
+    losses = model(**model.data_preprocessor(batch, True), mode="loss")
+    model.zero_grad()
+    model.parse_losses(losses)[0].backward()
+    return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+
+
+def test_a_step_takes_the_mean_of_the_processes_gradients(tmp_path, data):
+    spec = spec_of(data, train__max_iters=1, model__backbone__norm_eval=True, optim_wrapper__clip_grad=None)
+    run_dir = prepare(tmp_path, spec)
+    done = train(run_dir)
+    assert done.returncode == 0, done.stderr
+
+    root, _ = dataset.prepare(spec.dataset)
+    images = build.build_dataset(spec, "train", root)
+    model = build.build_model(spec).train()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    first, second = (gradients(spec, model, images, rank) for rank in (0, 1))
+    assert not torch.equal(first["rpn_head.rpn_cls.weight"], second["rpn_head.rpn_cls.weight"])
+    rate, decay = 0.1 * 0.02, 0.0001  # the schedule's first rate
+    weights = torch.load(run_dir / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
+    for name, value in before.items():
+        step = rate * ((first[name] + second[name]) / 2 + decay * value)
+        assert torch.allclose(value - weights[name], step, rtol=1e-2, atol=2e-7), name
+    name = "rpn_head.rpn_conv.weight"
+    for other in (first[name], second[name], first[name] + second[name]):
+        assert not torch.allclose(before[name] - weights[name], rate * other, rtol=1e-2, atol=2e-7)
+
+
+def test_nan_on_one_process_is_the_failure_of_all(tmp_path, data):
+    spec = spec_of(data, train__log_interval=4)
+    run_dir = prepare(tmp_path, spec)
+    failed = train(run_dir, "nan", 2, rank=1)
+    assert failed.returncode == trainer.EXIT_FAILED
+    state = read_state(run_dir)
+    assert (state.cause, state.message) == ("NaN", "the loss is not finite at iteration 2")
+    said = [line for line in failed.stderr.splitlines() if line.startswith("NaN: ")]
+    assert said == ["NaN: the loss is not finite at iteration 2"] * 2
+    assert not list(run_dir.glob("checkpoints/iter_*.pth"))
+
+
+def test_the_process_that_failed_is_named_and_the_others_end_soon(tmp_path, data):
+    run_dir = prepare(tmp_path, spec_of(data))
+    begun = time.monotonic()
+    failed = train(run_dir, "error", 2, rank=1)
+    assert failed.returncode == trainer.EXIT_FAILED
+    state, said = read_state(run_dir), "RuntimeError: a device that does not do what it should"
+    assert (state.cause, state.message) == ("error", f"rank 1: {said}")
+    left = read_json(run_dir / "logs" / "failure.rank1.json")
+    assert (left["cause"], left["message"]) == ("error", said)
+    assert time.monotonic() - begun < 60
+
+
+def test_a_wrong_number_of_processes_is_refused(tmp_path, data):
+    run_dir = prepare(tmp_path, spec_of(data, processes=1))
+    env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-m", "dynamic_rcnn.train", str(run_dir)]
+    refused = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
+    assert refused.returncode == trainer.EXIT_BAD_INPUT
+    said = "WORLD_SIZE=2: this run has base.train.processes=1; start as many processes"
+    assert (read_state(run_dir).cause, read_state(run_dir).message) == ("bad input", said)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, data):
+    run_dir = prepare(tmp_path, spec_of(data, processes=3))
+    assert train(run_dir).returncode == trainer.EXIT_BAD_INPUT
+    message = read_state(run_dir).message or ""
+    assert message.startswith("base.train.batch_size=4 cannot be divided among 3 processes: take 1, 2 or 4, or batch")
+
+
+def ends(*causes: str) -> list[dict[str, Any]]:
+    return [{"cause": cause, "message": "", "rank": rank, "iteration": 0} for rank, cause in enumerate(causes)]
+
+
+@pytest.mark.parametrize(
+    ("causes", "agreed"),
+    [
+        (("lost", "error"), "error"),
+        (("error", "NaN"), "NaN"),  # an operator choked on what another process's NaN made of the weights
+        (("interrupted", "lost"), "interrupted"),
+        (("interrupted", "disk"), "disk"),
+        (("superseded", "lost"), "superseded"),
+        (("lost", "lost"), "lost"),
+    ],
+)
+def test_all_agree_on_the_cause(causes, agreed, monkeypatch):
+    monkeypatch.setattr(distributed, "exchange_ends", lambda mine: ends(*causes))
+    assert trainer._agreed(trainer.End(causes[0], "", 0)).cause == agreed
+
+
+def test_of_two_losses_that_are_not_finite_the_first_counts(monkeypatch):
+    both = [trainer.End("NaN", "at 9", 0, 9), trainer.End("NaN", "at 7", 1, 7)]
+    monkeypatch.setattr(distributed, "exchange_ends", lambda mine: [vars(end) for end in both])
+    assert trainer._agreed(both[0]).message == "at 7"
+
+
+def test_one_process_has_no_group():
+    assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
+    distributed.join(Rank(), lambda: None)
+    assert distributed.earliest(None) is None and distributed.earliest(3) == 3
+    assert distributed.any_of(True) and not distributed.any_of(False)
+    assert distributed.gather("x") == ["x"] and distributed.broadcast("y") == "y"
+    assert distributed.mean({"loss": 0.1}) == {"loss": 0.1}
+    distributed.leave()
+
+
+@pytest.mark.slow
+def test_four_processes_killed_again_and_again(tmp_path, data):
+    """SIGKILL to the whole group, whatever it is doing; with four summands their order would show."""
+    spec = spec_of(data, processes=4, train__max_iters=12)
+    reference, run_dir = prepare(tmp_path / "reference", spec), prepare(tmp_path / "killed", spec)
+    done = train(reference)
+    assert done.returncode == 0, done.stderr
+    for rows in (4, 9):
+        process = start(run_dir)
+        while len(read_jsonl(run_dir / "train.jsonl")) < rows:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    stopped = train(run_dir, "stop_in_evaluation", rank=3)
+    assert stopped.returncode == EXIT_INTERRUPTED, stopped.stderr
+    assert (read_state(run_dir).message or "").startswith("stopped by a signal in the evaluation after ")
+    done = train(run_dir)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(run_dir, reference)
+    assert [outcome for _, _, outcome in attempts(run_dir)] == ["killed", "killed", "interrupted", "done"]
+
+
+@pytest.mark.slow
+def test_processes_stop_in_order_when_their_parent_is_killed(tmp_path, data):
+    """And the claim is held until the last of them has ended."""
+    run_dir = prepare(tmp_path, spec_of(data, train__max_iters=500))
+    process = start(run_dir)
+    while len(read_jsonl(run_dir / "train.jsonl")) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert is_locked(run_dir)
+    process.communicate(timeout=60)  # the processes have its pipes
+    assert not is_locked(run_dir)
+    state = read_state(run_dir)
+    assert (state.cause, state.message) == ("interrupted", f"stopped by a signal after iteration {state.iteration}")
+    assert max((run_dir / "checkpoints").glob("iter_*.pth")).name.startswith(f"iter_{state.iteration:06d}-")
+
+
+@pytest.mark.slow
+def test_a_killed_process_and_one_that_was_overtaken(tmp_path, data):
+    run_dir = prepare(tmp_path, spec_of(data))
+    assert train(run_dir, "iteration", 2, rank=1).returncode == trainer.EXIT_FAILED
+    state = read_state(run_dir)
+    assert state.cause == "killed" and (state.message or "").startswith("rank 1 was ended by signal 9")
+    lost = train(run_dir, "overtaken", 4, rank=0)
+    assert lost.returncode == 75, lost.stderr
+    assert [row["iteration"] for row in read_jsonl(run_dir / "train.jsonl")] == [1, 2, 3]  # the successor's
+    aside = run_dir.with_name(f"{run_dir.name}.lost1")
+    assert [row["iteration"] for row in read_jsonl(aside / "train.jsonl")] == [1, 2, 3]
+    assert train(run_dir).returncode == 0

@@ -1,0 +1,124 @@
+"""How the processes of a run find each other: only those of their own attempt, and with clear words if they do not."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.engine.stop_signal import StopSignal
+from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, UserError
+from dynamic_rcnn.parallel import rendezvous
+from dynamic_rcnn.parallel.rank import Rank
+from dynamic_rcnn.run.directory import write_json_atomic
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    return tmp_path
+
+
+def test_a_file_of_another_attempt_is_passed_over(run_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stale:
+        old = {"schema": 1, "attempt": "7_0.0", "host": "127.0.0.1", "port": stale.getsockname()[1]}
+        write_json_atomic(run_dir / "rendezvous.json", old)
+        found: list[Any] = []
+        other = threading.Thread(target=lambda: found.append(rendezvous.meet(Rank(1, 2, 1, "7_0.1"), nothing)))
+        other.start()
+        time.sleep(0.3)  # it has looked at the stale file by now
+        store = rendezvous.meet(Rank(0, 2, 0, "7_0.1"), nothing)
+        other.join(timeout=20)
+        stale.settimeout(0.0)
+        with pytest.raises(BlockingIOError):
+            stale.accept()
+    store.set("word", "from rank 0")
+    assert found[0].get("word") == b"from rank 0"
+    assert not (run_dir / "rendezvous.json").exists()  # nobody needs it any more
+
+
+def test_a_rank_that_finds_nobody_says_so(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.3)
+    (run_dir / "rendezvous.json").write_text('{"schema": 1, "att')
+    with pytest.raises(LostProcessError) as caught:
+        rendezvous.meet(Rank(1, 2, 1, "7_0.1"), nothing)
+    assert str(caught.value).startswith("rank 1: no rendezvous.json of this attempt (7_0.1) within 0 s: rank 0 has not")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_waiting_can_be_ended(number: int) -> None:
+    stop = StopSignal()
+    stop.received = True
+    with pytest.raises(InterruptedRunError, match="stopped by a signal while it was starting"):
+        rendezvous.meet(Rank(number, 2, number, "7_0.1"), stop.check)
+
+
+def test_rank_0_names_those_who_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.3)
+    with pytest.raises(LostProcessError, match=r"rank 1, 2 did not come within 0 s"):
+        rendezvous.meet(Rank(0, 3, 0, "7_0.1"), nothing)
+
+
+def test_two_stores_at_once_have_ports_of_their_own() -> None:
+    ports = []
+    for attempt in ("a", "b"):
+        _, port, store = rendezvous._serve(Rank(0, 2, 0, attempt))
+        store.set("attempt", attempt)
+        ports.append((port, store))
+        assert json.loads(Path("rendezvous.json").read_text())["port"] == port
+    assert ports[0][0] != ports[1][0]
+    assert [store.get("attempt") for _, store in ports] == [b"a", b"b"]
+
+
+def seen_by(*addresses: tuple[str, str]) -> list[dict[str, Any]]:
+    return [{"own": own, "its": its} for own, its in addresses]
+
+
+@pytest.mark.parametrize(
+    ("everyone", "chosen"),
+    [
+        (seen_by(("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")), ["127.0.0.1"] * 2),  # one machine
+        # rank 0's machine knows itself by 127.0.1.1, and learns from the others what its address is
+        (
+            seen_by(("127.0.0.1", "127.0.1.1"), ("127.0.0.1", "127.0.1.1"), ("10.0.0.7", "10.0.0.5")),
+            ["10.0.0.5", "10.0.0.5", "10.0.0.7"],
+        ),
+        (seen_by(("10.0.0.5", "10.0.0.5"), ("10.0.0.7", "10.0.0.5")), ["10.0.0.5", "10.0.0.7"]),
+    ],
+)
+def test_the_interface_is_the_one_on_the_way_to_the_others(
+    everyone: Any, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(rendezvous, "_interface", asked.append)  # None: the environment stays as it is
+    for number in range(len(everyone)):
+        rendezvous._choose_interface(everyone, number)
+    assert asked == chosen
+
+
+def test_the_loopback_has_a_name_and_an_unknown_address_none() -> None:
+    assert rendezvous._interface("127.0.1.1") == rendezvous._interface("127.0.0.1") == "lo"
+    assert rendezvous._interface("203.0.113.77") is None
+
+
+def on(*devices: str) -> list[dict[str, Any]]:
+    return [{"device": device, "machine": f"node{number}"} for number, device in enumerate(devices)]
+
+
+def test_a_gpu_each_or_none_at_all() -> None:
+    rendezvous._check_devices(on("GPU-1", "GPU-2", "GPU-3"))
+    rendezvous._check_devices(on("cpu", "cpu"))
+    with pytest.raises(UserError, match=r"ranks 1 and 2 are both on GPU GPU-2 of node2; a GPU can take one process"):
+        rendezvous._check_devices(on("GPU-1", "GPU-2", "GPU-2"))
+    with pytest.raises(UserError, match=r"rank 0 is on GPU-1, rank 1 on cpu of node1; all need a GPU, or none"):
+        rendezvous._check_devices(on("GPU-1", "cpu"))

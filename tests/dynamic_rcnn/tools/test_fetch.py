@@ -1,0 +1,210 @@
+"""Fetching from a real HTTP server on this machine, which breaks off, knows no ranges, or sends something else."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+import threading
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.tools import fetch
+
+WEIGHTS = bytes(range(256)) * 3000
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files` by their last name. breaks: answers after which so many bytes are sent, and no more."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.breaks: list[int] = []
+        self.ranges = True
+        self.asked: list[tuple[str, str | None]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.asked.append((self.path, wanted))
+        content = self.server.files.get(self.path.rsplit("/", 1)[-1])
+        if content is None:
+            self.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        most = self.server.breaks.pop(0) if self.server.breaks else len(content)
+        self.wfile.write(content[start : start + most])
+
+    def log_message(self, *arguments: Any) -> None:
+        """Silent."""
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as opened:
+        for number in range(3):
+            opened.writestr(f"val2017/{number:012d}.jpg", bytes([number]) * 1000)
+    return file.getvalue()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """It has val2017 and the weights, whose checksums are what the module expects."""
+    server = Server()
+    items = {item.name: item for item in fetch.ITEMS}
+    val = replace(items["val2017"], digest=hashlib.md5(archive()).hexdigest())
+    digest = hashlib.sha256(WEIGHTS).hexdigest()[:8]
+    weights = replace(items["resnet50"], url=f"https://x/resnet50-{digest}.pth", digest=digest)
+    server.files = {val.file: archive(), weights.file: WEIGHTS}
+    monkeypatch.setattr(fetch, "ITEMS", (val, weights))
+    monkeypatch.setattr(fetch, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(fetch, "weights_folder", lambda: tmp_path / "hub")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def call(tmp_path: Path, *arguments: str) -> int:
+    return fetch.main([f"root={tmp_path / 'coco'}", *arguments])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_all_is_put_in_its_place_once(server: Server, tmp_path: Path, capsys: Any) -> None:
+    assert call(tmp_path, f"source={server.url}") == 0
+    assert names(tmp_path / "coco") == ["val2017"] and len(names(tmp_path / "coco" / "val2017")) == 3
+    (weights,) = (tmp_path / "hub").iterdir()
+    assert weights.read_bytes() == WEIGHTS
+    asked = len(server.asked)
+    assert call(tmp_path, f"source={server.url}") == 0
+    assert len(server.asked) == asked and capsys.readouterr().out.count("there already") == 2
+
+
+def test_a_connection_that_breaks_is_gone_on_with(server: Server, tmp_path: Path) -> None:
+    server.breaks = [100_000, 200_000, 1]
+    assert call(tmp_path, f"source={server.url}", "only=resnet50") == 0
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=100000-", "bytes=300000-", "bytes=300001-"]
+    assert next((tmp_path / "hub").iterdir()).read_bytes() == WEIGHTS
+
+
+def test_a_call_goes_on_where_an_earlier_one_stopped(server: Server, tmp_path: Path, capsys: Any) -> None:
+    server.breaks = [100_000] + [0] * 5
+    assert call(tmp_path, f"source={server.url}", "only=resnet50") == 2
+    assert "0.1 MB are kept, calling again goes on from there" in capsys.readouterr().err
+    assert call(tmp_path, f"source={server.url}", "only=resnet50") == 0
+    assert server.asked[-1][1] == "bytes=100000-" and len(names(tmp_path / "hub")) == 1
+
+
+def test_a_server_without_ranges_sends_all_of_it_again(server: Server, tmp_path: Path) -> None:
+    server.ranges, server.breaks = False, [100_000]
+    assert call(tmp_path, f"source={server.url}", "only=resnet50") == 0
+    assert next((tmp_path / "hub").iterdir()).read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("only", ["val2017", "resnet50"])
+def test_a_damaged_transfer_is_noticed_deleted_and_fetched_anew(
+    only: str, server: Server, tmp_path: Path, capsys: Any
+) -> None:
+    good = dict(server.files)
+    server.files = {name: content[:50] + b"x" + content[51:] for name, content in good.items()}
+    assert call(tmp_path, f"source={server.url}", f"only={only}") == 2
+    message = capsys.readouterr().err
+    assert "damaged in the transfer, or another file; it is deleted; call again" in message and message.count("\n") == 1
+    assert names(tmp_path / ("coco" if only == "val2017" else "hub")) == []
+    server.files = good
+    assert call(tmp_path, f"source={server.url}", f"only={only}") == 0
+
+
+def test_a_part_of_another_file_is_noticed_at_the_end(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / ".val2017.zip.part").write_bytes(b"x" * 10)
+    assert call(tmp_path, f"source={server.url}", "only=val2017") == 2
+    assert call(tmp_path, f"source={server.url}", "only=val2017") == 0
+
+
+def test_a_folder_as_source_is_read_and_left_alone(server: Server, tmp_path: Path, capsys: Any) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for name, content in server.files.items():
+        (mirror / name).write_bytes(content)
+    assert call(tmp_path, f"source={mirror}") == 0
+    assert names(mirror) == sorted(server.files) and server.asked == []
+    (mirror / "val2017.zip").write_bytes(b"no archive")
+    assert call(tmp_path / "again", f"source={mirror}") == 2
+    assert "md5 is" in capsys.readouterr().err and (mirror / "val2017.zip").exists()
+
+
+def test_a_proxy_is_asked_in_the_place_of_the_publisher(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it was made when there was no proxy
+    monkeypatch.setenv("http_proxy", server.url)
+    assert call(tmp_path, "only=val2017") == 0
+    assert server.asked == [("http://images.cocodataset.org/zips/val2017.zip", None)]
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("only=val", "unknown item 'val' in only; valid: resnet50, val2017"),
+        ("sauce=x", "unknown argument 'sauce=x'; valid: keep=..., only=..., root=..., source=..."),
+        ("keep=yes", "keep=yes: must be true or false"),
+        ("source=/nowhere", "source=/nowhere: holds no val2017.zip; put it there, or leave val2017 out with only="),
+    ],
+)
+def test_bad_input(argument: str, said: str, server: Server, tmp_path: Path, capsys: Any) -> None:
+    assert call(tmp_path, argument) == 2
+    assert capsys.readouterr().err == f"fetch: {said}\n"
+
+
+def test_what_the_server_does_not_have(server: Server, tmp_path: Path, capsys: Any) -> None:
+    server.files.clear()
+    assert call(tmp_path, f"source={server.url}", "only=val2017") == 2
+    assert "HTTP 404 Not Found; give another source=" in capsys.readouterr().err
+
+
+def test_a_full_archive_is_kept_if_asked_for(server: Server, tmp_path: Path) -> None:
+    assert call(tmp_path, f"source={server.url}", "only=val2017", "keep=true") == 0
+    assert names(tmp_path / "coco") == [".val2017.zip", "val2017"]
+
+
+def test_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "dynamic_rcnn.tools.fetch", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "only    of annotations, val2017, train2017" in done.stdout
+
+
+def test_the_weights_are_those_that_mmengine_loads_for_the_bases() -> None:
+    """URL and hash as torchvision's own list has them; mmengine resolves torchvision:// by it."""
+    from mmengine.runner.checkpoint import get_torchvision_models
+    from torchvision.models import ResNet50_Weights, ResNet101_Weights
+
+    items, known = {item.name: item for item in fetch.ITEMS}, get_torchvision_models()
+    for name, weights in (("resnet50", ResNet50_Weights), ("resnet101", ResNet101_Weights)):
+        assert items[name].url == known[name] == weights.IMAGENET1K_V1.url
+        assert items[name].file == f"{name}-{items[name].digest}.pth"

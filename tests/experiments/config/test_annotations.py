@@ -1,0 +1,61 @@
+"""Annotation files are hashed once, and anew when they have changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from dynamic_rcnn.data import dataset as datasets
+from experiments.config import annotations
+from experiments.config.annotations import coco_format_dataset
+from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_coco(tmp_path / "data")
+    settle(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def settle(root: Path, seconds: float = 60) -> None:
+    """Make the annotation files as old as that."""
+    for name in ("train_ann", "val_ann"):
+        os.utime(root / LAYOUT[name], times=(time.time() - seconds,) * 2)
+
+
+def read(root: Path) -> tuple[dict[str, Any], bool]:
+    """The data set, and whether its files were read for it."""
+    with mock.patch.object(datasets, "coco_format_dataset", wraps=datasets.coco_format_dataset) as real:
+        return coco_format_dataset(root, LAYOUT), real.called
+
+
+def test_files_that_have_not_changed_are_read_once(root: Path) -> None:
+    first, second = read(root), read(root)
+    assert (first[1], second[1]) == (True, False)
+    assert first[0] == second[0] == datasets.coco_format_dataset(root, LAYOUT)
+
+
+def test_files_that_have_changed_are_read_again(root: Path) -> None:
+    before = read(root)[0]["fingerprint"]
+    edit_json(root / LAYOUT["train_ann"], lambda content: content["annotations"].pop())
+    after, again = read(root)
+    assert again and after["fingerprint"] != before
+    assert read(root)[1]  # its time of change is too new to be relied on
+    settle(root, 30)
+    assert [read(root)[1], read(root)[1]] == [True, False]
+
+
+def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = annotations._place()
+    for text in ("{", "[]", '{"x": 3}', '{"x": {"fingerprint": "y"}}', "\x00"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+        assert read(root)[1]
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert [read(root)[1], read(root)[1]] == [True, True]

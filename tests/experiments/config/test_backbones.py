@@ -1,0 +1,120 @@
+"""grid=backbones: which base it takes, what its arms share, and what is known of its cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.spec import differences
+from experiments import launch
+from experiments.config.compose import settle
+from experiments.config.grid import Grid, build
+from experiments.planning import cost
+from experiments.planning.manifest import manifest_path, write_manifest
+from experiments.planning.run_state import disk_plan
+from tests.experiments.coco_layout import write_coco_2017
+
+SWITCHES = [f"config.model.train_cfg.rcnn.dynamic_rcnn.{name}" for name in ("label_assignment", "smooth_l1")]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("coco")
+    write_coco_2017(folder)
+    return folder
+
+
+def grid(*overrides: str) -> Grid:
+    return build(settle(["grid=backbones", "cluster=local", *overrides])[0])
+
+
+def on_coco(root: Path, *overrides: str) -> Grid:
+    return grid("dataset=coco", f"dataset.root={root}", "cluster.processes=8", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "base"),
+    [
+        (["dataset=shapes"], "shapes_r18_fpn_scratch"),
+        (["dataset=shapes_tiny", "base.train.max_iters=20"], "shapes_r18_fpn_scratch"),
+        (["dataset=shapes", "base.model.backbone.stage_with_dcn=[true,true,true,true]"], "shapes_r18_fpn_scratch"),
+        (["dataset=shapes", "base=shapes_r18_fpn", "arms=[r50_1x]"], "shapes_r18_fpn"),
+    ],
+)
+def test_the_grid_has_a_base_in_the_place_of_the_data_sets(overrides: list[str], base: str) -> None:
+    if base == "shapes_r18_fpn":  # for which the arms have no set_for
+        with pytest.raises(UserError, match="give one of the two, and null for the other"):
+            grid(*overrides)
+        return
+    found = grid(*overrides)
+    assert found.base == base and found.pretrain is None
+    assert found.changed == [item.split("=")[0] for item in overrides if item.startswith("base.")]
+
+
+@pytest.mark.parametrize("coco", [False, True])
+def test_a_dynamic_arm_is_its_control_with_both_components(root: Path, coco: bool) -> None:
+    found = on_coco(root) if coco else grid("dataset=shapes")
+    pairs = {arm: found.baselines.get(arm, found.baseline) for arm in found.arms if arm.endswith("_dynamic")}
+    assert len(pairs) == 6 and set(found.arms) == {*pairs, *pairs.values()}
+    for arm, control in pairs.items():
+        assert arm == f"{control}_dynamic"
+        fields = [field for field, _, _ in differences(found.specs[control], found.specs[arm])]
+        assert fields == SWITCHES
+
+
+def test_on_coco_the_first_arms_are_the_ablations(root: Path) -> None:
+    found = on_coco(root)
+    settings = ["grid=ablation", "cluster=local", "dataset=coco", f"dataset.root={root}", "cluster.processes=8"]
+    ablation = build(settle(settings)[0]).specs
+    assert found.specs["r50_1x"].id == ablation["baseline"].id
+    assert found.specs["r50_1x_dynamic"].id == ablation["both"].id
+    assert found.changed == []
+
+
+def test_the_manifest_says_which_arm_stands_against_which(tmp_path: Path) -> None:
+    found = grid("dataset=shapes", "seeds=[0]")
+    write_manifest(found, tmp_path, {spec.id: spec.directory(tmp_path) for spec in found.runs})
+    written = json.loads(manifest_path(found, tmp_path).read_text())
+    assert written["baselines"]["r101_3x_mst_dynamic"] == "r101_3x_mst" and len(written["baselines"]) == 5
+    assert written["paper"]["test_dev"]["r101_2x"]["APl"] == 52.1
+
+
+def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path: Path, capsys: Any) -> None:
+    """R-50: 12 and 24 epochs of 7,330 iterations at 0.35 s, two arms of each."""
+    found = on_coco(root, "seeds=[0]")
+    estimate = cost.estimate(found, tmp_path, disk_plan(found, tmp_path))
+    assert estimate.launch is None and estimate.known == pytest.approx(2 * 36 * 7330 * 0.35 / 3600)
+    assert [arm for arm in found.arms if arm not in estimate.unknown] == [
+        *("r50_1x", "r50_1x_dynamic", "r50_2x", "r50_2x_dynamic"),
+    ]
+    settings = ["grid=backbones", "dataset=coco", f"dataset.root={root}", "cluster=slurm", "seeds=[0]"]
+    assert launch.main([*settings, f"runs={tmp_path}", "action=plan"]) == 0
+    out = capsys.readouterr().out
+    assert "12 runs (12 arms x 1 seeds): 12 new" in out
+    assert (
+        "cost: 410.48 GPU-hours left to launch, at 0.350 s an iteration (declared in the grid for 8 processes)" in out
+    )
+    assert "and what takes r101_1x, r101_1x_dynamic, r101_2x, " in out
+    assert launch.main([*settings, f"runs={tmp_path}", "action=plan", "cluster.max_gpu_hours=9999"]) == 2
+    assert "the cost is not known before a run has measured it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("grid.arms.r50_2x_dynamic.baseline=r50", "unknown baseline 'r50' in grid.arms.r50_2x_dynamic"),
+        ("grid.arms.r50_2x_dynamic.baseline=r101_2x_dynamic", "has a baseline itself; name an arm that has none"),
+        ("grid.cost.coco.r50_1x=-1", "must map data sets to seconds an iteration, or to arms and theirs"),
+        ("++grid.base_for.faster_rcnn_r50_fpn_1x=x", "unknown base 'x' in grid.base_for"),
+        ("++grid.paper.test_dev.r50_1x={AP: high}", "grid.paper.test_dev.r50_1x="),
+        ("++grid.paper.base=3", "grid.paper.base=3: must be the name of a base"),
+    ],
+)
+def test_bad_input(override: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        grid("dataset=shapes", override)
+    assert said in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,272 @@
+"""Bad input ends in exit code 2 and one line that names field, value, rule and valid names; nothing is created."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import launch
+from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
+from tests.experiments.launches import LAUNCH, listing
+
+PATHS = ("dataset.train_ann=a.json", "dataset.val_ann=b.json")
+TRAIN = "base.train.max_itres=3"
+METHOD = "base.model.train_cfg.rcnn.dynamic_rcnn"
+CASES = [
+    (
+        ["grid=ablatoin"],
+        "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, backbones, beta, controls",
+    ),
+    (
+        ["grid=iou_topk", "++grid.arms.ki_64.set_for={shapes: {}}"],
+        "unknown base 'shapes' in grid.arms.ki_64.set_for",
+    ),
+    (
+        ["grid=controls", "arms=[baseline,replay]"],
+        "arms: replay replays both, whose runs come first; choose both as well",
+    ),
+    (["grid=controls", "grid.contrasts=[[both,bth]]"], "grid.contrasts=[['both', 'bth']]: must be a list of pairs of"),
+    (["grid=controls", "grid.arms.replay.replay=bth"], "unknown arm 'bth' in grid.arms.replay.replay; valid: baseline"),
+    (
+        ["grid=controls", "++grid.arms.replay.set={model.train_cfg.rcnn.dynamic_rcnn.smooth_l1: true}"],
+        "arm replay: replays both, so label_assignment and smooth_l1 must be false",
+    ),
+    (
+        ["grid=controls", "++base.model.roi_head.bbox_head.loss_bbox={type: L1Loss}"],
+        "arm replay: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
+    ),
+    (
+        ["grid=controls", "++grid.arms.replay.set={model.roi_head.bbox_head.loss_bbox.type: L1Loss}"],
+        "arm replay: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
+    ),
+    (["++grid.contrasts=[[both,[1]]]"], "grid.contrasts=[['both', [1]]]: must be a list of pairs of different arms"),
+    (["++grid.arms.both.baseline=[1]"], "unknown baseline '[1]' in grid.arms.both; valid: baseline, both"),
+    (
+        ["dataset=shapes", "base.model.roi_head.bbox_head.num_classes=7"],
+        "base: num_classes=7: the data set has 6 classes; leave it null",
+    ),
+    ([f"runs={Path(__file__)}"], "test_bad_input.py: is a file; runs= must name a folder of runs"),
+    (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
+    (["grid.seen_seeds={shapes: 0}"], "grid.seen_seeds={'shapes': 0}: must map data sets to lists of seeds"),
+    (["grid=null"], "grid=null: must be one name; valid: ablation, backbones, beta, controls"),
+    (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),
+    (["grid=smoke,ablation"], "grid=smoke,ablation: must be one name; valid: ablation"),
+    (["dataset=shapse"], "unknown dataset (did you mean 'shapes'?); valid: auto, coco, coco_format, shapes"),
+    (["cluster=moon"], "cluster=moon: unknown cluster; valid: auto, local, slurm"),
+    (["base=r50"], "base=r50: unknown base; valid: faster_rcnn_r50_fpn_1x, mask_rcnn_r50_fpn_1x"),
+    (["action=lunch"], "action=lunch: unknown action (did you mean 'launch'?); valid: launch, plan, doctor"),
+    (["rerun=all"], "rerun=all: unknown rerun; valid: none, stale"),
+    (["watch=maybe"], "watch=maybe: must be true or false"),
+    (["arms=[dsl,dlaa]"], "unknown arm 'dlaa' in grid ablation; valid: baseline, both, dla, dsl"),
+    (["arms=[]"], "arms=[]: must be a list with at least one of baseline, dla, dsl, both"),
+    (["arms=dla"], "arms=dla: must be a list"),
+    (["arms=[[dla]]"], "unknown arm ['dla'] in grid ablation"),
+    (["seeds=[0,a]"], "seeds: 'a' is not an integer from 0 to 2147483647; e.g. seeds=[0,1,2]"),
+    (["seeds=[1.5]"], "seeds: 1.5 is not an integer"),
+    (["seeds=[true]"], "seeds: True is not an integer"),
+    (["seeds=[-1]"], "seeds: -1 is not an integer"),
+    (["seeds=[2147483648]"], "seeds: 2147483648 is not an integer"),
+    (["seeds=3"], "seeds=3: must be a list with at least one seed"),
+    (["seeds=[]"], "seeds=[]: must be a list with at least one seed"),
+    (["seeds=[4,4]"], "seeds=[4, 4]: a seed is given twice"),
+    (["seeds=[0"], "no viable alternative at input '[0'"),
+    (["seeds=???"], "seeds: must be given"),
+    (["runs="], "runs=: must be a folder"),
+    (["runs=3"], "runs=3: must be a folder"),
+    (["plan"], "'plan': an argument has the form name=value"),
+    (["--multirun"], "--multirun: unknown flag; valid: --help"),
+    (["sedes=[0]"], "unknown setting 'sedes' (did you mean 'seeds'?); valid: action, arms, base"),
+    (["+foo=1"], "foo: unknown setting; valid: action, arms, base"),
+    ([TRAIN], f"{TRAIN}: unknown setting 'max_itres' in base.train (did you mean 'max_iters'?); valid: batch_size"),
+    (["+base.train.foo=1"], "unknown setting 'foo' in base.train; valid: batch_size"),
+    (["~base.train.workers"], "base.train: workers must be given"),
+    (["base.train.max_iters=0"], "base.train.max_iters=0: must be an integer of at least 1"),
+    (["base.train.max_iters=many"], "base.train.max_iters=many: must be an integer of at least 1"),
+    (["base.train.batch_size=2.5"], "base.train.batch_size=2.5: must be an integer of at least 1"),
+    (["base.train.workers=-1"], "base.train.workers=-1: must be an integer of at least 0"),
+    (["base.train.max_epochs=3"], "max_epochs=3; give one of the two, and null for the other"),
+    (["base.train.max_iters=${nothing}"], "Interpolation key 'nothing' not found"),
+    (["base.model=3"], "base.model=3: must be a mapping"),
+    (["base.optim_wrapper.optimizer.lr=abc"], "base.optim_wrapper.optimizer.lr=abc: must be a positive number"),
+    (["base.optim_wrapper.optimizer.lr=nan"], "base.optim_wrapper.optimizer.lr=nan: must be a positive number"),
+    (["base.optim_wrapper.optimizer.momentum=inf"], "config.optim_wrapper.optimizer.momentum: must be a finite number"),
+    ([f"{METHOD}.iou_topk=-3"], "dynamic_rcnn.iou_topk=-3: must be an integer of at least 1"),
+    ([f"{METHOD}.initial_iou=2"], "dynamic_rcnn.initial_iou=2: must be above 0 and at most 1"),
+    ([f"{METHOD}.smooth_l1=1"], "dynamic_rcnn.smooth_l1=1: must be true or false"),
+    (["base.pretrain.set=null"], "base.pretrain={'seed': 0, 'set': None}: must have a seed"),
+    (["base.pretrain.seed=a"], "base.pretrain.seed: 'a' is not an integer"),
+    (["grid.arms=null"], "grid ablation: has no arms; give at least one under grid.arms"),
+    (["grid.arms.dla=null"], "grid.arms.dla: must have a title"),
+    (["grid.arms.dla.set=null"], "grid.arms.dla.set=None: must map settings of the base to values"),
+    (["grid.baseline=x"], "unknown baseline 'x' in grid ablation; valid: baseline, both"),
+    (["grid.name=a/b"], "grid.name=a/b: must be usable as part of a file's name"),
+    (["+grid.arms.pretrain={title: x, set: {}}"], "grid.arms.pretrain: must be usable as a folder's name"),
+    (
+        ["++grid.arms.dla.set={optim_wrapper.optimiser.lr: 1}"],
+        "unknown setting 'optim_wrapper.optimiser.lr' in arm dla ('optimiser' does not exist); valid: clip_grad",
+    ),
+    (["++grid.arms.dla.set={train.max_iters: -3}"], "base.train.max_iters=-3: must be an integer of at least 1"),
+    (["cluster.slots=0"], "cluster.slots=0: must be an integer of at least 1, or null"),
+    (["cluster.threads=x"], "cluster.threads=x: must be an integer of at least 1, or null"),
+    (
+        ["cluster=local", "cluster.slotz=1"],
+        "unknown setting 'slotz' in cluster (did you mean 'slots'?); valid: executor, name, processes, slots, threads",
+    ),
+    (["cluster.processes=0"], "cluster.processes=0: must be an integer of at least 1, or null"),
+    (
+        ["cluster=slurm", "cluster.acount=x", "cluster.timee=3"],
+        "cluster.acount=x cluster.timee=3: unknown settings 'acount' (did you mean 'account'?), 'timee' (did you mean "
+        "'time'?) in cluster; valid: account, constraint",
+    ),
+    (
+        ["cluster=slurm", "cluster.retries.kiled=3"],
+        "unknown setting 'kiled' in cluster.retries (did you mean 'killed'?)",
+    ),
+    (["cluster=slurm", "cluster.time=soon"], "cluster.time=soon: must be minutes, an integer of at least 1, or a text"),
+    (["cluster=slurm", "cluster.sbatch={time: 3}"], "cluster.sbatch.time=3: give cluster.time instead"),
+    (["cluster=slurm", "cluster.executor=moon"], "cluster.executor=moon: must be local or slurm"),
+    (
+        ["cluster=slurm", "cluster.nodes=2"],
+        "cluster.nodes=2: the base's 1 processes cannot be divided among",
+    ),
+    (["cluster=local", "action=script"], "action=script: cluster=local has no batch script; give cluster=slurm"),
+    (
+        ["base.train.processes=2"],
+        "base.train.processes=2: is set by the cluster; give cluster.processes with",
+    ),
+    (
+        ["cluster=local", "cluster.processes=3"],
+        "base.train.batch_size=4 cannot be divided among 3 processes",
+    ),
+    (
+        ["cluster=local", "cluster.processes=2", "++grid.arms.dla.set={train.batch_size: 3}"],
+        "base.train.batch_size=3 cannot be divided among 2 processes: take 1 or 3",
+    ),
+    (["++grid.arms.dla.set={train.processes: 2}"], "an arm cannot set train.processes, which the cluster sets"),
+    (["json=maybe"], "json=maybe: must be true or false"),
+    (["json=true", "watch=true"], "watch=true json=true: give one of the two"),
+    (["lines=0"], "lines=0: must be an integer of at least 1"),
+    (["run=3"], "run=3: must be a run such as both/seed1"),
+    (["action=logs", "run=dla/sed0"], "run=dla/sed0: no run of this grid; its runs are named as dla/seed0"),
+    (["dataset.name=../up"], "dataset.name=../up: must be usable as the name of a folder"),
+    (["dataset.root=/nowhere"], "dataset.root=/nowhere: holds no COCO 2017 (annotations/instances_train2017.json"),
+    (["dataset=shapes", "dataset.recipe.train_images=0"], "train_images is 0; it must be an integer from 1"),
+    (["dataset=shapes", "dataset.recipe.tran_images=9"], "unknown setting 'tran_images' in dataset.recipe"),
+    (["dataset=coco_format"], "dataset.root, dataset.train_ann, dataset.val_ann: must be given"),
+    (["dataset=coco_format", "dataset.rot=/x"], "unknown setting 'rot' in dataset (did you mean 'root'?)"),
+    (["dataset=coco", "dataset.root=/nowhere"], "dataset.root=/nowhere: holds no COCO 2017 (annotations/instances_tr"),
+    (
+        ["dataset=coco"],
+        "dataset=coco: $COCO_ROOT and data/coco hold no COCO 2017 (annotations/instances_train2017.json",
+    ),
+    (
+        ["dataset=shapes", "dataset.name=coco"],
+        "dataset.name=coco: is for COCO 2017, dataset=coco, alone; choose another",
+    ),
+    (["dataset=coco_format", "dataset.root=null", *PATHS], "dataset.root=None: must be a folder"),
+    (["dataset.name=my data"], "dataset.name=my data: must be usable as the name of a folder: letters, digits, '.'"),
+    (["dataset.name=x.grid.json"], "dataset.name=x.grid.json: must be usable as the name of a folder"),
+    (["grid.name=_x"], "grid.name=_x: must be usable as part of a file's name: letters, digits"),
+    (["+grid.arms._x={title: x, set: {}}"], "grid.arms._x: must be usable as a folder's name (letters, digits"),
+    (["~grid.name"], "grid: name must be given"),
+    (["~grid.title"], "grid: title must be given"),
+    (["~grid"], "grid: must be given"),
+    (["grid.title=3"], "grid.title=3: must be text"),
+    (
+        ["+grid.sedes=[1]"],
+        "unknown setting 'sedes' in grid; valid: arms, base_for, baseline, contrasts, cost",
+    ),
+    (["grid.cost.shapes=fast"], "must map data sets to seconds an iteration, or to arms and theirs, or be null"),
+    (
+        ["grid.cost=fast"],
+        "grid.cost=fast: must map data sets to seconds an iteration, or to arms and theirs, or be null",
+    ),
+    (["grid.paper=3"], "grid.paper=3: must be a mapping or null"),
+    (["grid.paper.table=2"], "grid.paper.table=2: must be text"),
+    (["grid.paper.rows=null"], "grid.paper.rows=None: must map arms to metrics"),
+    (["grid.paper.rows.dla.AP=high"], "must map metrics to numbers in percent"),
+    (["arms=[dsl]", "++grid.arms.dla.set={train.max_itres: 3}"], "unknown setting 'train.max_itres' in arm dla"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), CASES, ids=[" ".join(case[0]) for case in CASES])
+def test_one_line_and_nothing_on_disk(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COCO_ROOT", str(tmp_path / "no coco"))
+    if not any(argument.startswith("runs=") for argument in arguments):
+        arguments = [f"runs={tmp_path / 'runs'}", *arguments]
+    assert launch.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith("launch.py: ") and said in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["grid=nope"], ["seeds=[x]"], ["--multirun", "grid=smoke"], ["arms=[nope]"]])
+def test_the_command_itself(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([*LAUNCH, "runs=runs", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def coco_arguments(root: Path, *more: str) -> list[str]:
+    paths = [f"dataset.{key}={value}" for key, value in LAYOUT.items()]
+    return ["dataset=coco_format", f"dataset.root={root}", *paths, f"runs={root.parent / 'runs'}", *more]
+
+
+def test_a_data_set_in_coco_format_is_planned(tmp_path: Path, capsys: Any) -> None:
+    write_coco(tmp_path / "data")
+    before = listing(tmp_path)
+    assert launch.main(coco_arguments(tmp_path / "data", "action=plan", "seeds=[0,1]")) == 0
+    out = capsys.readouterr().out
+    assert "8 runs (4 arms x 2 seeds): 8 new" in out
+    assert listing(tmp_path) == before
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).unlink()
+
+
+def broken(name: str, text: str) -> Callable[[Path], Any]:
+    return lambda root: (root / name).write_text(text)
+
+
+def edited(change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    return lambda root: edit_json(root / LAYOUT["train_ann"], change)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (remove("ann/train.json"), "ann/train.json: no such file; dataset.train_ann must be an annotation file below"),
+        (broken("ann/train.json", '{"images": ['), "ann/train.json: not JSON"),
+        (broken("ann/val.json", '{"images": ['), "ann/val.json: not JSON"),
+        (remove("img/train/1.png"), "file "),
+        (edited(lambda c: c["annotations"][0].update(bbox=[1, 1, -4, 5])), "width and height must not be negative"),
+        (edited(lambda c: c["annotations"][0].update(category_id=4)), "category_id 4 is not among the categories"),
+    ],
+)
+def test_bad_data_are_named_before_anything_starts(
+    damage: Callable[[Path], Any], said: str, tmp_path: Path, capsys: Any
+) -> None:
+    write_coco(tmp_path / "data")
+    damage(tmp_path / "data")
+    before = listing(tmp_path)
+    assert launch.main(coco_arguments(tmp_path / "data")) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and said in captured.err
+    assert "to go" not in captured.out
+    assert listing(tmp_path) == before
+
+
+def test_a_missing_data_root_is_named(tmp_path: Path, capsys: Any) -> None:
+    assert launch.main(coco_arguments(tmp_path / "nowhere")) == 2
+    assert f"{tmp_path / 'nowhere'}: no such folder; dataset.root must be" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,187 @@
+"""grid=released: weights that were trained elsewhere, evaluated without training; with the real trainer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dynamic_rcnn.engine import build
+from dynamic_rcnn.engine.checkpoint import serialise
+from dynamic_rcnn.run.spec import RunSpec
+from experiments import launch
+from experiments.config import grid
+from experiments.config.compose import settle
+from experiments.doctor.doctor import doctor
+from tests.dynamic_rcnn.runs import plain_config
+from tests.experiments.coco_layout import write_coco_2017
+from tests.experiments.launches import Folder
+
+LOADED = {"torch": "2.9", "cuda": "12.8", "gpus": ["H100"], "parameters": 1, "weights": None, "fault": None}
+
+
+def named(folder: Path, content: bytes) -> Path:
+    """A file with its digest in its name, as OpenMMLab publishes them."""
+    path = folder / f"model-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A folder with a run of this suite that was trained and evaluated itself."""
+    folder = Folder(tmp_path_factory.mktemp("trained"))
+    process = folder.start("arms=[both]", "cluster.threads=1", "dataset.recipe.val_images=6", fake=False)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    return folder
+
+
+def arguments(folder: Folder, weights: Path, *more: str) -> list[str]:
+    data = ["dataset=shapes_tiny", "dataset.recipe.train_images=2", "dataset.recipe.val_images=6"]
+    places = [f"dataset.root={folder.path / 'shapes'}", f"runs={folder.runs}", "cluster=local", "cluster.threads=1"]
+    return ["grid=released", *data, *places, f"weights={weights}", *more]
+
+
+@pytest.mark.slow
+def test_weights_of_a_run_give_what_that_run_got(trained: Folder, capsys: Any) -> None:
+    own = trained.run("both")
+    weights = named(trained.path, (own / "checkpoints" / "weights.pth").read_bytes())
+    assert launch.main(arguments(trained, weights, "action=plan")) == 0
+    out = capsys.readouterr().out
+    assert "as its name says" in out and "not evaluated" in out and "1 evaluation of given weights: 1 new" in out
+    assert launch.main(arguments(trained, weights)) == 0
+    out = capsys.readouterr().out
+    assert "evaluated" in out and "0/?" not in out
+
+    run = trained.run("released")
+    detections = (run / "detections.json.gz").read_bytes()
+    assert detections == (own / "detections.json.gz").read_bytes() and len(detections) > 100
+    found, expected = (json.loads((path / "metrics.json").read_text()) for path in (run, own))
+    assert {**found, "iteration": 20} == expected
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["init_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert not (run / "checkpoints").exists() and not (run / "train.jsonl").exists()
+
+    assert launch.main(arguments(trained, weights)) == 0  # nothing to do
+    assert len(trained.status("released")["attempts"]) == 1
+    again = subprocess.run([sys.executable, "-m", "dynamic_rcnn.evaluate", str(run)], capture_output=True, text=True)
+    assert "metrics.json holds exactly these" in again.stdout
+
+    shutil.rmtree(run)  # the same with two processes, as the same run
+    assert launch.main(arguments(trained, weights, "cluster.processes=2", "cluster.slots=1")) == 0
+    assert (run / "detections.json.gz").read_bytes() == detections
+
+
+@pytest.mark.slow
+def test_weights_that_change_after_planning_are_refused(trained: Folder) -> None:
+    content = (trained.run("both") / "checkpoints" / "weights.pth").read_bytes()
+    weights = trained.path / "changing.pth"
+    weights.write_bytes(content)
+    (spec,) = grid.build(settle(arguments(trained, weights))[0]).runs
+    run = spec.directory(trained.path / "elsewhere")
+    run.mkdir(parents=True)
+    spec.write(run)
+    weights.write_bytes(content + b"\0")
+    done = subprocess.run([sys.executable, "-m", "dynamic_rcnn.train", str(run)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "has changed since this run was planned" in json.loads((run / "status.json").read_text())["message"]
+    assert not (run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("model-00000000.pth", "its name says 00000000: damaged, or not complete"),
+        ("none.pth", "no such file; give the path of a file of weights"),
+        (".", "a directory or a device, not a file; give the path"),
+        ("null", "grid=released evaluates a file of weights; give its path"),
+    ],
+)
+def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: str, said: str, capsys: Any) -> None:
+    (tmp_path / "model-00000000.pth").write_bytes(b"weights")
+    place = given if given == "null" else str(tmp_path / given)
+    code = launch.main(
+        ["grid=released", "dataset=shapes", f"weights={place}", f"runs={tmp_path / 'runs'}", "cluster=local"]
+    )
+    err = capsys.readouterr().err
+    assert code == 2 and err.count("\n") == 1 and err.startswith("launch.py: weights=") and said in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["grid=ablation"], "trains its runs; only a grid with task: evaluate takes weights"),
+        (["grid=released", "seeds=[1]"], "evaluates given weights, once an arm; leave seeds= out"),
+        (["grid=released", "+grid.seeds=[0]"], "grid.seeds=[0]: a grid with task: evaluate has none"),
+        (["grid=released", "grid.task=evalute"], "grid.task=evalute: unknown task; valid: evaluate, measure, train"),
+        (["grid=released", "grid.paper.weights=62"], "must be the first 8 or more hex digits of a sha256"),
+    ],
+)
+def test_what_does_not_go_with_weights(tmp_path: Path, more: list[str], said: str, capsys: Any) -> None:
+    weights = named(tmp_path, b"weights")
+    assert launch.main([*more, "dataset=shapes", f"weights={weights}", "cluster=local", "action=plan"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_name_without_a_digest_is_said(tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    config, chosen = settle(["grid=released", "dataset=shapes", f"weights={tmp_path / 'mine.pth'}", "cluster=local"])
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert f"weights=mine.pth: sha256 {digest[:8]}, not checked, for its name says none" in chosen
+    assert config.weights == {"file": str(tmp_path / "mine.pth"), "sha256": digest}
+
+
+def test_on_coco_without_images_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """As published but for how it would be trained: one process, and no image of train2017 is needed."""
+    root = tmp_path / "coco"
+    write_coco_2017(root)
+    shutil.rmtree(root / "train2017")
+    monkeypatch.setattr(doctor, "COCO", {"val": (4, 12)})
+    monkeypatch.setattr(doctor, "_machine", lambda model, weights: LOADED)
+    monkeypatch.setattr(doctor, "visible_gpus", lambda: ["0"])
+    weights = named(tmp_path, b"weights")
+    settings = ["grid=released", "dataset=coco", f"dataset.root={root}", f"weights={weights}", "cluster=local"]
+    built = grid.build(settle([*settings, "base.train.batch_size=3"])[0])
+    assert built.changed == [] and built.runs[0].processes == 1 and built.pretrain is None
+    assert launch.main([*settings, "action=doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "note  weights: the printed numbers are of other ones (sha256 62a3f276): NOT COMPARABLE" in out
+    assert "ok    weights:" in out and "ok    val2017: 4 images, 12 annotations" in out and "train2017" not in out
+    assert "nothing is trained; evaluated with 1 process, as published" in out
+    monkeypatch.setattr(doctor, "_machine", lambda model, weights: {**LOADED, "fault": "w.pth: does not fit"})
+    (root / "val2017" / "000000000139.jpg").unlink()
+    assert launch.main([*settings, "action=doctor"]) == 2
+    out = capsys.readouterr().out
+    assert "BAD   weights: w.pth: does not fit; choose the base=" in out and "139.jpg is missing or empty" in out
+
+
+def test_on_slurm_one_gpu_unless_told_otherwise(tmp_path: Path) -> None:
+    weights = named(tmp_path, b"weights")
+    settings = ["grid=released", "dataset=shapes", "base=faster_rcnn_r50_fpn_1x", f"weights={weights}", "cluster=slurm"]
+    (one,) = grid.build(settle(settings)[0]).runs
+    (eight,) = grid.build(settle([*settings, "cluster.gpus_per_node=8"])[0]).runs
+    assert (one.processes, eight.processes) == (1, 8) and one.id == eight.id
+
+
+@pytest.mark.slow
+def test_a_model_built_from_a_seed_in_coco_format(tmp_path: Path) -> None:
+    """R-50, 80 classes, COCO's layout: random weights are evaluated to the end, and detections are written."""
+    write_coco_2017(tmp_path / "coco", val_images=2)
+    config = plain_config("faster_rcnn_r50_fpn_1x", 80, {"model.backbone.init_cfg": None})
+    torch.manual_seed(0)
+    model = build.build_model(RunSpec("x", 0, {}, config))
+    weights = named(tmp_path, serialise({"meta": {"CLASSES": ("x",)}, "state_dict": model.state_dict()}))
+    size = "base.data.test_pipeline.1.scale=[96,96]"
+    settings = ["grid=released", "dataset=coco", f"dataset.root={tmp_path / 'coco'}", f"weights={weights}", size]
+    assert launch.main([*settings, "cluster=local", "cluster.threads=1", f"runs={tmp_path / 'runs'}"]) == 0
+    (metrics,) = tmp_path.glob("runs/coco/released/seed0-*/metrics.json")
+    assert json.loads(metrics.read_text())["images"] == 2

@@ -1,0 +1,212 @@
+"""action=doctor on data in COCO's layout, whole and damaged; what torch says of this machine is asked once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dynamic_rcnn.run.status import Record
+from experiments import launch
+from experiments.config.compose import settle
+from experiments.config.grid import build
+from experiments.doctor.doctor import doctor
+from tests.experiments.coco_layout import ANNOTATIONS, write_coco_2017
+
+MACHINE: dict[str, Any] = {
+    "torch": "2.9",
+    "cuda": "12.8",
+    "gpus": ["H100"] * 8,
+}
+PARAMETERS = 41_000_000
+
+
+def machine(models: list[Any], parameters: int = PARAMETERS, weights: Any = None, **more: Any) -> dict[str, Any]:
+    """What `dynamic_rcnn.tools.describe_machine` would say; weights: by the depth of a model's backbone, or of all."""
+    found = [weights(model["backbone"]["depth"]) if callable(weights) else weights for model in models]
+    return {**MACHINE, "parameters": [parameters] * len(models), "weights": found, **more}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """COCO at a small scale, its counts taken for the published ones, beside a machine with 8 GPUs and much disk."""
+    write_coco_2017(tmp_path / "coco")
+    monkeypatch.setattr(doctor, "COCO", {"train": (12, 33), "val": (4, 12)})
+    monkeypatch.setattr(doctor, "COCO_TRAINED_ON", 10)
+    monkeypatch.setattr(doctor, "_machine", machine)
+    monkeypatch.setattr(doctor, "visible_gpus", lambda: list("01234567"))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=10**13))
+    return tmp_path / "coco"
+
+
+def examine(root: Path, *overrides: str, grid: str = "ablation") -> int:
+    settings = ["dataset=coco", f"dataset.root={root}", "cluster=local", "cluster.processes=8"]
+    return launch.main([f"grid={grid}", "action=doctor", f"runs={root.parent / 'runs'}", *settings, *overrides])
+
+
+def bad(capsys: Any) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+
+
+def test_a_machine_that_is_ready(root: Path, capsys: Any) -> None:
+    assert examine(root) == 0
+    out = capsys.readouterr().out
+    assert "ok    train2017: 12 images, 33 annotations; 10 images to train on" in out
+    assert "16 images an iteration on 8 processes, learning rate 0.02, as published" in out
+    assert out.endswith("nothing found that would spoil the result\n")
+    assert not (root.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("cluster.processes=4", "changed: base.train.processes: NOT COMPARABLE"),
+        ("base.train.batch_size=32", "changed: base.train.batch_size: NOT COMPARABLE"),
+        ("base.optim_wrapper.optimizer.lr=0.01", "changed: base.optim_wrapper.optimizer.lr: NOT COMPARABLE"),
+        ("base.model.test_cfg.rpn.nms.iou_threshold=0.7", "Dynamic R-CNN has the same in both"),
+    ],
+)
+def test_another_setting_than_the_published_one(root: Path, override: str, said: str, capsys: Any) -> None:
+    assert examine(root, override) == 2
+    assert any(said in line for line in bad(capsys))
+
+
+def test_arms_with_another_nms_are_named_and_no_fault(root: Path, capsys: Any) -> None:
+    assert examine(root, grid="controls") == 0
+    assert "another one, on purpose, in faster_rcnn, nms_70" in capsys.readouterr().out
+
+
+def test_counts_that_are_not_cocos(root: Path, capsys: Any) -> None:
+    path = root / ANNOTATIONS.format("train")
+    content = json.loads(path.read_text())
+    content["annotations"].pop()
+    path.write_text(json.dumps(content))
+    assert examine(root) == 2
+    (line,) = bad(capsys)
+    assert "12 images, 32 annotations; COCO 2017 has 12 images, 33 annotations" in line
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing or empty"),
+        (lambda path: path.write_bytes(path.read_bytes()[:50]), "cannot be decoded; get it anew"),
+        (lambda path: cv2.imwrite(str(path), np.zeros((9, 9, 3))), "is 9 x 9, annotated as 96 x 80"),
+    ],
+)
+def test_an_image_that_is_damaged(root: Path, damage: Any, said: str, capsys: Any) -> None:
+    damage(root / "val2017" / "000000000139.jpg")
+    assert examine(root) == 2
+    assert said in bad(capsys)[0]
+
+
+def test_an_empty_folder(tmp_path: Path, capsys: Any) -> None:
+    assert examine(tmp_path) == 2
+    assert "holds no COCO 2017 (annotations/instances_train2017.json" in capsys.readouterr().err
+
+
+def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    content = b"weights"
+    path = tmp_path / f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    weights = {"url": "https://x/y.pth", "file": str(path)}
+    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, weights=weights))
+    assert examine(root) == 2
+    assert "no such file; python -m dynamic_rcnn.tools.fetch brings https://x/y.pth" in bad(capsys)[0]
+    path.write_bytes(content)
+    assert examine(root) == 0
+    path.write_bytes(content[:-1])
+    assert examine(root) == 2
+    assert "delete it and get https://x/y.pth again" in bad(capsys)[0]
+
+
+def test_a_measuring_grid_is_looked_at_in_all_its_arms(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Its one run builds five models, writes no checkpoints, and is measured against its own baseline."""
+    asked: list[str] = []
+
+    def noted(models: list[Any], *weights: str) -> dict[str, Any]:
+        asked.extend(model["type"] for model in models)
+        return machine(models)
+
+    monkeypatch.setattr(doctor, "_machine", noted)
+    assert examine(root, "cluster.processes=1", grid="speed") == 0
+    out = capsys.readouterr().out
+    assert asked == ["FasterRCNN", "FasterRCNN", "CascadeRCNN", "MaskRCNN", "CascadeRCNN"]
+    assert "RPN NMS: 0.85 in training, 0.85 in test, in the baseline and in every arm" in out
+    assert "disk" not in out
+    wrong = "++grid.arms.cascade.set={model.test_cfg.rpn.nms.iou_threshold: 0.7}"
+    assert examine(root, "cluster.processes=1", wrong, grid="speed") == 2
+    assert any("same in both, which cascade has not" in line for line in bad(capsys))
+
+
+def test_weights_and_nms_of_every_arm(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """R-50 and R-101 start from files of their own; an arm whose RPN NMS differs between training and test is named."""
+    files = {depth: tmp_path / f"r{depth}-{hashlib.sha256(b'x').hexdigest()[:8]}.pth" for depth in (50, 101)}
+    files[50].write_bytes(b"x")
+    given = {depth: {"url": f"https://x/{depth}", "file": str(file)} for depth, file in files.items()}
+    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, weights=given.__getitem__))
+    assert examine(root, grid="backbones") == 2
+    (line,) = bad(capsys)
+    assert "weights of r101_1x, r101_1x_dynamic, r101_2x, r101_2x_dynamic, r101_3x_mst" in line
+    assert f"{files[101]}: no such file; python -m dynamic_rcnn.tools.fetch brings https://x/101" in line
+    files[101].write_bytes(b"x")
+    assert examine(root, "arms=[r50_1x,r101_1x]", grid="backbones") == 0
+    wrong = "++grid.arms.r101_2x.set={model.test_cfg.rpn.nms.iou_threshold: 0.7}"
+    assert examine(root, wrong, grid="backbones") == 2
+    assert any("same in both, which r101_2x has not" in line for line in bad(capsys))
+
+
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        ({"gpus": ["H100"] * 2}, "sees 2 of 8 GPUs; install a torch for this driver"),
+        ({"cuda": None, "gpus": []}, "for the CPU alone sees 0 of 8 GPUs"),
+        ({"parameters": 10**14}, "make room or choose another runs="),
+    ],
+)
+def test_a_machine_that_is_not_ready(
+    root: Path, differs: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, **differs))
+    assert examine(root) == 2
+    assert said in bad(capsys)[0]
+
+
+def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: Path, capsys: Any) -> None:
+    settings = ["grid=ablation", "seeds=[0]", "dataset=coco", f"dataset.root={root}", "cluster=local"]
+    settings += ["cluster.processes=8", f"runs={root.parent / 'runs'}"]
+    built = {run.arm: run for run in build(settle(settings)[0]).runs}
+    for arm, early in (("baseline", 0.5), ("dla", 0.5), ("both", 0.43)):
+        run = root.parent / "runs" / "coco" / arm / f"seed0-{built[arm].id}"
+        run.mkdir(parents=True)
+        built[arm].write(run)
+        record = Record(run, 87_960)
+        record.start(0)
+        record.log({"iteration": 100, "loss": 1.0, "T": early, "beta": 1.0, "seconds": 0.3})
+        record.progress(100)
+    assert launch.main([*settings, "action=status"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "trajectory" in line]
+    said, figure = zip(*(line.split("; Figure 5: ") for line in lines), strict=True)
+    assert said == (
+        "dla/seed0: OFF the published trajectory at 100: T 0.5000 at 100 (0.4208)",
+        "both/seed0: so far on the published trajectory: T 0.4300 at 100 (0.4208)",
+    )
+    assert [text.count("not known yet") for text in figure] == [3, 5]
+    assert launch.main([*settings, "action=status", "json=true"]) == 0
+    found = {run["arm"]: run["trajectory"] for run in json.loads(capsys.readouterr().out)["runs"]}
+    assert found["baseline"] is None and found["both"].startswith("so far on")
+
+
+def test_what_torch_says_here(tmp_path: Path, capsys: Any) -> None:
+    """The real question, on the smallest data set: parameters of the model, and no pretrained weights to look for."""
+    settings = ("dataset=shapes_tiny", f"dataset.root={tmp_path}", "cluster=local", f"runs={tmp_path / 'runs'}")
+    assert launch.main(["grid=smoke", "action=doctor", *settings]) == 0
+    out = capsys.readouterr().out
+    assert "ok    GPUs: torch 2." in out and "ok    disk: 5 runs need up to " in out

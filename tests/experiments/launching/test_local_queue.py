@@ -1,0 +1,225 @@
+"""The local queue with real, tiny processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dynamic_rcnn.errors import UserError
+from experiments.launching import local_queue as local
+from experiments.launching.local_queue import Job, LocalQueue, share, visible_gpus
+
+PROJECT = Path(local.__file__).resolve().parents[2]
+
+# Two jobs that write a mark when they are told to stop, in a queue that says when both have begun.
+STOPPED = """
+import sys
+from pathlib import Path
+from experiments.launching.local_queue import Job, LocalQueue
+folder = Path(sys.argv[1])
+code = (
+    "import os, signal, sys, time; n = sys.argv[1]\\n"
+    "def stop(*a): time.sleep(0.3); open(n + '.stopped', 'w').close(); sys.exit(130)\\n"
+    "signal.signal(signal.SIGTERM, stop); open(n, 'w').write(str(os.getpid())); time.sleep(60)"
+)
+jobs = [Job(n, [sys.executable, "-c", code, n], folder / f"{n}.log", cwd=folder) for n in "abc"]
+try:
+    LocalQueue(2, 1).run(jobs)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def python(name: str, code: str, folder: Path, **fields: object) -> Job:
+    return Job(name, [sys.executable, "-c", code], folder / f"{name}.log", **fields)  # type: ignore[arg-type]
+
+
+def wait_for(*paths: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not all(path.exists() and (path.read_text() or path.suffix) for path in paths):
+        assert time.monotonic() < deadline, f"{paths} did not come"
+        time.sleep(0.02)
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{process}/stat").read_text().split(")")[1][:3]
+
+
+def test_slots_are_used_and_not_exceeded(tmp_path: Path) -> None:
+    code = "import time; start = time.time(); time.sleep(0.5); print(start, time.time())"
+    jobs = [python(str(number), code, tmp_path) for number in range(4)]
+    assert LocalQueue(2, 1).run(jobs) == dict.fromkeys("0123", 0)
+    spans = [tuple(map(float, (tmp_path / f"{number}.log").read_text().split())) for number in range(4)]
+    at_once = [sum(start <= moment < end for start, end in spans) for moment, _ in spans]
+    assert max(at_once) == 2
+
+
+def test_threads_and_gpus_of_a_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    code = (
+        "import os, time; print(os.environ['OMP_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES'], os.environ['X']);"
+        "time.sleep(0.4)"
+    )
+    jobs = [python(name, code, tmp_path, env={"X": name}) for name in "abc"]
+    LocalQueue(2, 3, gpus=["GPU-aa", "GPU-bb"]).run(jobs)
+    lines = [(tmp_path / f"{name}.log").read_text().split() for name in "abc"]
+    assert [line[0] for line in lines] == ["3", "3", "3"]
+    assert [line[2] for line in lines] == ["a", "b", "c"]
+    assert {lines[0][1], lines[1][1]} == {"GPU-aa", "GPU-bb"}
+
+
+def test_the_processes_of_a_job_share_its_slots_gpus(tmp_path: Path) -> None:
+    code = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.4)"
+    jobs = [python(name, code, tmp_path) for name in "abc"]
+    LocalQueue(2, 1, gpus=["4", "5", "6", "7", "8"], processes=2).run(jobs)
+    seen = [(tmp_path / f"{name}.log").read_text().strip() for name in "abc"]
+    assert set(seen[:2]) == {"4,5", "6,7"} and seen[2] in seen[:2]
+    LocalQueue(3, 1, gpus=["4", "5"], processes=2).run(jobs)  # slots outnumber GPUs
+    assert {(tmp_path / f"{name}.log").read_text().splitlines()[1] for name in "abc"} == {"4,5"}
+
+
+@pytest.mark.parametrize(
+    ("processes", "slots", "threads", "gpus", "expected"),
+    [
+        (1, None, None, [], (16, 1)),
+        (1, None, None, ["0", "1"], (2, 8)),
+        (2, None, None, ["0", "1", "2", "3", "4"], (2, 4)),
+        (4, None, None, [], (4, 1)),
+        (32, None, None, [], (1, 1)),
+        (2, 3, None, [], (3, 2)),
+        (2, 3, 5, ["0", "1"], (3, 5)),
+    ],
+)
+def test_slots_and_threads_by_processes_gpus_and_cores(
+    processes: int, slots: int | None, threads: int | None, gpus: list[str], expected: tuple[int, int]
+) -> None:
+    assert share(processes, slots, threads, gpus, cores=16) == expected
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    with pytest.raises(UserError, match=r"processes=3: each has a GPU of its own, and the visible ones are 0,1;"):
+        share(3, None, None, ["0", "1"], cores=16)
+
+
+def test_without_gpus_the_variable_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    LocalQueue(1, 1).run([python("a", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))", tmp_path)])
+    assert (tmp_path / "a.log").read_text() == "None\n"
+
+
+def test_a_failed_job_stops_only_what_comes_after_it(tmp_path: Path) -> None:
+    jobs = [
+        python("waits", "print('ran')", tmp_path, after=["bad"]),
+        python("bad", "import sys; print('so long'); sys.exit(3)", tmp_path),
+        python("other", "print('ran')", tmp_path),
+        python("next", "print('ran')", tmp_path, after=["other"]),
+        python("third", "print('ran')", tmp_path, after=["waits"]),
+        python("both", "print('ran')", tmp_path, after=["other", "next"]),
+        python("one", "print('ran')", tmp_path, after=["other", "bad"]),
+    ]
+    codes = LocalQueue(1, 1).run(jobs)
+    assert codes == {"bad": 3, "waits": None, "other": 0, "next": 0, "third": None, "both": 0, "one": None}
+    assert (tmp_path / "bad.log").read_text() == "so long\n"
+    assert not (tmp_path / "waits.log").exists()
+
+
+def test_output_and_errors_are_appended_to_the_log(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("before\n")
+    LocalQueue(1, 1).run([python("a", "import sys; print('out', flush=True); sys.exit('err')", tmp_path)])
+    assert (tmp_path / "a.log").read_text() == "before\nout\nerr\n"
+
+
+def test_a_busy_job_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "BUSY_DELAY_S", 0.2)
+    code = "import os, sys; sys.exit(0 if os.path.exists('seen') else open('seen', 'w').close() or 75)"
+    jobs = [python("a", code, tmp_path, cwd=tmp_path), python("b", "", tmp_path, after=["a"])]
+    assert LocalQueue(1, 1).run(jobs) == {"a": 0, "b": 0}
+
+
+def test_a_job_that_is_not_ready_lets_others_pass(tmp_path: Path) -> None:
+    code = "import time; print(time.time())"
+    done = tmp_path / "second.log"
+    jobs = [
+        python("first", code, tmp_path, ready=lambda: done.exists() and bool(done.read_text())),
+        python("second", code, tmp_path),
+    ]
+    LocalQueue(1, 1).run(jobs)
+    assert float((tmp_path / "first.log").read_text()) > float(done.read_text())
+
+
+def test_an_error_in_the_callers_tick_leaves_no_job_behind(tmp_path: Path) -> None:
+    def tick() -> None:
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            raise RuntimeError("the table broke")
+
+    code = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    with pytest.raises(RuntimeError, match="the table broke"):
+        LocalQueue(1, 1).run([python("a", code, tmp_path, cwd=tmp_path)], tick)
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_the_jobs_and_waits_for_them(tmp_path: Path, number: signal.Signals) -> None:
+    # under nohup, which this may run under, SIGHUP is not handled
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}
+    queue = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], cwd=PROJECT, **heard)
+    wait_for(tmp_path / "a", tmp_path / "b")
+    queue.send_signal(number)
+    assert queue.wait(timeout=20) == 130
+    assert {path.name for path in tmp_path.glob("*.stopped")} == {"a.stopped", "b.stopped"}
+    assert not (tmp_path / "c").exists()
+    assert not any(alive(int((tmp_path / name).read_text())) for name in "ab")
+
+
+def test_a_second_interrupt_kills_at_once(tmp_path: Path) -> None:
+    script = STOPPED.replace("time.sleep(0.3)", "time.sleep(30)")
+    queue = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=PROJECT, stderr=subprocess.PIPE)
+    wait_for(tmp_path / "a", tmp_path / "b")
+    queue.send_signal(signal.SIGINT)
+    assert queue.stderr is not None and b"stopping 2 jobs" in queue.stderr.readline()
+    time.sleep(0.3)
+    queue.send_signal(signal.SIGINT)
+    assert queue.wait(timeout=10) == 130
+    assert not any(alive(int((tmp_path / name).read_text())) for name in "ab")
+
+
+def test_jobs_survive_a_queue_that_is_killed(tmp_path: Path) -> None:
+    queue = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], cwd=PROJECT)
+    wait_for(tmp_path / "a", tmp_path / "b")
+    queue.kill()
+    queue.wait()
+    processes = [int((tmp_path / name).read_text()) for name in "ab"]
+    assert all(alive(process) for process in processes)
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexec sleep 30\n", "no program"])
+def test_a_broken_nvidia_smi_means_no_gpus_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(script)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(local, "NVIDIA_SMI_S", 0.2)
+    assert visible_gpus() == []
+    said = capsys.readouterr().err
+    assert said.startswith("nvidia-smi -L: ") and "going on without GPUs" in said and said.count("\n") == 1
+
+
+def test_visible_gpus_follow_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, expected in {"": [], "-1": [], "1,3": ["1", "3"], "GPU-ab": ["GPU-ab"]}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert visible_gpus() == expected

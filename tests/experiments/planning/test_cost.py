@@ -1,0 +1,173 @@
+"""What a grid still costs, and what a profile does not allow, worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
+from dynamic_rcnn.run.spec import RunSpec
+from experiments import launch
+from experiments.config.compose import settle
+from experiments.config.grid import Grid, build
+from experiments.planning import cost
+from experiments.planning.manifest import write_manifest
+from experiments.planning.run_state import disk_plan
+from slurm.site_profile import Profile
+
+SLURM = ("grid=smoke", "cluster=slurm")
+R50 = ("grid=ablation", "base=faster_rcnn_r50_fpn_1x", "dataset=shapes", "base.train.max_epochs=null")
+
+
+def settled(*overrides: str) -> tuple[Grid, Profile]:
+    config = settle(overrides)[0]
+    return build(config), Profile.from_dict(OmegaConf.to_container(config.cluster))
+
+
+def measured(runs: Path, spec: RunSpec, seconds: float, device: str = "NVIDIA", iteration: int = 20) -> None:
+    """A run that is done at 20 of 20 iterations, or failed before, with its speed."""
+    path = spec.directory(runs)
+    spec.write(path)
+    attempts = [{"number": 1, "started": 0.0, "ended": 3600.0, "outcome": "done", "log": None}]
+    status = {"schema": 1, "state": "failed", "cause": "error", "iteration": iteration, "max_iterations": 20}
+    write_json_atomic(path / STATUS, {**status, "attempts": attempts})
+    write_json_atomic(path / PROVENANCE, {"schema": 1, "code": "x", "device": device})
+    row = {"iteration": iteration, "loss": 1.5, "T": 0.5, "beta": 1.0, "seconds": seconds}
+    (path / TRAIN_LOG).write_text(json.dumps(row) + "\n")
+    if iteration == 20:
+        write_json_atomic(path / METRICS, {"schema": 1, "metrics": {"AP": 0.5, "AP90": 0.1}})
+
+
+def estimate(runs: Path, *overrides: str) -> cost.Cost:
+    grid, profile = settled(*overrides)
+    return cost.estimate(grid, runs, disk_plan(grid, runs), gpus=profile.gpus > 0)
+
+
+def test_the_declared_figure_is_for_the_published_processes(tmp_path: Path) -> None:
+    """0.35 s an iteration on 8 GPUs; on 4 GPUs twice as long, and as many GPU-hours."""
+    eight_gpus = (*R50, "base.train.max_iters=3600", "grid.cost.shapes=0.35", "cluster=slurm")
+    eight = estimate(tmp_path, *eight_gpus)
+    assert eight.launch == pytest.approx(12 * 3600 * 0.35 / 3600)
+    assert eight.figures == "0.350 s an iteration (declared in the grid for 8 processes)"
+    four = estimate(tmp_path, *eight_gpus, "cluster.gpus_per_node=4")
+    assert four.launch is not None and four.launch * 4 == pytest.approx(eight.launch * 8)
+    assert four.figures == "0.700 s an iteration (declared in the grid as 0.35 s for 8 processes)"
+
+
+def test_measured_is_what_the_same_model_and_processes_took(tmp_path: Path) -> None:
+    grid, _ = settled(*SLURM, "base.pretrain=null")
+    by_arm = {spec.arm: spec for spec in grid.runs}
+    measured(tmp_path, by_arm["baseline"], 2.0)
+    measured(tmp_path, by_arm["dla"], 4.0, iteration=10)
+    write_manifest(grid, tmp_path, {spec.id: spec.directory(tmp_path) for spec in grid.runs})
+    found = estimate(tmp_path, *SLURM, "base.pretrain=null")  # 10 of dla, 20 of dsl and both, at the median
+    assert found.launch == pytest.approx((10 + 20 + 20) * 3.0 / 3600)
+    assert found.figures == "3.000 s an iteration (measured over 2 runs)"
+    other = estimate(tmp_path, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")
+    assert other.figures == "0.125 s an iteration (declared in the grid as 0.25 s for 1 process)"
+    bigger = estimate(tmp_path, *SLURM, "base.pretrain=null", "base.model.neck.out_channels=128")
+    assert bigger.figures.endswith("(declared in the grid)")
+
+
+def test_runs_of_other_grids_measure_too_but_not_those_on_a_cpu(tmp_path: Path) -> None:
+    grid, _ = settled(*SLURM, "base.pretrain=null", "base.train.max_iters=40", "grid.name=other")
+    measured(tmp_path, grid.runs[0], 2.0)
+    measured(tmp_path, grid.runs[1], 8.0, device="cpu")
+    write_manifest(grid, tmp_path, {spec.id: spec.directory(tmp_path) for spec in grid.runs})
+    found = estimate(tmp_path, *SLURM, "base.pretrain=null")
+    assert found.figures == "2.000 s an iteration (measured over 1 run)"
+    found = estimate(tmp_path, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=0")
+    assert found.figures == "8.000 s an iteration (measured over 1 run)"
+
+
+def test_epochs_of_coco_are_known_before_the_first_run() -> None:
+    """117,266 images with boxes in batches of 16 are 7,330 iterations an epoch."""
+    grid, _ = settled("grid=ablation", "cluster=slurm", "base=faster_rcnn_r50_fpn_1x", "dataset=shapes")
+    run = disk_plan(grid, Path("/nowhere"))[0]
+    assert cost._iterations(run) is None
+    coco = replace(run, spec=replace(run.spec, dataset={**run.spec.dataset, "name": "coco"}))
+    assert cost._iterations(coco) == 12 * 7330
+
+
+def act(runs: Path, capsys: Any, *arguments: str) -> tuple[int, str, str]:
+    code = launch.main([*arguments, f"runs={runs}", "action=plan"])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+LONG = ("base.pretrain=null", "base.train.max_iters=3600", "grid.cost.shapes=1", "cluster.gpus_per_node=2")
+
+
+def test_the_plan_prints_gpu_hours_and_refuses_above_the_limit(tmp_path: Path, capsys: Any) -> None:
+    code, out, err = act(tmp_path, capsys, *SLURM, *LONG)  # 4 runs of 3,600 iterations, half a second on 2 GPUs
+    assert (code, err) == (0, "")
+    assert (
+        "cost: 4.00 GPU-hours left to launch, at 0.500 s an iteration (declared in the grid as 1 s for 1 process), "
+        "1 node x 2 GPUs a run, a time limit of 24.0 hours" in out
+    )
+    assert act(tmp_path, capsys, *SLURM, *LONG, "cluster.max_gpu_hours=4")[0] == 0
+    code, out, err = act(tmp_path, capsys, *SLURM, *LONG, "cluster.max_gpu_hours=3.9")
+    assert code == 2 and "cost: 4.00 GPU-hours left" in out
+    assert err == (
+        "launch.py: cluster.max_gpu_hours=3.9: what is left takes 4.0 GPU-hours, at 0.500 s an iteration (declared in "
+        "the grid as 1 s for 1 process); choose fewer seeds= or arms=, or give a higher limit\n"
+    )
+
+
+def test_an_unknown_cost_is_refused_where_there_is_a_limit(tmp_path: Path, capsys: Any) -> None:
+    assert act(tmp_path, capsys, *SLURM, "grid.cost=null")[0] == 0
+    code, out, err = act(tmp_path, capsys, *SLURM, "grid.cost=null", "cluster.max_gpu_hours=5")
+    assert code == 2 and "cost: not known before the first run has measured it" in out
+    assert "cluster.max_gpu_hours=5: the cost is not known before a run has measured it; give grid.cost" in err
+
+
+def test_nothing_is_refused_where_nothing_is_launched(tmp_path: Path) -> None:
+    grid, profile = settled(*SLURM, "base.pretrain=null", "cluster.max_gpu_hours=0.000001")
+    with pytest.raises(UserError, match="max_gpu_hours"):
+        cost.refuse_above(grid, tmp_path, disk_plan(grid, tmp_path), profile)
+    for spec in grid.runs:
+        measured(tmp_path, spec, 1e6)
+    assert cost.refuse_above(grid, tmp_path, disk_plan(grid, tmp_path), profile).launch == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["base.train.checkpoint_interval=200"], None),
+        (
+            ["base.train.checkpoint_interval=300"],
+            "5.0 minutes (base.train.checkpoint_interval=300 at 1.000 s",
+        ),
+        (["base.train.checkpoint_interval=300", "base.train.val_interval=100"], None),
+        (
+            ["base.train.checkpoint_interval=1", "base.train.val_interval=400"],
+            "6.7 minutes (base.train.val_interval=",
+        ),
+        (["base.train.checkpoint_interval=9999", "base.train.max_iters=150"], None),  # it ends before
+        (["base.train.checkpoint_interval=9999", "grid.cost=null"], None),
+    ],
+)
+def test_a_time_limit_holds_one_evaluation_interval(
+    tmp_path: Path, capsys: Any, overrides: list[str], said: str | None
+) -> None:
+    """A limit of 6 minutes with a warning of 2 leaves 240 s."""
+    time = ("base.pretrain=null", "base.train.max_iters=3600", "cluster.time=6", "grid.cost.shapes=1")
+    code, _, err = act(tmp_path, capsys, *SLURM, *time, *overrides)
+    assert code == (2 if said else 0)
+    if said:
+        assert "cluster.time=6 minutes: cannot hold one evaluation interval of baseline/seed0, " in err and said in err
+        assert "cluster.warning_seconds=120; give a longer time or a shorter interval" in err
+
+
+def test_what_attempts_have_taken_is_added_up(tmp_path: Path, capsys: Any) -> None:
+    grid, _ = settled(*SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")
+    for spec in grid.runs[:2]:
+        measured(tmp_path, spec, 1.0)
+    out = act(tmp_path, capsys, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")[1]
+    assert "spent: 4.00 GPU-hours, in 2 attempts" in out

@@ -1,0 +1,49 @@
+"""Launching beside damaged and foreign records: each is named, none is written over, the rest goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.experiments.launches import Folder, listing
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("spec.json", "{", "spec.json: not valid JSON"),
+        ("spec.json", '{"schema": 1}', "spec.json: no spec of a run"),
+        ("spec.json", None, "spec.json: missing beside status.json, train.jsonl, metrics.json"),
+        ("metrics.json", '{"schema": 7}', "metrics.json: schema 7 is newer than 1"),
+        ("metrics.json", "\x00", "metrics.json: not valid JSON"),
+    ],
+)
+def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, text: str | None, said: str) -> None:
+    folder.launch("arms=[dla]")
+    path = folder.run("dla")
+    if text is None:
+        (path / name).unlink()
+    else:
+        (path / name).write_text(text)
+    before = listing(path)
+    code, out, err = folder.launch("arms=[dla,dsl]")
+    assert (code, err) == (1, "")
+    assert "corrupt record: " in out and said in out
+    assert "nothing is started over a directory with a corrupt record" in out
+    assert listing(path) == before
+    assert folder.status("dsl")["state"] == "done"  # the rest goes on
+
+
+def test_a_directory_with_another_runs_spec_is_named(folder: Folder) -> None:
+    folder.launch("arms=[dla,dsl]")
+    path = folder.run("dla")
+    (path / "spec.json").write_bytes((folder.run("dsl") / "spec.json").read_bytes())
+    code, out, _ = folder.launch("arms=[dla,dsl]")
+    assert code == 1
+    assert f"its spec.json is of another run ({folder.run('dsl').name.split('-')[1]})" in out

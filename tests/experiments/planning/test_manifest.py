@@ -1,0 +1,73 @@
+"""The manifest: what a launch asked for, beside what earlier launches did, as far as that is still what the grid is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.reading.manifest import read_grid
+from experiments.config.compose import settle
+from experiments.config.grid import Grid, build
+from experiments.planning.manifest import manifest_path, write_manifest
+
+OTHER_DLA = "++grid.arms.dla.set={model.train_cfg.rcnn.assigner.pos_iou_thr: 0.6}"
+TWIN = "+grid.arms.twin={title: as the baseline, set: {}}"
+
+
+def ask(runs: Path, *overrides: str) -> dict[str, Any]:
+    """The manifest after a launch of the smoke grid."""
+    found: Grid = build(settle(["grid=smoke", "base.pretrain=null", *overrides])[0])
+    write_manifest(found, runs, {spec.id: spec.directory(runs) for spec in found.runs})
+    return dict(json.loads(manifest_path(found, runs).read_text()))
+
+
+def seeds(manifest: dict[str, Any]) -> dict[str, list[int]]:
+    return {arm: [run["seed"] for run in manifest["runs"] if run["arm"] == arm] for arm in manifest["arms"]}
+
+
+@pytest.mark.parametrize("arms", ["arms=null", "arms=[dsl]"])
+def test_runs_of_an_arm_as_it_was_do_not_stay_beside_those_of_what_it_is(tmp_path: Path, arms: str) -> None:
+    ask(tmp_path, "seeds=[0,1,2]")
+    now = ask(tmp_path, "seeds=[0]", OTHER_DLA, arms)
+    whole = [0, 1, 2]
+    assert seeds(now) == {"baseline": whole, "dla": [0] if "null" in arms else [], "dsl": whole, "both": whole}
+    settings = {(run["arm"], run["setting"]) for run in now["runs"]}
+    assert len(settings) == len({arm for arm, _ in settings})
+
+
+def test_each_run_has_the_setting_of_its_arm(tmp_path: Path) -> None:
+    manifest = ask(tmp_path, "seeds=[0,1]", TWIN)
+    by_arm = {run["arm"]: run["setting"] for run in manifest["runs"]}
+    assert by_arm["twin"] == by_arm["baseline"] == manifest["setting"] and len(set(by_arm.values())) == 4
+    assert all(run["setting"] == by_arm[run["arm"]] for run in manifest["runs"])
+
+
+def test_runs_of_an_arm_that_is_gone_go(tmp_path: Path) -> None:
+    ask(tmp_path, TWIN)
+    now = ask(tmp_path)
+    assert "twin" not in {run["arm"] for run in now["runs"]} and len(now["runs"]) == 4
+
+
+def test_an_older_manifest_is_carried_on(tmp_path: Path) -> None:
+    old = ask(tmp_path, "seeds=[0,1]")
+    for run in old["runs"]:
+        del run["setting"]
+    del old["base"], old["changed"]
+    (path,) = tmp_path.glob("*/*.grid.json")
+    path.write_text(json.dumps(old))
+    assert seeds(ask(tmp_path, "seeds=[2]")) == {arm: [0, 1, 2] for arm in old["arms"]}
+    path.write_text(json.dumps(old))
+    now = ask(tmp_path, "seeds=[2]", OTHER_DLA)
+    assert seeds(now)["dla"] == [2] and seeds(now)["dsl"] == [0, 1, 2]
+
+
+def test_the_report_reads_it(tmp_path: Path) -> None:
+    manifest = ask(tmp_path, "seeds=[0]", "base.train.batch_size=3")
+    (path,) = tmp_path.glob("*/*.grid.json")
+    grid = read_grid(path)
+    assert grid.manifest == path.relative_to(tmp_path).as_posix()
+    assert grid.base == "shapes_r18_fpn" and "base.train.batch_size" in (grid.changed or [])
+    assert {cell.setting for cell in grid.cells} == {run["setting"] for run in manifest["runs"]}

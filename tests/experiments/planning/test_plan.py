@@ -1,0 +1,218 @@
+"""The plan reads the disk and changes nothing, fast and without torch; `why` names what makes runs differ."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from omegaconf import OmegaConf
+
+from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
+from experiments import launch
+from experiments.config.compose import settle
+from experiments.config.grid import Grid, build
+from experiments.config.overrides import overruled
+from experiments.planning import run_state as disk
+from experiments.planning.manifest import write_manifest
+from experiments.planning.plan import make_plan
+from experiments.planning.run_state import Directories
+from tests.experiments.launches import LAUNCH, PROJECT, listing
+
+SMOKE = ("grid=smoke", "base.pretrain=null", "cluster=local")
+
+
+def grid(*overrides: str) -> Grid:
+    return build(settle([*SMOKE, *overrides])[0])
+
+
+def make_done(runs: Path, found: Grid, code: str | None = None) -> None:
+    """Put finished runs of a grid on disk, with their manifest."""
+    for spec in found.runs:
+        path = spec.directory(runs)
+        spec.write(path)
+        write_json_atomic(path / STATUS, {"schema": 1, "state": "done", "iteration": 20, "max_iterations": 20})
+        write_json_atomic(path / PROVENANCE, {"schema": 1, "code": code or disk.code_now()})
+        row = {"iteration": 20, "loss": 1.5, "T": 0.5, "beta": 1.0, "seconds": 0.125}
+        (path / TRAIN_LOG).write_text(json.dumps(row) + "\n")
+        write_json_atomic(path / METRICS, {"schema": 1, "metrics": {"AP": 0.5, "AP90": 0.1}})
+    write_manifest(found, runs, {spec.id: spec.directory(runs) for spec in found.runs})
+
+
+def act(runs: Path, capsys: Any, *arguments: str) -> str:
+    with mock.patch.dict(os.environ, {"COLUMNS": "400"}):  # pytest-xdist says 80
+        assert launch.main([*SMOKE, f"runs={runs}", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return str(captured.out)
+
+
+def test_planning_loads_no_torch_and_changes_nothing(tmp_path: Path) -> None:
+    make_done(tmp_path, grid("arms=[dla]"))
+    code = (
+        "import sys; from experiments import launch; code = launch.main(sys.argv[1:])\n"
+        "loaded = {'torch', 'mmdet', 'mmengine', 'mmcv', 'cv2', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'{code} {loaded}' if code or loaded else 0)"
+    )
+    before = listing(tmp_path)
+    arguments = [*SMOKE, f"runs={tmp_path}"]
+    for action in ("plan", "status", "why"):
+        command = [sys.executable, "-c", code, *arguments, f"action={action}"]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert listing(tmp_path) == before
+
+
+def test_planning_makes_no_folder(tmp_path: Path, capsys: Any) -> None:
+    for action in ("plan", "status", "why", "cancel"):
+        act(tmp_path / "nothing", capsys, f"action={action}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_planning_takes_a_few_times_as_long_as_importing_hydra(tmp_path: Path) -> None:
+    """About four times, a second here; with torch or mmdet among the imports it would be far more than eight times."""
+    plan = [*LAUNCH, "grid=ablation", "dataset=shapes", "action=plan", f"runs={tmp_path}"]
+    hydra = [sys.executable, "-c", "import hydra, omegaconf, hydra.core.global_hydra"]
+    pairs = [(cpu_seconds(plan), cpu_seconds(hydra)) for _ in range(3)]  # the first one may have to compile
+    assert min(first for first, _ in pairs) < 8 * min(second for _, second in pairs)
+
+
+def cpu_seconds(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_plan_counts_states_and_cost(tmp_path: Path, capsys: Any) -> None:
+    assert "cost: 0.01 slot-hours left to launch, at 0.250 s an iteration (declared" in act(
+        tmp_path, capsys, "action=plan"
+    )
+    make_done(tmp_path, grid("arms=[baseline,dla]"))
+    out = act(tmp_path, capsys, "action=plan", "seeds=[0,1]")
+    assert "8 runs (4 arms x 2 seeds): 6 new, 2 done" in out
+    assert "at 0.125 s an iteration (measured over 2 runs)" in out
+
+
+def test_an_epoch_schedule_has_no_cost_before_it_is_measured(tmp_path: Path, capsys: Any) -> None:
+    out = act(tmp_path, capsys, "action=plan", "base.train.max_iters=null", "base.train.max_epochs=1")
+    assert "0/?" in out and "cost: not known before the first run has measured it" in out
+
+
+def test_why_names_the_field_that_makes_runs_differ(tmp_path: Path, capsys: Any) -> None:
+    make_done(tmp_path, grid("arms=[dla]"))
+    changed = ("arms=[dla]", "base.train.max_iters=30")
+    out = act(tmp_path, capsys, "action=why", *changed)
+    old = grid("arms=[dla]").runs[0]
+    assert f"    config.train.max_iters: 20 in seed0-{old.id}, 30 here" in out
+    assert f"differs from seed0-{old.id} in config.train.max_iters: 20 -> 30" in act(
+        tmp_path, capsys, "action=plan", *changed
+    )
+    assert "config.train" not in act(tmp_path, capsys, "action=why", "arms=[dla]")
+
+
+def test_the_nearest_of_several_runs_is_compared(tmp_path: Path) -> None:
+    make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40", "base.train.batch_size=8"))
+    make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40"))
+    spec = grid("arms=[dla]").runs[0]
+    found = disk.nearest_differences(spec, spec.directory(tmp_path), Directories(tmp_path, "shapes_tiny"))
+    assert found is not None and found[1] == [("config.train.max_iters", 40, 20)]
+
+
+def test_runs_made_by_other_code_are_stale(tmp_path: Path) -> None:
+    found = grid("arms=[dla]")
+    make_done(tmp_path, found, code="0123456789")
+    (run,) = make_plan(found, tmp_path)
+    assert (run.state, run.to_launch) == ("stale", False)
+    assert "made by other code (0123456789, now " in run.why
+    (found.runs[0].directory(tmp_path) / PROVENANCE).write_text("{")
+    (run,) = make_plan(found, tmp_path)
+    assert run.state == "stale" and "provenance.json: not valid JSON" in run.why
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ({}, ""),
+        ({"T": 0.6}, "replays both/seed0, which ended with T and beta [0.6, 1.0], not [0.5, 1.0]; rerun=stale runs it"),
+        ({"beta": 0.25}, "replays both/seed0, which ended with T and beta [0.5, 0.25], not [0.5, 1.0]; rerun=stale"),
+        ({"code": "0123456789"}, "replays both/seed0, which is stale; rerun=stale runs it again"),
+    ],
+)
+def test_a_replay_is_stale_with_what_it_replays(tmp_path: Path, source: dict[str, Any], why: str) -> None:
+    found = build(settle(["grid=controls", "base.pretrain=null", "cluster=local", "dataset=shapes", "seeds=[0]"])[0])
+    make_done(tmp_path, found)
+    (both,) = [spec.directory(tmp_path) for spec in found.runs if spec.arm == "both"]
+    row = {"iteration": 20, "loss": 1.5, "T": 0.5, "beta": 1.0, "seconds": 0.125, **source}
+    (both / TRAIN_LOG).write_text(json.dumps(row) + "\n")
+    if "code" in source:
+        write_json_atomic(both / PROVENANCE, {"schema": 1, "code": source["code"]})
+    states = {run.spec.arm: run for run in make_plan(found, tmp_path)}
+    assert states["replay"].why.startswith(why) and states["replay"].state == ("stale" if why else "done")
+    assert {run.state for arm, run in states.items() if arm not in ("both", "replay")} == {"done"}
+
+
+def test_what_arms_set_themselves_is_said_to_have_no_effect_on_them(tmp_path: Path, capsys: Any) -> None:
+    method = "base.model.train_cfg.rcnn.dynamic_rcnn"
+    changes = (f"{method}.smooth_l1=true", "base.train.max_iters=30")
+    line = f"{method}.smooth_l1: has no effect on dsl, both, which set it themselves"
+    out = act(tmp_path, capsys, "action=plan", *changes)
+    assert line in out.splitlines() and out.count("has no effect on") == 1
+    assert "has no effect on" not in act(tmp_path, capsys, "action=plan", "arms=[baseline,dla]", *changes)
+    whole = "++grid.arms.dla.set={model.train_cfg.rcnn: {assigner: null}}"  # covers what is below it
+    config, _ = settle([*SMOKE, "arms=[dla]", whole, *changes])
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    assert overruled(plain, [f"{method}.smooth_l1"]) == [
+        f"{method}.smooth_l1: has no effect on dla, which set it themselves"
+    ]
+
+
+def test_the_codes_fingerprint_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_done(tmp_path, grid())
+    calls = []
+    monkeypatch.setattr(disk, "code_fingerprint", lambda: calls.append(1) or "0123456789")
+    disk.code_now.cache_clear()
+    try:
+        for _ in range(3):
+            make_plan(grid(), tmp_path)
+    finally:
+        disk.code_now.cache_clear()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema": 1}', '{"schema": 1, "runs": [{"arm": "x"}]}'])
+def test_a_damaged_manifest_is_named_before_anything_is_launched(tmp_path: Path, text: str, capsys: Any) -> None:
+    found = grid("arms=[dla]")
+    make_done(tmp_path, found)
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    manifest.write_text(text)
+    before = listing(tmp_path)
+    assert launch.main([*SMOKE, f"runs={tmp_path}", "arms=[dla,dsl]"]) == 2
+    assert f"launch.py: {manifest}: " in capsys.readouterr().err
+    assert listing(tmp_path) == before
+
+
+def test_a_row_that_is_torn_or_foreign_breaks_no_table(tmp_path: Path, capsys: Any) -> None:
+    found = grid("arms=[dla]")
+    make_done(tmp_path, found)
+    log = found.runs[0].directory(tmp_path) / TRAIN_LOG
+    assert "1.500" in act(tmp_path, capsys, "action=status", "arms=[dla]")
+    for text in ("", '{"iteration": 3', "[]\n", '{"iteration": 3}\n', "\x00\xff\n"):
+        log.write_text(text)
+        assert "dla/seed0" in act(tmp_path, capsys, "action=status", "arms=[dla]")
+
+
+def test_planning_once_more_is_cheap_enough_for_every_second(tmp_path: Path) -> None:
+    found = grid("seeds=[0,1,2,3,4]")
+    make_done(tmp_path, found)
+    make_plan(found, tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    for _ in range(5):
+        make_plan(found, tmp_path)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / 5 < 0.1  # 20 runs

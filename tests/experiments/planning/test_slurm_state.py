@@ -1,0 +1,254 @@
+"""What the plan makes of the disk and of Slurm's queue together. Slurm's own words are stood in for here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.run.directory import METRICS, PROVENANCE, locked, write_json_atomic
+from experiments import launch
+from experiments.launching import slurm as cluster
+from experiments.planning.plan import make_plan, plan_or_disk
+from slurm.cli import QueuedJob, SlurmError
+from tests.experiments.fake_slurm import ARMS, SMOKE, FakeSlurm, Runs, job
+from tests.experiments.launches import SMALL, Folder
+from tests.experiments.planning.test_plan import make_done
+
+
+def test_slurm_is_asked_only_where_submitted_runs_are_not_done(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.plan()
+    make_done(runs.folder, runs.grid)
+    runs.submit()
+    assert {run.state for run in runs.plan().values()} == {"done"}
+    assert slurm.asked == []
+    (runs.path("dla") / METRICS).unlink()
+    runs.plan()
+    assert slurm.asked == ["active", ["7_1"]]
+
+
+def test_jobs_in_the_queue(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit()
+    slurm.jobs = [
+        job("baseline", "PENDING", "Resources"),
+        job("dla", "RUNNING", nodes="node[1-2]"),
+        job("dsl", "CONFIGURING", nodes="node3"),
+        job("both", "SUSPENDED", nodes="node4"),
+        QueuedJob("9_0", "other-9", "RUNNING", "", "node9", None),
+    ]
+    runs.record("baseline", "preempted", "7_0")
+    plan = runs.plan()
+    assert {arm: (run.state, run.why) for arm, run in plan.items()} == {
+        "baseline": ("queued", "Resources, after attempt 1: preempted"),
+        "dla": ("running", ""),
+        "dsl": ("running", ""),
+        "both": ("running", "Slurm: suspended"),
+    }
+    assert [(run.job, run.node) for run in plan.values()] == [
+        ("7_0", None),
+        ("7_1", "node[1-2]"),
+        ("7_2", "node3"),
+        ("7_3", "node4"),
+    ]
+    assert not any(run.to_launch for run in plan.values())
+    assert slurm.asked == ["active"]
+
+
+def test_a_job_whose_id_was_not_written_down_is_known_by_its_name(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit(job=None)
+    slurm.jobs = [QueuedJob("7_1", "smoke-None", "RUNNING", "", "node1", None)]
+    plan = runs.plan()
+    assert (plan["dla"].state, plan["dla"].job, plan["dsl"].state) == ("running", "7_1", "new")
+
+
+@pytest.mark.parametrize(
+    ("ended", "cause"),
+    [
+        ("TIMEOUT", "time-out"),
+        ("CANCELLED", "cancelled"),
+        ("NODE_FAIL", "node failure"),
+        ("OUT_OF_MEMORY", "out of memory"),
+        ("PREEMPTED", "preempted"),
+        ("FAILED", "killed"),
+        ("COMPLETED", "killed"),
+        (None, "killed"),
+    ],
+)
+def test_a_job_that_left_the_queue_without_a_word(runs: Runs, slurm: FakeSlurm, ended: str | None, cause: str) -> None:
+    runs.submit()
+    slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
+    slurm.ends = {"7_1": ended} if ended else {}
+    runs.record("dla", None, "7_1")  # it says running, and nobody holds the lock
+    run = runs.plan()["dla"]
+    assert (run.state, run.cause, run.job, run.to_launch) == ("failed", cause, "7_1", True)
+    said = f"Slurm calls its end {ended}" if ended else "Slurm does not know its end any more"
+    assert run.why == f"{cause}: job 7_1 is gone; {said}"
+    assert slurm.asked == ["active", ["7_1"]]
+
+
+def test_jobs_that_never_began(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit()
+    slurm.ends = {"7_0": "CANCELLED", "7_1": "COMPLETED"}  # moved aside since: rerun=stale
+    (folder,) = runs.folder.glob("*/.slurm/*")
+    (folder / "7_2_0_log.out").touch()  # dsl's has started, that of both has not
+    plan = runs.plan()
+    assert plan["baseline"].why == "cancelled: job 7_0 is gone before the run began; Slurm calls its end CANCELLED"
+    assert plan["dla"].state == "new"
+    assert plan["dsl"].why == "killed: job 7_2 is gone before the run began; Slurm does not know its end any more"
+    assert plan["both"].why == "cancelled: job 7_3 is gone before the run began; Slurm does not know its end any more"
+    assert slurm.asked == ["active", ["7_0", "7_1", "7_2", "7_3"]]  # in one call
+
+
+def test_what_the_record_says_counts(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit(created=time.time() - 60)
+    runs.record("baseline", "NaN", "7_0")
+    runs.record("dla", None, None)  # run on this machine after the job, and killed
+    runs.record("dsl", None, None, attempt={"started": time.time() - 600})  # and before it
+    runs.record("both", None, "6_3", attempt={"started": time.time() - 600})  # an earlier job
+    slurm.ends = {"7_2": "CANCELLED", "7_3": "TIMEOUT"}
+    plan = runs.plan()
+    assert [plan[arm].cause for arm in ARMS] == ["NaN", "killed", "cancelled", "time-out"]
+    assert slurm.asked == ["active", ["7_2", "7_3"]]
+
+
+def test_a_run_that_is_trained_here_runs_whatever_became_of_its_job(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit()
+    with locked(runs.path("dla")):
+        run = runs.plan()["dla"]
+    assert (run.state, run.in_queue) == ("running", False)
+
+
+def test_where_slurm_does_not_answer(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+    runs.submit()
+    runs.record("dla", "NaN", "7_1")
+    slurm.jobs = None
+    with pytest.raises(SlurmError):
+        make_plan(runs.grid, runs.folder)
+    plan, silence = plan_or_disk(runs.grid, runs.folder)
+    assert [run.state for run in plan] == ["new", "failed", "new", "new"]
+    line = "squeue: no answer from Slurm within 30 s; try again later; states are those on disk, without the queue"
+    assert silence == line
+    for action in ("status", "plan"):
+        assert launch.main([*SMOKE, f"runs={runs.folder}", f"action={action}"]) == 0
+        captured = capsys.readouterr()
+        assert captured.out.count(line) == 1 and captured.err == ""
+
+
+@pytest.mark.parametrize(("minutes", "why"), [(29, ""), (31, "no progress for 31 minutes")])
+def test_a_run_without_progress_for_long_says_so(runs: Runs, slurm: FakeSlurm, minutes: int, why: str) -> None:
+    runs.submit()
+    slurm.jobs = [job(arm, "RUNNING") for arm in ARMS]
+    old = time.time() - 60 * minutes
+    runs.record("dla", None, "7_1", heartbeat=old)
+    runs.record("dsl", "time-out", "7_2", heartbeat=old)  # its next attempt is only beginning
+    runs.record("both", None, "6_3", heartbeat=old)  # an earlier job's
+    plan = runs.plan()
+    assert [plan[arm].why for arm in ARMS] == ["", why, "", ""]
+    slurm.jobs = []
+    with locked(runs.path("dla")):
+        assert runs.plan()["dla"].why == why
+
+
+def test_a_corrupt_record_stays_corrupt(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit()
+    (runs.path("dla") / "spec.json").write_text("{")
+    slurm.jobs = [job("dla", "RUNNING", nodes="node1")]
+    run = runs.plan()["dla"]
+    assert (run.state, run.corrupt, run.job) == ("failed", True, "7_1")
+
+
+def test_status_shows_jobs_and_where_logs_are(runs: Runs, slurm: FakeSlurm, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    runs.submit()
+    runs.record("dla", "NaN", "7_1")
+    slurm.jobs = [job("baseline", "PENDING", "Priority"), job("dsl", "RUNNING", nodes="node[1-2]")]
+    slurm.ends = {"7_3": "CANCELLED"}
+    assert launch.main([*SMOKE, f"runs={runs.folder}", "action=status"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert " ".join(rows["run"].split()[:5]) == "run state job node iteration"
+    assert "queued   7_0" in rows["baseline/seed0"] and "Priority" in rows["baseline/seed0"]
+    assert "running  7_2  node[1-2]" in rows["dsl/seed0"]
+    _, log = rows["dla/seed0"].split("NaN; log: ")
+    assert Path(log).resolve() == runs.path("dla") / "logs" / "attempt1.log"
+    assert "cancelled: job 7_3 is gone before the run began" in rows["both/seed0"]
+
+
+def test_watching_ends_when_nothing_is_queued_or_running(
+    runs: Runs, slurm: FakeSlurm, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.submit()
+    slurm.jobs = [job("dla", "PENDING", "Priority")]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        slurm.jobs = [[job("dla", "RUNNING")], []][len(slept) - 1]
+
+    monkeypatch.setattr(launch.time, "sleep", sleep)
+    assert launch.main([*SMOKE, f"runs={runs.folder}", "action=status", "watch=true"]) == 0
+    out = capsys.readouterr().out
+    assert slept == [10.0, 10.0]
+    assert [out.count(f"dla/seed0       {state}") for state in ("queued", "running", "failed")] == [1, 1, 1]
+
+
+def test_one_json_document(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+    runs.submit()
+    runs.record("dla", "NaN", "7_1", message="the loss is not finite")
+    slurm.jobs = [job("dsl", "RUNNING", nodes="node1")]
+    slurm.ends = {"7_0": "CANCELLED"}
+    for action in ("status", "plan"):
+        assert launch.main([*SMOKE, f"runs={runs.folder}", f"action={action}", "json=true"]) == 0
+        captured = capsys.readouterr()
+        document = json.loads(captured.out)  # nothing else is there
+        assert document["schema"] == 1 and document["slurm"] is None and document["grid"] == "smoke"
+        assert document["counts"] == {"new": 0, "stale": 0, "failed": 3, "queued": 0, "running": 1, "done": 0}
+        by_arm = {run["arm"]: run for run in document["runs"]}
+        assert by_arm["dla"]["cause"] == "NaN" and by_arm["dla"]["message"] == "the loss is not finite"
+        assert by_arm["dla"]["log"] == str(runs.path("dla") / "logs/attempt1.log")
+        assert (by_arm["dsl"]["job"], by_arm["dsl"]["node"], by_arm["dsl"]["percent"]) == ("7_2", "node1", 0.0)
+        assert by_arm["baseline"]["cause"] == "cancelled"
+        assert ("cost" in document) == (action == "plan")
+    slurm.jobs = None
+    launch.main([*SMOKE, f"runs={runs.folder}", "action=status", "json=true"])
+    assert "no answer from Slurm" in json.loads(capsys.readouterr().out)["slurm"]
+
+
+def test_a_local_launch_leaves_slurms_runs_to_slurm(
+    runs: Runs, slurm: FakeSlurm, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.submit()
+    slurm.jobs = [job(arm, "PENDING", "Priority") for arm in ARMS]
+    monkeypatch.chdir(runs.folder)
+    assert launch.main([*SMOKE, f"runs={runs.folder}", "action=launch"]) == 1
+    out = capsys.readouterr().out
+    assert "to go" not in out
+    assert "4 of 4 runs are in Slurm's queue, not started here" in out
+
+
+def test_a_local_launch_where_slurm_does_not_answer_says_so_once(slurm: FakeSlurm, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    Runs(folder.runs, *SMALL[1:]).submit()
+    slurm.jobs = None
+    code, out, err = folder.launch("arms=[dla]")
+    assert code == 0 and "1 run to go" in out
+    assert err.count("no answer from Slurm") == err.count("\n") == 1
+    assert slurm.asked == ["active"]
+
+
+@pytest.mark.parametrize("queued", [True, False])
+@pytest.mark.parametrize("stale", ["both", "dla"])
+def test_what_queued_runs_may_need_is_not_run_again(tmp_path: Path, slurm: FakeSlurm, stale: str, queued: bool) -> None:
+    switch = "model.train_cfg.rcnn.dynamic_rcnn.smooth_l1"
+    runs = Runs(tmp_path, "++grid.arms.dsl.replay=both", f"++grid.arms.dsl.set={{{switch}: false}}")
+    runs.submit()
+    make_done(tmp_path, runs.grid)
+    (runs.path("dsl") / METRICS).unlink()
+    write_json_atomic(runs.path(stale) / PROVENANCE, {"schema": 1, "code": "0123456789"})
+    slurm.jobs = [job("dsl", "PENDING", "Priority")] if queued else []
+    refused = pytest.raises(SlurmError, match=r"both/seed0 is stale, and runs that may need it are in the queue")
+    with refused if queued and stale == "both" else contextlib.nullcontext():
+        cluster._refuse_new_start(runs.grid, tmp_path, make_plan(runs.grid, tmp_path))

@@ -1,0 +1,96 @@
+"""action=logs: of every run that failed, the end of each log that says how."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamic_rcnn.run.directory import write_json_atomic
+from experiments import launch
+from experiments.views import logs
+from tests.experiments.fake_slurm import SMOKE, FakeSlurm, Runs, job
+from tests.experiments.launches import Folder
+
+
+def write_logs(path: Path, *names: str) -> None:
+    (path / "logs").mkdir(exist_ok=True)
+    for name in names:
+        (path / "logs" / name).write_text("".join(f"{name} line {number}\n" for number in range(100)))
+
+
+def shown(runs: Runs, capsys: Any, *arguments: str) -> str:
+    assert launch.main([*SMOKE, f"runs={runs.folder}", "action=logs", *arguments]) == 0
+    return str(capsys.readouterr().out)
+
+
+def headings(out: str) -> list[str]:
+    return [line.rpartition("/")[2] for line in out.splitlines() if line.startswith("==> ")]
+
+
+def fail(runs: Runs, ranks: Sequence[int], token: str = "7_1.0") -> None:
+    """The second attempt of dla, of four ranks, has failed; `ranks` have left word of it."""
+    runs.submit()
+    runs.record("dla", "error", "7_1", attempt={"restart": 0, "log": "logs/attempt2.log"})
+    first = [f"attempt1{rank}.log" for rank in ("", ".rank1")]
+    write_logs(runs.path("dla"), *first, *(f"attempt2{rank}.log" for rank in ("", ".rank1", ".rank2", ".rank3")))
+    for rank in ranks:
+        note = {"schema": 1, "attempt": token, "cause": "error", "message": "x"}
+        write_json_atomic(runs.path("dla") / "logs" / f"failure.rank{rank}.json", note)
+
+
+def test_the_tasks_that_failed_and_the_last_lines_of_their_logs(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+    slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
+    fail(runs, ranks=[2])
+    out = shown(runs, capsys)
+    assert out.startswith("dla/seed0: failed: error\n==> ")
+    assert headings(out) == ["attempt2.log", "attempt2.rank2.log"]
+    assert out.count("    attempt2.rank2.log line ") == 40 and "attempt2.rank2.log line 99\n" in out
+    assert shown(runs, capsys, "run=dla/seed0", "lines=3").count("    attempt2") == 6
+
+
+def test_all_ranks_where_none_says_that_it_failed(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+    slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
+    fail(runs, ranks=[1], token="7_1.9")  # word of another attempt
+    assert headings(shown(runs, capsys)) == ["attempt2.log", *(f"attempt2.rank{rank}.log" for rank in (1, 2, 3))]
+
+
+def test_what_the_job_printed_where_no_attempt_began(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+    runs.submit()
+    slurm.ends = {"7_1": "FAILED"}
+    slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
+    (folder,) = runs.folder.glob("*/.slurm/*")
+    for name, text in {"7_1_0_log.out": "", "7_1_0_log.err": "module: not found\n", "7_2_0_log.err": "x\n"}.items():
+        (folder / name).write_text(text)
+    out = shown(runs, capsys)
+    assert headings(out) == ["7_1_0_log.err"] and "    module: not found" in out
+    assert "dla/seed0: failed: killed: job 7_1 is gone before the run began; Slurm calls its end FAILED" in out
+
+
+def test_a_run_that_has_not_failed_can_be_named(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+    assert shown(runs, capsys) == "no run of this grid has failed; run=ARM/seedN shows the log of any other\n"
+    assert shown(runs, capsys, "run=dla/seed0") == "dla/seed0: new\n    no log: no attempt has begun\n"
+    runs.record("dla", "done", None)
+    write_logs(runs.path("dla"), "attempt1.log")
+    assert headings(shown(runs, capsys, "run=dla/seed0")) == ["attempt1.log"]
+
+
+def test_a_run_that_failed_here(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.launch("arms=[dla,dsl]", dla={"fail": 7}, dsl={"crash": True})
+    out = folder.launch("action=logs", "arms=[dla,dsl]")[1]
+    assert "dla/seed0: failed: NaN: the loss is not finite at iteration 7" in out
+    assert f"==> {folder.run('dla') / 'logs' / 'attempt1.log'}\n" in out and "    about to fail\n" in out
+    out = folder.launch("action=logs", "run=dsl/seed0")[1]
+    assert "ImportError: no module named torch" in out
+
+
+def test_the_tail_of_a_long_log_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_TAIL_BYTES", 20)
+    (tmp_path / "log").write_text("\n".join(f"line {number}" for number in range(1000)))
+    started = time.monotonic()
+    assert logs.tail(tmp_path / "log", 40)[-2:] == ["line 998", "line 999"]
+    assert len(logs.tail(tmp_path / "log", 40)) <= 3 and time.monotonic() - started < 1

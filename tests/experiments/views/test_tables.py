@@ -1,0 +1,117 @@
+"""What a person sees: the live table on terminals of any size, plain lines in a pipe, help and completion."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dynamic_rcnn.run.spec import RunSpec
+from experiments.config.overrides import CONF
+from experiments.planning.run_state import PlannedRun
+from experiments.views import tables
+from tests.experiments.launches import LAUNCH, PROJECT, WITH_FAKE_TRAINER, Folder
+
+BASES = PROJECT / "dynamic_rcnn" / "configs" / "base"
+
+
+def planned(number: int, state: str) -> PlannedRun:
+    spec = RunSpec(f"arm{number}", 0, {"name": "shapes"}, {})
+    return PlannedRun(spec, Path("/nowhere"), state, "why [not]" if state == "failed" else "", 5, 20)
+
+
+def rendered(content: object, width: int, height: int = 50) -> list[str]:
+    console = Console(width=width, height=height, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    console.print(content)
+    return console.export_text().splitlines()
+
+
+def on_a_terminal(command: list[str], folder: Folder, rows: int, columns: int) -> tuple[int, str]:
+    """(exit code, output) of a command on a terminal of this size."""
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    env |= {"TERM": "xterm", "FAKE_TRAINER": '{"dla": {"seconds": 0.1}}', "FAKE_CODE": "x", "PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, env=env, cwd=folder.path)
+    os.close(side)
+    output = b""
+    try:
+        while chunk := os.read(main, 65536):
+            output += chunk
+    except OSError:  # the terminal's other side is closed
+        pass
+    os.close(main)
+    return process.wait(timeout=60), output.decode()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (4, 20)])
+def test_a_launch_on_a_terminal(rows: int, columns: int, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    command = [sys.executable, "-c", WITH_FAKE_TRAINER, *folder.arguments("arms=[dla]")]
+    code, output = on_a_terminal(command, folder, rows, columns)
+    assert "Traceback" not in output
+    assert code == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+    assert "1 running" in plain
+    if columns == 80:
+        row = re.search(r"dla/seed0 +running +(\d+)/20 +0:00 +1\.000 +0\.500 +0\.250", plain)
+        assert row is not None and 0 < int(row[1]) < 20  # arm, seed, iteration, time left, loss, T, beta
+
+
+def test_a_wide_table_has_everything_and_a_narrow_one_what_matters() -> None:
+    plan = [planned(0, "failed"), planned(1, "running")]
+    head = rendered(tables.status_table(plan, 200), 200)[0].split()
+    assert " ".join(head) == "run state iteration % left loss T beta AP AP90 attempts cause"
+    assert " ".join(rendered(tables.status_table(plan, 80), 80)[0].split()) == "run state iteration left loss T beta"
+    assert rendered(tables.status_table(plan, 20), 20)[0].split()[:1] == ["run"]
+
+
+def test_a_live_table_fits_the_terminal_and_shows_running_runs_first() -> None:
+    plan = [planned(number, state) for number, state in enumerate(["done"] * 30 + ["new"] * 30 + ["running"] * 2)]
+    lines = rendered(tables.live_table(plan, 80, 12), 80)
+    assert len(lines) <= 12
+    assert lines[0].rstrip() == "30 new, 2 running, 30 done (8 of 62 shown)"
+    assert lines[2].startswith("arm60/seed0") and lines[3].startswith("arm61/seed0")
+    assert len(rendered(tables.live_table(plan[-2:], 80, 12), 80)) == 4
+
+
+def test_markup_in_messages_is_shown_as_it_is() -> None:
+    assert "why [not]" in "\n".join(rendered(tables.status_table([planned(0, "failed")], 200), 200))
+    assert "why [not]" in "\n".join(rendered(tables.failures([planned(0, "failed")]), 200))
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    command = " ".join([*LAUNCH, "grid=ablation", "dataset=shapes", f"runs={tmp_path}", "action=plan", "| true"])
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+def test_help_lists_the_choices(tmp_path: Path) -> None:
+    done = subprocess.run([*LAUNCH, "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0
+    for group in ("grid", "dataset", "cluster"):
+        choices = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+        assert f"{group}: {choices}\n" in done.stdout
+    assert f"base: {', '.join(sorted(path.stem for path in BASES.glob('*.yaml')))} " in done.stdout
+    for name in ("action", "seeds", "arms", "runs", "rerun", "watch", "json", "run", "lines", "weights"):
+        assert f"\n{name}=" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shell_completion(tmp_path: Path) -> None:
+    done = subprocess.run([*LAUNCH, "-sc", "install=bash"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "hydra_bash_completion()" in done.stdout
+    line = "python experiments/launch.py grid="
+    env = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = subprocess.run([*LAUNCH, "-sc", "query=bash"], capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert {"grid=ablation", "grid=smoke"} <= set(done.stdout.split())

@@ -1,0 +1,183 @@
+"""A site's profile: every field is checked, every misspelt one named, and sbatch is told what the profile says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from submitit.slurm.slurm import _make_sbatch_string
+
+from dynamic_rcnn.errors import UserError
+from experiments.config.overrides import CONF
+from slurm.site_profile import Profile, minutes
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    found: Any = OmegaConf.to_container(OmegaConf.load(CONF / "cluster" / "slurm.yaml"))
+    return {**found, "gpus_per_node": 8, **changes}
+
+
+def script(**changes: Any) -> list[str]:
+    """The lines of the batch script that submitit makes of a profile."""
+    parameters = Profile.from_dict(settings(**changes)).sbatch_parameters("ablation-1")
+    return _make_sbatch_string(command="COMMAND", folder=Path("/out"), **parameters).splitlines()
+
+
+def test_the_committed_profile_is_valid() -> None:
+    profile = Profile.from_dict(settings())
+    assert (profile.processes, profile.gpus, profile.time) == (8, 8, 1440)
+    assert Profile.from_dict(settings(nodes=2, gpus_per_node=4)).processes == 8
+    without = Profile.from_dict(settings(nodes=2, gpus_per_node=0))
+    assert (without.processes, without.gpus) == (2, 0)
+
+
+def test_the_batch_script_says_what_the_profile_says() -> None:
+    lines = script(
+        account="vision",
+        partition="gpu",
+        qos="long",
+        constraint="a100",
+        nodes=2,
+        gpus_per_node=4,
+        mem="64G",
+        time="1-00:00:00",
+        setup=["module load cuda/12.4"],
+        sbatch={"reservation": "spring", "exclusive": True},
+        srun=["--mpi=none"],
+    )
+    for flag in (
+        "--account=vision",
+        "--partition=gpu",
+        "--qos=long",
+        "--constraint=a100",
+        "--nodes=2",
+        "--gpus-per-node=4",
+        "--ntasks-per-node=4",
+        "--cpus-per-task=4",
+        "--mem=64G",
+        "--time=1440",
+        "--signal=USR2@120",
+        "--requeue",
+        "--open-mode=append",
+        "--job-name=ablation-1",
+        "--reservation=spring",
+        "--exclusive",
+    ):
+        assert lines.count(f"#SBATCH {flag}") == 1, flag
+    assert not any("wckey" in line for line in lines)
+    assert lines.index("module load cuda/12.4") < next(i for i, line in enumerate(lines) if line.startswith("srun "))
+    (srun,) = [line for line in lines if line.startswith("srun ")]
+    assert "--kill-on-bad-exit=1 --cpus-per-task=4 --mpi=none COMMAND" in srun
+
+
+def test_without_gpus_there_is_one_task_a_node() -> None:
+    lines = script(nodes=2, gpus_per_node=0)
+    assert "#SBATCH --ntasks-per-node=1" in lines and not any("gpu" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "flags", [{"gpus-per-node": "a100:8"}, {"--gres": "gpu:a100:8"}, {"gres": "gpu:8,nvme:1"}, {"gpus_per_node": 8}]
+)
+def test_gpus_of_a_type_are_asked_for_once(flags: dict[str, Any]) -> None:
+    asked = [line for line in script(sbatch=flags) if "gpu" in line]
+    assert len(asked) == 1 and str(next(iter(flags.values()))) in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (90, 90),
+        ("90", 90),
+        ("90:30", 91),
+        ("12:00:00", 720),
+        ("1-00:00:00", 1440),
+        ("1-06", 1800),
+        ("2-01:30", 2970),
+        ("0-00:01:01", 2),
+    ],
+)
+def test_time_limits(value: Any, expected: int) -> None:
+    assert minutes(value) == expected
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, None, "", "soon", "0", "1-", "1:2:3:4", "1-1:1:1:1", "٣"])
+def test_what_is_no_time_limit(value: Any) -> None:
+    with pytest.raises(UserError, match=r"cluster\.time=.*: must be minutes.*1-00:00:00"):
+        Profile.from_dict(settings(time=value))
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"nodes": 0}, "cluster.nodes=0: must be an integer of at least 1"),
+    ({"nodes": True}, "cluster.nodes=True: must be an integer"),
+    ({"gpus_per_node": None}, "cluster.gpus_per_node=None: must be an integer of at least 0"),
+    ({"gpus_per_node": "a100:4"}, "cluster.gpus_per_node=a100:4: must be an integer of at least 0"),
+    ({"cpus_per_task": 0}, "cluster.cpus_per_task=0: must be"),
+    ({"account": 3.5}, "cluster.account=3.5: must be text on one line, or null"),
+    ({"partition": ""}, "cluster.partition=: must be text"),
+    ({"python": "a\nb"}, "must be text on one line"),
+    ({"mem": 64}, "cluster.mem=64: must be a node's memory with a unit"),
+    ({"mem": "64"}, "cluster.mem=64: must be a node's memory with a unit"),
+    ({"mem": "lots"}, "with a unit (K, M, G, T), e.g. 64G, 0 for all of it, or null"),
+    (
+        {"time": 2},
+        "cluster.warning_seconds=120: leaves less than 60 s of cluster.time=2 minutes to train; give at most 60",
+    ),
+    ({"warning_seconds": -1}, "cluster.warning_seconds=-1: must be an integer of at least 0"),
+    ({"max_parallel": 0}, "cluster.max_parallel=0: must be an integer of at least 1, or null"),
+    ({"max_gpu_hours": 0}, "cluster.max_gpu_hours=0: must be a positive number, or null"),
+    ({"max_gpu_hours": float("nan")}, "must be a positive number, or null"),
+    ({"stall_minutes": None}, "cluster.stall_minutes=None: must be a positive number"),
+    ({"setup": "module load x"}, "cluster.setup=module load x: must be a list of texts"),
+    ({"srun": [1]}, "cluster.srun=[1]: must be a list of texts"),
+    ({"srun": ["--kill-on-bad-exit=0"]}, "cluster.srun: --kill-on-bad-exit=0: the launcher sets it; leave it out"),
+    ({"sbatch": []}, "cluster.sbatch=[]: must map flags of sbatch to values"),
+    ({"sbatch": {"time": 3}}, "cluster.sbatch.time=3: give cluster.time instead"),
+    ({"sbatch": {"--mem": "1G"}}, "cluster.sbatch.mem=1G: give cluster.mem instead"),
+    ({"sbatch": {"A": "x"}}, "cluster.sbatch.A=x: give cluster.account instead"),
+    ({"sbatch": {"cpus_per_task": 2}}, "cluster.sbatch.cpus-per-task=2: give cluster.cpus_per_task instead"),
+    ({"sbatch": {"array": "0-3"}}, "cluster.sbatch.array=0-3: the launcher sets it; leave it out"),
+    ({"sbatch": {"no-requeue": True}}, "cluster.sbatch.no-requeue=True: the launcher sets it"),
+    ({"sbatch": {"exclusive": False}}, "cluster.sbatch.exclusive=False: must be text or a number, or true for a flag"),
+    ({"sbatch": {"x": None}}, "cluster.sbatch.x=None: must be text or a number"),
+    ({"sbatch": {"gpus-per-node": "a100:4"}}, "contradicts cluster.gpus_per_node=8; give both the same number"),
+    ({"sbatch": {"gres": "gpu:a100:4"}}, "cluster.sbatch.gres=gpu:a100:4: contradicts cluster.gpus_per_node=8"),
+    ({"sbatch": {"gres": "gpu"}}, "cluster.sbatch.gres=gpu: contradicts cluster.gpus_per_node=8"),
+    ({"sbatch": {"gpus-per-node": "some"}}, "must be a number, after a type where one is needed"),
+    ({"mem": "8G", "sbatch": {"mem-per-cpu": "1G"}}, "cluster.sbatch.mem-per-cpu=1G: contradicts cluster.mem=8G"),
+    ({"retries": None}, "cluster.retries=None: must map each of time_out, preempted"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), BAD, ids=[str(changes) for changes, _ in BAD])
+def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        Profile.from_dict(settings(**changes))
+    assert "\n" not in str(error.value).replace("a\nb", "")
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, True, None, "many"])
+def test_retries_are_counts(count: Any) -> None:
+    retries = {**settings()["retries"], "killed": count}
+    with pytest.raises(UserError, match=r"cluster\.retries\.killed=.*: must be an integer of at least 0"):
+        Profile.from_dict(settings(retries=retries))
+
+
+def test_all_unknown_fields_are_named_at_once() -> None:
+    retries = {**settings()["retries"], "tim_out": 3}
+    with pytest.raises(UserError) as error:
+        Profile.from_dict(settings(acount="x", colour="red", retries=retries))
+    said = str(error.value)
+    assert said.startswith(
+        "cluster slurm: unknown setting 'acount' (did you mean 'account'?), 'colour', 'retries.tim_out'"
+    )
+    assert "valid: name, executor, account, partition" in said and "valid in retries: time_out, preempted" in said
+
+
+def test_missing_fields_are_named_with_the_way_out() -> None:
+    given = settings()
+    del given["qos"], given["retries"]["nan"]
+    with pytest.raises(UserError, match=r"cluster: qos, retries\.nan must be given; .* defaults: \[slurm, _self_\]"):
+        Profile.from_dict(given)
