@@ -18,24 +18,21 @@ of other detections.
 from __future__ import annotations
 
 import math
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
-if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
-    _ROOT = Path(__file__).resolve().parents[1]
-    sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
+from dynamic_rcnn import cli
+
+if __name__ == "__main__":
+    cli.exit_quietly_on_interrupt()
 
 import numpy as np
 import pandas as pd
 from pycocotools.coco import COCO
 
-from analysis.cli import ROOT, count, parse, run
 from analysis.detections.bootstrap import bootstrap
 from analysis.detections.changes import ap_by_category_and_size, largest_changes
 from analysis.detections.columns import Detections, Objects, read_detections, read_objects
@@ -48,6 +45,7 @@ from analysis.reading.manifest import Grid, choose
 from analysis.reading.records import Records, collect
 from analysis.sections.claims import ARM
 from analysis.stats.comparison import Comparison
+from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import ap as evaluation
@@ -65,10 +63,10 @@ def main(arguments: Sequence[str]) -> int:
 
     Raises UserError for other bad input.
     """
-    values = parse(arguments, DEFAULTS)
+    values = cli.parse(arguments, DEFAULTS)
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
     limits = {"resamples": (1, 100_000), "seed": (0, 999_999_999), "workers": (1, 256)}
-    numbers = {name: count(name, values[name], *limits[name]) for name in limits}
+    numbers = {name: cli.count(name, values[name], *limits[name]) for name in limits}
     records = collect(runs)
     code = 0
     for grid in choose(records.grids, [name for name in values["grids"].split(",") if name]):
@@ -201,4 +199,4 @@ def _plain(frame: Any) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__ or "", main))
+    sys.exit(cli.run(main, __doc__ or ""))

@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
-if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
-    _ROOT = Path(__file__).resolve().parents[1]
-    sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
+from dynamic_rcnn import cli
+
+if __name__ == "__main__":
+    cli.exit_quietly_on_interrupt()
 
 import pandas as pd
 
-from analysis.cli import ROOT, parse, run
 from analysis.leftovers import leftovers
 from analysis.reading import checksums
 from analysis.reading import superseded as aside
@@ -40,6 +37,7 @@ from analysis.reading.records import Records, collect
 from analysis.reading.run_files import RECORD_FILES
 from analysis.reading.superseded import Aside
 from analysis.rendering.markup import one_of
+from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 
@@ -49,7 +47,7 @@ DEFAULTS = {"runs": "", "out": "", "grids": ""}
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0. Raises UserError, and leaves `out` as it was, for what cannot be taken."""
-    values = parse(arguments, DEFAULTS)
+    values = cli.parse(arguments, DEFAULTS)
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
     if values["runs"] and not values["out"]:
         raise UserError("out= must be given beside runs=: its default, the committed records, would be replaced")
@@ -187,4 +185,4 @@ def _check_target(source: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__ or "", main))
+    sys.exit(cli.run(main, __doc__ or ""))

@@ -14,20 +14,17 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
-if not __package__:  # run by path: this folder on sys.path would hide the standard library's statistics
-    _ROOT = Path(__file__).resolve().parents[1]
-    sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if Path(entry).resolve() != _ROOT / "analysis")]
+from dynamic_rcnn import cli
+
+if __name__ == "__main__":
+    cli.exit_quietly_on_interrupt()
 
 from analysis import unchanged
-from analysis.cli import ROOT, boolean, is_text, parse, run
 from analysis.leftovers import leftovers
 from analysis.reading.records import collect
 from analysis.rendering.data import to_csv, to_json
@@ -36,6 +33,7 @@ from analysis.rendering.markdown import to_markdown
 from analysis.rendering.markup import one_of
 from analysis.rendering.model import IDENTIFIER, FigureFile, Page
 from analysis.sections.page import TITLE, build
+from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import write_bytes_atomic
 
@@ -46,13 +44,13 @@ DEFAULTS = {"runs": "", "out": "", "check": "false"}
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0, or 1 where check=true finds a difference. Raises UserError for bad input."""
-    values = parse(arguments, DEFAULTS)
-    check = boolean("check", values["check"])
+    values = cli.parse(arguments, DEFAULTS)
+    check = cli.boolean("check", values["check"])
     runs = Path(values["runs"]) if values["runs"] else (RECORDS if check else ROOT / "runs")
     if values["runs"] and not values["out"] and runs.resolve() not in (ROOT / "runs", RECORDS):
         raise UserError(f"out= must be given beside runs={runs}: the default replaces the project's own REPORT.md")
     out = Path(values["out"]) if values["out"] else ROOT / "REPORT.md"
-    if not is_text(values["out"]):
+    if not cli.is_text(values["out"]):
         raise UserError(f"out={values['out']!a}: its name is no text; give another")
     if out.is_dir() or not out.parent.is_dir() or out.suffix != ".md":
         raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists, ending in .md")
@@ -166,4 +164,4 @@ def _is_drawn(figure: FigureFile, folder: Path) -> bool:
 
 if __name__ == "__main__":
     gc.disable()  # it ends soon, and looking for cycles among millions of rows takes a fifth of its time
-    sys.exit(run(__doc__ or "", main))
+    sys.exit(cli.run(main, __doc__ or ""))

@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from analysis.cli import ROOT
+from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.digest import file_digest
 from dynamic_rcnn.run.directory import CHECKPOINTS, LOGS, SCHEMA, read_json, write_json_atomic

@@ -22,10 +22,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from analysis.cli import boolean, count, parse, run
 from analysis.detections.bootstrap import bootstrap
 from analysis.detections.columns import Floats, Integers, read_detections, read_objects
 from analysis.detections.matching import match
+from dynamic_rcnn.cli import boolean, count, parse, run
 
 SIDE = 640.0  # pixels, of an image
 DEFAULTS = {
@@ -133,4 +133,4 @@ def _match_with_pycocotools(coco: COCO, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__ or "", main))
+    sys.exit(run(main, __doc__ or ""))

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from analysis.cli import ROOT, count, parse, run
 from analysis.reading.run_files import CURVES, IOU_THRESHOLDS, METRICS
+from dynamic_rcnn import PROJECT as ROOT
+from dynamic_rcnn.cli import count, parse, run
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.manifest import manifest_place
@@ -133,4 +134,4 @@ def _memory(process: psutil.Popen) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__ or "", main))
+    sys.exit(run(main, __doc__ or ""))

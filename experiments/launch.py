@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 some run is not done, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -14,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dynamic_rcnn import cli
+
+if __name__ == "__main__":
+    cli.exit_quietly_on_interrupt()
 
 import hydra
 from hydra.errors import HydraException
@@ -42,31 +43,13 @@ from slurm.site_profile import Profile
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
 _CHANGING = ("launch", "cancel")  # Ctrl-C is theirs to handle
 _WATCH_S, _WATCH_SLURM_S = 2.0, 10.0  # a cluster's controller is asked less often
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_DISK_HINT = "make room or choose another runs="
 
 
 def main(arguments: Sequence[str]) -> int:
     """Settle the configuration and do what `action` says. Returns the exit code."""
-    try:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        flags = [argument for argument in arguments if argument.startswith("-")]
-        return _show(flags) if flags else _settle_and_act(arguments)
-    except UserError as error:
-        print(f"launch.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
-        return 1
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        where = error.filename or "a file"
-        print(f"launch.py: {where}: {error.strerror}; make room or choose another runs=", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    return cli.report_errors(lambda: _show(flags) if flags else _settle_and_act(arguments), _DISK_HINT)
 
 
 def _show(flags: Sequence[str]) -> int:

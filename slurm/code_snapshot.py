@@ -7,10 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
+from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run import provenance
 from dynamic_rcnn.run.directory import SCHEMA, write_json_atomic
 
-PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dynamic_rcnn", "slurm")
 _SUFFIXES = (".py", ".yaml")
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from analysis.cli import is_text
 from analysis.reading import checksums, consistency, image_statistics, train_log
 from analysis.reading import superseded as aside
 from analysis.reading.parallel import in_processes
@@ -28,6 +27,7 @@ from analysis.reading.run_files import (
 )
 from analysis.reading.superseded import Aside
 from analysis.reading.train_log import read_train_log
+from dynamic_rcnn.cli import is_text
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.spec import MEASURE, TRAIN, is_aside

@@ -11,11 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from analysis.cli import ROOT
 from analysis.rendering.inline import plain
 from analysis.rendering.inline import to_html as inline
 from analysis.rendering.markup import NOTHING
 from analysis.rendering.model import Block, Cell, FigureFile, Page, Picture, Section, Table, heading
+from dynamic_rcnn import PROJECT as ROOT
 
 if TYPE_CHECKING:
     from analysis.rendering.plots import DrawnFigure

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dynamic_rcnn import PROJECT
 from dynamic_rcnn.data import coco_format
 from dynamic_rcnn.data.shapes import CLASSES, ShapesRecipe, ensure_shapes
 from dynamic_rcnn.errors import UserError
 
-PROJECT = Path(__file__).resolve().parents[2]
 PATHS = ("train_ann", "val_ann", "train_img", "val_img")
 SHAPES_ROOT = PROJECT / "data" / "shapes"
 

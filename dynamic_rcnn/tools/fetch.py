@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from dynamic_rcnn.data.dataset import PROJECT
+from dynamic_rcnn import PROJECT
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.digest import file_digest
 

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from dynamic_rcnn.data.dataset import PATHS, PROJECT
+from dynamic_rcnn import PROJECT
+from dynamic_rcnn.data.dataset import PATHS
 from dynamic_rcnn.errors import UserError
 from experiments.config import cluster as executor
 from experiments.config.overrides import BASES, CONF, load

@@ -18,8 +18,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from dynamic_rcnn import PROJECT
 from dynamic_rcnn.data import dataset as datasets
-from dynamic_rcnn.data.dataset import PROJECT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TRAIN
 from experiments.config import cluster as executor

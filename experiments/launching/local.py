@@ -12,11 +12,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from dynamic_rcnn import PROJECT
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.run.claim import finish_swap
 from dynamic_rcnn.run.directory import LOGS, is_locked
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec
-from experiments.config.compose import PROJECT
 from experiments.config.grid import Grid
 from experiments.launching.local_queue import Job, LocalQueue, cores, share, visible_gpus
 from experiments.launching.lock import launcher_lock, refuse_second

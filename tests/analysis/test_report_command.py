@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis import cli as command
 from analysis import report
-from analysis.cli import ROOT
+from dynamic_rcnn import PROJECT as ROOT
+from dynamic_rcnn import cli as command
 from dynamic_rcnn.errors import UserError
 from tests.analysis.synthetic import ablation, write_report
 
@@ -69,8 +69,8 @@ def test_check_sees_a_figure_of_other_numbers(tmp_path: Path, capsys: pytest.Cap
 
 ERRORS = {
     "key": (["run=x"], "unknown argument 'run'; valid: check, out, runs"),
-    "form": (["runs"], "argument 'runs' is not of the form key=value; valid: check, out, runs"),
-    "boolean": (["check=maybe"], "argument 'check' is 'maybe'; it must be one of true, false"),
+    "form": (["runs"], "argument 'runs' is not of the form name=value; valid: check, out, runs"),
+    "boolean": (["check=maybe"], "argument 'check' is 'maybe'; it must be true or false"),
     "empty": (["out="], "argument 'out' is empty; give a value: out=..."),
     "out": (
         ["out=no/such/folder/R.md"],
@@ -159,7 +159,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         raise OSError(28, "No space left on device", "REPORT.md")
 
     monkeypatch.setattr(sys, "argv", ["report.py"])
-    assert command.run("usage", full_disk) == 2
+    assert command.run(full_disk, "usage") == 2
     assert capsys.readouterr().err == "error: REPORT.md: No space left on device\n"
 
 
@@ -168,7 +168,7 @@ def test_ctrl_c_is_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["report.py"])
-    assert command.run("usage", interrupted) == 130
+    assert command.run(interrupted, "usage") == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 

@@ -275,7 +275,7 @@ def test_a_file_in_the_place_of_the_runs_folder_is_named(folder: Folder) -> None
     folder.runs.write_text("a file")
     code, _, err = folder.launch()
     assert code == 2
-    assert err == f"launch.py: runs={folder.runs}: is a file; runs= must name a folder of runs\n"
+    assert err == f"error: runs={folder.runs}: is a file; runs= must name a folder of runs\n"
 
 
 def test_relative_folders_start_at_the_working_directory(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

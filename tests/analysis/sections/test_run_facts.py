@@ -6,9 +6,9 @@ import shlex
 
 import pytest
 
-from analysis.cli import ROOT
 from analysis.reading.records import collect
 from analysis.sections.run_facts import repeat_command, run_facts
+from dynamic_rcnn import PROJECT as ROOT
 from experiments.config.compose import settle
 from experiments.config.grid import build
 

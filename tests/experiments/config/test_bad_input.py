@@ -204,7 +204,7 @@ def test_one_line_and_nothing_on_disk(
     assert launch.main(arguments) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert message.startswith("launch.py: ") and said in message
+    assert message.startswith("error: ") and said in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from dynamic_rcnn.run.spec import RunSpec
 from experiments import launch
 from experiments.config import grid
 from experiments.config.compose import settle
-from experiments.doctor.doctor import doctor
+from experiments.doctor import doctor
 from tests.dynamic_rcnn.runs import plain_config
 from tests.experiments.coco_layout import write_coco_2017
 from tests.experiments.launches import Folder
@@ -112,7 +112,7 @@ def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: 
         ["grid=released", "dataset=shapes", f"weights={place}", f"runs={tmp_path / 'runs'}", "cluster=local"]
     )
     err = capsys.readouterr().err
-    assert code == 2 and err.count("\n") == 1 and err.startswith("launch.py: weights=") and said in err
+    assert code == 2 and err.count("\n") == 1 and err.startswith("error: weights=") and said in err
     assert not (tmp_path / "runs").exists()
 
 

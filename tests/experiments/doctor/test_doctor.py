@@ -16,7 +16,7 @@ from dynamic_rcnn.run.status import Record
 from experiments import launch
 from experiments.config.compose import settle
 from experiments.config.grid import build
-from experiments.doctor.doctor import doctor
+from experiments.doctor import doctor
 from tests.experiments.coco_layout import ANNOTATIONS, write_coco_2017
 
 MACHINE: dict[str, Any] = {

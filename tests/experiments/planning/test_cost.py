@@ -115,7 +115,7 @@ def test_the_plan_prints_gpu_hours_and_refuses_above_the_limit(tmp_path: Path, c
     code, out, err = act(tmp_path, capsys, *SLURM, *LONG, "cluster.max_gpu_hours=3.9")
     assert code == 2 and "cost: 4.00 GPU-hours left" in out
     assert err == (
-        "launch.py: cluster.max_gpu_hours=3.9: what is left takes 4.0 GPU-hours, at 0.500 s an iteration (declared in "
+        "error: cluster.max_gpu_hours=3.9: what is left takes 4.0 GPU-hours, at 0.500 s an iteration (declared in "
         "the grid as 1 s for 1 process); choose fewer seeds= or arms=, or give a higher limit\n"
     )
 

@@ -194,7 +194,7 @@ def test_a_damaged_manifest_is_named_before_anything_is_launched(tmp_path: Path,
     manifest.write_text(text)
     before = listing(tmp_path)
     assert launch.main([*SMOKE, f"runs={tmp_path}", "arms=[dla,dsl]"]) == 2
-    assert f"launch.py: {manifest}: " in capsys.readouterr().err
+    assert f"error: {manifest}: " in capsys.readouterr().err
     assert listing(tmp_path) == before
 
 

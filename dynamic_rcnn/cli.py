@@ -1,0 +1,114 @@
+"""What all commands share: name=value arguments, and errors that end in one line and an exit code.
+
+Exit codes: 0 done, 2 bad input, 130 interrupted; a command documents others of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from dynamic_rcnn.errors import UserError, unknown_name
+
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+_BOOLEANS = {"true": True, "false": False}
+
+
+def exit_quietly_on_interrupt() -> None:
+    """Let Ctrl-C end the process without a traceback while it imports; `run` handles it from then on.
+
+    A shell may have SIGINT ignored, for a job in the background: that stays.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def run(main: Callable[[Sequence[str]], int], usage: str, disk_hint: str = "") -> int:
+    """Call `main` with the command line's arguments and report its errors.
+
+    Args:
+        main: takes the arguments, returns the exit code.
+        usage: what --help prints.
+        disk_hint: the way out that is named where the disk refuses something.
+
+    Returns:
+        The exit code of `main`, or that of its error.
+    """
+    arguments = sys.argv[1:]
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(usage.strip())
+        return 0
+    return report_errors(lambda: main(arguments), disk_hint)
+
+
+def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
+    """As `run`, for a command that reads its arguments itself."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return work()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        hint = f"; {disk_hint}" if disk_hint else ""
+        print(f"error: {error.filename or 'disk'}: {error.strerror or error}{hint}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_BAD_INPUT
+
+
+def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """Read arguments of the form name=value.
+
+    Args:
+        arguments: the command line.
+        defaults: every valid name with its default.
+
+    Returns:
+        `defaults` with the given values.
+
+    Raises:
+        UserError: an argument has another form, an unknown name or no value.
+    """
+    values = dict(defaults)
+    broken = [argument for argument in arguments if "=" not in argument]
+    if broken:
+        raise UserError(f"argument {broken[0]!r} is not of the form name=value; valid: {', '.join(sorted(defaults))}")
+    pairs = [argument.split("=", 1) for argument in arguments]
+    unknown = [name for name, _ in pairs if name not in defaults]
+    if unknown:
+        raise unknown_name("argument", unknown, defaults)
+    for name, value in pairs:
+        if not value:
+            raise UserError(f"argument {name!r} is empty; give a value: {name}=...")
+        values[name] = value
+    return values
+
+
+def count(name: str, value: str, least: int, most: int = 999_999_999) -> int:
+    """Read a whole number. Raises UserError unless it is from `least` to `most`."""
+    if not value.isdecimal() or len(value) > 9 or not least <= int(value) <= most:
+        raise UserError(f"argument {name!r} is {value[:20]!r}; it must be a whole number from {least} to {most}")
+    return int(value)
+
+
+def boolean(name: str, value: str) -> bool:
+    """Read true or false. Raises UserError for anything else."""
+    if value.lower() not in _BOOLEANS:
+        raise UserError(f"argument {name!r} is {value!r}; it must be true or false")
+    return _BOOLEANS[value.lower()]
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name is valid UTF-8, so that it can be written into a file."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

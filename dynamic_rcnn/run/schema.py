@@ -1,0 +1,116 @@
+"""Checking what a file or a command line holds against a declared model, with errors for users.
+
+Whoever writes a file and whoever reads it share one `Schema`. `validate` reports all faults at once, each as
+`field=value: rule`, with the valid names where a name is unknown.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from dynamic_rcnn.errors import UserError
+
+_LONGEST = 200  # characters of a value that a message shows
+
+
+class Schema(BaseModel):
+    """Base class of declared content: strict types, no unknown fields, not changed after validation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+T = TypeVar("T")
+
+
+def validate(kind: type[T], content: Any, where: str = "", way_out: str = "") -> T:
+    """Check `content` against a Schema, or any type that pydantic knows.
+
+    Args:
+        kind: the type that the content must have.
+        content: plain values, as JSON or YAML gives them.
+        where: what the field names in messages start with, such as "grid" or "runs/a/spec.json: field".
+        way_out: what the user can do, added behind the faults.
+
+    Returns:
+        The content as a `kind`.
+
+    Raises:
+        UserError: one line that names every fault.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        lines = fault_lines(error, kind, where)
+    raise UserError("; ".join([*lines, *([way_out] if way_out else [])])) from None
+
+
+def fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str]:
+    """One text per fault of a ValidationError: the field, its value and the rule; unknown names with the valid ones."""
+    lines: list[str] = []
+    for fault in error.errors(include_url=False):
+        place = [part for part in fault["loc"] if not _is_tag(part)]
+        if fault["type"] == "extra_forbidden":
+            lines.append(_unknown(place, _fields_at(kind, place[:-1]), where))
+        elif fault["type"] == "missing":
+            lines.append(f"{_dotted(place, where)}: must be given")
+        else:
+            lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {_rule(fault)}")
+    return list(dict.fromkeys(lines))
+
+
+def _rule(fault: Any) -> str:
+    text = str(fault["msg"])
+    for prefix in ("Value error, ", "Assertion failed, "):
+        text = text.removeprefix(prefix)
+    return text.replace("Input should be", "must be")
+
+
+def _unknown(place: Sequence[Any], valid: Sequence[str], where: str) -> str:
+    name, folder = str(place[-1]), _dotted(place[:-1], where)
+    near = difflib.get_close_matches(name, valid, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"unknown setting {name!r}{f' in {folder}' if folder else ''}{hint}; valid: {', '.join(sorted(valid))}"
+
+
+def _dotted(place: Sequence[Any], where: str) -> str:
+    text = where
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text and text[-1] != ' ' else ''}{part}"
+    return text
+
+
+def _is_tag(part: Any) -> bool:
+    """Whether pydantic added this part to a location: which member of a union was tried, or a mapping's key."""
+    return isinstance(part, str) and (part in ("[key]", "int", "float", "str", "bool") or "[" in part or "-" in part)
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _fields_at(kind: Any, place: Sequence[Any]) -> list[str]:
+    """Names of the fields of the Schema that lies at `place` in `kind`."""
+    for part in place:
+        fields = _model(kind).model_fields if _model(kind) else {}
+        kind = fields[part].annotation if part in fields else _item(kind)
+    model = _model(kind)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _model(kind: Any) -> Any:
+    """The Schema that `kind` is, or that a union such as `Schema | None` holds; None without one."""
+    candidates = [kind, *get_args(kind)]
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def _item(kind: Any) -> Any:
+    """The type of the values of a mapping or list, also of an optional one."""
+    for each in (kind, *get_args(kind)):
+        if get_args(each):
+            return get_args(each)[-1]
+    return None

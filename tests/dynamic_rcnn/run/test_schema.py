@@ -1,0 +1,78 @@
+"""Faults of declared content: all of them in one line, with field, value, rule and valid names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import Field, field_validator
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.schema import Schema, validate
+
+
+class Arm(Schema):
+    title: str
+    threads: int = Field(1, ge=1)
+
+
+class Grid(Schema):
+    name: str
+    arms: dict[str, Arm] = Field(default_factory=dict)
+    seeds: list[int] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if " " in name:
+            raise ValueError("must not contain spaces")
+        return name
+
+
+def fault(content: Any, way_out: str = "") -> str:
+    with pytest.raises(UserError) as caught:
+        validate(Grid, content, "grid", way_out)
+    return str(caught.value)
+
+
+def test_valid_content_becomes_the_model() -> None:
+    grid = validate(Grid, {"name": "a", "arms": {"both": {"title": "Both"}}, "seeds": [0, 1]})
+    assert (grid.name, grid.arms["both"], grid.seeds) == ("a", Arm(title="Both"), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "grid.name: must be given"),
+        ({"name": 1}, "grid.name=1: must be a valid string"),
+        ({"name": "a b"}, "grid.name=a b: must not contain spaces"),
+        ({"name": "a", "seeds": ["0"]}, "grid.seeds[0]=0: must be a valid integer"),
+        ({"name": "a", "seeds": [True]}, "grid.seeds[0]=True: must be a valid integer"),
+        ({"name": "a", "arms": {"b": {}}}, "grid.arms.b.title: must be given"),
+        (
+            {"name": "a", "arms": {"b": {"title": "B", "threads": 0}}},
+            "grid.arms.b.threads=0: must be greater than or equal to 1",
+        ),
+        (
+            {"name": "a", "arms": {"b": {"title": "B", "tread": 2}}},
+            "unknown setting 'tread' in grid.arms.b (did you mean 'threads'?); valid: threads, title",
+        ),
+        ([], "grid=[]: must be a valid dictionary or instance of Grid"),
+    ],
+)
+def test_a_fault_is_named(content: Any, message: str) -> None:
+    assert fault(content) == message
+
+
+def test_all_faults_are_named_at_once_with_the_way_out() -> None:
+    text = fault({"name": 1, "arm": {}}, "delete it")
+    assert text.split("; ") == [
+        "grid.name=1: must be a valid string",
+        "unknown setting 'arm' in grid (did you mean 'arms'?)",
+        "valid: arms, name, seeds",
+        "delete it",
+    ]
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(fault({"name": "a", "seeds": "x" * 1000})) < 300
