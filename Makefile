@@ -1,4 +1,4 @@
-# make ablation: set up, run the main job, write REPORT.md.   make test: set up, pass the tests.   make lint: ruff, mypy.
+# make ablation: set up, run the main job, write runs/REPORT.md.   make test: set up, pass the tests.   make lint: ruff, mypy.
 # make slurm-start, make slurm-stop: a real Slurm with four virtual nodes on this machine (needs root; see README).
 PYTHON ?= python3
 BIN := .venv/bin

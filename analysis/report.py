@@ -1,32 +1,37 @@
 """Writes REPORT.md, report.html, their figures and tables from run directories.
 
-    python analysis/report.py [runs=runs] [out=REPORT.md] [check=true]
+    python analysis/report.py [runs=runs] [out=runs/REPORT.md] [check=true]
 
-runs   the folder of runs; relative to the current directory; default: runs in the project's root
-out    the report; default: REPORT.md in the project's root. Beside it: report.html, one file with everything in it;
-       in <out without .md>_files its figures, and in tables/ each table as CSV, all as JSON and as LaTeX (booktabs)
-       Where nothing has changed since it was made, nothing is read and written again.
-check  true: write nothing, compare `out` with what the records say (default runs=analysis/records);
-       exit code 0 if it says the same, 1 with one line on the first difference if not
+runs   the folder of runs, relative to the current directory; default: runs in the project's root
+out    the Markdown file; default: REPORT.md in the folder of runs. Beside it: report.html, a page that needs no other
+       file; in <out without .md>_files the figures, and in its folder tables each table as CSV, and all of them as
+       JSON and as LaTeX (booktabs). A folder of records needs out=: it holds nothing but records.
+check  true: write nothing and compare `out` with the records. Defaults: runs=analysis/records and the project's
+       REPORT.md. Exit code 0 if they agree; 1 with one line on the first difference if they do not.
+
+The committed report is written by: python analysis/report.py runs=analysis/records out=REPORT.md
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from dynamic_rcnn import cli
 
 if __name__ == "__main__":
     cli.exit_quietly_on_interrupt()
 
-from analysis import unchanged
 from analysis.leftovers import leftovers
+from analysis.reading import checksums
 from analysis.reading.records import collect
+from analysis.reading.run_files import REPORT
 from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.latex import to_latex
 from analysis.rendering.markdown import to_markdown
@@ -35,7 +40,7 @@ from analysis.rendering.model import IDENTIFIER, FigureFile, Page
 from analysis.sections.page import TITLE, build
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import write_bytes_atomic
+from dynamic_rcnn.run.directory import read_json, write_bytes_atomic
 
 RECORDS = ROOT / "analysis/records"
 TABLES = "tables"
@@ -47,28 +52,28 @@ def main(arguments: Sequence[str]) -> int:
     values = cli.parse(arguments, DEFAULTS)
     check = cli.boolean("check", values["check"])
     runs = Path(values["runs"]) if values["runs"] else (RECORDS if check else ROOT / "runs")
-    if values["runs"] and not values["out"] and runs.resolve() not in (ROOT / "runs", RECORDS):
-        raise UserError(f"out= must be given beside runs={runs}: the default replaces the project's own REPORT.md")
-    out = Path(values["out"]) if values["out"] else ROOT / "REPORT.md"
+    out = Path(values["out"]) if values["out"] else _default_out(runs, check)
     if not cli.is_text(values["out"]):
-        raise UserError(f"out={values['out']!a}: its name is no text; give another")
-    if out.is_dir() or not out.parent.is_dir() or out.suffix != ".md":
-        raise UserError(f"{out}: cannot be the report; out= must name a file in a folder that exists, ending in .md")
-    if check:
-        return report_difference(build(collect(runs)), out)
-    _check_replaced(out)
-    marker = figure_folder(out) / unchanged.NAME
-    made_of = unchanged.inputs(runs) if runs.is_dir() else ""
-    if unchanged.is_made_of(marker, made_of):
-        print(f"{out}: unchanged")
-        return 0
+        raise UserError(f"out={values['out']!a}: its name is not valid UTF-8; give another name")
+    if values["out"] and (out.is_dir() or not out.parent.is_dir() or out.suffix != ".md"):
+        raise UserError(f"{out}: cannot be the report; out= must name a file in an existing folder, ending in .md")
     records = collect(runs)
-    written = write(build(records), out, unchanged.files_of(marker))
-    is_running = (records.runs["state"] == "running").any()  # that it stops may change no file
-    unchanged.remember(marker, None if is_running else made_of, written)
+    if check:
+        return report_difference(build(records), out)
+    _check_replaced(out)
+    write(build(records), out)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
     print(f"{out}: {', '.join(one_of(noun, len(found)) for noun, found in counts)}")
     return 0
+
+
+def _default_out(runs: Path, check: bool) -> Path:
+    """The report beside the runs. For the committed records, which are only checked, the committed report."""
+    if check and runs.resolve() == RECORDS:
+        return ROOT / REPORT
+    if (runs / checksums.NAME).exists():
+        raise UserError(f"out= must be given for the records in runs={runs}: a report does not belong among records")
+    return runs / REPORT
 
 
 def _check_replaced(out: Path) -> None:
@@ -95,15 +100,13 @@ def html_page(out: Path) -> Path:
     return out.with_name(f"{out.stem.lower()}.html")
 
 
-def write(page: Page, out: Path, earlier: set[Path]) -> list[Path]:
-    """Figures and tables first, the pages that show them last, then away with what no page shows any more.
-
-    earlier: the files that were written the last time. Returns those of now.
-    """
+def write(page: Page, out: Path) -> None:
+    """Write the figures and tables, then the pages that show them; remove files of the previous report."""
     from analysis.rendering.html import to_html
     from analysis.rendering.plots import all_drawn
 
     folder = figure_folder(out)
+    previous = _previous_files(out)
     figures = all_drawn(page.figures)
     tables = {f"{each.name}.csv": to_csv(each.table) for each in page.tables}
     tables |= {"tables.json": to_json(page), "tables.tex": to_latex(page)}
@@ -115,10 +118,21 @@ def write(page: Page, out: Path, earlier: set[Path]) -> list[Path]:
         left.unlink(missing_ok=True)
     for path, content in files.items():
         write_bytes_atomic(path, content)
-    drawn = {path for path in folder.glob("*.svg") if IDENTIFIER in path.read_text(encoding="utf-8", errors="replace")}
-    for path in (drawn | {path for path in earlier if path.is_relative_to(folder)}) - set(files):
+    for path in previous - set(files):
         path.unlink(missing_ok=True)
-    return list(files)
+
+
+def _previous_files(out: Path) -> set[Path]:
+    """The figures, pictures and tables of the report at `out`: own drawings, what it links to, and its tables."""
+    folder = figure_folder(out)
+    drawn = {path for path in folder.glob("*.svg") if IDENTIFIER in path.read_text(encoding="utf-8", errors="replace")}
+    text = out.read_text(encoding="utf-8", errors="replace") if out.exists() else ""
+    links = re.findall(rf"]\({re.escape(quote(folder.name))}/([^/)]+)\)", text)
+    try:
+        tables = [f"{Path(each['name']).name}.csv" for each in read_json(folder / TABLES / "tables.json")["tables"]]
+    except (UserError, LookupError, TypeError):
+        tables = []
+    return drawn | {folder / unquote(link) for link in links} | {folder / TABLES / name for name in tables}
 
 
 def report_difference(page: Page, out: Path) -> int:

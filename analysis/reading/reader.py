@@ -16,6 +16,7 @@ from analysis.reading.raw_tables import Found
 from analysis.reading.run_files import (
     IOU_THRESHOLDS,
     METRICS,
+    REPORT_FILES,
     SEGM_METRICS,
     detections_fault,
     is_folder,
@@ -91,7 +92,7 @@ class Reader:
         """
         found = {self.root / path for path in self._spoiled if not is_aside(Path(path))}
         for folder in self._inside(self.root):
-            if folder.name in (checksums.NAME, aside.NAME):
+            if folder.name in (checksums.NAME, aside.NAME, *REPORT_FILES):
                 continue
             for arm in self._inside(folder) if self._is_folder(folder) else []:
                 if arm.name.endswith(image_statistics.GRID_FILES):

@@ -28,6 +28,8 @@ RECORD_FILES = (  # of a run, that the report reads
     *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
     directory.DETECTIONS,
 )
+REPORT = "REPORT.md"
+REPORT_FILES = (REPORT, "report.html", "REPORT_files")  # what analysis/report.py writes beside the runs
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 

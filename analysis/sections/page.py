@@ -117,7 +117,7 @@ def _how_to() -> list[str]:
         "python analysis/images.py\n"
         "python analysis/report.py\n"
         "python analysis/records.py runs=runs out=analysis/records\n"
-        "python analysis/report.py runs=analysis/records\n"
+        "python analysis/report.py runs=analysis/records out=REPORT.md\n"
         "python analysis/report.py check=true\n"
         "```",
     ]

@@ -74,18 +74,14 @@ ERRORS = {
     "empty": (["out="], "argument 'out' is empty; give a value: out=..."),
     "out": (
         ["out=no/such/folder/R.md"],
-        "no/such/folder/R.md: cannot be the report; out= must name a file in a",
+        "no/such/folder/R.md: cannot be the report; out= must name a file in an",
     ),
     "ending": (
         ["out=page.html"],
-        "page.html: cannot be the report; out= must name a file in a folder that exists, end",
+        "page.html: cannot be the report; out= must name a file in an existing folder, end",
     ),
-    "committed": (
-        ["runs=bare"],
-        "out= must be given beside runs=bare: the default replaces the project's own REPORT.md",
-    ),
-    "folder": (["runs=nothing", "out=R.md"], "nothing: no such folder; runs= must name a folder of runs"),
-    "bare": (["runs=bare", "out=R.md"], "bare: no run and no grid in this folder; make some with"),
+    "folder": (["runs=nothing"], "nothing: no such folder; runs= must name a folder of runs"),
+    "bare": (["runs=bare"], "bare: no run and no grid in this folder; make some with"),
 }
 
 
@@ -98,6 +94,30 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
         report.main(arguments)
     assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
+
+
+def test_by_default_the_report_lies_beside_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ablation(tmp_path / "runs")
+    for _ in range(2):  # the second time the folder holds a report
+        assert report.main([f"runs={tmp_path / 'runs'}"]) == 0
+        assert capsys.readouterr().out == f"{tmp_path / 'runs/REPORT.md'}: 1 grid, 13 runs, 0 problems\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        "REPORT.md",
+        "REPORT_files",
+        "report.html",
+        "shapes",
+    }
+    assert report.main([f"runs={tmp_path / 'runs'}", "check=true"]) == 0
+
+
+def test_a_report_of_records_needs_a_place() -> None:
+    records = ROOT / "analysis/records"
+    with pytest.raises(
+        UserError, match=r"^out= must be given for the records in runs=.*analysis/records: a report does"
+    ):
+        report.main([f"runs={records}"])
+    assert not (records / "REPORT.md").exists()
 
 
 def test_what_a_killed_report_left_goes_and_no_others(tmp_path: Path) -> None:
@@ -118,7 +138,7 @@ def test_a_file_of_the_users_own_with_such_a_name_stays(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
-    with pytest.raises(UserError, match=r"out='.*udcff.md': its name is no text; give another"):
+    with pytest.raises(UserError, match=r"out='.*udcff.md': its name is not valid UTF-8; give another name"):
         report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path}/\udcff.md"])
 
 
