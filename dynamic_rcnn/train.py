@@ -32,15 +32,15 @@ from dynamic_rcnn.parallel.rank import CLAIMED, EXIT_LOCKED, EXIT_LOST, NOTE, Ra
 from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.claim import Claim, claimed
 from dynamic_rcnn.run.directory import METRICS, SPEC, RunLockedError
-from dynamic_rcnn.run.spec import EVALUATE, ID_DIGITS, MEASURE, RunSpec
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, RunSpec
 from dynamic_rcnn.run.status import Record, SupersededError
 
 if TYPE_CHECKING:
     from dynamic_rcnn.engine.evaluation_run import Evaluation
-    from dynamic_rcnn.engine.timing_run import Measurement
+    from dynamic_rcnn.engine.timing_run import TimingRun
     from dynamic_rcnn.engine.trainer import Training
 
-    Work = Training | Evaluation | Measurement
+    Work = Training | Evaluation | TimingRun
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 LOST = "lost"  # the end of a process that only knows that another one is gone; nothing is recorded of it
@@ -122,10 +122,10 @@ def _begun(spec: RunSpec, stop: StopSignal) -> Work:
         from dynamic_rcnn.engine.evaluation_run import Evaluation
 
         return Evaluation(spec, stop)
-    if spec.task == MEASURE:
-        from dynamic_rcnn.engine.timing_run import Measurement
+    if spec.task == BENCHMARK:
+        from dynamic_rcnn.engine.timing_run import TimingRun
 
-        return Measurement(spec, stop)
+        return TimingRun(spec, stop)
     from dynamic_rcnn.engine.trainer import Training  # torch and mmdet: seconds
 
     return Training(spec, stop)

@@ -10,7 +10,7 @@ from typing import Any
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.directory import GRID_SUFFIX, read_json
 from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, is_seed, manifest_place, paper_fault
-from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TASKS, TRAIN
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TASKS, TRAIN
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Grid:
     older manifests. contrasts: pairs of arms to compare with each other, besides all with the baseline.
     seen_seeds: those whose results were in sight when settings were chosen.
     task: what its runs do. weights: name and sha256 of the file that they evaluate, if they do that.
-    measured: where one run, the only arm, measures several: their names and titles; else None.
+    timed_arms: names and titles of the arms that the only run times side by side; None for other tasks.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Grid:
     seen_seeds: tuple[int, ...] = ()
     task: str = TRAIN
     weights: dict[str, str] | None = None
-    measured: dict[str, str] | None = None
+    timed_arms: dict[str, str] | None = None
     baselines: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -191,7 +191,7 @@ def _paper(path: Path, value: Any) -> Paper | None:
 
 
 def _task(path: Path, value: dict[str, Any]) -> dict[str, Any]:
-    """task, weights and measured; older manifests have none of them: their runs train."""
+    """task, weights and timed_arms; older manifests have none of them: their runs train."""
     task, weights = value.get("task", TRAIN), value.get("weights")
     if task not in TASKS:
         raise UserError(f"{path}: field 'task' is {task!r}: made by a newer version; update this one")
@@ -199,10 +199,12 @@ def _task(path: Path, value: dict[str, Any]) -> dict[str, Any]:
         found = [weights.get(key) for key in ("name", "sha256")] if isinstance(weights, dict) else []
         if not found or not all(isinstance(text, str) for text in found):
             raise UserError(f"{path}: field 'weights' is {weights!r}; it must have the file's name and sha256")
-    measured = _optional(path, value, "measured", dict)
-    if (task == MEASURE) != (measured is not None):
-        raise UserError(f"{path}: field 'measured' is {measured!r} where 'task' is {task!r}; {MEASURE!r} has it, alone")
-    return {"task": task, "weights": weights, "measured": measured}
+    timed_arms = _optional(path, value, "timed_arms", dict)
+    if (task == BENCHMARK) != (timed_arms is not None):
+        raise UserError(
+            f"{path}: field 'timed_arms' is {timed_arms!r} where 'task' is {task!r}; only {BENCHMARK!r} has it"
+        )
+    return {"task": task, "weights": weights, "timed_arms": timed_arms}
 
 
 def _optional(path: Path, value: dict[str, Any], name: str, kind: type) -> Any:

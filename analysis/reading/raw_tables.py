@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.reading.run_files import CURVES, METRICS, SEGM_METRICS
-from dynamic_rcnn.run.timing_results import Measured
+from dynamic_rcnn.run.timing_results import TimingResults
 
 # fmt: off
 RUN_COLUMNS = [
@@ -35,17 +35,17 @@ def _no_rows() -> dict[str, list[dict[str, Any]]]:
 
 @dataclass
 class Found:
-    """What was read. rows: of each table. curves: (path, column -> values), a run each. measurements: by path."""
+    """What was read. rows: of each table. curves: (path, column -> values), a run each. timings: by path."""
 
     problems: list[str] = field(default_factory=list)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=_no_rows)
     curves: list[tuple[str, dict[str, NDArray[np.float64]]]] = field(default_factory=list)
-    measurements: dict[str, Measured] = field(default_factory=dict)
+    timings: dict[str, TimingResults] = field(default_factory=dict)
 
     def add(self, other: Found) -> None:
         self.problems += other.problems
         self.curves += other.curves
-        self.measurements |= other.measurements
+        self.timings |= other.timings
         for name, rows in other.rows.items():
             self.rows[name] += rows
 

@@ -31,8 +31,8 @@ from analysis.reading.train_log import read_train_log
 from dynamic_rcnn.cli import is_text
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
-from dynamic_rcnn.run.spec import MEASURE, TRAIN, is_aside
-from dynamic_rcnn.run.timing_results import read_measurement
+from dynamic_rcnn.run.spec import BENCHMARK, TRAIN, is_aside
+from dynamic_rcnn.run.timing_results import read_timing_results
 
 FEW_RUNS = 200  # are read in the time in which a process starts
 MISSING, UNREADABLE = "missing", "unreadable"
@@ -69,7 +69,7 @@ class Reader:
 
     def content(self) -> dict[str, Any]:
         """What Records holds besides the grids, by its name there."""
-        found = {"problems": self.found.problems, "measurements": self.found.measurements}
+        found = {"problems": self.found.problems, "timings": self.found.timings}
         return {**self.found.tables(), "aside": self._aside(), **found}
 
     def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
@@ -171,7 +171,7 @@ class Reader:
                 row |= {"state": UNREADABLE, "cause": file}
         self._read_curves(path, row)
         if (path / directory.METRICS).exists():
-            read_results = self._read_measurement if row["task"] == MEASURE else self._read_metrics
+            read_results = self._read_timing_results if row["task"] == BENCHMARK else self._read_metrics
             read_results(path, row)
         self._check_finished(path, row)
         self.found.rows["runs"].append(row)
@@ -186,12 +186,12 @@ class Reader:
         if not self.are_checked and file.exists() and (fault := detections_fault(file)):
             self.found.problems.append(f"{row['path']}/{directory.DETECTIONS}: {fault}")
 
-    def _read_measurement(self, path: Path, row: dict[str, Any]) -> None:
-        value = self.attempt(read_measurement, path)
+    def _read_timing_results(self, path: Path, row: dict[str, Any]) -> None:
+        value = self.attempt(read_timing_results, path)
         if value is None:
             row["state"], row["cause"] = UNREADABLE, directory.METRICS
         else:
-            self.found.measurements[row["path"]] = value
+            self.found.timings[row["path"]] = value
 
     def _read_metrics(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_metrics, path)

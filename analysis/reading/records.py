@@ -18,7 +18,7 @@ from analysis.reading.manifest import Grid, find_manifests, read_grid
 from analysis.reading.reader import MISSING, Reader
 from analysis.reading.superseded import Aside
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.timing_results import Measured
+from dynamic_rcnn.run.timing_results import TimingResults
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Records:
     runs: a row a run directory (found.RUN_COLUMNS). curves: a row a logged iteration (found.CURVE_COLUMNS).
     thresholds: path, iou, AP. classes: path, name, AP, AP90. histograms: path, kind, when, counts (see train_log).
     `path` joins them all. images: a grid's key -> what its detections say over images, where it was computed.
-    measurements: of the runs that time their arms, by path. aside: directories that no table has, without those in
+    timings: of the runs that time their arms, by path. aside: directories that no table has, without those in
     `runs`; None where their list cannot be read.
     """
 
@@ -40,7 +40,7 @@ class Records:
     histograms: pd.DataFrame
     problems: list[str] = field(default_factory=list)
     images: dict[str, ImageStatistics] = field(default_factory=dict)
-    measurements: dict[str, Measured] = field(default_factory=dict)
+    timings: dict[str, TimingResults] = field(default_factory=dict)
     aside: list[Aside] | None = field(default_factory=list)
 
     def of(self, grid: Grid) -> pd.DataFrame:

@@ -70,7 +70,7 @@ CLAIMS = (
 def claims_table(comparisons: list[Comparison], overhead: list[str]) -> Table:
     """The verdict on each claim, with what COCO runs of the published setting measured, and the command for them.
 
-    overhead: what the grids that measure say to "no extra overhead" (see `speed.overhead_texts`).
+    overhead: what the timing grids say to "no extra overhead" (see `speed.overhead_texts`).
     """
     rows: list[Row] = []
     for claim in CLAIMS:

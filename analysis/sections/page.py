@@ -28,8 +28,8 @@ TITLE = "Dynamic R-CNN: what was measured"
 
 def build(records: Records) -> Page:
     """The whole report."""
-    comparisons = [Comparison(records, grid) for grid in records.grids if grid.measured is None]
-    speeds = [Speed(records, grid) for grid in records.grids if grid.measured is not None]
+    comparisons = [Comparison(records, grid) for grid in records.grids if grid.timed_arms is None]
+    speeds = [Speed(records, grid) for grid in records.grids if grid.timed_arms is not None]
     sections = _top(comparisons, speeds)
     for comparison in comparisons:
         blocks = (

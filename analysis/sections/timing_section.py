@@ -1,4 +1,4 @@
-"""The report's section on a grid that measures its arms: training, inference, and the ratios of the paper's table."""
+"""The report's section on a grid that times its arms: training, inference, and the ratios of the paper's table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def speed_section(records: Records, speed: Speed) -> list[Block]:
         inference_table(speed),
         *_paper_blocks(speed),
         *filter(None, [consistency.note(records.done(grid))]),
-        "### Measuring runs",
+        "### Timing runs",
         run_table(speed),
     ]
 

@@ -1,4 +1,4 @@
-"""What measuring runs say: ratios of paired blocks, and the verdicts on "no extra overhead" and on Table 6.
+"""What timing runs show: ratios of paired blocks, and the verdicts on "no extra overhead" and on Table 6.
 
 A ratio is of two arms' blocks of the same round, which had the same inputs. It counts on COCO, on a GPU, in the
 published setting; `verdict` has the rules.
@@ -36,22 +36,22 @@ class Cost:
 
 
 class Speed:
-    """The finished measuring runs of a grid, with their blocks together."""
+    """The finished timing runs of a grid, with their blocks together."""
 
     def __init__(self, records: Records, grid: Grid) -> None:
         self.grid = grid
         self.runs = records.of(grid)
         done = records.done(grid)
-        done = done[done["path"].isin(list(records.measurements))]
+        done = done[done["path"].isin(list(records.timings))]
         self.n_done = len(done)
         self.paths: list[str] = done["path"].tolist()
-        self.found = [records.measurements[path] for path in self.paths]
+        self.found = [records.timings[path] for path in self.paths]
         self.baseline = self.found[0].baseline if self.found else ""
 
     @property
     def arms(self) -> dict[str, str]:
-        """The measured arms and their titles."""
-        return self.grid.measured or {}
+        """The timed arms and their titles."""
+        return self.grid.timed_arms or {}
 
     @property
     def incomplete(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The arms of a measuring run: what one does in training and at inference, and what is equal between them."""
+"""The arms of a timing run: what one does in training and at inference, and what is equal between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring: what the arms of a grid cost in training and at inference, interleaved in one process.
+"""A timing run: what the arms of a grid cost in training and at inference, interleaved in one process.
 
 Separate runs do not tell a difference of a few percent: clocks, neighbours and temperature move more than that. Here
 all arms are in one process, and each round has a block of every arm in an order drawn from the seed, on the same
@@ -36,22 +36,22 @@ from dynamic_rcnn.engine.timing_arms import InferenceArm, TrainingArm, same_netw
 from dynamic_rcnn.engine.trainer import first_not_finite
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.parallel import comm as distributed
-from dynamic_rcnn.run.directory import MEASURE, METRICS, SCHEMA, remove_temporary, write_json_atomic
+from dynamic_rcnn.run.directory import BENCHMARK, METRICS, SCHEMA, remove_temporary, write_json_atomic
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
 from dynamic_rcnn.run.timing_results import CPU, INFERENCE, TRAINING
 
 
-class Measurement:
-    """A measuring run. Its `iteration` is the number of blocks that it has done."""
+class TimingRun:
+    """A run that times arms. Its `iteration` is the number of blocks that it has done."""
 
     def __init__(self, spec: RunSpec, stop: StopSignal) -> None:
         if distributed.world_size() > 1:
-            raise UserError(f"config.train.processes={spec.processes}: one process measures; set it to 1")
+            raise UserError(f"config.train.processes={spec.processes}: a timing run has one process; set it to 1")
         self.spec = spec
         self.stop = stop
-        self.settings = spec.config["measure"]
+        self.settings = spec.config["benchmark"]
         self.meter = Meter(start.device())
         stop.check()
         self.root, self.fingerprint = start.prepared(spec)
@@ -74,7 +74,7 @@ class Measurement:
         start.write_provenance(self.meter.device, self.fingerprint, None)
 
     def run(self) -> None:
-        """Measure both parts. Raises InterruptedRunError after an iteration, or an image's, if a signal has come."""
+        """Time both parts. Raises InterruptedRunError after an iteration, or an image's, if a signal has come."""
         self.stop.check()
         self.stop.only_note()
         self.parts[INFERENCE] = self._inference()
@@ -83,7 +83,7 @@ class Measurement:
     def finish(self) -> None:
         """Write the result, which makes the run done."""
         content = {
-            **{"schema": SCHEMA, "task": MEASURE, "iteration": self.iteration, "metrics": {}},
+            **{"schema": SCHEMA, "task": BENCHMARK, "iteration": self.iteration, "metrics": {}},
             **{"baseline": self.settings["baseline"], "device": self.meter.name},
             **{"threads": torch.get_num_threads(), **self.parts},
         }
@@ -126,7 +126,7 @@ class Measurement:
         images = build.build_dataset(self.spec, "train", self.root)
         if len(images) == 0:
             raise UserError(f"{self.spec.dataset['train_ann']}: no image with a box of at least filter_cfg.min_size")
-        # workers=0: processes that load ahead would take time from the block that is being measured
+        # workers=0: processes that load ahead would take time from the block that is being timed
         grouped = train["group_by_aspect_ratio"]
         batches = build.Batches(images, self.spec.seed, train["batch_size"], 0, grouped)
         warmup, size = settings["warmup"], settings["iterations"]
@@ -151,7 +151,7 @@ class Measurement:
         for number in range(self.settings[part]["rounds"]):
             inputs = load(number)
             for name in order(list(arms), self.spec.seed, part, number):
-                seconds, peak = self.meter.measure(partial(self._work, arms[name], inputs), held[name])
+                seconds, peak = self.meter.time(partial(self._work, arms[name], inputs), held[name])
                 blocks.append({"round": number, "arm": name, "seconds": seconds / len(inputs), "peak_bytes": peak})
                 self._check_losses()
                 self.iteration += 1
@@ -186,7 +186,7 @@ class Meter:
         self.cuda = device.type == "cuda"
         self.name = torch.cuda.get_device_name() if self.cuda else CPU
 
-    def measure(self, work: Callable[[], None], held: int) -> tuple[float, int | None]:
+    def time(self, work: Callable[[], None], held: int) -> tuple[float, int | None]:
         """(seconds, peak bytes) of `work`. held: bytes that the arm at work holds before it begins."""
         before = self.allocated()
         if self.cuda:

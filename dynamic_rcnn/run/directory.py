@@ -27,7 +27,7 @@ from dynamic_rcnn.run.json_text import parse
 
 SCHEMA = 1
 
-MEASURE = "measure"  # the task of a run that times its arms, and has no AP: its metrics.json is run.measurement's
+BENCHMARK = "benchmark"  # the task of a run that times its arms; for its metrics.json see run.timing_results
 
 SPEC = "spec.json"
 STATUS = "status.json"
@@ -127,7 +127,7 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
     """The run's metrics. Raises UserError if they are missing or not valid."""
     path = run_dir / METRICS
     value = read_json(path)
-    if value.get("task") == MEASURE and value.get("metrics") == {}:
+    if value.get("task") == BENCHMARK and value.get("metrics") == {}:
         return value
     again = f"move it away, and `python -m dynamic_rcnn.evaluate {run_dir}` writes it again"
     metrics = value.get("metrics")

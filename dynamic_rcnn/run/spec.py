@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import MEASURE, SCHEMA, SPEC, read_json, write_json_atomic
+from dynamic_rcnn.run.directory import BENCHMARK, SCHEMA, SPEC, read_json, write_json_atomic
 
 # Dotted paths that do not change a result: where data lies, how often something is written down.
 NEUTRAL = (
@@ -53,7 +53,7 @@ _ABSENT = "(absent)"
 
 
 TRAIN, EVALUATE = "train", "evaluate"
-TASKS = (TRAIN, EVALUATE, MEASURE)
+TASKS = (TRAIN, EVALUATE, BENCHMARK)
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class RunSpec:
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
-        """The models that the run builds, by arm: a measuring run holds those of several."""
-        return dict(self.config["arms"]) if self.task == MEASURE else {self.arm: self.config["model"]}
+        """The models that the run builds, by arm: a timing run builds those of all its arms."""
+        return dict(self.config["arms"]) if self.task == BENCHMARK else {self.arm: self.config["model"]}
 
     @property
     def processes(self) -> int:

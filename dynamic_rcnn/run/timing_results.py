@@ -1,6 +1,6 @@
-"""metrics.json of a run that times its arms side by side (task "measure"): written by `dynamic_rcnn.engine.timing_run`.
+"""metrics.json of a run that times its arms (task "benchmark"): written by `dynamic_rcnn.engine.timing_run`.
 
-task        "measure"; metrics {}: such a run evaluates nothing
+task        "benchmark"; metrics {}: such a run evaluates nothing
 baseline    the arm that the others are compared with
 device      "cpu" or the GPU's name; threads: torch's, on the CPU
 training, inference, each:
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import MEASURE, METRICS, read_json
+from dynamic_rcnn.run.directory import METRICS, read_json
 
 TRAINING, INFERENCE = "training", "inference"
 CPU = "cpu"
@@ -39,8 +39,8 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one measuring run found."""
+class TimingResults:
+    """The results of one timing run."""
 
     baseline: str
     device: str
@@ -53,19 +53,14 @@ class Measured:
         return any(arm in group and other in group for group in self.inference.content["same_network"])
 
 
-def is_measurement(content: dict[str, Any]) -> bool:
-    """Whether the content of a metrics.json is such a run's."""
-    return content.get("task") == MEASURE
-
-
-def read_measurement(run_dir: Path) -> Measured:
+def read_timing_results(run_dir: Path) -> TimingResults:
     """Raises UserError for what is missing or not of the format."""
     path = run_dir / METRICS
     value = read_json(path)
     kinds: dict[str, type] = {"baseline": str, "device": str, "threads": int, TRAINING: dict, INFERENCE: dict}
     for name, kind in kinds.items():
         if not isinstance(value.get(name), kind):
-            raise UserError(f"{path}: field {name!r} is {value.get(name)!r}; it must be of a measuring run")
+            raise UserError(f"{path}: field {name!r} is {value.get(name)!r}; metrics.json of a timing run must have it")
     training, inference = (_part(path, name, value[name]) for name in (TRAINING, INFERENCE))
     groups = inference.content.get("same_network")
     if not isinstance(groups, list) or not all(isinstance(group, list) for group in groups):
@@ -74,7 +69,7 @@ def read_measurement(run_dir: Path) -> Measured:
         means = inference.content.get(name)
         if not isinstance(means, dict) or not all(_is_number(means.get(arm)) for arm in inference.seconds):
             raise UserError(f"{path}: field 'inference.{name}' is {means!r}; it must give each arm's mean an image")
-    return Measured(value["baseline"], value["device"], value["threads"], training, inference)
+    return TimingResults(value["baseline"], value["device"], value["threads"], training, inference)
 
 
 def _part(path: Path, name: str, content: dict[str, Any]) -> Part:

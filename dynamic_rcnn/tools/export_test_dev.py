@@ -29,7 +29,7 @@ from dynamic_rcnn.engine.inference import predict
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.metrics.ap import results_json
 from dynamic_rcnn.run.directory import METRICS, WEIGHTS, write_bytes_atomic
-from dynamic_rcnn.run.spec import EVALUATE, MEASURE, RunSpec
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, RunSpec
 
 USAGE = "usage: python -m dynamic_rcnn.tools.export_test_dev RUN_DIR INFO images=FOLDER out=FILE.zip (or FILE.json)"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the archive's bytes depend on the detections alone
@@ -42,7 +42,7 @@ def submit(run_dir: Path, info: Path, images: Path, out: Path) -> int:
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"out={out}: must be a file in a folder that exists")
     spec = RunSpec.read(run_dir)
-    if spec.task == MEASURE:
+    if spec.task == BENCHMARK:
         raise UserError(f"{run_dir}: is a run that times its arms; give one that trained or evaluated a model")
     if not (run_dir / METRICS).exists():
         raise UserError(f"{run_dir}: is not done (it has no {METRICS}); launch its grid again, then write this")

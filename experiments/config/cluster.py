@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dynamic_rcnn.errors import UserError, unknown_name
-from dynamic_rcnn.run.spec import EVALUATE, MEASURE
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from experiments.config.overrides import CONF, load
 from experiments.config.schema import check_count, checked_task
 from slurm import cli as queue
@@ -57,8 +57,8 @@ def settle_processes(config: DictConfig) -> list[str]:
     evaluates = checked_task(config.grid) == EVALUATE
     published = 1 if evaluates else train.get("processes", 1)
     check_count(PROCESSES, published, 1)
-    if checked_task(config.grid) == MEASURE:
-        return _settle_measuring(cluster)
+    if checked_task(config.grid) == BENCHMARK:
+        return _settle_benchmark(cluster)
     if cluster.get("executor") == SLURM:
         processes = _on_slurm(cluster, published)
     elif cluster.get("executor") == LOCAL:
@@ -73,14 +73,16 @@ def settle_processes(config: DictConfig) -> list[str]:
     return [f"{line} (cluster.processes={published})" if cluster.executor == LOCAL else line]
 
 
-def _settle_measuring(cluster: DictConfig) -> list[str]:
-    """One process measures all arms, whatever the base is published with; base.train keeps what it says."""
+def _settle_benchmark(cluster: DictConfig) -> list[str]:
+    """One process times all arms, whatever number the base is published with; base.train is unchanged."""
     found = {SLURM: lambda: _on_slurm(cluster, 1), LOCAL: lambda: _on_this_machine(cluster)}
     if cluster.get("executor") not in found:
         raise UserError(f"cluster.executor={cluster.get('executor')}: must be local or slurm")
     processes = found[cluster.executor]()
     if processes != 1:
-        raise UserError(f"cluster: {processes} processes for a grid that measures in one; leave out {_BY_CLUSTER}")
+        raise UserError(
+            f"cluster: {processes} processes for a grid that times its arms in one; leave out {_BY_CLUSTER}"
+        )
     return []
 
 

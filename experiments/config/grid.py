@@ -18,11 +18,11 @@ from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import NAME_RULE, is_plain_name
-from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TRAIN, RunSpec
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN, RunSpec
 from experiments.config.annotations import coco_format_dataset
 from experiments.config.overrides import changed_fields
 from experiments.config.schema import PRETRAIN, check_base, checked_seeds, checked_task, chosen_arms
-from experiments.config.timing_grid import check_measure, measuring_spec
+from experiments.config.timing_grid import benchmark_spec, check_benchmark
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Grid:
     specs: each arm as it is now, with seed 0, also those that were not chosen for `runs`; `spec` has other seeds.
     task: of its runs, see RunSpec.
     base, changed: the base's name, and the fields that differ from the files (see origin.changed_fields).
-    measured: where one run measures all arms, their names and titles; the grid's only arm is that run then.
+    timed_arms: names and titles of the arms that the grid's only run times side by side; None for other tasks.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Grid:
     paper: dict[str, Any] | None
     contrasts: list[list[str]]
     seen_seeds: list[int]
-    measured: dict[str, str] | None = None
+    timed_arms: dict[str, str] | None = None
 
     def spec(self, arm: str, seed: int) -> RunSpec:
         """The run of an arm and seed."""
@@ -79,7 +79,7 @@ def build(config: DictConfig) -> Grid:
     grid: dict[str, Any] = _plain(config.grid)
     base: dict[str, Any] = _plain(config.base)
     arms = chosen_arms(grid, _plain(config.arms))
-    check_measure(grid)
+    check_benchmark(grid)
     task = checked_task(grid)
     seeds = _seeds(grid, _plain(config.seeds), task)
     dataset = _dataset(_plain(config.dataset))
@@ -114,14 +114,14 @@ def build(config: DictConfig) -> Grid:
         contrasts=grid.get("contrasts") or [],
         seen_seeds=(grid.get("seen_seeds") or {}).get(dataset["name"], []),
     )
-    if task != MEASURE:
+    if task != BENCHMARK:
         return found
-    spec = measuring_spec(grid, shared, {name: configs[name] for name in arms}, dataset)
-    return _measuring(found, spec, {name: arm["title"] for name, arm in arms.items()})
+    spec = benchmark_spec(grid, shared, {name: configs[name] for name in arms}, dataset)
+    return _with_timing_run(found, spec, {name: arm["title"] for name, arm in arms.items()})
 
 
-def _measuring(grid: Grid, spec: RunSpec, measured: dict[str, str]) -> Grid:
-    """`grid` with the run `spec`, of every seed, in the place of the runs of its arms, which that run measures."""
+def _with_timing_run(grid: Grid, spec: RunSpec, timed_arms: dict[str, str]) -> Grid:
+    """`grid` with one run per seed, `spec`, which times all arms, in place of one run per arm."""
     return replace(
         grid,
         baseline=spec.arm,
@@ -130,7 +130,7 @@ def _measuring(grid: Grid, spec: RunSpec, measured: dict[str, str]) -> Grid:
         runs=[spec.with_seed(seed) for seed in grid.seeds],
         pretrain=None,
         setting=spec.setting,
-        measured=measured,
+        timed_arms=timed_arms,
     )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, is_seed, paper_fault
-from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TASKS, TRAIN
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TASKS, TRAIN
 from experiments.config.overrides import BASES
 
 PRETRAIN = "pretrain"
 _GRID = ("name", "title", "baseline", "arms")
-_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts", "seen_seeds", "base_for", MEASURE)
+_GRID_OPTIONAL = ("task", "seeds", "cost", "paper", "contrasts", "seen_seeds", "base_for", BENCHMARK)
 _TRAINED = ("seeds", "cost", "contrasts", "seen_seeds")  # of a grid whose runs train
 _INTERVALS = ("log_interval", "checkpoint_interval", "keep_checkpoints")
 _COUNTS = ("max_iters", "max_epochs", "batch_size", "processes", *_INTERVALS)
@@ -157,7 +157,7 @@ def check_base(config: dict[str, Any], task: str = TRAIN) -> None:
         if not isinstance(config[name], kind):
             raise UserError(f"base.{name}={config[name]}: must be a {'mapping' if kind is dict else 'list'}")
     _check_train(config["train"])
-    if task != MEASURE:  # it measures other detectors as well
+    if task != BENCHMARK:  # it times other detectors too
         _check_method(config["model"])
     rate: Any = (config["optim_wrapper"].get("optimizer") or {}).get("lr")
     if not _is_positive(rate):

@@ -1,6 +1,6 @@
-"""A grid with `task: measure`: one run a seed, which holds all arms and measures them side by side.
+"""A grid with `task: benchmark`: one run per seed, which times all arms side by side.
 
-The run is called like the grid. It takes the base's data, batch a process and optimizer; its iterations are blocks.
+The run has the grid's name. It uses the base's data, batch per process and optimizer; its iterations are blocks.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.batch import images_per_process
-from dynamic_rcnn.run.spec import MEASURE, RunSpec
+from dynamic_rcnn.run.spec import BENCHMARK, RunSpec
 from experiments.config.schema import check_count, check_names, checked_task
 
-# what grid.measure holds: counts, and the arms of the first part (at inference all are measured)
-_MEASURE = {"training": ("warmup", "rounds", "iterations", "arms"), "inference": ("warmup", "rounds", "images")}
+# The fields of grid.benchmark: counts, and the arms that are timed in training (at inference all are).
+_FIELDS = {"training": ("warmup", "rounds", "iterations", "arms"), "inference": ("warmup", "rounds", "images")}
 
 
-def check_measure(grid: dict[str, Any]) -> None:
-    """`grid.measure`, where measuring is the task: one run then holds all arms, on shared data."""
-    settings, task = grid.get(MEASURE), checked_task(grid)
-    if (settings is not None) != (task == MEASURE):
-        raise UserError(f"grid.measure={settings}: belongs to grid.task=measure, which is {task}")
+def check_benchmark(grid: dict[str, Any]) -> None:
+    """Check `grid.benchmark`, which a grid has if and only if its task is to time its arms."""
+    settings, task = grid.get(BENCHMARK), checked_task(grid)
+    if (settings is not None) != (task == BENCHMARK):
+        raise UserError(f"grid.benchmark={settings}: belongs to grid.task=benchmark, which is {task}")
     if settings is None:
         return
     without = ["contrasts"] if grid.get("contrasts") else []
     for name in ("baseline", "replay"):
         without += [f"arms.{arm}.{name}" for arm, content in grid["arms"].items() if name in content]
     if without:
-        raise UserError(f"grid.{without[0]}: a grid with task: measure has none, all are timed against its baseline")
+        raise UserError(f"grid.{without[0]}: a grid with task: benchmark has none, all are timed against its baseline")
     parts = settings if isinstance(settings, dict) else {}
-    check_names("grid.measure", parts, _MEASURE)
-    for part, names in _MEASURE.items():
-        where = f"grid.measure.{part}"
+    check_names("grid.benchmark", parts, _FIELDS)
+    for part, names in _FIELDS.items():
+        where = f"grid.benchmark.{part}"
         if not isinstance(parts[part], dict):
             raise UserError(f"{where}={parts[part]}: must be a mapping")
         check_names(where, parts[part], names)
@@ -40,17 +40,17 @@ def check_measure(grid: dict[str, Any]) -> None:
             check_count(f"{where}.{name}", parts[part][name], 2 if name == "rounds" else 1)
     trained = parts["training"]["arms"]
     if not isinstance(trained, list) or grid["baseline"] not in trained:
-        raise UserError(f"grid.measure.training.arms={trained}: must be a list with the baseline {grid['baseline']}")
+        raise UserError(f"grid.benchmark.training.arms={trained}: must be a list with the baseline {grid['baseline']}")
     unknown = [str(arm) for arm in trained if not isinstance(arm, str) or arm not in grid["arms"]]
     if unknown:
-        raise unknown_name("arm", unknown, grid["arms"], "grid.measure.training.arms")
+        raise unknown_name("arm", unknown, grid["arms"], "grid.benchmark.training.arms")
     for arm, content in grid["arms"].items():
         others = [path for each in (content["set"], *content.get("set_for", {}).values()) for path in each]
         if any(path.split(".")[0] != "model" for path in others):
-            raise UserError(f"grid.arms.{arm}.set: arms are measured on the same data and schedule; set model.* alone")
+            raise UserError(f"grid.arms.{arm}.set: all arms are timed on the same data and schedule; set only model.*")
 
 
-def measuring_spec(
+def benchmark_spec(
     grid: dict[str, Any], base: dict[str, Any], arms: dict[str, dict[str, Any]], dataset: dict[str, Any]
 ) -> RunSpec:
     """The run, with seed 0. base: resolved; arms: the resolved configuration of each chosen arm.
@@ -59,16 +59,16 @@ def measuring_spec(
     """
     if grid["baseline"] not in arms:
         raise UserError(f"arms={list(arms)}: must have the baseline {grid['baseline']}, which all are compared with")
-    settings = copy.deepcopy(grid[MEASURE])
+    settings = copy.deepcopy(grid[BENCHMARK])
     trained = [arm for arm in settings["training"]["arms"] if arm in arms]
     settings["training"]["arms"] = trained
     blocks = settings["training"]["rounds"] * len(trained) + settings["inference"]["rounds"] * len(arms)
     config = {
         **_one_process(base, blocks),
         "arms": {name: config["model"] for name, config in arms.items()},
-        MEASURE: {"baseline": grid["baseline"], **settings},
+        BENCHMARK: {"baseline": grid["baseline"], **settings},
     }
-    return RunSpec(grid["name"], 0, dataset, config, task=MEASURE)
+    return RunSpec(grid["name"], 0, dataset, config, task=BENCHMARK)
 
 
 def _one_process(base: dict[str, Any], blocks: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.spec import EVALUATE, MEASURE, TRAIN
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from experiments.config import cluster as executor
 from experiments.config.grid import Grid
 from experiments.config.weights import evaluates
@@ -152,7 +152,7 @@ def _setting(grid: Grid) -> Finding:
 def _proposals(grid: Grid, models: dict[str, dict[str, Any]]) -> Finding:
     """RPN NMS in training and test, of every arm: a baseline with another one is no control. models: of each arm."""
     nms = {arm: tuple(_at(model, place) for place in _NMS) for arm, model in models.items()}
-    base = nms[grid.specs[grid.baseline].config[MEASURE]["baseline"] if grid.task == MEASURE else grid.baseline]
+    base = nms[grid.specs[grid.baseline].config[BENCHMARK]["baseline"] if grid.task == BENCHMARK else grid.baseline]
     others = [arm for arm, found in nms.items() if found != base]
     unequal = [arm for arm, (in_training, in_test) in nms.items() if in_training != in_test]
     text = f"{base[0]} in training, {base[1]} in test, in the baseline"
@@ -215,8 +215,8 @@ def _devices(machine: dict[str, Any], config: DictConfig) -> Finding:
     if config.dataset.name == "coco":
         if evaluates(config):
             return Finding(NOTE, "GPUs", f"{built}; none is here: on the CPU this takes far longer than minutes")
-        measures = config.grid.get("task") == MEASURE
-        why = "a CPU's speed is not compared" if measures else "a run on COCO would take months"
+        times_arms = config.grid.get("task") == BENCHMARK
+        why = "a CPU's speed is not compared" if times_arms else "a run on COCO would take months"
         return Finding(BAD, "GPUs", f"{built}; none is here: {why}; use cluster=slurm")
     return Finding(OK, "GPUs", f"{built}; none is here, runs use the CPU")
 

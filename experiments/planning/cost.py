@@ -175,7 +175,7 @@ def _speeds(grid: Grid, runs: Path, wanted: Sequence[PlannedRun], gpus: bool | N
     kinds = {arm: _kind(spec) for arm, spec in {run.spec.arm: run.spec for run in wanted}.items()}
     found = _measured(grid, runs, set(kinds.values()), gpus) if kinds else {}
     missing = set(kinds.values()) - set(found)
-    published = load_base(grid.base)["train"].get("processes", 1) if missing and not grid.measured else 1
+    published = load_base(grid.base)["train"].get("processes", 1) if missing and not grid.timed_arms else 1
     return {
         arm: found.get(kind) or _declared(grid, arm, wanted[0].spec.processes, published) for arm, kind in kinds.items()
     }

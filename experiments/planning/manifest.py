@@ -64,7 +64,7 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "paper": grid.paper,
         "contrasts": grid.contrasts,
         **({"seen_seeds": grid.seen_seeds} if grid.seen_seeds else {}),
-        **({"measured": grid.measured} if grid.measured else {}),
+        **({"timed_arms": grid.timed_arms} if grid.timed_arms else {}),
     }
     write_json_atomic(target, content)
 

@@ -24,7 +24,10 @@ BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
     "arm": ({"runs": [{"arm": ["dla"], "seed": 0, "path": "a/b/c"}]}, "a run's arm is ['dla']; it must be one of"),
     "baselines": ({"baselines": {"dla": ["x"]}}, "field 'baselines' has ['x']; each must be one of baseline, dla"),
     "itself": ({"baselines": {"dla": "dla"}}, "field 'baselines' has 'dla'; each must be one of baseline, dla"),
-    "measured": ({"measured": {"dla": "x"}}, "field 'measured' is {'dla': 'x'} where 'task' is 'train'; 'measure'"),
+    "timed_arms": (
+        {"timed_arms": {"dla": "x"}},
+        "field 'timed_arms' is {'dla': 'x'} where 'task' is 'train'; only 'benchmark' has it",
+    ),
     "outside": ({"runs": [{"arm": "dla", "seed": 0, "path": "../../etc"}]}, "a run's path is '../../etc'"),
     "paper": ({"paper": PAPER | {"rows": {"dla": 3}}}, "field 'paper.rows.dla' is 3; it must map metrics to numbers"),
     "place": (

@@ -1,4 +1,4 @@
-"""The report on measuring runs: ratios of paired blocks, the verdicts, and when there is none."""
+"""The report on timing runs: ratios of paired blocks, the verdicts, and when there is none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from analysis.stats.seeds import paired_ratio
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import locked
 from dynamic_rcnn.run.spec import RunSpec
-from dynamic_rcnn.run.timing_results import read_measurement
+from dynamic_rcnn.run.timing_results import read_timing_results
 from tests.analysis.synthetic import edit_json, markdown, row_of, write_json
 
 ARMS = {"baseline": "Faster R-CNN", "both": "Dynamic R-CNN", "cascade": "Cascade R-CNN"}
@@ -43,7 +43,7 @@ def part(times: Times, peaks: dict[str, int], **more: Any) -> dict[str, Any]:
     return {"unit": "iteration", "block": 5, "warmup": 2, "blocks": blocks, **more}
 
 
-def measuring(
+def timing_run(
     root: Path,
     training: Times,
     inference: Times,
@@ -53,8 +53,8 @@ def measuring(
     same: list[list[str]] | None = None,
     **manifest: Any,
 ) -> Path:
-    """A folder with one finished measuring run and its manifest. Returns the run's directory."""
-    spec = RunSpec("speed", 0, {"name": dataset}, {}, task="measure")
+    """A folder with one finished timing run and its manifest. Returns the run's directory."""
+    spec = RunSpec("speed", 0, {"name": dataset}, {}, task="benchmark")
     run = spec.directory(root)
     spec.write(run)
     status = {"schema": 1, "state": "done", "iteration": 4, "max_iterations": 4, "cause": None, "message": None}
@@ -64,7 +64,7 @@ def measuring(
     by_arm = {field: dict.fromkeys(inference, 100.0) for field in ("proposals", "detections", "score_thr")}
     groups = same or [["baseline", "both"], ["cascade"]]
     content = {
-        **{"schema": 1, "task": "measure", "iteration": 4, "metrics": {}, "baseline": "baseline"},
+        **{"schema": 1, "task": "benchmark", "iteration": 4, "metrics": {}, "baseline": "baseline"},
         **{"device": device, "threads": 1, "training": part(training, peaks or {}, batch_size=2)},
         "inference": part(inference, {}, same_network=groups, **by_arm),
     }
@@ -74,8 +74,8 @@ def measuring(
     grid |= {
         "baseline": "speed",
         "arms": {"speed": "Cost"},
-        "task": "measure",
-        "measured": ARMS,
+        "task": "benchmark",
+        "timed_arms": ARMS,
         "seeds": [0],
         "paper": PAPER,
     }
@@ -103,7 +103,7 @@ def test_a_ratio_of_paired_blocks_by_hand() -> None:
 
 
 def test_no_overhead_on_coco_is_reproduced_where_time_and_memory_are_within_the_margin(tmp_path: Path) -> None:
-    measuring(tmp_path, TRAINING, INFERENCE, peaks=PEAKS)
+    timing_run(tmp_path, TRAINING, INFERENCE, peaks=PEAKS)
     said = row_of(markdown(tmp_path), "headline claims", "no extra overhead")[2]
     assert said == (
         "**REPRODUCED**: training time REPRODUCED: 1.015 times the baseline's, 90% interval [0.984, 1.047] (2 blocks); "
@@ -123,13 +123,13 @@ def test_no_overhead_on_coco_is_reproduced_where_time_and_memory_are_within_the_
 )
 def test_time_and_memory_both_count(tmp_path: Path, both: list[float], peak: int, verdict: str) -> None:
     training = {"baseline": [1.0, 2.0], "both": both}
-    measuring(tmp_path, training, INFERENCE, peaks={"baseline": 1000, "both": peak})
+    timing_run(tmp_path, training, INFERENCE, peaks={"baseline": 1000, "both": peak})
     assert row_of(markdown(tmp_path), "headline claims", "no extra")[2].startswith(f"**{verdict}**")
 
 
 def test_inference_counts_where_the_arms_are_different_networks(tmp_path: Path) -> None:
     slower = {**INFERENCE, "both": [1.2, 2.4]}
-    measuring(tmp_path, TRAINING, slower, peaks=PEAKS, same=[["baseline"], ["both"], ["cascade"]])
+    timing_run(tmp_path, TRAINING, slower, peaks=PEAKS, same=[["baseline"], ["both"], ["cascade"]])
     said = row_of(markdown(tmp_path), "headline claims", "no extra")[2]
     assert said.startswith("**NOT REPRODUCED**") and "inference time NOT REPRODUCED: 1.200 times" in said
 
@@ -143,7 +143,7 @@ def test_inference_counts_where_the_arms_are_different_networks(tmp_path: Path) 
     ],
 )
 def test_elsewhere_nothing_is_compared(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    measuring(tmp_path, TRAINING, INFERENCE, **changes)
+    timing_run(tmp_path, TRAINING, INFERENCE, **changes)
     text = markdown(tmp_path)
     said = row_of(text, "headline claims", "no extra")[2]
     assert said.startswith(f"**NOT RUN**<br>NOT COMPARABLE: {reason}: training time: 1.015 times the baseline's")
@@ -152,7 +152,7 @@ def test_elsewhere_nothing_is_compared(tmp_path: Path, changes: dict[str, Any], 
 
 
 def test_the_section_has_the_speeds_and_the_ratio_of_table_6(tmp_path: Path) -> None:
-    measuring(tmp_path, TRAINING, INFERENCE, peaks={name: 1000 * value for name, value in PEAKS.items()})
+    timing_run(tmp_path, TRAINING, INFERENCE, peaks={name: 1000 * value for name, value in PEAKS.items()})
     text = markdown(tmp_path)
     assert row_of(text, "### Training", "both")[1:] == [
         *("1.525", "1.015<br>[0.984, 1.047]", "1", "1.001<br>[1.001, 1.001]")
@@ -167,7 +167,7 @@ def test_the_section_has_the_speeds_and_the_ratio_of_table_6(tmp_path: Path) -> 
 
 
 def test_a_run_that_has_not_finished_decides_nothing(tmp_path: Path) -> None:
-    (measuring(tmp_path, TRAINING, INFERENCE) / "metrics.json").unlink()
+    (timing_run(tmp_path, TRAINING, INFERENCE) / "metrics.json").unlink()
     text = markdown(tmp_path)
     assert row_of(text, "headline claims", "no extra")[2] == "**NOT RUN**"
     assert "No run of this grid has finished" in text
@@ -186,7 +186,7 @@ def test_with_a_run_that_failed_or_is_not_done_the_others_decide_nothing(
     tmp_path: Path, state: str | None, cause: str | None, verdict: str
 ) -> None:
     """state: of the second seed's run; None: it was never started."""
-    run = measuring(tmp_path, TRAINING, INFERENCE, peaks=PEAKS)
+    run = timing_run(tmp_path, TRAINING, INFERENCE, peaks=PEAKS)
     spec = RunSpec.read(run).with_seed(1)
     other = spec.directory(tmp_path)
     if state is not None:
@@ -231,34 +231,34 @@ PER_ARM = {"same_network": [], "proposals": {"both": 9.0}, "detections": {"both"
     ],
 )
 def test_damaged_blocks_and_means_are_a_user_error(tmp_path: Path, field: str, value: Any, said: str) -> None:
-    run = measuring(tmp_path, TRAINING, INFERENCE)
+    run = timing_run(tmp_path, TRAINING, INFERENCE)
     sound = {**BLOCKS, "blocks": [BLOCK], **PER_ARM}
     edit_json(run / "metrics.json", training=sound, inference=sound)
-    assert read_measurement(run).training.seconds == {"both": {0: 1.0}}
+    assert read_timing_results(run).training.seconds == {"both": {0: 1.0}}
     edit_json(run / "metrics.json", **{field: value})
     with pytest.raises(UserError) as error:
-        read_measurement(run)
+        read_timing_results(run)
     assert str(error.value).startswith(f"{run / 'metrics.json'}: ") and said in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("baseline", None, "field 'baseline' is None; it must be of a measuring run"),
+        ("baseline", None, "field 'baseline' is None; metrics.json of a timing run must have it"),
         ("training", {"unit": "iteration"}, "field 'training' must have a unit, the size of a block, and a list"),
         ("training", part({"both": [-1.0]}, {}), "in training.blocks; each must have arm, round, seconds"),
         ("inference", part({"both": [1.0]}, {}), "field 'inference.same_network' is None; it must be a list"),
     ],
 )
 def test_a_damaged_measurement_is_a_problem_and_no_number(tmp_path: Path, field: str, value: Any, said: str) -> None:
-    path = measuring(tmp_path, TRAINING, INFERENCE) / "metrics.json"
+    path = timing_run(tmp_path, TRAINING, INFERENCE) / "metrics.json"
     write_json(path, json.loads(path.read_text()) | {field: value})
     found = collect(tmp_path)
-    assert [line for line in found.problems if said in line] and not found.measurements
+    assert [line for line in found.problems if said in line] and not found.timings
     assert "unreadable" in to_markdown(build(found), "files")
 
 
-def test_the_records_of_a_measuring_run_can_be_committed(tmp_path: Path) -> None:
-    measuring(tmp_path / "runs", TRAINING, INFERENCE, peaks=PEAKS)
+def test_the_records_of_a_timing_run_can_be_committed(tmp_path: Path) -> None:
+    timing_run(tmp_path / "runs", TRAINING, INFERENCE, peaks=PEAKS)
     assert records.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'records'}"]) == 0
     assert markdown(tmp_path / "records") == markdown(tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""What a measuring run takes turns with: the order of the arms, and the batches of a round."""
+"""What a timing run takes turns with: the order of the arms, and the batches of a round."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from dynamic_rcnn.data import dataset
-from dynamic_rcnn.engine import build
-from dynamic_rcnn.engine import timing_run as measuring
+from dynamic_rcnn.engine import build, timing_run
 from dynamic_rcnn.engine.stop_signal import StopSignal
-from dynamic_rcnn.engine.timing_run import Measurement, Meter, loaded, order, taken
+from dynamic_rcnn.engine.timing_run import Meter, TimingRun, loaded, order, taken
 from dynamic_rcnn.errors import InterruptedRunError
 from tests.dynamic_rcnn.runs import small_spec
 
@@ -48,7 +47,7 @@ def test_batches_go_on_over_the_end_of_an_epoch_and_images_over_the_last(tmp_pat
 
 def test_a_cpu_has_no_peak_memory() -> None:
     meter, done = Meter(torch.device("cpu")), []
-    seconds, peak = meter.measure(lambda: done.append(sum(range(100_000))), 0)
+    seconds, peak = meter.time(lambda: done.append(sum(range(100_000))), 0)
     assert done and seconds > 0 and peak is None and meter.allocated() == 0
 
 
@@ -59,9 +58,9 @@ def test_a_signal_while_an_arm_is_built_ends_the_run_before_the_next(
     """Also where an arm does nothing before its first block, so that no iteration would notice."""
     small, settings = small_spec(tmp_path / "data"), {"warmup": 0, "rounds": 2, "images": 1, "iterations": 1}
     arms = ["baseline", "both", "cascade"]
-    measure = {"baseline": "baseline", "inference": settings, "training": {**settings, "arms": arms}}
+    benchmark = {"baseline": "baseline", "inference": settings, "training": {**settings, "arms": arms}}
     models = dict.fromkeys(arms, small.config["model"])
-    spec = replace(small, config={**small.config, "measure": measure, "arms": models})
+    spec = replace(small, config={**small.config, "benchmark": benchmark, "arms": models})
     stop, built = StopSignal(), []
 
     class Arm:
@@ -73,9 +72,9 @@ def test_a_signal_while_an_arm_is_built_ends_the_run_before_the_next(
             pass
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measuring, "InferenceArm" if part == "inference" else "TrainingArm", Arm)
-    monkeypatch.setattr(Measurement, "bad_loss", lambda run: None)
-    run = Measurement(spec, stop)
+    monkeypatch.setattr(timing_run, "InferenceArm" if part == "inference" else "TrainingArm", Arm)
+    monkeypatch.setattr(TimingRun, "bad_loss", lambda run: None)
+    run = TimingRun(spec, stop)
     stop.only_note()
     with pytest.raises(InterruptedRunError, match="stopped by a signal after 0 blocks; it will start over"):
         run._inference() if part == "inference" else run._training()

@@ -1,4 +1,4 @@
-"""grid=speed: one run holds all arms; the arms are what they are called; it measures at the smallest scale."""
+"""grid=speed: one run holds all arms; the arms are what they are called; it runs at the smallest scale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.timing_arms import PAIRS, InferenceArm, is_same_network, raw_scores, same_networks
 from dynamic_rcnn.run.spec import RunSpec
-from dynamic_rcnn.run.timing_results import read_measurement
+from dynamic_rcnn.run.timing_results import read_timing_results
 from experiments import launch
 from experiments.config.compose import settle
 from experiments.config.grid import Grid
@@ -27,8 +27,8 @@ ARMS = ["baseline", "both", "cascade", "dynamic_mask", "cascade_mask"]
 CPU = torch.device("cpu")
 SHORT = (
     *("grid=speed", "dataset=shapes_tiny", "cluster.threads=1", "cluster.slots=1", "arms=[baseline,both,cascade]"),
-    *("grid.measure.inference={warmup: 1, rounds: 2, images: 1}", "grid.measure.training.warmup=1"),
-    *("grid.measure.training.rounds=2", "grid.measure.training.iterations=1"),
+    *("grid.benchmark.inference={warmup: 1, rounds: 2, images: 1}", "grid.benchmark.training.warmup=1"),
+    *("grid.benchmark.training.rounds=2", "grid.benchmark.training.iterations=1"),
 )
 
 
@@ -51,21 +51,24 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSpec, list[Any]
 
 def test_one_run_a_seed_holds_the_models_of_all_arms() -> None:
     found = grid("dataset=shapes", "seeds=[0,1]")
-    assert [(run.arm, run.seed, run.task) for run in found.runs] == [("speed", 0, "measure"), ("speed", 1, "measure")]
+    assert [(run.arm, run.seed, run.task) for run in found.runs] == [
+        ("speed", 0, "benchmark"),
+        ("speed", 1, "benchmark"),
+    ]
     config = found.runs[0].config
-    assert list(config["arms"]) == ARMS and list(found.measured or {}) == ARMS
+    assert list(config["arms"]) == ARMS and list(found.timed_arms or {}) == ARMS
     assert found.pretrain is None and found.changed == []
     assert config["train"]["max_iters"] == 20 * 2 + 12 * 5
     method = [config["arms"][arm]["train_cfg"]["rcnn"]["dynamic_rcnn"] for arm in ("baseline", "both")]
     assert [(each["label_assignment"], each["smooth_l1"]) for each in method] == [(False, False), (True, True)]
 
 
-def test_on_coco_one_process_measures_with_its_share_of_the_batch(tmp_path: Path) -> None:
+def test_on_coco_one_process_trains_with_its_share_of_the_batch(tmp_path: Path) -> None:
     found = grid("dataset=coco", f"dataset.root={write_coco_2017(tmp_path)}")
     config = found.runs[0].config
     assert (config["train"]["batch_size"], found.runs[0].processes, found.changed) == (2, 1, [])
     assert config["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(0.0025)
-    assert config["measure"]["training"]["warmup"] == 100
+    assert config["benchmark"]["training"]["warmup"] == 100
 
 
 @pytest.mark.parametrize(("arm", "file"), [("cascade", "cascade-rcnn"), ("cascade_mask", "cascade-mask-rcnn")])
@@ -124,13 +127,13 @@ def test_every_arm_has_as_much_to_do_after_its_heads(images: Any) -> None:
 
 
 @pytest.mark.slow
-def test_it_measures_reports_and_is_done(tmp_path: Path) -> None:
+def test_a_timing_run_is_done_and_reported(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     process = folder.start(*SHORT, fake=False)
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, out + err
     run = folder.run("speed")
-    found = read_measurement(run)
+    found = read_timing_results(run)
     assert list(found.training.seconds) and set(found.training.seconds) == {"baseline", "both"}
     assert set(found.inference.seconds) == {"baseline", "both", "cascade"}
     parts = (found.training, found.inference)
@@ -145,7 +148,7 @@ def test_it_measures_reports_and_is_done(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    endless = (*SHORT, "grid.measure.inference={warmup: 1, rounds: 100000, images: 1}")
+    endless = (*SHORT, "grid.benchmark.inference={warmup: 1, rounds: 100000, images: 1}")
     process = folder.start(*endless, fake=False)
     wait_until(lambda: folder.iteration("speed") > 3, seconds=300)
     code, _, err = end(process)
@@ -164,19 +167,19 @@ def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
     ("overrides", "said"),
     [
         (["arms=[both,cascade]"], "arms=['both', 'cascade']: must have the baseline baseline"),
-        (["grid.task=measur"], "grid.task=measur: unknown task; valid: evaluate, measure, train"),
-        (["grid.task=train"], "belongs to grid.task=measure, which is train"),
-        (["grid.measure.training.rounds=1"], "grid.measure.training.rounds=1: must be an integer of at least 2"),
-        (["+grid.measure.inference.image=3"], "unknown setting 'image' in grid.measure.inference"),
-        (["grid.measure.training.arms=[both]"], "must be a list with the baseline baseline"),
-        (["grid.measure.training.arms=[baseline,bth]"], "unknown arm 'bth' in grid.measure.training.arms"),
-        (["grid.measure.training.arms=[[1],baseline]"], "unknown arm '[1]' in grid.measure.training.arms"),
-        (["++grid.contrasts=[[both,baseline]]"], "grid.contrasts: a grid with task: measure has none, all are timed"),
-        (["++grid.arms.both.baseline=baseline"], "grid.arms.both.baseline: a grid with task: measure has none"),
-        (["++grid.arms.both.replay=cascade"], "grid.arms.both.replay: a grid with task: measure has none"),
-        (["++grid.arms.both.set={train.batch_size: 2}"], "measured on the same data and schedule; set model.* alone"),
-        (["cluster.processes=2"], "cluster: 2 processes for a grid that measures in one"),
-        (["grid=ablation", "++grid.measure={}"], "grid.measure={}: belongs to grid.task=measure, which is train"),
+        (["grid.task=benchmar"], "grid.task=benchmar: unknown task; valid: benchmark, evaluate, train"),
+        (["grid.task=train"], "belongs to grid.task=benchmark, which is train"),
+        (["grid.benchmark.training.rounds=1"], "grid.benchmark.training.rounds=1: must be an integer of at least 2"),
+        (["+grid.benchmark.inference.image=3"], "unknown setting 'image' in grid.benchmark.inference"),
+        (["grid.benchmark.training.arms=[both]"], "must be a list with the baseline baseline"),
+        (["grid.benchmark.training.arms=[baseline,bth]"], "unknown arm 'bth' in grid.benchmark.training.arms"),
+        (["grid.benchmark.training.arms=[[1],baseline]"], "unknown arm '[1]' in grid.benchmark.training.arms"),
+        (["++grid.contrasts=[[both,baseline]]"], "grid.contrasts: a grid with task: benchmark has none, all are timed"),
+        (["++grid.arms.both.baseline=baseline"], "grid.arms.both.baseline: a grid with task: benchmark has none"),
+        (["++grid.arms.both.replay=cascade"], "grid.arms.both.replay: a grid with task: benchmark has none"),
+        (["++grid.arms.both.set={train.batch_size: 2}"], "timed on the same data and schedule; set only model.*"),
+        (["cluster.processes=2"], "cluster: 2 processes for a grid that times its arms in one"),
+        (["grid=ablation", "++grid.benchmark={}"], "grid.benchmark={}: belongs to grid.task=benchmark, which is train"),
     ],
 )
 def test_wrong_settings_are_refused(

@@ -122,7 +122,7 @@ def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: 
         (["grid=ablation"], "trains its runs; only a grid with task: evaluate takes weights"),
         (["grid=released", "seeds=[1]"], "evaluates given weights, once an arm; leave seeds= out"),
         (["grid=released", "+grid.seeds=[0]"], "grid.seeds=[0]: a grid with task: evaluate has none"),
-        (["grid=released", "grid.task=evalute"], "grid.task=evalute: unknown task; valid: evaluate, measure, train"),
+        (["grid=released", "grid.task=evalute"], "grid.task=evalute: unknown task; valid: benchmark, evaluate, train"),
         (["grid=released", "grid.paper.weights=62"], "must be the first 8 or more hex digits of a sha256"),
     ],
 )

@@ -125,9 +125,7 @@ def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert "delete it and get https://x/y.pth again" in bad(capsys)[0]
 
 
-def test_a_measuring_grid_is_looked_at_in_all_its_arms(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_the_doctor_checks_all_arms_of_a_timing_grid(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """Its one run builds five models, writes no checkpoints, and is measured against its own baseline."""
     asked: list[str] = []
 
