@@ -10,6 +10,7 @@ from pathlib import Path
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run import provenance
 from dynamic_rcnn.run.directory import SCHEMA, write_json_atomic
+from dynamic_rcnn.run.lock_file import LOCK
 
 PACKAGES = ("dynamic_rcnn", "slurm")
 _SUFFIXES = (".py", ".yaml")
@@ -32,7 +33,8 @@ def frozen_place(folder: Path) -> Path:
 
 
 def _files() -> list[Path]:
-    return [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*")) if _is_code(path)]
+    code = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*")) if _is_code(path)]
+    return code + [path for path in (PROJECT / LOCK.name,) if path.exists()]
 
 
 def _is_code(path: Path) -> bool:

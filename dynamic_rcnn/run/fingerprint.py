@@ -64,6 +64,7 @@ DOES_NOT_DECIDE_RESULT = (
     "run.fingerprint",
     "run.heartbeat",
     "run.json_text",
+    "run.lock_file",
     "run.provenance",
     "run.spec",
     "run.status",

@@ -11,6 +11,7 @@ from typing import Any
 
 from dynamic_rcnn.run.directory import PROVENANCE, SCHEMA, read_json, write_json_atomic
 from dynamic_rcnn.run.fingerprint import PACKAGE, code_fingerprint
+from dynamic_rcnn.run.lock_file import compare_with_lock
 
 PACKAGES = (
     "torch",
@@ -29,12 +30,13 @@ FROZEN = PACKAGE.parent / "frozen.json"  # beside the packages in a copy that sl
 
 
 def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> dict[str, Any]:
-    """Commit, local changes, versions, machine and command of this process."""
+    """Return commit, local changes, versions, machine and command of this process."""
     return {
         "schema": SCHEMA,
         **checkout(),
         "code": code_fingerprint(),
         "versions": {"python": platform.python_version(), **_versions()},
+        "lock": compare_with_lock(),
         "device": device,
         "processor": _processor(),
         "threads": threads,
