@@ -14,6 +14,7 @@ that the report accounts for them; SHA256SUMS, with which analysis/report.py (or
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import sys
@@ -27,7 +28,6 @@ if __name__ == "__main__":
 
 import pandas as pd
 
-from analysis.leftovers import leftovers
 from analysis.reading import checksums
 from analysis.reading import superseded as aside
 from analysis.reading.image_statistics import GRID_FILES, place, sheet_place
@@ -157,11 +157,17 @@ def replace_folder(source: Path, files: list[str], out: Path, directories: list[
 
 def _clear_interrupted(out: Path) -> None:
     """Put back or away what a killed process left beside `out`."""
-    for old in leftovers(out, "old"):
+    for old in _leftovers(out, "old"):
         if not out.exists():
             old.rename(out)
-    for path in (*leftovers(out, "old"), *leftovers(out, "new")):
+    for path in (*_leftovers(out, "old"), *_leftovers(out, "new")):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _leftovers(out: Path, kind: str) -> list[Path]:
+    """The folders .<name>.<process>.<kind> beside `out` whose process has ended."""
+    found = [(path, path.name.split(".")[-2]) for path in out.parent.glob(f".{glob.escape(out.name)}.*.{kind}")]
+    return [path for path, process in found if process.isdecimal() and not Path(f"/proc/{process}").exists()]
 
 
 def _check_target(source: Path, out: Path) -> None:

@@ -28,7 +28,6 @@ from dynamic_rcnn import cli
 if __name__ == "__main__":
     cli.exit_quietly_on_interrupt()
 
-from analysis.leftovers import leftovers
 from analysis.reading import checksums
 from analysis.reading.records import collect
 from analysis.reading.run_files import REPORT
@@ -114,8 +113,6 @@ def write(page: Page, out: Path) -> None:
     files |= {folder / name: figure.svg for name, figure in figures.items()}
     files |= {folder / TABLES / name: text.encode() for name, text in tables.items()}
     files |= {html_page(out): to_html(page, figures).encode(), out: to_markdown(page, folder.name).encode()}
-    for left in (left for path in files for left in leftovers(path, "tmp")):
-        left.unlink(missing_ok=True)
     for path, content in files.items():
         write_bytes_atomic(path, content)
     for path in previous - set(files):

@@ -1,25 +1,26 @@
-"""Makes a large folder of runs, and times the report on it: the first time, and a second time when nothing changed.
+"""Makes a large folder of runs and times the report on it.
 
     python -m benchmarks.time_report folder=FOLDER [runs=2000] [rows=200] [seed=0]
 
-folder   where the set is made; it must not exist
-runs     run directories, in grids of 200 (40 arms of 5 seeds); 1 in 20 has failed
-rows     logged iterations of each run, with all that training logs
+folder   where the runs are made; must not exist yet
+runs     number of run directories, in grids of 200 (40 arms with 5 seeds each); 1 in 20 has failed
+rows     logged iterations per run, with everything that training logs
+
+Prints the report's wall-clock time, its CPU time and its peak memory.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from analysis.reading.run_files import CURVES, IOU_THRESHOLDS, METRICS
 from dynamic_rcnn import PROJECT as ROOT
@@ -34,24 +35,22 @@ ARMS, SEEDS, CLASSES = 40, 5, 80
 DATASET = "drawn"
 SETTING = "0123456789"
 IOU_BINS, TARGET_BINS = 20, 30  # as training counts
-SAMPLED = 0.2  # seconds between two looks at the memory
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0; raises UserError for a folder that exists and an argument that is no number."""
+    """Exit code 0. Raises UserError for a folder that exists, or an argument that is not a number."""
     values = parse(arguments, DEFAULTS)
     folder = Path(values.pop("folder"))
     if folder == Path() or folder.exists():
         raise UserError(f"folder={'' if folder == Path() else folder}: must name a folder that does not exist yet")
     size = {name: count(name, value, 0 if name == "seed" else 1) for name, value in values.items()}
     make(folder / "runs", size["runs"], size["rows"], np.random.default_rng(size["seed"]))
-    first, second = (timed(folder) for _ in range(2))
-    print(f"second time: {second / first:.3f} of the first")
+    time_report(folder)
     return 0
 
 
 def make(runs: Path, number: int, rows: int, rng: np.random.Generator) -> None:
-    """Write `number` runs and the manifests of their grids below `runs`."""
+    """Write `number` runs and the manifests of their grids into `runs`."""
     cells = [(at // (ARMS * SEEDS), at // SEEDS % ARMS, at % SEEDS) for at in range(number)]
     for grid in range(cells[-1][0] + 1):
         own = [(f"g{grid}a{arm:02}", seed) for at, arm, seed in cells if at == grid]
@@ -108,29 +107,16 @@ def _metrics(iteration: int, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def timed(folder: Path) -> float:
-    """Seconds of the report command on the set; prints them with the most memory seen, which it looks at meanwhile."""
+def time_report(folder: Path) -> None:
+    """Run the report command on `folder`/runs and print its time and memory. Raises UserError if it fails."""
     command = [sys.executable, str(ROOT / "analysis/report.py"), f"runs={folder / 'runs'}"]
-    start, most = time.perf_counter(), 0
-    with psutil.Popen([*command, f"out={folder / 'REPORT.md'}"], stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            most = max(most, _memory(process))
-            with suppress(psutil.TimeoutExpired):
-                process.wait(SAMPLED)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise UserError(f"{' '.join(command)}: ended with {process.returncode}")
-    print(f"report: {seconds:.1f} s, about {most / 1e9:.2f} GB at most, all its processes together", flush=True)
-    return seconds
-
-
-def _memory(process: psutil.Popen) -> int:
-    """Bytes that the process and its children take at the moment; pages that they share are counted once."""
-    found = 0
-    for each in (process, *process.children()):
-        with suppress(psutil.NoSuchProcess):
-            found += each.memory_full_info().pss
-    return found
+    start = time.perf_counter()
+    done = subprocess.run([*command, f"out={folder / 'REPORT.md'}"], stdout=subprocess.DEVNULL)
+    seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise UserError(f"{' '.join(command)}: failed with exit code {done.returncode}")
+    cpu, gigabytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6  # Linux counts in kB
+    print(f"report: {seconds:.1f} s, {cpu:.1f} s of CPU time, {gigabytes:.2f} GB of memory at most")
 
 
 if __name__ == "__main__":

@@ -42,13 +42,6 @@ class Found:
     curves: list[tuple[str, dict[str, NDArray[np.float64]]]] = field(default_factory=list)
     timings: dict[str, TimingResults] = field(default_factory=dict)
 
-    def add(self, other: Found) -> None:
-        self.problems += other.problems
-        self.curves += other.curves
-        self.timings |= other.timings
-        for name, rows in other.rows.items():
-            self.rows[name] += rows
-
     def tables(self) -> dict[str, pd.DataFrame]:
         """The rows as tables, by name, and the curves."""
         frames = {name: pd.DataFrame(self.rows[name], columns=columns) for name, columns in COLUMNS.items()}

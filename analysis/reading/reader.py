@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +10,6 @@ import numpy as np
 
 from analysis.reading import checksums, consistency, image_statistics, train_log
 from analysis.reading import superseded as aside
-from analysis.reading.parallel import in_processes
 from analysis.reading.raw_tables import Found
 from analysis.reading.run_files import (
     IOU_THRESHOLDS,
@@ -34,7 +32,6 @@ from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.spec import BENCHMARK, TRAIN, is_aside
 from dynamic_rcnn.run.timing_results import read_timing_results
 
-FEW_RUNS = 200  # are read in the time in which a process starts
 MISSING, UNREADABLE = "missing", "unreadable"
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files are not as they were recorded
 
@@ -129,15 +126,8 @@ class Reader:
 
     def read_runs(self, paths: Sequence[Path]) -> None:
         """Add what each of `paths` says to the tables."""
-        for found in in_processes(self._found_in, paths, FEW_RUNS):
-            self.found.add(found)
-
-    def _found_in(self, path: Path) -> Found:
-        """What `path` alone says."""
-        other = copy(self)
-        other.found = Found()
-        other._read_run(path)
-        return other.found
+        for path in paths:
+            self._read_run(path)
 
     def _read_run(self, path: Path) -> None:
         """Add what `path` says to the tables."""

@@ -1,11 +1,12 @@
-"""train.jsonl of a run: what it logged, a row an iteration, as columns; and its histograms, summed early and late."""
+"""train.jsonl of a run as columns, and its histograms summed over early and late training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,23 +15,36 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 
 KINDS = ("iou", "target")
-_NUMBER = (float, int, type(None))
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+_Row = msgspec.defstruct(
+    "_Row",
+    [
+        ("iteration", _Count),
+        *((name, float | None, None) for name in CURVES[1:]),
+        *((f"{kind}_histogram", list[_Count] | None, None) for kind in KINDS),
+    ],
+)
 
 
 @dataclass(frozen=True)
 class TrainLog:
-    """columns: of CURVES, a value a row, NaN where there is none. histograms: see `_histograms`."""
+    """A run's training curves.
+
+    columns: an array of shape (logged iterations,) for each name in CURVES; NaN where a value is missing.
+    histograms: one dict per kind (iou, target) and when (early, late) with the counts per bin, summed over the
+        first or last tenth of the logged iterations. Empty for runs that logged none.
+    """
 
     columns: dict[str, NDArray[np.float64]]
     histograms: list[dict[str, Any]]
 
     def fault(self, last: int) -> str | None:
-        """What a run that finished at iteration `last` should have logged and has not; None if nothing is missing."""
+        """Why this cannot be the whole log of a run that finished at iteration `last`, or None."""
         iterations = self.columns["iteration"]
         if not len(iterations):
             return "missing or empty, though the run is done"
         if (np.diff(iterations) <= 0).any() or iterations[-1] > last:
-            return f"its iterations do not rise from row to row, up to {last}"
+            return f"iterations do not increase from row to row, up to {last}"
         if last - iterations[-1] > np.diff(iterations, prepend=0).max():
             return f"ends at iteration {iterations[-1]:.0f}, though the run is done at {last}"
         return None
@@ -40,45 +54,47 @@ EMPTY = TrainLog({name: np.empty(0) for name in CURVES}, [])
 
 
 def read_train_log(path: Path) -> TrainLog:
-    """The log at `path`, EMPTY if there is none. Raises UserError for what is no number, no count, or infinite."""
-    rows = directory.read_jsonl(path)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or not _is_count(row.get("iteration")):
-            raise UserError(f"{path}: row {number}: field 'iteration' must be there, and a whole number")
-        for name in CURVES[1:]:
-            if not isinstance(row.get(name), _NUMBER):
-                raise UserError(f"{path}: row {number}: field '{name}' is {row[name]!r}; it must be a number")
-    return TrainLog(_columns(path, rows), _histograms(path, rows))
+    """Read the log at `path`; a torn last line of a killed writer is left out.
 
+    Returns:
+        The log, or EMPTY if there is no file.
 
-def _columns(path: Path, rows: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
-    try:
-        found = {name: np.array([row.get(name) for row in rows], np.float64) for name in CURVES}
-    except OverflowError:
-        raise UserError(f"{path}: a row holds a number that is too large") from None
-    for name, values in found.items():
-        if np.isinf(values).any():
-            raise UserError(f"{path}: field '{name}' is infinite in row {1 + int(np.isinf(values).argmax())}")
-    return found
-
-
-def _histograms(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the first and the last tenth of logged rows counted: a row a kind (iou, target) and when (early, late).
-
-    counts: summed over the logged iterations, a number a bin. Runs of before there were histograms have none.
+    Raises:
+        UserError: a line is not valid JSON, or a field is not a finite number or a count.
     """
+    if not path.exists():
+        return EMPTY
+    decode, rows = msgspec.json.Decoder(_Row).decode, []
+    lines = directory.read_text(path).split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line:
+                rows.append(decode(line))
+        except (msgspec.MsgspecError, RecursionError) as error:
+            if number == len(lines) and not isinstance(error, msgspec.ValidationError):  # no newline after it
+                break
+            raise UserError(f"{path}: line {number}: {_reason(error)}") from None
+    values = np.array([msgspec.structs.astuple(row)[: len(CURVES)] for row in rows], np.float64)
+    columns = values.reshape(len(rows), len(CURVES)).T
+    return TrainLog(dict(zip(CURVES, columns, strict=True)), _histograms(rows))
+
+
+def _reason(error: Exception) -> str:
+    """The rule that a line breaks, with its field first: "field 'T': expected float or null, got str"."""
+    rule, _, field = str(error).replace("`", "").replace(" | ", " or ").partition(" - at $.")
+    rule = rule.removeprefix("JSON is malformed: ")
+    rule = rule[:1].lower() + rule[1:]
+    if isinstance(error, msgspec.ValidationError):
+        return f"field '{field}': {rule}" if field else rule
+    return f"not valid JSON ({rule})"
+
+
+def _histograms(rows: list[Any]) -> list[dict[str, Any]]:
     found = []
     few = max(1, len(rows) // 10)
     for when, part in (("early", rows[:few]), ("late", rows[-few:])):
         for kind in KINDS:
-            lists = [row[f"{kind}_histogram"] for row in part if row.get(f"{kind}_histogram") is not None]
-            if not all(isinstance(each, list) and all(map(_is_count, each)) for each in lists):
-                raise UserError(f"{path}: field '{kind}_histogram' must be a list of counts in every row")
-            if lists and len({len(each) for each in lists}) == 1:
-                counts = [sum(column) for column in zip(*lists, strict=True)]
-                found.append({"kind": kind, "when": when, "counts": counts})
+            counts = [each for row in part if (each := getattr(row, f"{kind}_histogram")) is not None]
+            if len({len(each) for each in counts}) == 1:
+                found.append({"kind": kind, "when": when, "counts": np.sum(counts, axis=0).tolist()})
     return found
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and 0 <= value < 1 << 53

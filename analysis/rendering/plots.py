@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from analysis.reading.parallel import in_processes
 from analysis.rendering.model import FigureFile
 from analysis.sections.curves import Curves
 
@@ -27,7 +26,6 @@ COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#5
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: labels, nothing, labels, its title
-FEW_FIGURES = 8  # are drawn in the time in which a process starts
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
     "svg.fonttype": "path",
@@ -154,7 +152,7 @@ def drawn(figure: FigureFile) -> DrawnFigure:
 
 def all_drawn(figures: Sequence[FigureFile]) -> dict[str, DrawnFigure]:
     """Each figure by its name."""
-    return dict(zip((figure.name for figure in figures), in_processes(drawn, figures, FEW_FIGURES), strict=True))
+    return {figure.name: drawn(figure) for figure in figures}
 
 
 def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

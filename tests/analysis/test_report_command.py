@@ -120,22 +120,6 @@ def test_a_report_of_records_needs_a_place() -> None:
     assert not (records / "REPORT.md").exists()
 
 
-def test_what_a_killed_report_left_goes_and_no_others(tmp_path: Path) -> None:
-    ablation(tmp_path / "runs")
-    left, running = (tmp_path / f".{name}.tmp" for name in ("R.md.999999999", f"R.md.{os.getppid()}"))
-    for path in (left, running, tmp_path / ".mine.1.tmp"):
-        path.write_text("")
-    write_report(tmp_path / "runs", tmp_path / "R.md")
-    assert not left.exists() and running.exists() and (tmp_path / ".mine.1.tmp").exists()
-
-
-def test_a_file_of_the_users_own_with_such_a_name_stays(tmp_path: Path) -> None:
-    ablation(tmp_path / "runs")
-    (tmp_path / ".R.md.notes.tmp").write_text("mine")
-    write_report(tmp_path / "runs", tmp_path / "R.md")
-    assert (tmp_path / ".R.md.notes.tmp").read_text() == "mine"
-
-
 def test_a_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
     with pytest.raises(UserError, match=r"out='.*udcff.md': its name is not valid UTF-8; give another name"):
