@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.reading.manifest import Grid, Paper
+from analysis.reading.manifest import Grid
 from analysis.rendering.markup import code, escape, interval, mean_sd, number, one_of, signed
 from analysis.rendering.model import Cell, Row, Table, table
 from analysis.stats import verdict
@@ -16,6 +16,7 @@ from analysis.stats.seeds import LEVEL
 from analysis.stats.verdict import Decision
 from dynamic_rcnn.run import published_curves as trajectory
 from dynamic_rcnn.run import published_trends as trends
+from dynamic_rcnn.run.manifest import PUBLISHED_BASE
 
 COCO = "coco"
 GRID = "ablation"
@@ -97,11 +98,11 @@ def deviation(grid: Grid, weights: str | None = None) -> str | None:
     """
     if grid.base is None or grid.changed is None:
         return "whose manifest does not say which base it is of"
-    published = grid.paper.base if grid.paper else Paper.base
+    published = grid.paper.base if grid.paper else PUBLISHED_BASE
     parts = [f"base {code(grid.base)}"] if grid.base != published else []
     wanted = weights or (grid.paper.weights if grid.paper else None)
-    if grid.weights is not None and wanted is not None and not grid.weights["sha256"].startswith(wanted):
-        found = f"{code(grid.weights['name'])} (sha256 {code(grid.weights['sha256'][:8])})"
+    if grid.weights is not None and wanted is not None and not grid.weights.sha256.startswith(wanted):
+        found = f"{code(grid.weights.name)} (sha256 {code(grid.weights.sha256[:8])})"
         parts.append(f"weights {found}, not {code(wanted)}")
     if grid.changed:
         parts.append(f"changed: {', '.join(map(code, grid.changed))}")

@@ -21,7 +21,7 @@ def section(records: Records, comparison: Comparison) -> list[Block]:
     return [
         f"## {escape(grid.title)} ({escape(grid.dataset)})",
         f"Grid {code(grid.name)}, setting {code(grid.setting)}, data set {code(grid.dataset)}. Nothing was trained: "
-        f"{code(grid.weights['name'])} (sha256 {code(grid.weights['sha256'])}) was evaluated. There is no noise "
+        f"{code(grid.weights.name)} (sha256 {code(grid.weights.sha256)}) was evaluated. There is no noise "
         "between seeds in these numbers, and they are not compared with those of runs that were trained.",
         "### AP of the weights",
         f"AP in percent on {escape(grid.dataset)}.",

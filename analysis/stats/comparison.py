@@ -6,7 +6,6 @@ A metric is a name of `run_files.METRICS` or SEGM_METRICS, or an IoU threshold a
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -65,7 +64,7 @@ class Comparison:
         cells = [cell for cell in self.grid.cells if cell.seed not in self.grid.seen_seeds]
         if not cells or len(cells) == len(self.grid.cells):
             return None
-        return Comparison(self._records, replace(self.grid, cells=cells))
+        return Comparison(self._records, self.grid.model_copy(update={"cells": cells}))
 
     @property
     def others(self) -> list[str]:

@@ -1,74 +1,238 @@
-"""What the launcher, which writes a grid's manifest, and the report, which reads it, must see alike."""
+"""A grid's manifest, `<grid>-<setting>.grid.json` beside the runs: what launches of the grid asked for.
+
+The launcher writes it and the report reads it, both by the schema in this module. Grid files share its parts.
+"""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Collection
-from typing import Any, TypeGuard
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Annotated, Any
 
-from dynamic_rcnn.run.directory import GRID_SUFFIX
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.directory import BENCHMARK, GRID_SUFFIX, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.schema import BrokenRulesError, Schema, validate
+from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN
 
 NAME_RULE = f"letters, digits, '.', '_' and '-', the first a letter or a digit, not ending in {GRID_SUFFIX}"
+PUBLISHED_BASE = "faster_rcnn_r50_fpn_1x"  # of the paper's main experiments
+_PAIR_RULE = "must be a pair of different arms, such as [both, baseline]"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether `name` may be the name of a grid, an arm or a data set, and so of a folder: see NAME_RULE."""
+    """Whether `name` can name a grid, an arm or a data set, and thus a folder: see NAME_RULE."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None and not name.endswith(GRID_SUFFIX)
 
 
 def manifest_place(dataset: str, grid: str, setting: str) -> str:
-    """Where a grid's manifest lies, relative to the run folder."""
+    """The path of a grid's manifest, relative to the run folder."""
     return f"{dataset}/{grid}-{setting}{GRID_SUFFIX}"
 
 
-def paper_fault(paper: Any) -> tuple[str, Any, str] | None:
-    """(field, value, rule) of the first breach in a grid's `paper`; None if it is well formed, or None itself.
+def is_run_path(text: str) -> bool:
+    """Whether `text` is dataset/arm/run, all plain names: a manifest cannot point outside its run folder."""
+    parts = text.split("/")
+    return len(parts) == 3 and all(map(is_plain_name, parts))
 
-    rows: arm -> metric -> value in percent, as printed. weights (optional): how the sha256 of the weights that the
-    numbers are of begins. test_dev (optional): as rows, on COCO test-dev, whose annotations are not public. base
-    (optional): the base of the published setting, faster_rcnn_r50_fpn_1x without it.
+
+def _plain_name(name: str) -> str:
+    if not is_plain_name(name):
+        raise ValueError(f"must be a plain name: {NAME_RULE}")
+    return name
+
+
+def _run_path(path: str) -> str:
+    if not is_run_path(path):
+        raise ValueError("must be <dataset>/<arm>/seed<k>-<id>")
+    return path
+
+
+def _metrics(row: Any) -> Any:
+    numbers = row.values() if isinstance(row, dict) else [None]
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        raise ValueError("must map metrics to numbers in percent")
+    return row
+
+
+def _pair(arms: Any) -> Any:
+    if not isinstance(arms, list | tuple) or len(arms) != 2 or not all(isinstance(arm, str) for arm in arms):
+        raise ValueError(_PAIR_RULE)
+    return tuple(arms)
+
+
+def _task(task: Any) -> Any:
+    if task not in TASKS:
+        raise ValueError("made by a newer version; update this one")
+    return task
+
+
+def _or_empty(kind: type) -> BeforeValidator:
+    """Older manifests have null, or nothing, for an empty value."""
+    return BeforeValidator(lambda value: kind() if value is None else value)
+
+
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+PaperRows = dict[str, Annotated[dict[str, float], BeforeValidator(_metrics)]]  # arm -> metric -> value in percent
+Contrasts = list[Annotated[tuple[str, str], BeforeValidator(_pair)]]
+
+
+class _Part(Schema):
+    """What a file of a newer version adds is ignored."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+
+class Paper(_Part):
+    """The rows of the paper that a grid reproduces, as printed.
+
+    Attributes:
+        weights: first digits of the sha256 of the published weights that the numbers belong to, if any.
+        test_dev: numbers on COCO test-dev, whose annotations are not public.
+        base: the base of the published setting.
     """
-    if paper is None:
-        return None
-    if not isinstance(paper, dict):
-        return "paper", paper, "must be a mapping or null"
-    for field in ("table", "source", "dataset"):
-        if not isinstance(paper.get(field), str):
-            return f"paper.{field}", paper.get(field), "must be text"
-    weights = paper.get("weights")
-    if weights is not None and not (isinstance(weights, str) and re.fullmatch(r"[0-9a-f]{8,64}", weights)):
-        return "paper.weights", weights, "must be the first 8 or more hex digits of a sha256, in quotes"
-    if not isinstance(paper.get("base", ""), str):
-        return "paper.base", paper["base"], "must be the name of a base"
-    return _rows_fault("paper.rows", paper.get("rows")) or _rows_fault("paper.test_dev", paper.get("test_dev", {}))
+
+    table: str
+    source: str
+    dataset: str
+    rows: PaperRows
+    weights: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
+    test_dev: PaperRows = Field(default_factory=dict)
+    base: str = PUBLISHED_BASE
 
 
-def _rows_fault(field: str, rows: Any) -> tuple[str, Any, str] | None:
-    if not isinstance(rows, dict):
-        return field, rows, "must map arms to metrics"
-    for arm, row in rows.items():
-        if not isinstance(row, dict) or not all(_is_number(number) for number in row.values()):
-            return f"{field}.{arm}", row, "must map metrics to numbers in percent"
-    return None
+class PlannedCell(_Part):
+    """One run that a grid asks for.
+
+    Attributes:
+        path: its directory, relative to the run folder.
+        setting: digest of everything but the seed, as the launch recorded it; None in older manifests.
+    """
+
+    arm: str
+    seed: int
+    path: Annotated[str, AfterValidator(_run_path)]
+    setting: str | None = None
 
 
-def is_seed(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+class EvaluatedWeights(_Part):
+    """The file of weights that a grid's runs evaluate."""
+
+    name: str
+    sha256: str
 
 
-def contrasts_fault(contrasts: Any, arms: Collection[str]) -> str | None:
-    """The rule that a grid's `contrasts` breaks; None if it is well formed, or None itself."""
-    if contrasts is None:
-        return None
-    pairs = contrasts if isinstance(contrasts, list) else [contrasts]
-    for pair in pairs:
-        named = isinstance(pair, list) and all(isinstance(arm, str) for arm in pair)
-        if not named or len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set(arms):
-            return f"must be a list of pairs of different arms, such as [both, baseline]; valid: {', '.join(arms)}"
-    return None
+class Manifest(_Part):
+    """What launches of a grid asked for.
+
+    Attributes:
+        arms: name -> title, in the order of tables.
+        baseline: the arm that the others are compared with, but for those in `baselines`, which have their own.
+        base: name of the base config; None in older manifests.
+        changed: fields that differ from the files of the base, the data set and the grid; None in older manifests.
+        contrasts: pairs of arms to compare with each other, besides each with its baseline.
+        seen_seeds: seeds whose results were known when settings were chosen.
+        task: what the runs do, one of run.spec.TASKS.
+        timed_arms: name -> title of the arms that the only run times side by side; None for other tasks.
+    """
+
+    name: PlainName = Field(alias="grid")
+    title: str
+    task: Annotated[str, BeforeValidator(_task)] = TRAIN
+    weights: EvaluatedWeights | None = None
+    setting: PlainName
+    dataset: PlainName
+    base: str | None = None
+    changed: list[str] | None = None
+    baseline: str
+    baselines: Annotated[dict[str, str], _or_empty(dict)] = Field(default_factory=dict)
+    arms: dict[str, str]
+    cells: list[PlannedCell] = Field(alias="runs")
+    paper: Paper | None = None
+    contrasts: Annotated[Contrasts, _or_empty(list)] = Field(default_factory=list)
+    seen_seeds: list[int] = Field(default_factory=list)
+    timed_arms: dict[str, str] | None = None
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({cell.seed for cell in self.cells})
+
+    @property
+    def trains(self) -> bool:
+        return self.task == TRAIN
+
+    def baseline_of(self, arm: str) -> str:
+        """The arm that `arm` is compared with."""
+        return self.baselines.get(arm, self.baseline)
+
+    @property
+    def key(self) -> str:
+        """Unique among manifests; used in file names."""
+        return f"{self.dataset}-{self.name}-{self.setting}"
+
+    @property
+    def manifest(self) -> str:
+        """The path of this manifest, relative to the run folder."""
+        return manifest_place(self.dataset, self.name, self.setting)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Manifest:
+        faults = [*self._arm_faults(), *contrast_faults(self.contrasts, self.arms)]
+        if self.task == EVALUATE and self.weights is None:
+            faults.append((("weights",), None, "must have the name and sha256 of the file"))
+        if (self.task == BENCHMARK) != (self.timed_arms is not None):
+            faults.append(
+                (("timed_arms",), self.timed_arms, f"is for task {BENCHMARK!r}, which needs it; task={self.task}")
+            )
+        counts = Counter((cell.arm, key) for cell in self.cells for key in (f"seed {cell.seed}", cell.path))
+        faults += [(("runs",), f"{arm}, {key}", "is given more than once") for (arm, key), n in counts.items() if n > 1]
+        if faults:
+            raise BrokenRulesError(faults)
+        return self
+
+    def _arm_faults(self) -> Iterator[tuple[tuple[str | int, ...], Any, str]]:
+        rule = f"must be one of {', '.join(self.arms)}"
+        if self.baseline not in self.arms:
+            yield ("baseline",), self.baseline, rule
+        for arm, control in self.baselines.items():
+            if arm not in self.arms or control not in self.arms or arm == control:
+                yield ("baselines", arm), control, f"{rule}, and none its own baseline"
+        for index, cell in enumerate(self.cells):
+            if cell.arm not in self.arms:
+                yield ("runs", index, "arm"), cell.arm, rule
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def contrast_faults(contrasts: Contrasts, arms: Collection[str]) -> list[tuple[tuple[str | int, ...], Any, str]]:
+    """The faults of `contrasts`, as BrokenRulesError takes them."""
+    rule = f"{_PAIR_RULE}; valid: {', '.join(arms)}"
+    return [
+        (("contrasts", index), list(pair), rule)
+        for index, pair in enumerate(contrasts)
+        if len(set(pair)) != 2 or not set(pair) <= set(arms)
+    ]
+
+
+def read_manifest(path: Path, way_out: str = "") -> Manifest:
+    """The manifest at `path`.
+
+    Raises:
+        UserError: it is missing, corrupt, of another grid or of a newer version. Ends in `way_out`.
+    """
+    try:
+        content = read_json(path)
+    except UserError as error:
+        raise UserError("; ".join([str(error), *([way_out] if way_out else [])])) from None
+    manifest = validate(Manifest, content, f"{path}: ", way_out)
+    if f"{path.parent.name}/{path.name}" != manifest.manifest:
+        raise UserError(f"{path}: holds the manifest of {manifest.manifest}; move it there")
+    return manifest
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write `manifest` to `path`, with the fields that were given."""
+    content = manifest.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    write_json_atomic(path, {"schema": SCHEMA, **content, "seeds": manifest.seeds})

@@ -23,7 +23,26 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class BrokenRulesError(ValueError):
+    """Broken rules of fields below the one that a validator checks: (place below it, value, rule) each."""
+
+    def __init__(self, faults: Sequence[tuple[tuple[str | int, ...], Any, str]]) -> None:
+        super().__init__("; ".join(rule for _, _, rule in faults))
+        self.faults = faults
+
+
 T = TypeVar("T")
+_PLAIN = {  # pydantic's words -> those of a message
+    "a valid dictionary or instance of": "a mapping",
+    "a valid dictionary": "a mapping",
+    "a valid string": "text",
+    "a valid integer": "an integer",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid list": "a list",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
 
 
 def validate(kind: type[T], content: Any, where: str = "", way_out: str = "") -> T:
@@ -57,16 +76,20 @@ def fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str]
             lines.append(_unknown(place, _fields_at(kind, place[:-1]), where))
         elif fault["type"] == "missing":
             lines.append(f"{_dotted(place, where)}: must be given")
+        elif isinstance(raised := fault.get("ctx", {}).get("error"), BrokenRulesError):
+            for below, value, rule in raised.faults:
+                lines.append(f"{_dotted([*place, *below], where)}={_shown(value)}: {rule}")
         else:
             lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {_rule(fault)}")
     return list(dict.fromkeys(lines))
 
 
 def _rule(fault: Any) -> str:
-    text = str(fault["msg"])
-    for prefix in ("Value error, ", "Assertion failed, "):
-        text = text.removeprefix(prefix)
-    return text.replace("Input should be", "must be")
+    text = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    for theirs, ours in _PLAIN.items():
+        if theirs in text:
+            return f"must be {ours}" if theirs.endswith("instance of") else text.replace(theirs, ours)
+    return text
 
 
 def _unknown(place: Sequence[Any], valid: Sequence[str], where: str) -> str:

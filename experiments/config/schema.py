@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import StrictInt
+
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.batch import images_per_process
-from dynamic_rcnn.run.manifest import NAME_RULE, contrasts_fault, is_plain_name, is_seed, paper_fault
+from dynamic_rcnn.run.manifest import NAME_RULE, Contrasts, Paper, contrast_faults, is_plain_name
+from dynamic_rcnn.run.schema import validate
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TASKS, TRAIN
 from experiments.config.overrides import BASES
 
@@ -75,17 +78,11 @@ def _check_grid(grid: dict[str, Any]) -> None:
             f"grid.cost={cost}: must map data sets to seconds an iteration, or to arms and theirs, or be null"
         )
     _check_base_for(grid.get("base_for"))
-    rule = contrasts_fault(grid.get("contrasts"), arms)
-    if rule is not None:
-        raise UserError(f"grid.contrasts={grid['contrasts']}: {rule}")
-    seen = grid.get("seen_seeds") or {}
-    if not isinstance(seen, dict) or not all(
-        isinstance(each, list) and all(map(is_seed, each)) for each in seen.values()
-    ):
-        raise UserError(f"grid.seen_seeds={seen}: must map data sets to lists of seeds")
-    fault = paper_fault(grid.get("paper"))
-    if fault is not None:
-        raise UserError(f"grid.{fault[0]}={fault[1]}: {fault[2]}")
+    contrasts = validate(Contrasts | None, grid.get("contrasts"), "grid.contrasts")  # type: ignore[arg-type]
+    for place, pair, rule in contrast_faults(contrasts or [], arms):
+        raise UserError(f"grid.contrasts[{place[1]}]={pair}: {rule}")
+    validate(dict[str, list[StrictInt]] | None, grid.get("seen_seeds"), "grid.seen_seeds")  # type: ignore[arg-type]
+    validate(Paper | None, grid.get("paper"), "grid.paper")  # type: ignore[arg-type]
 
 
 def _check_task(grid: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments.config.grid import Grid
 from experiments.launching.local_queue import Job, LocalQueue, cores, share, visible_gpus
 from experiments.launching.lock import launcher_lock, refuse_second
-from experiments.planning.manifest import manifest_path, read_manifest, write_manifest
+from experiments.planning.manifest import manifest_path, read_cells, write_manifest
 from experiments.planning.plan import plan_or_disk
 from experiments.planning.run_state import PlannedRun, disk_plan, with_needs
 from experiments.views import tables
@@ -36,7 +36,7 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
     """
     queue, make_plan = _queue(cluster), _Planner(grid, runs)
     refuse_second(grid, runs)
-    read_manifest(manifest_path(grid, runs))
+    read_cells(manifest_path(grid, runs))
     if wanted_runs(make_plan(), rerun):
         look_at_data(grid)
     with launcher_lock(grid, runs):

@@ -21,7 +21,7 @@ from experiments.config.grid import Grid
 from experiments.launching.local import look_at_data, move_stale_aside, wanted_runs
 from experiments.launching.lock import launcher_lock, refuse_second
 from experiments.planning import cost
-from experiments.planning.manifest import manifest_path, read_manifest, write_manifest
+from experiments.planning.manifest import manifest_path, read_cells, write_manifest
 from experiments.planning.plan import make_plan, plan_or_disk
 from experiments.planning.run_state import FINAL, PlannedRun
 from experiments.planning.slurm_state import below, queued_jobs
@@ -45,7 +45,7 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
     profile = _profile(cluster)
     _check_folder(runs)
     refuse_second(grid, runs)
-    read_manifest(manifest_path(grid, runs))
+    read_cells(manifest_path(grid, runs))
     folder = submissions_folder(runs, grid.dataset)
     if any(run.to_launch or run.state == rerun for run in make_plan(grid, runs)):
         look_at_data(grid)

@@ -13,7 +13,7 @@ from dynamic_rcnn.run.directory import PROVENANCE, read_json
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
 from experiments.config.grid import Grid
 from experiments.config.overrides import load_base
-from experiments.planning.manifest import manifest_path, read_manifest
+from experiments.planning.manifest import manifest_path, read_cells
 from experiments.planning.run_state import Directories, PlannedRun, last_row
 from slurm.site_profile import Profile
 
@@ -198,7 +198,7 @@ def _measured(grid: Grid, runs: Path, kinds: set[str], gpus: bool | None) -> dic
     """What runs of this grid, else of others in the run folder, took; for those of `kinds` that have been measured."""
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     arms = {arm: _kind(spec) for arm, spec in grid.specs.items()}
-    own = {runs / run["path"]: arms.get(run["arm"], "") for run in read_manifest(manifest_path(grid, runs))}
+    own = {runs / cell.path: arms.get(cell.arm, "") for cell in read_cells(manifest_path(grid, runs))}
     for path, kind in own.items():
         _add(seconds, kind, path, gpus)
     if not all(seconds.values()):

@@ -14,22 +14,28 @@ BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
     "schema": ({"schema": 2}, "schema 2 is newer than 1"),
     "baseline": (
         {"baseline": "nobody"},
-        "field 'baseline' is 'nobody'; it must be one of baseline, dla, dsl, both",
+        "baseline=nobody: must be one of baseline, dla, dsl, both",
     ),
-    "arms": ({"arms": ["baseline"]}, "field 'arms' is ['baseline']; it must be an object"),
+    "arms": ({"arms": ["baseline"]}, "arms=['baseline']: must be a mapping"),
     "seed": (
         {"runs": [{"arm": "dla", "seed": "x", "path": "a/b/c"}]},
-        "a run's seed is 'x'; it must be an integer",
+        "runs[0].seed=x: must be an integer",
     ),
-    "arm": ({"runs": [{"arm": ["dla"], "seed": 0, "path": "a/b/c"}]}, "a run's arm is ['dla']; it must be one of"),
-    "baselines": ({"baselines": {"dla": ["x"]}}, "field 'baselines' has ['x']; each must be one of baseline, dla"),
-    "itself": ({"baselines": {"dla": "dla"}}, "field 'baselines' has 'dla'; each must be one of baseline, dla"),
+    "arm": ({"runs": [{"arm": "dlaa", "seed": 0, "path": "a/b/c"}]}, "runs[0].arm=dlaa: must be one of baseline, dla"),
+    "baselines": ({"baselines": {"dla": ["x"]}}, "baselines.dla=['x']: must be text"),
+    "itself": (
+        {"baselines": {"dla": "dla"}},
+        "baselines.dla=dla: must be one of baseline, dla, dsl, both, and none",
+    ),
     "timed_arms": (
         {"timed_arms": {"dla": "x"}},
-        "field 'timed_arms' is {'dla': 'x'} where 'task' is 'train'; only 'benchmark' has it",
+        "timed_arms={'dla': 'x'}: is for task 'benchmark', which needs it",
     ),
-    "outside": ({"runs": [{"arm": "dla", "seed": 0, "path": "../../etc"}]}, "a run's path is '../../etc'"),
-    "paper": ({"paper": PAPER | {"rows": {"dla": 3}}}, "field 'paper.rows.dla' is 3; it must map metrics to numbers"),
+    "outside": (
+        {"runs": [{"arm": "dla", "seed": 0, "path": "../../etc"}]},
+        "runs[0].path=../../etc: must be <dataset>/<arm>/seed<k>-<id>",
+    ),
+    "paper": ({"paper": PAPER | {"rows": {"dla": 3}}}, "paper.rows.dla=3: must map metrics to numbers"),
     "place": (
         {"setting": "fffffffff0"},
         "holds the manifest of shapes/ablation-fffffffff0.grid.json; move it there",
@@ -53,7 +59,7 @@ def test_a_run_asked_for_twice_is_named(tmp_path: Path) -> None:
     folder = ablation(tmp_path)
     folder.manifest(runs=[*folder.cells, folder.cells[4]])
     (problem, *_) = collect(tmp_path).problems
-    assert "field 'runs' has arm dla, seed 1 more than once" in problem
+    assert "runs=dla, seed 1: is given more than once" in problem
 
 
 def test_names_that_the_launcher_refuses_are_refused(tmp_path: Path) -> None:
@@ -61,4 +67,4 @@ def test_names_that_the_launcher_refuses_are_refused(tmp_path: Path) -> None:
     folder.done("baseline", 0, 0.4)
     folder.manifest()
     (problem, _) = collect(tmp_path).problems
-    assert "field 'dataset' is 'my data'; it must be a plain name: letters, digits" in problem
+    assert "dataset=my data: must be a plain name: letters, digits" in problem

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.schema import Schema, validate
+from dynamic_rcnn.run.schema import BrokenRulesError, Schema, validate
 
 
 class Arm(Schema):
@@ -28,6 +28,12 @@ class Grid(Schema):
             raise ValueError("must not contain spaces")
         return name
 
+    @model_validator(mode="after")
+    def _not_named_as_the_grid(self) -> Grid:
+        if self.name in self.arms:
+            raise BrokenRulesError([(("arms", self.name), self.arms[self.name].title, "must not be named as the grid")])
+        return self
+
 
 def fault(content: Any, way_out: str = "") -> str:
     with pytest.raises(UserError) as caught:
@@ -44,20 +50,21 @@ def test_valid_content_becomes_the_model() -> None:
     ("content", "message"),
     [
         ({}, "grid.name: must be given"),
-        ({"name": 1}, "grid.name=1: must be a valid string"),
+        ({"name": 1}, "grid.name=1: must be text"),
         ({"name": "a b"}, "grid.name=a b: must not contain spaces"),
-        ({"name": "a", "seeds": ["0"]}, "grid.seeds[0]=0: must be a valid integer"),
-        ({"name": "a", "seeds": [True]}, "grid.seeds[0]=True: must be a valid integer"),
+        ({"name": "a", "seeds": ["0"]}, "grid.seeds[0]=0: must be an integer"),
+        ({"name": "a", "seeds": [True]}, "grid.seeds[0]=True: must be an integer"),
         ({"name": "a", "arms": {"b": {}}}, "grid.arms.b.title: must be given"),
         (
             {"name": "a", "arms": {"b": {"title": "B", "threads": 0}}},
-            "grid.arms.b.threads=0: must be greater than or equal to 1",
+            "grid.arms.b.threads=0: must be at least 1",
         ),
         (
             {"name": "a", "arms": {"b": {"title": "B", "tread": 2}}},
             "unknown setting 'tread' in grid.arms.b (did you mean 'threads'?); valid: threads, title",
         ),
-        ([], "grid=[]: must be a valid dictionary or instance of Grid"),
+        ([], "grid=[]: must be a mapping"),
+        ({"name": "a", "arms": {"a": {"title": "A"}}}, "grid.arms.a=A: must not be named as the grid"),
     ],
 )
 def test_a_fault_is_named(content: Any, message: str) -> None:
@@ -67,7 +74,7 @@ def test_a_fault_is_named(content: Any, message: str) -> None:
 def test_all_faults_are_named_at_once_with_the_way_out() -> None:
     text = fault({"name": 1, "arm": {}}, "delete it")
     assert text.split("; ") == [
-        "grid.name=1: must be a valid string",
+        "grid.name=1: must be text",
         "unknown setting 'arm' in grid (did you mean 'arms'?)",
         "valid: arms, name, seeds",
         "delete it",

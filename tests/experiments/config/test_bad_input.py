@@ -29,7 +29,10 @@ CASES = [
         ["grid=controls", "arms=[baseline,replay]"],
         "arms: replay replays both, whose runs come first; choose both as well",
     ),
-    (["grid=controls", "grid.contrasts=[[both,bth]]"], "grid.contrasts=[['both', 'bth']]: must be a list of pairs of"),
+    (
+        ["grid=controls", "grid.contrasts=[[both,bth]]"],
+        "grid.contrasts[0]=['both', 'bth']: must be a pair of different arms",
+    ),
     (["grid=controls", "grid.arms.replay.replay=bth"], "unknown arm 'bth' in grid.arms.replay.replay; valid: baseline"),
     (
         ["grid=controls", "++grid.arms.replay.set={model.train_cfg.rcnn.dynamic_rcnn.smooth_l1: true}"],
@@ -43,7 +46,7 @@ CASES = [
         ["grid=controls", "++grid.arms.replay.set={model.roi_head.bbox_head.loss_bbox.type: L1Loss}"],
         "arm replay: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
     ),
-    (["++grid.contrasts=[[both,[1]]]"], "grid.contrasts=[['both', [1]]]: must be a list of pairs of different arms"),
+    (["++grid.contrasts=[[both,[1]]]"], "grid.contrasts[0]=['both', [1]]: must be a pair of different"),
     (["++grid.arms.both.baseline=[1]"], "unknown baseline '[1]' in grid.arms.both; valid: baseline, both"),
     (
         ["dataset=shapes", "base.model.roi_head.bbox_head.num_classes=7"],
@@ -51,7 +54,7 @@ CASES = [
     ),
     ([f"runs={Path(__file__)}"], "test_bad_input.py: is a file; runs= must name a folder of runs"),
     (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
-    (["grid.seen_seeds={shapes: 0}"], "grid.seen_seeds={'shapes': 0}: must map data sets to lists of seeds"),
+    (["grid.seen_seeds={shapes: 0}"], "grid.seen_seeds.shapes=0: must be a list"),
     (["grid=null"], "grid=null: must be one name; valid: ablation, backbones, beta, controls"),
     (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),
     (["grid=smoke,ablation"], "grid=smoke,ablation: must be one name; valid: ablation"),
@@ -185,9 +188,9 @@ CASES = [
         ["grid.cost=fast"],
         "grid.cost=fast: must map data sets to seconds an iteration, or to arms and theirs, or be null",
     ),
-    (["grid.paper=3"], "grid.paper=3: must be a mapping or null"),
+    (["grid.paper=3"], "grid.paper=3: must be a mapping"),
     (["grid.paper.table=2"], "grid.paper.table=2: must be text"),
-    (["grid.paper.rows=null"], "grid.paper.rows=None: must map arms to metrics"),
+    (["grid.paper.rows=null"], "grid.paper.rows=None: must be a mapping"),
     (["grid.paper.rows.dla.AP=high"], "must map metrics to numbers in percent"),
     (["arms=[dsl]", "++grid.arms.dla.set={train.max_itres: 3}"], "unknown setting 'train.max_itres' in arm dla"),
 ]
