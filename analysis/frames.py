@@ -1,6 +1,7 @@
-"""Records as tidy pandas DataFrames, one call each: `load_runs`, `load_curves`, `load_detections`.
+"""The records as tidy pandas DataFrames, one call each: `load_runs`, `load_curves`, `load_detections`.
 
-`path` (the run's directory below the folder) joins them. Problems while reading are warnings, as the report lists them.
+The column `path`, the run's directory relative to the folder, joins them. Problems that the report would list are
+warnings.
 """
 
 from __future__ import annotations
@@ -20,29 +21,55 @@ _DETECTION = ["image_id", "category_id", "x", "y", "width", "height", "score"]
 
 
 def load_runs(folder: Path | str) -> pd.DataFrame:
-    """A row a run directory: what it is, how it ended, on what, and its metrics (fractions; see found.RUN_COLUMNS).
+    """Load all runs.
 
-    grids: the keys of the grids that ask for it. Raises UserError if there is no run and no grid in `folder`.
+    Args:
+        folder: a folder of runs, or of records.
+
+    Returns:
+        One row per run directory, with the columns of `analysis.reading.raw_tables.RUN_COLUMNS`: identity, final state,
+        software and hardware, metrics as fractions in [0, 1]. `grids` lists the keys of the grids that contain the run.
+
+    Raises:
+        UserError: `folder` contains neither a run nor a grid.
     """
     records = _collect(folder)
-    asked: dict[str, list[str]] = {}
+    grids: dict[str, list[str]] = {}
     for grid in records.grids:
         for cell in grid.cells:
-            asked.setdefault(cell.path, []).append(grid.key)
-    return records.runs.assign(grids=records.runs["path"].map(lambda path: asked.get(path, [])))
+            grids.setdefault(cell.path, []).append(grid.key)
+    return records.runs.assign(grids=records.runs["path"].map(lambda path: grids.get(path, [])))
 
 
 def load_curves(folder: Path | str) -> pd.DataFrame:
-    """A row a logged iteration of each run, with the run's data set, arm and seed. Raises UserError as `load_runs`."""
+    """Load the training curves of all runs.
+
+    Args:
+        folder: a folder of runs, or of records.
+
+    Returns:
+        One row per logged iteration, with path, dataset, arm and seed of the run and the columns of train.jsonl
+        (`analysis.reading.raw_tables.CURVE_COLUMNS`): losses, T, beta, proposal statistics; `seconds` per iteration.
+
+    Raises:
+        UserError: `folder` contains neither a run nor a grid.
+    """
     records = _collect(folder)
     return records.runs[_RUN].merge(records.curves, on="path")
 
 
 def load_detections(folder: Path | str) -> pd.DataFrame:
-    """A row a detection of each finished run that has its detections, with the run's data set, arm and seed.
+    """Load the saved detections of all finished runs.
 
-    x, y, width, height in pixels of the image as in COCO's files; image_id, category_id as in the annotations.
-    Raises UserError as `load_runs`; detections that cannot be read are a warning.
+    Args:
+        folder: a folder of runs, or of records. Runs without saved detections are left out.
+
+    Returns:
+        One row per detection, with path, dataset, arm and seed of the run; image_id and category_id as in the
+        annotations; the box as x, y (upper left corner), width, height in pixels; score in [0, 1].
+
+    Raises:
+        UserError: `folder` contains neither a run nor a grid. A broken file of detections is a warning.
     """
     root, frames = Path(folder), []
     runs = _collect(folder).runs
@@ -50,14 +77,14 @@ def load_detections(folder: Path | str) -> pd.DataFrame:
         if not (root / path / DETECTIONS).exists():
             continue
         try:
-            found = read_detections(root / path / DETECTIONS)
+            detections = read_detections(root / path / DETECTIONS)
         except UserError as error:
             warnings.warn(str(error), stacklevel=2)
             continue
-        rows = [(row["image_id"], row["category_id"], *row["bbox"], row["score"]) for row in found]
+        rows = [(row["image_id"], row["category_id"], *row["bbox"], row["score"]) for row in detections]
         frames.append(pd.DataFrame(rows, columns=_DETECTION).assign(path=path))
-    found_all = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*_DETECTION, "path"])
-    return found_all.merge(runs[_RUN], on="path")[[*_RUN, *_DETECTION]]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*_DETECTION, "path"])
+    return frame.merge(runs[_RUN], on="path")[[*_RUN, *_DETECTION]]
 
 
 def _collect(folder: Path | str) -> Records:

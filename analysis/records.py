@@ -36,7 +36,7 @@ from analysis.reading.reader import MISSING
 from analysis.reading.records import Records, collect
 from analysis.reading.run_files import RECORD_FILES
 from analysis.reading.superseded import Aside
-from analysis.rendering.markup import one_of
+from analysis.wording import plural
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     for line in left_out(runs, paths):
         print(line)
     size = sum((out / file).stat().st_size for file in files)
-    print(f"{out}: {one_of('grid', len(grids))}, {one_of('run', len(paths))}, {size / 1e6:.1f} MB")
+    print(f"{out}: {plural('grid', len(grids))}, {plural('run', len(paths))}, {size / 1e6:.1f} MB")
     return 0
 
 
@@ -89,7 +89,7 @@ def _check_kept(grids: list[Grid], paths: list[str], out: Path) -> None:
     lost = sorted(path for path in asked - set(paths) if (out / path).exists())
     if lost:
         raise UserError(
-            f"{out / lost[0]}: would be lost ({one_of('such run', len(lost))}): in runs= it is gone or cannot be read; "
+            f"{out / lost[0]}: would be lost ({plural('such run', len(lost))}): in runs= it is gone or cannot be read; "
             "bring it back, or give another out="
         )
 

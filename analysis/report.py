@@ -34,9 +34,9 @@ from analysis.reading.run_files import REPORT
 from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.latex import to_latex
 from analysis.rendering.markdown import to_markdown
-from analysis.rendering.markup import one_of
 from analysis.rendering.model import IDENTIFIER, FigureFile, Page
 from analysis.sections.page import TITLE, build
+from analysis.wording import plural
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import read_json, write_bytes_atomic
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     _check_replaced(out)
     write(build(records), out)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
-    print(f"{out}: {', '.join(one_of(noun, len(found)) for noun, found in counts)}")
+    print(f"{out}: {', '.join(plural(noun, len(found)) for noun, found in counts)}")
     return 0
 
 

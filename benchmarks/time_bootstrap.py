@@ -1,10 +1,10 @@
-"""Times the bootstrap on drawn data of COCO val2017's size, and says how much memory it took.
+"""Times the bootstrap on random data of the size of COCO val2017, and prints its peak memory.
 
     python -m benchmarks.time_bootstrap [resamples=1000] [workers=2] [models=2] [images=5000] [boxes=36000]
         [categories=80] [detections=500000] [seed=0] [reference=false]
 
-boxes, detections   in all; detections are those of each model
-reference           also match with pycocotools, one model, for comparison
+boxes, detections   total numbers; `detections` per model
+reference           true: also time pycocotools on one model, for comparison
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DEFAULTS = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0; raises UserError for an argument that is no number."""
+    """Exit code 0. Raises UserError for an argument that is not a number."""
     values = parse(arguments, DEFAULTS)
     reference = boolean("reference", values.pop("reference"))
     size = {key: count(key, value, 0 if key == "seed" else 1) for key, value in values.items()}
@@ -56,27 +56,27 @@ def main(arguments: Sequence[str]) -> int:
     print(result.frame().to_string(index=False))
     own, child = (resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     others = child * size["workers"] if size["workers"] > 1 else 0.0
-    # Linux counts for a child what this process held when it started it, so that the sum errs upwards
+    # Linux counts what this process held when it started a child as the child's too, so the sum is an upper bound
     print(f"peak memory: {own:.2f} GB here, at most {own + others:.2f} GB with {size['workers']} workers")
     return 0
 
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long the block took, and how much processor time with its ended processes: the cores may be shared."""
-    start, used = time.perf_counter(), _processor_seconds()
+    """Print the block's wall-clock time, and its CPU time with that of its finished child processes."""
+    start, used = time.perf_counter(), _cpu_seconds()
     yield
-    passed, spent = time.perf_counter() - start, _processor_seconds() - used
-    print(f"{what}: {passed:.1f} s ({spent:.1f} s of processor time)", flush=True)
+    passed, spent = time.perf_counter() - start, _cpu_seconds() - used
+    print(f"{what}: {passed:.1f} s ({spent:.1f} s of CPU time)", flush=True)
 
 
-def _processor_seconds() -> float:
+def _cpu_seconds() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def draw_ground_truth(size: dict[str, int], rng: np.random.Generator) -> COCO:
-    """Boxes of 8 to 300 pixels, of four categories an image, some far more frequent than others."""
+    """Random boxes of 8 to 300 pixels, four categories per image, some far more frequent than others."""
     frequency = 1 / np.arange(1, size["categories"] + 1) ** 0.8
     present = rng.choice(size["categories"], (size["images"], 4), p=frequency / frequency.sum())
     image = rng.integers(0, size["images"], size["boxes"])
@@ -97,7 +97,7 @@ def draw_ground_truth(size: dict[str, int], rng: np.random.Generator) -> COCO:
 
 
 def draw_detections(coco: COCO, number: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """A third near objects, of higher scores, the others anywhere; in COCO's results format."""
+    """Random detections in COCO's results format: a third near objects with higher scores, the others anywhere."""
     objects = read_objects(coco)
     near, far = number // 3, number - number // 3
     source = rng.integers(0, len(objects.image), near)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from analysis.reading.run_files import RECORD_FILES, is_file
-from analysis.rendering.markup import one_of
+from analysis.wording import plural
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.digest import file_digest
@@ -39,7 +39,7 @@ def require(folder: Path) -> None:
     faults = check(folder / NAME) if (folder / NAME).exists() else {}
     if faults:
         file, fault = next(iter(faults.items()))
-        raise UserError(f"{folder / file}: {fault} ({one_of('such file', len(faults))}); put back what was recorded")
+        raise UserError(f"{folder / file}: {fault} ({plural('such file', len(faults))}); put back what was recorded")
 
 
 def problems(faults: dict[str, str]) -> list[str]:

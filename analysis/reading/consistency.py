@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.reading.manifest import Grid
-from analysis.rendering.markup import escape, one_of
+from analysis.rendering.markup import escape
+from analysis.wording import plural
 
 MADE_BY = {
     "code": "code",
@@ -134,7 +135,7 @@ def _shown(value: str) -> str:
 
 
 def _counts(groups: dict[str, pd.DataFrame]) -> str:
-    return " and ".join(one_of("run", rows["path"].nunique()) for rows in groups.values())
+    return " and ".join(plural("run", rows["path"].nunique()) for rows in groups.values())
 
 
 def _runs(rows: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
-"""Pure statistics over seeds. Values and results are in the unit of the input; sd has ddof 1.
+"""Pure statistics over seeds.
 
-Means and sds are of exact sums (`math.fsum`): no order of the records moves a printed digit.
+Results have the unit of their input. Standard deviations have ddof 1. Sums are exact (`math.fsum`), so the order of the
+input does not change a result.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LEVEL = f"{100 * CONFIDENCE:.0f}%"
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sd of `n` values; mean is None for n = 0, sd is None for n < 2."""
+    """Mean and standard deviation of `n` values; mean is None if n = 0, sd is None if n < 2."""
 
     n: int
     mean: float | None
@@ -30,7 +31,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The sd that arms share if their variances are equal; sd is None for df = 0 (one seed an arm)."""
+    """The standard deviation that arms share if their variances are equal; None if df = 0 (one seed per arm)."""
 
     sd: float | None
     df: int
@@ -38,11 +39,15 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of an arm minus mean of the baseline, with a t interval on the pooled sd.
+    """Mean of an arm minus mean of its baseline.
 
-    `low`, `high` and `p` (two-sided, of no difference) are None where no arm has two seeds: the noise is not known.
-    `pairs` counts the seeds that both arms have, `paired_sd` is the sd of their differences (None below two).
-    `corrected`: p after Holm's correction over the differences that it is one of (see `corrected_by_holm`).
+    Attributes:
+        value: the difference.
+        low, high: t interval on the pooled sd; None if no arm has two seeds, so that the noise is unknown.
+        pairs: number of seeds that both arms have.
+        paired_sd: sd of the differences over those seeds; None if there are fewer than two.
+        p: two-sided, of no difference; None if the noise is unknown.
+        corrected: p after Holm's correction (see `corrected_by_holm`); None without correction.
     """
 
     value: float
@@ -55,20 +60,24 @@ class Difference:
 
     @property
     def deciding_p(self) -> float | None:
-        """p after the correction, where there was one."""
+        """The corrected p if there is one, else p."""
         return self.p if self.corrected is None else self.corrected
 
     @property
     def told_apart(self) -> bool | None:
-        """Whether there is a difference, after the correction; None where the noise is not known."""
+        """Whether the difference is significant; None if the noise is unknown."""
         return None if self.deciding_p is None else self.deciding_p < 1 - CONFIDENCE
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Geometric mean of `n` paired ratios, with a t interval on the logarithm; low and high are None for n = 1.
+    """Geometric mean of `n` paired ratios.
 
-    sd: of the logarithms (ddof 1), None for n = 1.
+    Attributes:
+        value: the geometric mean.
+        low, high: t interval, computed on the logarithms; None if n = 1.
+        n: number of pairs.
+        sd: of the logarithms; None if n = 1.
     """
 
     value: float
@@ -79,31 +88,33 @@ class Ratio:
 
 
 def finite(values: Iterable[float | None]) -> list[float]:
-    """The values that are defined (not None, not NaN)."""
+    """The values that are defined (neither None nor NaN)."""
     return [float(value) for value in values if value is not None and math.isfinite(value)]
 
 
 def summarize(values: Iterable[float | None]) -> Summary:
     """Mean and sd of the defined values."""
     kept = finite(values)
-    if not kept:
-        return Summary(0, None, None)
-    if len(kept) < 2:
-        return Summary(1, mean(kept), None)
-    return Summary(len(kept), mean(kept), math.sqrt(_squares(kept) / (len(kept) - 1)))
+    sd = math.sqrt(_squares(kept) / (len(kept) - 1)) if len(kept) > 1 else None
+    return Summary(len(kept), mean(kept) if kept else None, sd)
 
 
 def pooled(groups: Iterable[Iterable[float | None]]) -> Pooled:
-    """The pooled sd of several arms: squared deviations from each arm's own mean, over the sum of (n - 1)."""
+    """The sd pooled over arms.
+
+    Args:
+        groups: the values of each arm, one per seed.
+
+    Returns:
+        The root of the squared deviations from each arm's own mean over df, the sum of (n - 1).
+    """
     kept = [values for values in map(finite, groups) if values]
     df = sum(len(values) - 1 for values in kept)
-    if df == 0:
-        return Pooled(None, 0)
-    return Pooled(math.sqrt(math.fsum(_squares(values) for values in kept) / df), df)
+    return Pooled(math.sqrt(math.fsum(map(_squares, kept)) / df) if df else None, df)
 
 
 def mean_interval(summary: Summary, noise: Pooled) -> tuple[float, float] | tuple[None, None]:
-    """The t interval of a mean on the pooled sd; (None, None) where either is not known."""
+    """The t interval of a mean on the pooled sd; (None, None) if either is unknown."""
     if summary.mean is None or noise.sd is None:
         return None, None
     half = t_quantile(CONFIDENCE, noise.df) * noise.sd / math.sqrt(summary.n)
@@ -111,13 +122,21 @@ def mean_interval(summary: Summary, noise: Pooled) -> tuple[float, float] | tupl
 
 
 def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: Pooled) -> Difference | None:
-    """`arm` minus `baseline` (each seed -> value); None if either has no defined value."""
-    ours, theirs = _defined(arm), _defined(baseline)
+    """The mean of `arm` minus that of `baseline`.
+
+    Args:
+        arm, baseline: seed -> value; NaN is left out.
+        noise: the sd pooled over the arms of the grid.
+
+    Returns:
+        The difference, not corrected for multiple comparisons; None if either has no defined value.
+    """
+    ours, theirs = ({seed: value for seed, value in each.items() if finite([value])} for each in (arm, baseline))
     if not ours or not theirs:
         return None
-    value = math.fsum(ours.values()) / len(ours) - math.fsum(theirs.values()) / len(theirs)
+    value = mean(list(ours.values())) - mean(list(theirs.values()))
     seeds = sorted(set(ours) & set(theirs))
-    paired_sd = summarize([ours[seed] - theirs[seed] for seed in seeds]).sd
+    paired_sd = summarize(ours[seed] - theirs[seed] for seed in seeds).sd
     if noise.sd is None:
         return Difference(value, None, None, len(seeds), paired_sd)
     error = noise.sd * math.sqrt(1 / len(ours) + 1 / len(theirs))
@@ -126,7 +145,7 @@ def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: P
 
 
 def corrected_by_holm(differences: Mapping[str, Difference | None]) -> dict[str, Difference | None]:
-    """The differences with their p corrected for how many they are (Holm 1979, step-down): name -> difference."""
+    """The differences with p corrected for their number (Holm 1979, step-down)."""
     known = {name: found.p for name, found in differences.items() if found is not None and found.p is not None}
     corrected: dict[str, float] = {}
     largest = 0.0
@@ -140,9 +159,15 @@ def corrected_by_holm(differences: Mapping[str, Difference | None]) -> dict[str,
 
 
 def detectable(noise: Pooled, counts: Sequence[int]) -> float | None:
-    """The difference of two arms with so many seeds each that is told apart with POWER; None if not known.
+    """The smallest difference of two arms that is found significant with probability POWER, without correction.
 
-    Without correction: t at 1 - (1 - CONFIDENCE) / 2, plus t at POWER, in standard errors of the difference.
+    Args:
+        noise: the pooled sd.
+        counts: the number of seeds of each arm.
+
+    Returns:
+        t at 1 - (1 - CONFIDENCE) / 2 plus t at POWER, times the standard error; None if the noise is unknown or an arm
+        has no seeds.
     """
     if noise.sd is None or not all(counts):
         return None
@@ -158,8 +183,7 @@ def _two_sided(value: float, error: float, df: float) -> float:
 
 def paired_ratio(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> Ratio | None:
     """`ours` over `theirs`, both positive, paired by key; None without a pair."""
-    keys = [key for key in ours if key in theirs]
-    logs = summarize([math.log(ours[key] / theirs[key]) for key in keys])
+    logs = summarize(math.log(ours[key] / theirs[key]) for key in ours if key in theirs)
     if logs.mean is None:
         return None
     if logs.sd is None:
@@ -170,27 +194,23 @@ def paired_ratio(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> Rati
 
 @cache
 def t_quantile(confidence: float, df: float) -> float:
-    """Half-width of the central interval of Student's t, in standard errors."""
+    """Half the width of the central interval of Student's t, in standard errors."""
     return float(stdtrit(df, (1 + confidence) / 2))
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
-    """Mean over a centred window of `width` points, cut short at both ends; undefined points are left out."""
+    """Mean over a centred window of `width` points, shortened at both ends; undefined points are left out."""
     known = np.isfinite(values)
     sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(known, values, 0.0), known))
     first = np.maximum(np.arange(len(values)) - (width - 1) // 2, 0)
     last = np.minimum(np.arange(len(values)) + width // 2 + 1, len(values))
     total, count = sums[last] - sums[first], counts[last] - counts[first]
-    return [float(value) for value in np.where(count > 0, total / np.maximum(count, 1), math.nan)]
+    return np.where(count > 0, total / np.maximum(count, 1), math.nan).tolist()
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of values that are all defined; NaN without any."""
+    """Mean of defined values; NaN if there are none."""
     return math.fsum(values) / len(values) if values else math.nan
-
-
-def _defined(values: Mapping[int, float]) -> dict[int, float]:
-    return {key: float(value) for key, value in values.items() if finite([value])}
 
 
 def _squares(values: Sequence[float]) -> float:

@@ -11,11 +11,12 @@ from statistics import median
 
 from analysis.reading.manifest import Grid
 from analysis.reading.records import Records
-from analysis.rendering.markup import escape, number, one_of
+from analysis.rendering.markup import escape, number
 from analysis.sections.claims import ARM, COCO, deviation
 from analysis.stats import verdict
 from analysis.stats.comparison import describe_state, is_lost
 from analysis.stats.seeds import LEVEL, Ratio, paired_ratio
+from analysis.wording import plural
 from dynamic_rcnn.run.timing_results import CPU, INFERENCE, TRAINING, Part
 
 IMAGES_PER_SECOND = "images_per_second"  # of the paper's rows
@@ -59,10 +60,10 @@ class Speed:
         states = [describe_state(row.state, row.cause) for row in self.runs.itertuples()]
         lost = [state for state in states if is_lost(state)]
         if lost:
-            listed = f"{one_of('run', len(lost))} {escape(lost[0])}"
+            listed = f"{plural('run', len(lost))} {escape(lost[0])}"
             return f"{verdict.NOT_COMPARABLE}: {listed}; the others are a selection"
         left = len(states) - states.count("done")
-        return f"{verdict.INCONCLUSIVE}: {one_of('run', left)} not done yet" if left else None
+        return f"{verdict.INCONCLUSIVE}: {plural('run', left)} not done yet" if left else None
 
     @property
     def reason(self) -> str | None:
@@ -150,7 +151,7 @@ def _cost_text(cost: Cost, decides: bool, same_network: bool) -> str:
     network = "the same network, " if same_network and cost.name.startswith("inference") else ""
     if cost.ratio is None or cost.decision is None:
         return f"{cost.name}: not measured"
-    shown = f"{network}{ratio_text(cost.ratio)} ({one_of('block', cost.ratio.n)})"
+    shown = f"{network}{ratio_text(cost.ratio)} ({plural('block', cost.ratio.n)})"
     return f"{cost.name} {cost.decision.text}: {shown}" if decides and not network else f"{cost.name}: {shown}"
 
 

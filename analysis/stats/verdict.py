@@ -1,34 +1,35 @@
 """The rule by which measured seeds decide a printed number, in points of AP.
 
-With the printed number c, the mean m of n seeds, the sd s pooled over the grid's arms (at least the metric's floor) on
-df degrees of freedom, D = |m - c| and the margin d:
+With the printed number c, the mean m of n seeds, the pooled sd s of the grid's arms (at least the metric's floor) with
+df degrees of freedom, D = |m - c| and the margin d, the verdict is
 
-    REPRODUCED          D + t(.95, df) s / sqrt(n) <= d
-    NOT REPRODUCED      else, if c - m > max(d, t(.975, df) s sqrt(1 + 1/n) + 0.05)
-    HIGHER THAN CLAIMED else, if m - c is
+    REPRODUCED          if D + t(.95, df) s / sqrt(n) <= d
+    NOT REPRODUCED      else if c - m > max(d, t(.975, df) s sqrt(1 + 1/n) + 0.05)
+    HIGHER THAN CLAIMED else if m - c is
     INCONCLUSIVE        otherwise
 
-The second bound is what one more run of the same kind would stay within, and half a printed digit: the printed number
-is a single run. A difference of two arms has 1/n of both, and two runs and two digits on the printed side.
+The second bound is the prediction interval of one more run, plus half a printed digit: the printed number is a single
+run. For a difference of two arms, 1/n is the sum over both, and the printed side counts two runs and two digits.
 
-A re-test of released weights is another matter: the weights are those of the printed number, so that there is no noise
-between seeds, and what is measured is m up to rounding. With half a printed digit as the margin:
+Evaluating released weights again has no seed noise: m equals the printed number up to rounding. The margin is half a
+printed digit:
 
-    REPRODUCED          |m - c| <= 0.05
-    NOT REPRODUCED      else, if c - m > 0.05
-    HIGHER THAN CLAIMED else
+    REPRODUCED          if |m - c| <= 0.05
+    NOT REPRODUCED      else if c - m > 0.05
+    HIGHER THAN CLAIMED otherwise
 
-What is measured side by side is a ratio of paired blocks: with its 90% t interval [low, high] on the logarithm, and
-the limits that are declared below,
+A timing is a ratio of paired blocks with its 90% t interval [low, high], computed on the logarithm. With the declared
+limits below, the verdict is
 
-    REPRODUCED          low and high are within the limits
-    NOT REPRODUCED      else, if all of the interval is outside of them, on the claim's bad side (HIGHER on the other)
+    REPRODUCED          if low and high are within the limits
+    NOT REPRODUCED      else if the whole interval is beyond the limit on the claim's bad side (HIGHER on the other)
     INCONCLUSIVE        otherwise
 
-"No extra overhead" has one limit, OVERHEAD = 1.05, from above: of nine hours of training less than half an hour. Its
-90% interval ends at a one-sided bound of 95%: a cost of the limit or more passes in 1 of 20 measurements. For a printed
-ratio of two speeds the limits are SPEED = 1.10 times it and a 1.10th of it: another GPU moves it, and by the smallest
-printed ratio, 1.24, a detector that is no faster at all is outside of them. Both are declared, not derived.
+"No extra overhead" has one limit, OVERHEAD = 1.05, from above: half an hour of nine hours of training. The 90% interval
+ends at a one-sided 95% bound: a true overhead at the limit or above passes in 1 of 20 measurements. For a printed
+ratio of two speeds the limits are SPEED = 1.10 times the ratio and 1 / 1.10 of it: another GPU changes the ratio, and a
+detector that is no faster at all is beyond the limits of the smallest printed ratio, 1.24. Both are declared, not
+derived.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ INCONCLUSIVE = "INCONCLUSIVE"
 NOT_COMPARABLE = "NOT COMPARABLE"
 NOT_RUN = "NOT RUN"
 
-# The sd between seeds that is assumed at least. On COCO, published or estimated from recorded pairs of runs: AP 0.09 to
+# The smallest sd between seeds that is assumed. On COCO, published or estimated from recorded pairs of runs: AP 0.09 to
 # 0.10, AP50 0.11, AP75 0.19, APs 0.45, APm 0.22, APl 0.37; none for AP90. AP60, AP70, AP80: between their neighbours.
-# None is published for masks: the same as for boxes, from which they are cut.
+# None is published for masks: the same as for boxes.
 FLOORS = {
     **{"AP": 0.15, "AP50": 0.15, "AP60": 0.15, "AP70": 0.20, "AP75": 0.25, "AP80": 0.25, "AP90": 0.30},
     **{"APs": 0.50, "APm": 0.25, "APl": 0.40},
@@ -62,12 +63,16 @@ OVERHEAD = 1.05
 SPEED = 1.10
 MOST_BLOCKS = 1000
 _HALF_DIGIT = 0.05
-_ROUNDING = 1e-9  # of floats: 38.95 - 38.9 is above 0.05
+_ROUNDING = 1e-9  # in floating point, 38.95 - 38.9 is above 0.05
 
 
 @dataclass(frozen=True)
 class Decision:
-    """more: how many more seeds (of each arm) would decide, at the mean and noise of now; None: not even `most`."""
+    """A verdict.
+
+    more: the number of additional seeds (of each arm) or blocks that would decide, if mean and noise stay as they are;
+    None if even `most` would not.
+    """
 
     verdict: str
     more: int | None = None
@@ -84,15 +89,12 @@ class Decision:
 
 
 def margin(metric: str) -> float:
-    """How far from the printed number still counts as the same: 0.5 for AP, in proportion to the floors for others.
-
-    AP90, with twice the noise of AP, has 1.0.
-    """
+    """How far from the printed number a mean may be, in points of AP: 0.5 for AP, proportional to FLOORS for others."""
     return MARGIN_AP * FLOORS[metric] / FLOORS["AP"]
 
 
 def decide(metric: str, claimed: float, measured: Summary, noise: Pooled) -> Decision:
-    """The verdict on a printed value. Where no arm has two seeds the floor is taken for the sd, as if known."""
+    """The verdict on a printed value. If no arm has two seeds, the sd is taken to be the floor, as if it were known."""
     assert measured.mean is not None
     return _decide(measured.mean - claimed, _Noise.of(metric, noise), [measured.n], margin(metric))
 
@@ -105,7 +107,7 @@ def decide_difference(metric: str, claimed: float, ours: Summary, theirs: Summar
 
 
 def decide_retest(claimed: float, measured: float) -> Decision:
-    """The verdict on a printed value whose own weights were evaluated again."""
+    """The verdict on a printed value, from an evaluation of the weights that it was printed for."""
     gap = measured - claimed
     if abs(gap) <= MARGIN_RETEST + _ROUNDING:
         return Decision(REPRODUCED)
@@ -114,7 +116,7 @@ def decide_retest(claimed: float, measured: float) -> Decision:
 
 @dataclass(frozen=True)
 class _Noise:
-    """df: infinite where the floor is taken as if known."""
+    """df: infinite if the floor is taken for a known sd."""
 
     sd: float
     df: float
@@ -137,7 +139,7 @@ def _decide(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> D
 
 
 def _verdict(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> str:
-    """gap: measured minus claimed. counts: the seeds of each arm that it is made of."""
+    """gap: measured minus printed. counts: the number of seeds of each arm."""
     spread, printed = math.fsum(1 / count for count in counts), len(counts)
     half = t_quantile(0.90, noise.df) * noise.sd * math.sqrt(spread)
     further = t_quantile(0.95, noise.df) * noise.sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
@@ -149,17 +151,17 @@ def _verdict(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> 
 
 
 def decide_overhead(ratio: Ratio) -> Decision:
-    """The verdict on "no extra overhead": ratio of an arm's time or memory to the baseline's."""
+    """The verdict on "no extra overhead", from the ratio of an arm's time or memory to the baseline's."""
     return _decide_ratio(ratio, 0.0, OVERHEAD, low_is_bad=False)
 
 
 def decide_speed(ratio: Ratio, printed: float) -> Decision:
-    """The verdict on a printed ratio of two speeds (how many times as many images a second)."""
+    """The verdict on a printed ratio of two speeds in images per second."""
     return _decide_ratio(ratio, printed / SPEED, printed * SPEED, low_is_bad=True)
 
 
 def _decide_ratio(ratio: Ratio, least: float, most: float, low_is_bad: bool) -> Decision:
-    """low_is_bad: whether a ratio below the limits is the failure, and one above them HIGHER THAN CLAIMED."""
+    """low_is_bad: whether a ratio below the limits fails, and one above them is HIGHER THAN CLAIMED."""
     if ratio.low is None or ratio.high is None or ratio.sd is None:
         return Decision(INCONCLUSIVE, 1, "block", MOST_BLOCKS)
     if (found := _of_interval(ratio.low, ratio.high, least, most, low_is_bad)) != INCONCLUSIVE:

@@ -33,7 +33,7 @@ def test_runs_curves_and_detections(tmp_path: Path) -> None:
     ]
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_unreadable_files_are_warnings(tmp_path: Path) -> None:
     folder = ablation(tmp_path)
     (tmp_path / folder.path("both", 1) / "detections.json.gz").write_bytes(b"no")
     (tmp_path / folder.path("both", 2) / "metrics.json").write_text("{")

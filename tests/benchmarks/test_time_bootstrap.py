@@ -1,4 +1,4 @@
-"""The timing script at a small size: it prints what it says, and no test asserts a time."""
+"""The timing script at a small size: it prints times and memory; no test asserts a time."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_times_and_memory_are_printed() -> None:
         "evaluate, one area range",
         "30 resamples of 2 models",
     ):
-        assert re.search(rf"{part}.*: [\d.]+ s \([\d.]+ s of processor time\)", done.stdout)
+        assert re.search(rf"{part}.*: [\d.]+ s \([\d.]+ s of CPU time\)", done.stdout)
     assert re.search(r"peak memory: [\d.]+ GB here, at most [\d.]+ GB with 2 workers", done.stdout)
     assert len(re.findall(r"^ *AP90 +model \d", done.stdout, flags=re.M)) == 2
 
 
-def test_a_size_that_is_no_number_is_refused() -> None:
+def test_a_size_that_is_not_a_number_is_refused() -> None:
     done = run("images=many")
     assert done.returncode == 2
     assert done.stderr == "error: argument 'images' is 'many'; it must be a whole number from 1 to 999999999\n"

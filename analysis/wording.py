@@ -1,0 +1,8 @@
+"""Wording that messages and the report share."""
+
+from __future__ import annotations
+
+
+def plural(noun: str, count: int) -> str:
+    """'1 seed', '3 seeds'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
