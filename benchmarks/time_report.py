@@ -22,19 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from analysis.reading.run_files import CURVES, IOU_THRESHOLDS, METRICS
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.cli import count, parse, run
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.manifest import manifest_place
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
 
 DEFAULTS = {"folder": "", "runs": "2000", "rows": "200", "seed": "0"}
 ARMS, SEEDS, CLASSES = 40, 5, 80
 DATASET = "drawn"
 SETTING = "0123456789"
-IOU_BINS, TARGET_BINS = 20, 30  # as training counts
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,18 +90,18 @@ def _write_run(path: Path, spec: RunSpec, rows: int, rng: np.random.Generator) -
 
 
 def _curve(rows: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    values = rng.random((rows, len(CURVES))).tolist()
+    values = rng.random((rows, len(LOG_COLUMNS))).tolist()
     for at, drawn in enumerate(values, start=1):
-        histograms = {"iou_histogram": rng.integers(0, 500, IOU_BINS).tolist()}
-        histograms |= {"target_histogram": rng.integers(0, 50, TARGET_BINS).tolist()}
-        yield {**dict(zip(CURVES, drawn, strict=True)), "iteration": 10 * at, **histograms}
+        counts = {kind: rng.integers(0, 500, histogram.bins).tolist() for kind, histogram in HISTOGRAMS.items()}
+        histograms = {f"{kind}_histogram": each for kind, each in counts.items()}
+        yield {**dict(zip(LOG_COLUMNS, drawn, strict=True)), "iteration": 10 * at, **histograms}
 
 
 def _metrics(iteration: int, rng: np.random.Generator) -> dict[str, Any]:
     by_class = rng.random((CLASSES, 2)).tolist()
     return {
         **{"schema": 1, "iteration": iteration, "split": "val", "images": 5000},
-        "metrics": dict(zip(METRICS, rng.random(len(METRICS)).tolist(), strict=True)),
+        "metrics": dict(zip(BOX_METRICS, rng.random(len(BOX_METRICS)).tolist(), strict=True)),
         "by_iou": rng.random(len(IOU_THRESHOLDS)).tolist(),
         "per_class": {f"class{n:02}": {"AP": ap, "AP90": ap90} for n, (ap, ap90) in enumerate(by_class)},
     }

@@ -19,7 +19,7 @@ from dynamic_rcnn.run.spec import RunSpec
 USAGE = "usage: python -m dynamic_rcnn.evaluate RUN_DIR   (a run directory with detections.json.gz)"
 
 
-def measure(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> dict[str, Any]:
+def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> dict[str, Any]:
     """The content of metrics.json, from the saved detections alone. root: where spec.dataset's paths start."""
     content = evaluate_file(root / spec.dataset["val_ann"], run_dir / DETECTIONS, spec.has_masks)
     return {"schema": SCHEMA, "iteration": iteration, "split": "val", **content}
@@ -31,15 +31,15 @@ def evaluate_again(run_dir: Path) -> int:
     if not (run_dir / DETECTIONS).exists():
         raise UserError(f"{run_dir / DETECTIONS}: missing; the run has not been evaluated yet")
     root, _ = dataset.prepare(spec.dataset)
-    measured = measure(run_dir, spec, root, _iteration(run_dir))
-    for name, value in measured["metrics"].items():
+    computed = compute_metrics(run_dir, spec, root, _iteration(run_dir))
+    for name, value in computed["metrics"].items():
         print(f"{name:6s} {'undefined' if value is None else repr(value)}")
     if not (run_dir / METRICS).exists():
-        write_json_atomic(run_dir / METRICS, measured)
+        write_json_atomic(run_dir / METRICS, computed)
         print(f"written: {METRICS}, which was missing")
         return 0
     recorded = read_metrics(run_dir)
-    if recorded == measured:
+    if recorded == computed:
         print(f"{METRICS} holds exactly these")
         return 0
     print(f"{METRICS} says something else (AP {recorded['metrics']['AP']!r}); it is left as it is", file=sys.stderr)

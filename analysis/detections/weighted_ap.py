@@ -23,17 +23,10 @@ from numpy.typing import NDArray
 
 from analysis.detections.columns import Booleans, Floats, Integers
 from analysis.detections.matching import IOU_THRESHOLDS, Matches
+from dynamic_rcnn.metrics.names import AP_THRESHOLDS
 
 RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101)
-METRICS: dict[str, float | None] = {
-    "AP": None,
-    "AP50": 0.5,
-    "AP60": 0.6,
-    "AP70": 0.7,
-    "AP75": 0.75,
-    "AP80": 0.8,
-    "AP90": 0.9,
-}
+METRICS: dict[str, float | None] = {"AP": None, **AP_THRESHOLDS}
 
 Counts = NDArray[np.int32]  # half the memory traffic of int64; 2e9 detections, over the thresholds, are out of reach
 

@@ -9,18 +9,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.reading.run_files import CURVES, METRICS, SEGM_METRICS
+from dynamic_rcnn.metrics.names import BOX_METRICS, MASK_METRICS
 from dynamic_rcnn.run.timing_results import TimingResults
+from dynamic_rcnn.run.train_log import LOG_COLUMNS
 
 # fmt: off
 RUN_COLUMNS = [
     "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
     "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256", "command",
     "torch", "seconds", "images",
-    *METRICS, *SEGM_METRICS,
+    *BOX_METRICS, *MASK_METRICS,
 ]
 # fmt: on
-CURVE_COLUMNS = ["path", *CURVES]
+CURVE_COLUMNS = ["path", *LOG_COLUMNS]
 COLUMNS = {
     "runs": RUN_COLUMNS,
     "thresholds": ["path", "iou", "AP"],
@@ -52,5 +53,5 @@ class Found:
         if not self.curves:
             return pd.DataFrame(columns=CURVE_COLUMNS)
         paths = np.repeat([path for path, _ in self.curves], [len(each["iteration"]) for _, each in self.curves])
-        columns = {name: np.concatenate([each[name] for _, each in self.curves]) for name in CURVES}
+        columns = {name: np.concatenate([each[name] for _, each in self.curves]) for name in LOG_COLUMNS}
         return pd.DataFrame({"path": pd.Series(paths, dtype=object), **columns}).astype({"iteration": int})

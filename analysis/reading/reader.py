@@ -12,10 +12,7 @@ from analysis.reading import checksums, consistency, image_statistics, train_log
 from analysis.reading import superseded as aside
 from analysis.reading.raw_tables import Found
 from analysis.reading.run_files import (
-    IOU_THRESHOLDS,
-    METRICS,
     REPORT_FILES,
-    SEGM_METRICS,
     detections_fault,
     is_folder,
     read_metrics,
@@ -28,6 +25,7 @@ from analysis.reading.superseded import Aside
 from analysis.reading.train_log import read_train_log
 from dynamic_rcnn.cli import is_text
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS, MASK_METRICS
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.spec import BENCHMARK, TRAIN, is_aside
 from dynamic_rcnn.run.timing_results import read_timing_results
@@ -189,7 +187,7 @@ class Reader:
             row["state"], row["cause"] = UNREADABLE, directory.METRICS
             return
         row["images"] = value.get("images")
-        row |= {metric: value["metrics"].get(metric) for metric in (*METRICS, *SEGM_METRICS)}
+        row |= {metric: value["metrics"].get(metric) for metric in (*BOX_METRICS, *MASK_METRICS)}
         by_iou = zip(IOU_THRESHOLDS, value["by_iou"], strict=True)
         self.found.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]
         for name, scores in value["per_class"].items():

@@ -12,25 +12,12 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.spec import RunSpec
 
-# fmt: off
-METRICS = [
-    "AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "APs", "APm", "APl",
-    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-]
-SEGM_METRICS = ["segm_AP", "segm_AP50", "segm_AP75"]  # of masks, where a model has them
-CURVES = [
-    "iteration", "loss", "loss_cls", "loss_bbox", "loss_rpn_cls", "loss_rpn_bbox", "acc", "lr", "T", "beta",
-    "iou_statistic", "error_statistic", "positives", "proposals_50", "proposals_60", "proposals_70",
-    "seconds",
-]
-# fmt: on
 RECORD_FILES = (  # of a run, that the report reads
     *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
     directory.DETECTIONS,
 )
 REPORT = "REPORT.md"
 REPORT_FILES = (REPORT, "report.html", "REPORT_files")  # what analysis/report.py writes beside the runs
-IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 def read_spec(path: Path) -> dict[str, Any]:

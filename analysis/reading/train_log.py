@@ -10,18 +10,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.reading.run_files import CURVES
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
+from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
 
-KINDS = ("iou", "target")
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 _Row = msgspec.defstruct(
     "_Row",
     [
         ("iteration", _Count),
-        *((name, float | None, None) for name in CURVES[1:]),
-        *((f"{kind}_histogram", list[_Count] | None, None) for kind in KINDS),
+        *((name, float | None, None) for name in LOG_COLUMNS[1:]),
+        *((f"{kind}_histogram", list[_Count] | None, None) for kind in HISTOGRAMS),
     ],
 )
 
@@ -30,7 +29,7 @@ _Row = msgspec.defstruct(
 class TrainLog:
     """A run's training curves.
 
-    columns: an array of shape (logged iterations,) for each name in CURVES; NaN where a value is missing.
+    columns: an array of shape (logged iterations,) for each name in LOG_COLUMNS; NaN where a value is missing.
     histograms: one dict per kind (iou, target) and when (early, late) with the counts per bin, summed over the
         first or last tenth of the logged iterations. Empty for runs that logged none.
     """
@@ -50,7 +49,7 @@ class TrainLog:
         return None
 
 
-EMPTY = TrainLog({name: np.empty(0) for name in CURVES}, [])
+EMPTY = TrainLog({name: np.empty(0) for name in LOG_COLUMNS}, [])
 
 
 def read_train_log(path: Path) -> TrainLog:
@@ -74,9 +73,9 @@ def read_train_log(path: Path) -> TrainLog:
             if number == len(lines) and not isinstance(error, msgspec.ValidationError):  # no newline after it
                 break
             raise UserError(f"{path}: line {number}: {_reason(error)}") from None
-    values = np.array([msgspec.structs.astuple(row)[: len(CURVES)] for row in rows], np.float64)
-    columns = values.reshape(len(rows), len(CURVES)).T
-    return TrainLog(dict(zip(CURVES, columns, strict=True)), _histograms(rows))
+    values = np.array([msgspec.structs.astuple(row)[: len(LOG_COLUMNS)] for row in rows], np.float64)
+    columns = values.reshape(len(rows), len(LOG_COLUMNS)).T
+    return TrainLog(dict(zip(LOG_COLUMNS, columns, strict=True)), _histograms(rows))
 
 
 def _reason(error: Exception) -> str:
@@ -93,7 +92,7 @@ def _histograms(rows: list[Any]) -> list[dict[str, Any]]:
     found = []
     few = max(1, len(rows) // 10)
     for when, part in (("early", rows[:few]), ("late", rows[-few:])):
-        for kind in KINDS:
+        for kind in HISTOGRAMS:
             counts = [each for row in part if (each := getattr(row, f"{kind}_histogram")) is not None]
             if len({len(each) for each in counts}) == 1:
                 found.append({"kind": kind, "when": when, "counts": np.sum(counts, axis=0).tolist()})

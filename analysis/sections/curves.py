@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.reading.records import Records
-from analysis.reading.run_files import CURVES, IOU_THRESHOLDS
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import finite, mean, running_mean
+from dynamic_rcnn.metrics.names import IOU_THRESHOLDS
+from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
 
-LIMITS = {"iou": 1.0, "target": 3.0}  # where the last bin of a histogram ends; dynamic_rcnn.method.roi_head makes them
 SMOOTHING = 0.05  # width of the running mean, as a fraction of a run's logged points
 
 
@@ -26,7 +26,7 @@ class Band:
 
 
 Curves = Mapping[str, Band]  # arm -> its curve, in table order
-Runs = dict[str, list[dict[str, list[float]]]]  # arm -> its runs, by seed: a column of CURVES -> a value a point
+Runs = dict[str, list[dict[str, list[float]]]]  # arm -> its runs, by seed: a name of LOG_COLUMNS -> one value per point
 
 
 def ap_by_iou(comparison: Comparison) -> Curves:
@@ -63,7 +63,7 @@ def training_runs(records: Records, comparison: Comparison, arms: list[str]) -> 
     runs: Runs = {arm: [] for arm in arms}
     for arm, seeds in runs.items():
         for _, rows in frame[frame["arm"] == arm].groupby("seed"):
-            seeds.append({column: rows[column].tolist() for column in CURVES})
+            seeds.append({column: rows[column].tolist() for column in LOG_COLUMNS})
     return runs
 
 
@@ -99,7 +99,7 @@ def distributions(records: Records, comparison: Comparison, arms: Sequence[str],
             for place, count in enumerate(counts):
                 values.setdefault(place, []).append(count / total)
         if values:
-            band, width = _band(values), LIMITS[kind] / len(values)
+            band, width = _band(values), HISTOGRAMS[kind].limit / len(values)
             curves[arm] = Band([width * (place + 0.5) for place in band.x], band.middle, band.low, band.high)
     return curves
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from analysis.reading.manifest import Grid
-from analysis.reading.run_files import IOU_THRESHOLDS, SEGM_METRICS
 from analysis.rendering.markup import NOTHING, escape, interval, number, one_of, signed
 from analysis.rendering.model import Cell, Row, Table, numbers, table
-from analysis.sections.tables import ABLATION_METRICS, arm_title
+from analysis.sections.tables import arm_title
 from analysis.stats.comparison import Comparison, Metric
 from analysis.stats.seeds import Difference
+from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS
 
 SAME_RUNS = "the same runs"
 
@@ -16,10 +18,10 @@ SAME_RUNS = "the same runs"
 def difference_table(comparison: Comparison) -> Table:
     """Arm minus baseline with its t interval, bold where they are told apart."""
     rows: list[Row] = [
-        [_against(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in ABLATION_METRICS)]
+        [_against(comparison.grid, arm), *(_difference_cell(comparison, m, arm) for m in AP_METRICS)]
         for arm in comparison.others
     ]
-    return table(["arm minus baseline", *ABLATION_METRICS], rows)
+    return table(["arm minus baseline", *AP_METRICS], rows)
 
 
 def threshold_difference_table(comparison: Comparison) -> Table:
@@ -34,11 +36,11 @@ def threshold_difference_table(comparison: Comparison) -> Table:
 def mask_difference_table(comparison: Comparison) -> Table:
     """Arm minus baseline in AP of masks, as in `difference_table`."""
     rows: list[Row] = [
-        [_against(comparison.grid, arm), *(_difference_cell(comparison, metric, arm) for metric in SEGM_METRICS)]
+        [_against(comparison.grid, arm), *(_difference_cell(comparison, metric, arm) for metric in MASK_METRICS)]
         for arm in comparison.others
     ]
-    rows.append(_noise_row(comparison, SEGM_METRICS))
-    return table(["arm minus baseline", *SEGM_METRICS], rows)
+    rows.append(_noise_row(comparison, MASK_METRICS))
+    return table(["arm minus baseline", *MASK_METRICS], rows)
 
 
 def contrast_table(comparison: Comparison) -> Table:
@@ -46,9 +48,9 @@ def contrast_table(comparison: Comparison) -> Table:
     rows: list[Row] = []
     for pair in comparison.grid.contrasts:
         runs = comparison.paths(*pair)
-        cells = [_shown_difference(comparison.contrast(metric, pair), runs) for metric in ABLATION_METRICS]
+        cells = [_shown_difference(comparison.contrast(metric, pair), runs) for metric in AP_METRICS]
         rows.append([" minus ".join(map(escape, pair)), *cells])
-    return table(["contrast", *ABLATION_METRICS], rows)
+    return table(["contrast", *AP_METRICS], rows)
 
 
 def noise_table(comparison: Comparison) -> Table:
@@ -61,15 +63,15 @@ def noise_table(comparison: Comparison) -> Table:
             str(comparison.summary("AP", arm).n) for arm in (fewest, comparison.grid.baseline_of(fewest))
         )
         runs = comparison.paths(*comparison.grid.arms)
-        least = [comparison.detectable(metric, fewest) for metric in ABLATION_METRICS]
+        least = [comparison.detectable(metric, fewest) for metric in AP_METRICS]
         cells = [Cell(number(value), numbers(detectable=value), runs) for value in least]
         rows.append([f"smallest difference that {counts} seeds show", *cells])
-    rows.append(_noise_row(comparison, ABLATION_METRICS))
+    rows.append(_noise_row(comparison, AP_METRICS))
     rows += [_paired_row(comparison, arm) for arm in comparison.others]
-    return table(["noise between seeds", *ABLATION_METRICS], rows)
+    return table(["noise between seeds", *AP_METRICS], rows)
 
 
-def _noise_row(comparison: Comparison, metrics: list[str]) -> Row:
+def _noise_row(comparison: Comparison, metrics: Sequence[str]) -> Row:
     runs = comparison.paths(*comparison.grid.arms)
     noise = [comparison.noise(metric) for metric in metrics]
     cells = [Cell(f"{number(each.sd)} ({each.df})", numbers(sd=each.sd, df=each.df), runs) for each in noise]
@@ -77,7 +79,7 @@ def _noise_row(comparison: Comparison, metrics: list[str]) -> Row:
 
 
 def _paired_row(comparison: Comparison, arm: str) -> Row:
-    found = [comparison.difference(metric, arm) for metric in ABLATION_METRICS]
+    found = [comparison.difference(metric, arm) for metric in AP_METRICS]
     sds = [difference.paired_sd if difference else None for difference in found]
     runs = comparison.paths(arm, comparison.grid.baseline_of(arm))
     label = f"sd of the difference by seed, {escape(arm)} ({one_of('pair', found[0].pairs if found[0] else 0)})"

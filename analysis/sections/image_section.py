@@ -9,9 +9,9 @@ from analysis.detections.tide import KINDS
 from analysis.reading.image_statistics import COMMAND, ImageStatistics
 from analysis.rendering.markup import NOTHING, escape, interval, number, signed
 from analysis.rendering.model import Block, Cell, Picture, Row, Table, numbers, table
-from analysis.sections.tables import ABLATION_METRICS
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
+from dynamic_rcnn.metrics.names import AP_METRICS
 
 TOLERANCE = 1e-6  # in points of AP, for sums in another order
 
@@ -60,12 +60,12 @@ def _difference_table(found: ImageStatistics, comparison: Comparison) -> Table:
             escape(arm),
             *(
                 _interval_cell(cells.get((arm, m)), comparison.paths(arm, comparison.grid.baseline_of(arm)))
-                for m in ABLATION_METRICS
+                for m in AP_METRICS
             ),
         ]
         for arm in comparison.others
     ]
-    return table(["arm minus baseline", *ABLATION_METRICS], rows)
+    return table(["arm minus baseline", *AP_METRICS], rows)
 
 
 def _interval_cell(row: dict[str, Any] | None, runs: list[str]) -> Cell:

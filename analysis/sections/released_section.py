@@ -9,9 +9,10 @@ from analysis.reading.records import Records
 from analysis.rendering.markup import NOTHING, code, escape, number
 from analysis.rendering.model import Block, Cell, Row, Table, numbers, table
 from analysis.sections.claims import COCO, deviation, retest_text
-from analysis.sections.tables import ABLATION_METRICS, arm_title, run_table, state_counts
+from analysis.sections.tables import arm_title, run_table, state_counts
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
+from dynamic_rcnn.metrics.names import AP_METRICS
 
 
 def section(records: Records, comparison: Comparison) -> list[Block]:
@@ -37,11 +38,11 @@ def _metrics(comparison: Comparison) -> Table:
     rows: list[Row] = []
     for arm in comparison.grid.arms:
         images = comparison.averaged.loc[comparison.averaged["arm"] == arm, "images"].dropna()
-        means = [comparison.summary(metric, arm).mean for metric in ABLATION_METRICS]
+        means = [comparison.summary(metric, arm).mean for metric in AP_METRICS]
         values = [Cell(number(mean), numbers(value=mean), comparison.paths(arm)) for mean in means]
         count = f"{int(images.iloc[0]):,}" if len(images) else NOTHING
         rows.append([arm_title(comparison.grid, arm), state_counts(comparison, arm), count, *values])
-    return table(["arm", "runs", "images", *ABLATION_METRICS], rows, text_columns=2)
+    return table(["arm", "runs", "images", *AP_METRICS], rows, text_columns=2)
 
 
 def _printed(comparison: Comparison) -> list[Block]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from analysis.rendering.markup import escape, interval, one_of, signed
 from analysis.sections.claims import COCO, deviation
 from analysis.sections.difference_tables import SAME_RUNS, whose_baseline
-from analysis.sections.tables import (
-    ABLATION_METRICS,
-)
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL, Difference
+from dynamic_rcnn.metrics.names import AP_METRICS
 
 
 def sentence(comparison: Comparison, arm: str, metric: str) -> str:
@@ -57,7 +55,7 @@ def paragraph(comparison: Comparison) -> str:
 
 def _over_all_metrics(comparison: Comparison) -> list[str]:
     """How many of the table's differences are told apart, and which way they point."""
-    pairs = [(arm, metric) for arm in comparison.others for metric in ABLATION_METRICS]
+    pairs = [(arm, metric) for arm in comparison.others for metric in AP_METRICS]
     found = {pair: comparison.difference(pair[1], pair[0]) for pair in pairs}
     known = {pair: d for pair, d in found.items() if d is not None and d.told_apart is not None}
     if not known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,11 @@ import pandas as pd
 from analysis.reading.manifest import Grid, Paper
 from analysis.reading.reader import MISSING
 from analysis.reading.records import Records
-from analysis.reading.run_files import IOU_THRESHOLDS, SEGM_METRICS
 from analysis.rendering.markup import NOTHING, code, escape, mean_sd, number, signed, span
 from analysis.rendering.model import Cell, Row, Table, numbers, table
 from analysis.stats.comparison import Comparison, Metric, describe_state
+from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS, RECALL_METRICS, SIZE_METRICS
 
-ABLATION_METRICS = ["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
-SIZE_METRICS = ["APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 SHORT_COMMIT = 8
 
 
@@ -27,11 +26,11 @@ def ablation_table(comparison: Comparison) -> Table:
             arm_title(comparison.grid, arm),
             state_counts(comparison, arm),
             str(comparison.summary("AP", arm).n),
-            *(_with_interval(_mean_cell(comparison, metric, arm)) for metric in ABLATION_METRICS),
+            *(_with_interval(_mean_cell(comparison, metric, arm)) for metric in AP_METRICS),
         ]
         for arm in comparison.grid.arms
     ]
-    return table(["arm", "runs", "n", *ABLATION_METRICS], rows, text_columns=2)
+    return table(["arm", "runs", "n", *AP_METRICS], rows, text_columns=2)
 
 
 def threshold_table(comparison: Comparison) -> Table:
@@ -55,15 +54,16 @@ def _with_interval(cell: Cell) -> Cell:
 
 def size_table(comparison: Comparison) -> Table:
     """A row an arm: AP by object size, and recall by detections an image and by object size."""
-    return table(["arm", "n", *SIZE_METRICS], _metric_rows(comparison, SIZE_METRICS))
+    names = [*SIZE_METRICS, *RECALL_METRICS]
+    return table(["arm", "n", *names], _metric_rows(comparison, names))
 
 
 def mask_table(comparison: Comparison) -> Table:
     """A row an arm: AP of its masks."""
-    return table(["arm", "n", *SEGM_METRICS], _metric_rows(comparison, SEGM_METRICS))
+    return table(["arm", "n", *MASK_METRICS], _metric_rows(comparison, MASK_METRICS))
 
 
-def _metric_rows(comparison: Comparison, metrics: list[str]) -> list[Row]:
+def _metric_rows(comparison: Comparison, metrics: Sequence[str]) -> list[Row]:
     """A row an arm: its title, n, and mean ± sd of each metric."""
     return [
         [
@@ -85,7 +85,7 @@ def _mean_cell(comparison: Comparison, metric: Metric, arm: str) -> Cell:
 
 def paper_table(paper: Paper, grid: Grid) -> Table:
     """The paper's rows, each number with its difference from the paper's own baseline."""
-    known = (*ABLATION_METRICS, *SEGM_METRICS)
+    known = (*AP_METRICS, *MASK_METRICS)
     metrics = [metric for metric in known if any(metric in row for row in paper.rows.values())]
     return _printed(f"{escape(paper.table)}, {escape(paper.dataset)}", paper.rows, metrics, grid)
 

@@ -1,6 +1,6 @@
 """The arms of one grid against each other: means, sds and differences from the baseline, in percent AP.
 
-A metric is a name of `run_files.METRICS` or SEGM_METRICS, or an IoU threshold as a float (AP at that threshold).
+A metric is a name of BOX_METRICS or MASK_METRICS, or an IoU threshold as a float (AP at that threshold).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from analysis.reading.consistency import mixed_arms
 from analysis.reading.manifest import Grid
 from analysis.reading.reader import UNREADABLE
 from analysis.reading.records import Records
-from analysis.reading.run_files import METRICS, SEGM_METRICS
 from analysis.stats.seeds import (
     Difference,
     Pooled,
@@ -26,6 +25,7 @@ from analysis.stats.seeds import (
     pooled,
     summarize,
 )
+from dynamic_rcnn.metrics.names import BOX_METRICS, MASK_METRICS
 from dynamic_rcnn.run.published_curves import Trajectory, trajectory
 from dynamic_rcnn.run.published_trends import Point, Trend, trends
 
@@ -79,7 +79,7 @@ class Comparison:
     @property
     def has_masks(self) -> bool:
         """Whether a finished run has metrics of masks."""
-        return any(metric in SEGM_METRICS for metric, _ in self._values)
+        return any(metric in MASK_METRICS for metric, _ in self._values)
 
     def paths(self, *arms: str) -> list[str]:
         """The runs that the arms' means are over, in table order, each once."""
@@ -184,7 +184,7 @@ def is_lost(state: str) -> bool:
 
 
 def _values(records: Records, runs: pd.DataFrame) -> dict[tuple[Metric, str], dict[int, float]]:
-    names = [*METRICS, *SEGM_METRICS]
+    names = [*BOX_METRICS, *MASK_METRICS]
     done = runs[["arm", "seed", "path", *names]]
     by_name = done.melt(["arm", "seed", "path"], names, "metric", "AP_")
     by_iou = done[["arm", "seed", "path"]].merge(records.thresholds, on="path")

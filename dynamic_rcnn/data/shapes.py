@@ -8,7 +8,6 @@ depend on the PNG encoder) with the fingerprint taken when it was drawn. How an 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import tempfile
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.data.outlines import CATEGORY_IDS
-from dynamic_rcnn.data.shapes_files import canonical, content_fingerprint, draw_files, read_json
+from dynamic_rcnn.data.shapes_files import content_fingerprint, draw_files, read_json
 from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.run.spec import digest
 
 CLASSES: tuple[str, ...] = tuple(CATEGORY_IDS)
 DRAWING_VERSION = 1  # goes up with every change of a pixel, a box or a category
@@ -74,7 +74,7 @@ class ShapesRecipe:
     @property
     def hash(self) -> str:
         """10 hex digits: the identity of the data set, known before it is drawn."""
-        return hashlib.sha256(canonical(self.to_dict())).hexdigest()[:10]
+        return digest(self.to_dict())
 
 
 @dataclass(frozen=True)

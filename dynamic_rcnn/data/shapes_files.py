@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dynamic_rcnn.data.outlines import CATEGORY_IDS, Mask
 from dynamic_rcnn.data.scene import draw_scene
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.spec import canonical
 
 SPLITS = ("train", "val")
 
@@ -37,7 +38,7 @@ def draw_files(folder: Path, seed: int, size: int, counts: tuple[int, int]) -> N
                 ids["category_id"] = CATEGORY_IDS[item.name]
                 annotations.append(ids | mask_fields(item.visible))
         content = {"images": images, "annotations": annotations, "categories": _categories()}
-        (folder / "annotations" / f"{split}.json").write_bytes(canonical(content))
+        (folder / "annotations" / f"{split}.json").write_text(canonical(content), "utf-8")
 
 
 def content_fingerprint(folder: Path) -> str:
@@ -54,7 +55,7 @@ def content_fingerprint(folder: Path) -> str:
             files = [folder / split / image["file_name"] for image in content["images"]]
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: not the annotations that were drawn") from error
-        digest.update(canonical(content))
+        digest.update(canonical(content).encode())
         with ThreadPoolExecutor(max_workers=4) as pool:
             for pixels in pool.map(_pixel_digest, files):
                 digest.update(pixels)
@@ -86,11 +87,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: file is missing or not JSON") from error
-
-
-def canonical(value: Any) -> bytes:
-    """JSON that depends on the content only."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _categories() -> list[dict[str, Any]]:

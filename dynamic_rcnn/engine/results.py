@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.inference import predict
-from dynamic_rcnn.evaluate import measure
+from dynamic_rcnn.evaluate import compute_metrics
 from dynamic_rcnn.metrics.ap import evaluate, write_detections
 from dynamic_rcnn.run.directory import DETECTIONS, EVALUATIONS, append_jsonl, read_jsonl
 from dynamic_rcnn.run.heartbeat import beat
@@ -39,7 +39,7 @@ def final(spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> dic
         return None
     write_detections(Path(DETECTIONS), detections)
     beat()
-    return measure(Path(), spec, root, iteration)
+    return compute_metrics(Path(), spec, root, iteration)
 
 
 def _detections(spec: RunSpec, model: BaseDetector, root: Path) -> list[dict[str, Any]] | None:

@@ -19,10 +19,7 @@ from torch import Tensor
 
 from dynamic_rcnn.method.registry import MODELS
 from dynamic_rcnn.method.schedule import DynamicSchedule
-
-POSITIVE_IOUS = (0.5, 0.6, 0.7)
-IOU_BINS = 20
-TARGET_BINS, TARGET_LIMIT = 30, 3.0
+from dynamic_rcnn.run.train_log import HISTOGRAMS, PROPOSAL_IOUS
 
 
 @MODELS.register_module()
@@ -117,9 +114,7 @@ class DynamicRoIHead(StandardRoIHead):
     def statistics(self) -> dict[str, Any]:
         """This iteration's two statistics, counts an image and two histograms, for the log; waits for the device.
 
-        iou_histogram: the proposals' IoU with their best ground-truth box, in IOU_BINS bins from 0 to 1;
-        target_histogram: the positives' |dx| and |dy| as regressed (divided by the coder's stds), in TARGET_BINS bins
-        from 0 to TARGET_LIMIT, the last one for all above. The ground-truth boxes are among both (IoU 1, target 0).
+        See run.train_log; the ground-truth boxes are in both histograms (IoU 1, target 0).
         """
         images = len(self.last["ious"])  # type: ignore[arg-type]
         overlaps, target, targets = self.last["overlaps"], self.last["target_statistic"], self.last["targets"]
@@ -128,9 +123,9 @@ class DynamicRoIHead(StandardRoIHead):
             "iou_statistic": float(self.last["ious"].double().mean()),  # type: ignore[union-attr]
             "error_statistic": None if target is None else float(target),
             "positives": self.num_positives / images,
-            **{f"proposals_{round(100 * iou)}": int((overlaps >= iou).sum()) / images for iou in POSITIVE_IOUS},
-            "iou_histogram": _histogram(overlaps, IOU_BINS, 1.0),
-            "target_histogram": _histogram(targets.abs(), TARGET_BINS, TARGET_LIMIT),
+            **{name: int((overlaps >= iou).sum()) / images for name, iou in PROPOSAL_IOUS.items()},
+            "iou_histogram": _histogram(overlaps, *HISTOGRAMS["iou"]),
+            "target_histogram": _histogram(targets.abs(), *HISTOGRAMS["target"]),
         }
 
 

@@ -23,15 +23,12 @@ from pycocotools.cocoeval import COCOeval
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import masks as coco_masks
+from dynamic_rcnn.metrics import names
 from dynamic_rcnn.run.directory import write_bytes_atomic
 
 Detection = dict[str, Any]
 
-# AP at one IoU threshold, by name. COCOeval's own summary finds no 0.9, because it compares floats with ==.
-THRESHOLDS = {"AP50": 0.5, "AP60": 0.6, "AP70": 0.7, "AP75": 0.75, "AP80": 0.8, "AP90": 0.9}
-AREAS = {"all": 0, "small": 1, "medium": 2, "large": 3}  # positions on COCOeval's area axis
-MAX_DETECTIONS = (1, 10, 100)  # an image
-SEGM = "segm_"  # begins the names of the metrics of masks
+ALL_SIZES = 0  # position on COCOeval's area axis; those of SIZES follow
 BOXES, MASKS = "bbox", "segm"  # COCOeval's kinds of IoU
 
 
@@ -64,20 +61,24 @@ def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool
     precision: NDArray[np.float64] = result.eval["precision"]  # (IoU, recall, class, area, max detections)
     recall: NDArray[np.float64] = result.eval["recall"]  # (IoU, class, area, max detections)
 
-    boxes = precision[:, :, :, AREAS["all"], -1]
-    metrics = {"AP": _mean(boxes)}
-    metrics |= {name: _mean(boxes[threshold_index(ious, iou)]) for name, iou in THRESHOLDS.items()}
-    metrics |= {f"AP{area[0]}": _mean(precision[:, :, :, AREAS[area], -1]) for area in list(AREAS)[1:]}
-    metrics |= {f"AR{most}": _mean(recall[:, :, AREAS["all"], at]) for at, most in enumerate(MAX_DETECTIONS)}
-    metrics |= {f"AR{area[0]}": _mean(recall[:, :, AREAS[area], -1]) for area in list(AREAS)[1:]}
+    boxes = precision[:, :, :, ALL_SIZES, -1]
+    values = [
+        *_ap(boxes, ious, names.AP_THRESHOLDS).values(),
+        *(_mean(precision[:, :, :, size, -1]) for size in range(1, 1 + len(names.SIZES))),
+        *(_mean(recall[:, :, ALL_SIZES, most]) for most in range(len(names.MAX_DETECTIONS))),
+        *(_mean(recall[:, :, size, -1]) for size in range(1, 1 + len(names.SIZES))),
+    ]
+    metrics = dict(zip(names.BOX_METRICS, values, strict=True))
     if masks:
         metrics |= _mask_metrics(_accumulate(coco, detections, MASKS))
-    names = [coco.cats[number]["name"] for number in result.params.catIds]
     return {
         "images": len(result.params.imgIds),
         "metrics": metrics,
         "by_iou": [_mean(boxes[at]) for at in range(len(ious))],
-        "per_class": {name: _class_metrics(boxes[:, :, at], ious) for at, name in enumerate(names)},
+        "per_class": {
+            coco.cats[category]["name"]: _ap(boxes[:, :, at], ious, names.CLASS_THRESHOLDS)
+            for at, category in enumerate(result.params.catIds)
+        },
     }
 
 
@@ -152,15 +153,14 @@ def read_detections(path: Path) -> list[Detection]:
 
 
 def _mask_metrics(result: COCOeval) -> dict[str, float | None]:
-    precision = result.eval["precision"][:, :, :, AREAS["all"], -1]
-    at = {name: threshold_index(result.params.iouThrs, THRESHOLDS[name]) for name in ("AP50", "AP75")}
-    return {f"{SEGM}AP": _mean(precision), **{f"{SEGM}{name}": _mean(precision[place]) for name, place in at.items()}}
+    found = _ap(result.eval["precision"][:, :, :, ALL_SIZES, -1], result.params.iouThrs, names.MASK_THRESHOLDS)
+    return {f"{names.MASK_PREFIX}{name}": value for name, value in found.items()}
 
 
 def _accumulate(coco: COCO, detections: list[Detection], kind: str) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(coco, _as_results(coco, detections, kind), kind)
-        evaluation.params.maxDets = list(MAX_DETECTIONS)
+        evaluation.params.maxDets = list(names.MAX_DETECTIONS)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
@@ -200,10 +200,12 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(np.mean(defined)) if defined.size else None
 
 
-def _class_metrics(precision: NDArray[np.float64], ious: NDArray[np.float64]) -> dict[str, float | None]:
-    """AP of one class; precision is (IoU, recall)."""
-    single = {name: _mean(precision[threshold_index(ious, THRESHOLDS[name])]) for name in ("AP50", "AP75", "AP90")}
-    return {"AP": _mean(precision), **single}
+def _ap(
+    precision: NDArray[np.float64], ious: NDArray[np.float64], thresholds: Iterable[str]
+) -> dict[str, float | None]:
+    """AP, and AP at the named thresholds. The first axis of `precision` is that of `ious`."""
+    at = {name: threshold_index(ious, names.AP_THRESHOLDS[name]) for name in thresholds}
+    return {"AP": _mean(precision), **{name: _mean(precision[position]) for name, position in at.items()}}
 
 
 def _row(item: Mapping[str, Any]) -> Detection:

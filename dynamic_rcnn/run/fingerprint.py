@@ -38,6 +38,7 @@ DECIDES_RESULT = (
     "method.schedule",
     "metrics.ap",
     "metrics.masks",
+    "metrics.names",
     "ops",
     "ops.torchvision_ops",
     "parallel.comm",  # averages gradients and statistics
@@ -69,6 +70,7 @@ DOES_NOT_DECIDE_RESULT = (
     "run.spec",
     "run.status",
     "run.timing_results",
+    "run.train_log",
     "tools",
     "tools.fetch",
 )

@@ -161,11 +161,12 @@ def digest(value: Any) -> str:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces. Raises UserError for numbers that are not finite."""
-    infinite = [path for path, item in _leaves(value, "") if isinstance(item, float) and not math.isfinite(item)]
-    if infinite:
-        raise UserError(f"{infinite[0]}: must be a finite number")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """JSON with sorted keys and no spaces: equal content gives equal text. Raises UserError for an infinity or NaN."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        infinite = [path for path, item in _leaves(value, "") if isinstance(item, float) and not math.isfinite(item)]
+        raise UserError(f"{infinite[0]}: must be a finite number" if infinite else str(error)) from None
 
 
 def _hashed(text: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from analysis import report
 from analysis.reading.records import collect
-from analysis.reading.run_files import IOU_THRESHOLDS, METRICS
 from analysis.rendering.markdown import to_markdown
 from analysis.sections.page import build
+from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS
 from dynamic_rcnn.run.spec import RunSpec
 
 SETTING = "0123456789"
@@ -119,7 +119,7 @@ class RunsFolder:
         (run / "train.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
     def _metrics(self, run: Path, ap: float, ap90: float | None) -> None:
-        metrics = dict.fromkeys(METRICS, 0.5) | {"AP": ap, "AP90": ap90, "ARs": None}
+        metrics = dict.fromkeys(BOX_METRICS, 0.5) | {"AP": ap, "AP90": ap90, "ARs": None}
         by_iou = [max(0.0, ap + 0.2 - 0.06 * step) for step in range(len(IOU_THRESHOLDS))]
         value = {
             "schema": 1,
