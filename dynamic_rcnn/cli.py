@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from dynamic_rcnn.errors import UserError, unknown_name
 
@@ -23,6 +24,23 @@ def exit_quietly_on_interrupt() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def handle_signals(numbers: Iterable[int], handler: Callable[[int], object]) -> Iterator[None]:
+    """Call `handler` with the number of each of these signals that arrives inside the block.
+
+    A signal that the caller ignores (nohup, a background job of a shell) stays ignored.
+    """
+    previous = {number: signal.getsignal(number) for number in numbers}
+    handled = [number for number, action in previous.items() if action is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, lambda number, frame: handler(number))
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, previous[number])
 
 
 def run(main: Callable[[Sequence[str]], int], usage: str, disk_hint: str = "") -> int:

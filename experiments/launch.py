@@ -9,8 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -70,7 +69,7 @@ def _hydra_flags(config: DictConfig) -> None:
 
 
 def _settle_and_act(arguments: Sequence[str]) -> int:
-    with _interrupt_at_once():
+    with cli.handle_signals([signal.SIGINT], _end_interrupted):
         config, chosen = settle(arguments)
         grid, runs = build(config), runs_folder(config)
         chosen += overruled(dict(OmegaConf.to_container(config, resolve=True)), grid.changed)  # type: ignore[arg-type]
@@ -78,25 +77,14 @@ def _settle_and_act(arguments: Sequence[str]) -> int:
         print(line, file=sys.stderr if config.json or config.action == "script" else sys.stdout, flush=True)
     if config.action in _CHANGING:
         return _act(config, grid, runs, arguments)
-    with _interrupt_at_once():
+    with cli.handle_signals([signal.SIGINT], _end_interrupted):
         return _act(config, grid, runs, arguments)
 
 
-@contextmanager
-def _interrupt_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process, where nothing has to be put in order: OmegaConf would make an error of its own of it."""
-    previous = signal.getsignal(signal.SIGINT)
-    if previous in (signal.default_int_handler, signal.SIG_DFL):
-        signal.signal(signal.SIGINT, _end_interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _end_interrupted(number: int, frame: object) -> None:
+def _end_interrupted(number: int) -> None:
+    """End the process at once where nothing has to be put in order: OmegaConf would raise an error of its own."""
     os.write(sys.stderr.fileno(), b"interrupted\n")
-    os._exit(130)
+    os._exit(cli.EXIT_INTERRUPTED)
 
 
 def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:

@@ -1,6 +1,5 @@
 """One attempt at a run inside a job: what its processes leave for each other in the run's logs folder.
 
-logs/attempt3.log, attempt3.rank1.log    what rank 0 and the others print
 logs/warning.json                        why Slurm warned the attempt
 logs/failure.rank1.json                  how a rank ended that could not write status.json itself
 """
@@ -106,10 +105,6 @@ def wait_for_beginning(run_dir: Path, task: JobTask) -> int | None:
         os.scandir(run_dir).close()  # makes a network file system look again
         time.sleep(0.1)
     return note["number"]
-
-
-def log_name(number: int, rank: int) -> str:
-    return f"{LOGS}/attempt{number}.log" if rank == 0 else f"{LOGS}/attempt{number}.rank{rank}.log"
 
 
 def write_warning(attempt: str, cause: str, message: str) -> None:

@@ -16,13 +16,14 @@ import time
 from pathlib import Path
 
 from dynamic_rcnn.parallel.rank import CLAIMED, EXIT_INTERRUPTED, EXIT_LOST, Rank, read_failures, write_failure
+from dynamic_rcnn.run.attempt_logs import log_name
 from dynamic_rcnn.run.claim import Claim, claimed, superseded
 from dynamic_rcnn.run.directory import METRICS
 from dynamic_rcnn.run.heartbeat import ENVIRONMENT as HEARTBEAT
 from dynamic_rcnn.run.status import Record
 from slurm import end_causes as fate
 from slurm import oom as memory
-from slurm.attempt import JobTask, begin, exit_code, log_name, read_warning, wait_for_beginning, write_warning
+from slurm.attempt import JobTask, begin, exit_code, read_warning, wait_for_beginning, write_warning
 from slurm.submission_record import Submission
 
 GRACE_S = 5.0  # srun ends all ranks when the first one fails: the others have this long to say what they know

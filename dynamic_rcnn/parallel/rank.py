@@ -75,14 +75,19 @@ def write_failure(rank: Rank, cause: str, message: str) -> None:
         write_json_atomic(Path(LOGS) / f"failure.rank{rank.number}.json", content)
 
 
-def read_failures(run_dir: Path, attempt: str) -> list[Failure]:
-    """What ranks that failed in this attempt have left, by rank; not what earlier attempts left."""
+def read_failures(run_dir: Path, attempt: str | None) -> list[Failure]:
+    """The failures that ranks of an attempt wrote down, by rank.
+
+    Args:
+        run_dir: the run directory.
+        attempt: the token of the attempt; None for any.
+    """
     found = []
     for path in (run_dir / LOGS).glob("failure.rank*.json"):
         name = re.fullmatch(r"failure\.rank(\d+)\.json", path.name)
         with contextlib.suppress(UserError, KeyError, OSError):
             content, written = read_json(path), path.stat().st_mtime
-            if name and content["attempt"] == attempt:
+            if name and attempt in (None, content["attempt"]):
                 found.append(Failure(int(name[1]), str(content["cause"]), str(content["message"]), written))
     return sorted(found, key=lambda failure: failure.rank)
 

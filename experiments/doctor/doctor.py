@@ -27,7 +27,7 @@ from experiments.config.grid import Grid
 from experiments.config.weights import evaluates
 from experiments.doctor.findings import BAD, NOTE, OK, Finding
 from experiments.doctor.weights import given_weights, other_weights, weights_of_arms
-from experiments.launching.local_queue import visible_gpus
+from experiments.launching.machine import visible_gpus
 from experiments.planning.cost import COCO_TRAINED_ON
 
 COCO = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images and annotations of COCO 2017

@@ -1,36 +1,42 @@
-"""A queue with slots on this machine: each job is a subprocess with its share of the threads, and GPUs if there are.
+"""A queue on this machine: each job is a subprocess with its share of the cores and GPUs.
 
-The queue survives its jobs: one that fails does not stop the others. On an interrupt every job gets SIGTERM and the
-time to write a checkpoint. Jobs have sessions of their own: they survive a queue that is killed.
+A job that fails does not stop the others. On an interrupt every job gets SIGTERM and time to write a checkpoint. Each
+job has its own session, so that jobs survive a queue that is killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn import cli
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED
 
 BUSY_DELAY_S = 20.0
 STOP_PATIENCE_S = 120.0
-NVIDIA_SMI_S = 30.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S = 0.1
 
 
 @dataclass
 class Job:
-    """A command, where its output goes, and what must be before it starts.
+    """A command to run.
 
-    after: the names of jobs that must have ended with exit code 0. ready: asked until it says yes.
+    Attributes:
+        name: a name that no other job of the queue has.
+        command: the program and its arguments.
+        log: the file that its output is appended to.
+        after: the names of jobs that must have ended with exit code 0 first.
+        ready: asked before the start until it returns True.
+        env: variables to add to the environment.
+        cwd: the working directory.
     """
 
     name: str
@@ -50,10 +56,14 @@ class _Running:
 
 
 class LocalQueue:
-    """Runs jobs of `processes` processes each (which a job starts itself) in `slots` at a time.
+    """Runs jobs in a fixed number of slots.
 
-    threads: of each process. gpus: slot k sees those from k * processes on, as many as the job has processes, and
-    where slots outnumber GPUs, slots share them.
+    Args:
+        slots: how many jobs run at a time.
+        threads: of each process of a job.
+        gpus: the GPUs to use. Slot k sees `processes` of them, from number k * processes on; slots share GPUs where
+            there are too few.
+        processes: of one job, which starts them itself.
     """
 
     def __init__(self, slots: int, threads: int, gpus: Sequence[str] = (), processes: int = 1) -> None:
@@ -65,17 +75,26 @@ class LocalQueue:
         self._not_before: dict[str, float] = {}
 
     def run(self, jobs: Sequence[Job], on_tick: Callable[[], None] = lambda: None) -> dict[str, int | None]:
-        """Run all jobs. Returns each one's exit code; None: not started, because the job it comes after failed.
+        """Run all jobs.
 
-        Raises KeyboardInterrupt after stopping the running jobs, if SIGINT, SIGTERM or SIGHUP arrives.
+        Args:
+            jobs: the jobs, in the order in which to start them.
+            on_tick: called about ten times per second to show progress. An error in it is reported and stops nothing.
+
+        Returns:
+            The exit code of each job; None for a job that was not started because one that it needs failed.
+
+        Raises:
+            KeyboardInterrupt: after the running jobs were stopped, if SIGINT, SIGTERM or SIGHUP arrives.
         """
-        waiting, running = list(jobs), list[_Running]()
-        with _signals() as received:
+        waiting, running, received = list(jobs), list[_Running](), list[int]()
+        show_progress = _report_errors_of(on_tick)
+        with cli.handle_signals(_STOP_SIGNALS, received.append):
             try:
                 while (waiting or running) and not received:
                     running[:] = [item for item in running if not self._ended(item, waiting)]
                     self._start(waiting, running)
-                    on_tick()
+                    show_progress()
                     time.sleep(_POLL_S)
                 if received:
                     raise KeyboardInterrupt
@@ -99,14 +118,14 @@ class LocalQueue:
                 waiting.remove(job)
 
     def _spawn(self, job: Job, slot: int) -> subprocess.Popen[bytes]:
-        # passive: a thread that waits for its team must not spin on a core that another job could use
+        # passive: a waiting thread must not spin on a core that another job could use
         env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": str(self.threads), **job.env}
         if self.gpus:
             first = slot % (len(self.gpus) // self.processes) * self.processes
             env["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus[first : first + self.processes])
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
-            # a session of its own: Ctrl-C in the terminal reaches the queue alone, which stops its jobs in order
+            # in its own session, so that Ctrl-C in the terminal reaches the queue alone, which stops the jobs
             return subprocess.Popen(
                 job.command,
                 env=env,
@@ -129,64 +148,37 @@ class LocalQueue:
         return True
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The signals to stop, in a list that grows as they arrive; those ignored by the caller (nohup) stay ignored."""
-    received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
-    for number in previous:
-        signal.signal(number, lambda number, frame: received.append(number))
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _report_errors_of(on_tick: Callable[[], None]) -> Callable[[], None]:
+    """`on_tick`, with errors printed once of each kind: a table that cannot be drawn must not stop trainings."""
+    reported: set[type[Exception]] = set()
+
+    def call() -> None:
+        try:
+            on_tick()
+        except Exception as error:
+            if type(error) not in reported:
+                reported.add(type(error))
+                _print_error(f"the progress display failed ({type(error).__name__}: {error}); the runs continue")
+
+    return call
+
+
+def _print_error(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(text, file=sys.stderr, flush=True)
 
 
 def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
-    """SIGTERM to every job, time to write a checkpoint, then SIGKILL. A further Ctrl-C kills at once."""
+    """Send SIGTERM to every job, wait for checkpoints, then send SIGKILL; at once after a second Ctrl-C."""
+    interrupts = received.count(signal.SIGINT)
     if running:
-        print(f"stopping {len(running)} jobs; Ctrl-C again kills them", file=sys.stderr, flush=True)
+        _print_error(f"stopping {len(running)} jobs; press Ctrl-C again to kill them")
     for item in running:
         item.process.terminate()
-    deadline, interrupts = time.monotonic() + STOP_PATIENCE_S, received.count(signal.SIGINT)
+    deadline = time.monotonic() + STOP_PATIENCE_S
     while any(item.process.poll() is None for item in running):
         if time.monotonic() > deadline or received.count(signal.SIGINT) > interrupts:
             for item in running:
                 item.process.kill()
                 item.process.wait()
         time.sleep(_POLL_S)
-
-
-def share(processes: int, slots: int | None, threads: int | None, gpus: Sequence[str], cores: int) -> tuple[int, int]:
-    """(slots, threads a process) for jobs of so many processes; those that are given are kept.
-
-    A process has a GPU of its own where there are any. Raises UserError where a job needs more GPUs than there are.
-    """
-    if gpus and processes > len(gpus):
-        raise UserError(
-            f"cluster.processes={processes}: each has a GPU of its own, and the visible ones are {','.join(gpus)}; "
-            f"give at most {len(gpus)}, or CUDA_VISIBLE_DEVICES= for the CPU"
-        )
-    slots = slots or max(1, (len(gpus) or cores) // processes)
-    return slots, threads or max(1, cores // (slots * processes))
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by index or by the names in CUDA_VISIBLE_DEVICES."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=False)
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"nvidia-smi -L: {error}; going on without GPUs (CUDA_VISIBLE_DEVICES names them)", file=sys.stderr)
-        return []
-    return [str(index) for index, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]

@@ -6,12 +6,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import RunLockedError, is_locked, lock_holder, locked
+from dynamic_rcnn.run.directory import LOCK_PATIENCE_S, RunLockedError, is_locked, lock_holder, locked
 from experiments.config.grid import Grid
 from experiments.launching.local_queue import STOP_PATIENCE_S
 from experiments.planning.plan import plan_or_disk
@@ -20,70 +20,98 @@ _POLL_S = 0.1
 
 
 def launcher_folder(grid: Grid, runs: Path) -> Path:
+    """The folder whose lock the grid's launcher holds."""
     return runs / grid.dataset / f".launcher-{grid.name}-{grid.setting}"
-
-
-def refuse_second(grid: Grid, runs: Path) -> None:
-    """Raises UserError if a launcher is at work on this grid."""
-    folder = launcher_folder(grid, runs)
-    if is_locked(folder):
-        holder = lock_holder(folder)
-        who = f" (process {holder[1]} on {holder[0]})" if holder else ""
-        raise UserError(
-            f"grid={grid.name}: another launcher is at work on it{who}; action=status shows it, action=cancel stops it"
-        )
 
 
 @contextmanager
 def launcher_lock(grid: Grid, runs: Path) -> Iterator[None]:
-    """Held while launching. Raises UserError if another launcher has it."""
+    """Hold the grid's launcher lock.
+
+    Raises:
+        UserError: another launcher holds it, or the run folder cannot be written.
+    """
     folder = launcher_folder(grid, runs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"runs={runs}: cannot be written ({error.strerror}); choose another folder") from None
-    try:
-        with locked(folder):
-            yield
-    except RunLockedError:
-        refuse_second(grid, runs)
-        raise
+    with hold_lock(folder, lambda: _second_launcher(grid, folder)):
+        yield
+
+
+def refuse_second_launcher(grid: Grid, runs: Path) -> None:
+    """Raises UserError if a launcher of this grid is running."""
+    folder = launcher_folder(grid, runs)
+    if is_locked(folder):
+        raise _second_launcher(grid, folder)
+
+
+@contextmanager
+def hold_lock(folder: Path, make_error: Callable[[], UserError], patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
+    """Hold the lock of a folder.
+
+    Raises:
+        UserError: the result of `make_error`, if another process holds the lock for longer than `patience_s` seconds.
+            A RunLockedError inside the block is about another lock and passes unchanged.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, patience_s))
+        except RunLockedError:
+            raise make_error() from None
+        yield
+
+
+def _second_launcher(grid: Grid, folder: Path) -> UserError:
+    holder = lock_holder(folder)
+    who = f" (process {holder[1]} on {holder[0]})" if holder else ""
+    return UserError(
+        f"grid={grid.name}: another launcher is running this grid{who}; action=status shows it, action=cancel stops it"
+    )
 
 
 def cancel(grid: Grid, runs: Path) -> list[str]:
-    """Stop the grid's launcher here with its runs, then runs that go on without it; each writes a checkpoint first.
+    """Stop the grid's launcher on this machine with its runs, then runs whose launcher has died.
 
-    Slurm's jobs are not looked at.
+    Each run writes a checkpoint before it stops. Slurm jobs are left alone.
 
-    Returns what was stopped, in words. Raises UserError for what runs elsewhere or does not stop.
+    Returns:
+        What was stopped, in words.
+
+    Raises:
+        UserError: something runs on another machine or does not stop.
     """
     stopped = []
     folder = launcher_folder(grid, runs)
     if is_locked(folder):
-        stopped.append(_stop("the launcher", folder))
+        stopped.append(_stop_holder("the launcher", folder))
     for run in plan_or_disk(grid, runs)[0]:
         if run.state == "running" and not run.in_queue:
-            stopped.append(_stop(run.spec.name, run.path))
+            stopped.append(_stop_holder(run.spec.name, run.path))
     return stopped
 
 
-def _stop(what: str, folder: Path) -> str:
-    """Ask the process that holds the lock in `folder` to stop, and wait until it has."""
+def _stop_holder(what: str, folder: Path) -> str:
+    """Ask the process that holds the lock of `folder` to stop, and wait until it has."""
     holder = lock_holder(folder)
     if holder is None:
         if is_locked(folder):
             raise UserError(f"{folder}: {what} is running, but its process is not known; stop it by hand")
-        return f"{what} (had ended)"
+        return f"{what} (had already ended)"
     host, process = holder
     if host != socket.gethostname():
         raise UserError(f"{what} runs as process {process} on {host}; cancel it there")
     try:
         os.kill(process, signal.SIGTERM)
     except ProcessLookupError:
-        return f"{what} (had ended)"
+        return f"{what} (had already ended)"
     deadline = time.monotonic() + STOP_PATIENCE_S + 10
     while lock_holder(folder) == holder:
         if time.monotonic() > deadline:
-            raise UserError(f"{what} (process {process}) has not stopped; kill -9 {process} loses what it did since")
+            raise UserError(
+                f"{what} (process {process}) does not stop; kill -9 {process} ends it, and loses its work since the "
+                "last checkpoint"
+            )
         time.sleep(_POLL_S)
     return f"{what} (process {process})"

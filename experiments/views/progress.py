@@ -1,61 +1,69 @@
-"""What a launch shows while it works: a live table on a terminal, else a plain line a run now and then."""
+"""What a launch shows while it runs: a live table on a terminal, else plain lines."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.config.grid import Grid
-from experiments.planning.run_state import disk_plan, with_needs
+from experiments.planning.run_state import PlannedRun, disk_plan, with_needs
 from experiments.views import tables
 
-_TABLE_EVERY_S = 1.0
-_LINES_EVERY_S = 15.0
+_UPDATE_S = 1.0
+_LINES_S = 15.0
 
 
 @contextmanager
 def progress(grid: Grid, runs: Path) -> Iterator[Callable[[], None]]:
-    """A function to call often."""
-    console = tables.console()
-    if not console.is_terminal:
-        yield _PlainProgress(grid, runs)
-        return
-    from rich.live import Live
-
+    """Yields a function that shows how far the grid's runs are; call it often."""
+    show = _LiveTable() if tables.console().is_terminal else _PlainLines()
     last = 0.0
 
     def tick() -> None:
         nonlocal last
-        if time.monotonic() - last > _TABLE_EVERY_S:
+        if time.monotonic() - last >= _UPDATE_S:
             last = time.monotonic()
-            live.update(tables.live_table(with_needs(disk_plan(grid, runs)), console.width, console.height))
+            show(with_needs(disk_plan(grid, runs)))
 
-    with Live(console=console, refresh_per_second=2, transient=True) as live:
+    try:
         yield tick
+    finally:
+        if isinstance(show, _LiveTable):
+            with contextlib.suppress(Exception):  # a table that cannot be drawn has been reported by now
+                show.live.stop()
 
 
-class _PlainProgress:
-    """Changes of state as they come, and a line a running run every few seconds."""
+class _LiveTable:
+    """The status table, drawn again and again in the same place."""
 
-    def __init__(self, grid: Grid, runs: Path) -> None:
-        self.grid, self.runs = grid, runs
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self.live = Live(console=tables.console(), auto_refresh=False, transient=True)
+
+    def __call__(self, plan: Sequence[PlannedRun]) -> None:
+        self.live.start()
+        size = self.live.console.size
+        self.live.update(tables.live_table(plan, size.width, size.height), refresh=True)
+
+
+class _PlainLines:
+    """A line for each change of state, and one for each running run every few seconds."""
+
+    def __init__(self) -> None:
         self.states: dict[str, str] = {}
-        self.last_check = self.last_lines = 0.0
+        self.last = 0.0
 
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now - self.last_check < _TABLE_EVERY_S:
-            return
-        self.last_check = now
-        plan = with_needs(disk_plan(self.grid, self.runs))
+    def __call__(self, plan: Sequence[PlannedRun]) -> None:
+        show_running = time.monotonic() - self.last > _LINES_S
         for run in plan:
             if self.states.get(run.spec.name, run.state) != run.state:
                 print(f"{run.spec.name}: {run.state}{': ' + run.why if run.why else ''}", flush=True)
             self.states[run.spec.name] = run.state
-        if now - self.last_lines > _LINES_EVERY_S:
-            self.last_lines = now
-            for run in plan:
-                if run.state == "running":
-                    print(tables.progress_line(run), flush=True)
+            if show_running and run.state == "running":
+                print(tables.progress_line(run), flush=True)
+        if show_running:
+            self.last = time.monotonic()

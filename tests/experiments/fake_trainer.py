@@ -1,7 +1,7 @@
 """Stands in for `python -m dynamic_rcnn.train RUN_DIR` in tests of launching: same files and exit codes, no torch.
 
-FAKE_TRAINER holds JSON: arm -> {"seconds": of an iteration, "fail" or "killed": at which one, "crash": at once}.
-FAKE_CODE is the fingerprint of the code.
+FAKE_TRAINER holds JSON: arm -> {"hold", "fail" or "killed": at which iteration, "crash": at once}. A held run waits
+for the file `go` in its run directory, or for a signal. FAKE_CODE is the fingerprint of the code.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dynamic_rcnn.run.directory import METRICS, PROVENANCE, RunLockedError, lock
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
 
+GO = "go"
 stop: list[int] = []
 
 
@@ -48,9 +49,10 @@ def train(run: Path) -> int:
             print("about to fail", flush=True)
             record.end("NaN", f"the loss is not finite at iteration {iteration}")
             return 1
-        time.sleep(behaviour.get("seconds", 0.005))
         record.log({"iteration": iteration, "loss": 1.0, "T": 0.5, "beta": 0.25, "seconds": 0.005})
         record.progress(iteration)
+        while iteration == behaviour.get("hold") and not stop and not (run / GO).exists():
+            time.sleep(0.01)
         if stop:
             checkpoint.write_text(str(iteration))
             record.end("interrupted", f"stopped by a signal after iteration {iteration}")

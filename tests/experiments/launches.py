@@ -79,6 +79,10 @@ class Folder:
     def status(self, arm: str, seed: int = 0) -> dict[str, Any]:
         return dict(json.loads((self.run(arm, seed) / "status.json").read_text()))
 
+    def release(self, arm: str) -> None:
+        """Let a run go on that is held (see fake_trainer.py)."""
+        (self.run(arm) / "go").touch()
+
     def iteration(self, arm: str) -> int:
         """How far the arm's run is; 0 before it has begun."""
         try:
@@ -107,6 +111,15 @@ def wait_until(condition: Callable[[], object], seconds: float = 60, every: floa
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     """Everything below a folder with time of change and size."""
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
+    """Wait until a launcher prints a line with this text."""
+    assert process.stdout is not None
+    lines = []
+    while text not in (line := process.stdout.readline()):
+        lines.append(line)
+        assert line, f"it ended without printing {text!r}: {lines}"
 
 
 def end(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[int, str, str]:

@@ -35,7 +35,7 @@ def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, tex
     code, out, err = folder.launch("arms=[dla,dsl]")
     assert (code, err) == (1, "")
     assert "corrupt record: " in out and said in out
-    assert "nothing is started over a directory with a corrupt record" in out
+    assert "a run directory with a corrupt record is not overwritten" in out
     assert listing(path) == before
     assert folder.status("dsl")["state"] == "done"  # the rest goes on
 

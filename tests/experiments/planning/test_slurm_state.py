@@ -249,6 +249,6 @@ def test_what_queued_runs_may_need_is_not_run_again(tmp_path: Path, slurm: FakeS
     (runs.path("dsl") / METRICS).unlink()
     write_json_atomic(runs.path(stale) / PROVENANCE, {"schema": 1, "code": "0123456789"})
     slurm.jobs = [job("dsl", "PENDING", "Priority")] if queued else []
-    refused = pytest.raises(SlurmError, match=r"both/seed0 is stale, and runs that may need it are in the queue")
+    refused = pytest.raises(SlurmError, match=r"both/seed0 is stale, and runs in the queue may need it")
     with refused if queued and stale == "both" else contextlib.nullcontext():
-        cluster._refuse_new_start(runs.grid, tmp_path, make_plan(runs.grid, tmp_path))
+        cluster._refuse_restart_of_needed(runs.grid, tmp_path, make_plan(runs.grid, tmp_path), "stale")

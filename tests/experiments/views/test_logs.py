@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +90,5 @@ def test_a_run_that_failed_here(tmp_path: Path) -> None:
 def test_the_tail_of_a_long_log_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_TAIL_BYTES", 20)
     (tmp_path / "log").write_text("\n".join(f"line {number}" for number in range(1000)))
-    started = time.monotonic()
     assert logs.tail(tmp_path / "log", 40)[-2:] == ["line 998", "line 999"]
-    assert len(logs.tail(tmp_path / "log", 40)) <= 3 and time.monotonic() - started < 1
+    assert len(logs.tail(tmp_path / "log", 40)) <= 3

@@ -35,36 +35,38 @@ def rendered(content: object, width: int, height: int = 50) -> list[str]:
     return console.export_text().splitlines()
 
 
-def on_a_terminal(command: list[str], folder: Folder, rows: int, columns: int) -> tuple[int, str]:
-    """(exit code, output) of a command on a terminal of this size."""
+def on_a_terminal(command: list[str], folder: Folder, rows: int, columns: int, shown: bytes) -> tuple[int, str]:
+    """(exit code, output) of a launch of dla on a terminal of this size; the run is held until this is `shown`."""
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    env |= {"TERM": "xterm", "FAKE_TRAINER": '{"dla": {"seconds": 0.1}}', "FAKE_CODE": "x", "PYTHONPATH": str(PROJECT)}
+    env |= {"TERM": "xterm", "FAKE_TRAINER": '{"dla": {"hold": 3}}', "FAKE_CODE": "x", "PYTHONPATH": str(PROJECT)}
     process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, env=env, cwd=folder.path)
     os.close(side)
     output = b""
     try:
         while chunk := os.read(main, 65536):
             output += chunk
+            if shown in output:
+                folder.release("dla")
     except OSError:  # the terminal's other side is closed
         pass
     os.close(main)
     return process.wait(timeout=60), output.decode()
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (4, 20)])
-def test_a_launch_on_a_terminal(rows: int, columns: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rows", "columns", "shown"), [(24, 80, b"3/20"), (4, 20, b"1 running")])
+def test_a_launch_on_a_terminal(rows: int, columns: int, shown: bytes, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     command = [sys.executable, "-c", WITH_FAKE_TRAINER, *folder.arguments("arms=[dla]")]
-    code, output = on_a_terminal(command, folder, rows, columns)
+    code, output = on_a_terminal(command, folder, rows, columns, shown)
     assert "Traceback" not in output
     assert code == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
     assert "1 running" in plain
     if columns == 80:
-        row = re.search(r"dla/seed0 +running +(\d+)/20 +0:00 +1\.000 +0\.500 +0\.250", plain)
-        assert row is not None and 0 < int(row[1]) < 20  # arm, seed, iteration, time left, loss, T, beta
+        # arm, seed, state, iteration, time left, loss, T, beta
+        assert re.search(r"dla/seed0 +running +3/20 +0:00 +1\.000 +0\.500 +0\.250", plain)
 
 
 def test_a_wide_table_has_everything_and_a_narrow_one_what_matters() -> None:

@@ -1,0 +1,135 @@
+"""What launching on this machine and launching on Slurm have in common."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from dynamic_rcnn.data import dataset as datasets
+from dynamic_rcnn.run.claim import finish_swap
+from dynamic_rcnn.run.directory import SPEC
+from dynamic_rcnn.run.spec import EVALUATE, RunSpec
+from experiments.config.grid import Grid
+from experiments.launching.lock import launcher_lock, refuse_second_launcher
+from experiments.planning.manifest import manifest_path, read_cells
+from experiments.planning.run_state import PlannedRun
+
+
+def wanted_runs(plan: Sequence[PlannedRun], running_here: bool = False) -> list[PlannedRun]:
+    """The runs of `plan` to start, one of each identity.
+
+    Args:
+        plan: every run of the grid.
+        running_here: also the runs that another launcher is running on this machine.
+    """
+    wanted: dict[str, PlannedRun] = {}
+    for run in plan:
+        if run.to_launch or (running_here and run.state == "running" and not run.in_queue):
+            wanted.setdefault(run.spec.id, run)
+    return list(wanted.values())
+
+
+@contextmanager
+def checked_launch(grid: Grid, runs: Path, plan: Sequence[PlannedRun]) -> Iterator[None]:
+    """Check what the launch needs before it writes anything, then hold the grid's launcher lock.
+
+    Raises:
+        UserError: another launcher is running, the manifest is damaged, or runs are to start and the data break a rule.
+    """
+    refuse_second_launcher(grid, runs)
+    read_cells(manifest_path(grid, runs))
+    if wanted_runs(plan, running_here=True):
+        _check_data(grid)
+    with launcher_lock(grid, runs):
+        yield
+
+
+def _check_data(grid: Grid) -> None:
+    """Check the data set; draw it if it is one of shapes."""
+    dataset = grid.runs[0].dataset
+    folder = datasets.to_draw(dataset)
+    if folder is not None:
+        images = dataset["recipe"]["train_images"] + dataset["recipe"]["val_images"]
+        print(f"drawing {images} images of shapes into {folder} (only this once)", flush=True)
+    datasets.check(dataset, training=grid.task != EVALUATE, masks=grid.has_masks)
+
+
+def write_spec(run: PlannedRun, root: str | None = None) -> None:
+    """Write spec.json anew: neutral fields, such as the data set's root, may have changed since the last attempt.
+
+    Args:
+        run: the run, which nobody is running.
+        root: the root of its data set, if the spec names none.
+    """
+    finish_swap(run.path)
+    dataset = {**run.spec.dataset, "root": run.spec.dataset.get("root") or root}
+    replace(run.spec, arm=run.path.parent.name, dataset=dataset).write(run.path)
+
+
+def launch_command(arguments: Sequence[str]) -> str:
+    """The command line of this launch, for the record."""
+    return shlex.join(["python", "experiments/launch.py", *arguments])
+
+
+def restart(plan: Sequence[PlannedRun], rerun: str) -> list[PlannedRun]:
+    """`plan` with the runs in the state `rerun` as new ones."""
+    empty = PlannedRun(spec=plan[0].spec, path=plan[0].path, state="new", why="", iteration=0, iterations=None)
+    return [
+        replace(empty, spec=run.spec, path=run.path, iterations=run.iterations) if run.state == rerun else run
+        for run in plan
+    ]
+
+
+@contextmanager
+def moved_aside(
+    plan: Sequence[PlannedRun], rerun: str, submitted: Callable[[], Collection[Path]] = tuple
+) -> Iterator[None]:
+    """Move the directories of runs in the state `rerun` aside, and back at the end unless their new runs have begun.
+
+    Args:
+        plan: every run of the grid.
+        rerun: "stale", or "none" to move nothing.
+        submitted: returns the directories of runs that wait in Slurm's queue.
+    """
+    moved: dict[Path, Path] = {}
+    try:
+        for run in plan:
+            if run.state == rerun and run.path not in moved:  # arms of one identity share a directory
+                _move_aside(run, moved)
+        yield
+    finally:
+        idle = [path for path in moved if not _has_begun(path)]
+        waiting = submitted() if idle else ()
+        for path in idle:
+            if path not in waiting:
+                _move_back(path, moved[path])
+
+
+def _move_aside(run: PlannedRun, moved: dict[Path, Path]) -> None:
+    """Rename the run's directory, begin a new one under the arm's name that other grids use, and note both."""
+    number = 1
+    while (aside := run.path.with_name(f"{run.path.name}.stale{number}")).exists():
+        number += 1
+    run.path.rename(aside)
+    moved[run.path] = aside
+    RunSpec.read(aside).write(run.path)
+    print(f"{run.spec.name}: stale, moved to {aside.name}", flush=True)
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a process has written anything into the directory, which a launcher leaves with the spec alone."""
+    return any(item.name != SPEC and item.is_file() and item.stat().st_size for item in path.rglob("*"))
+
+
+def _move_back(path: Path, aside: Path) -> None:
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+        aside.rename(path)
+        print(f"{aside.name}: moved back", flush=True)
+    except OSError as error:
+        print(f"{aside}: cannot be moved back ({error.strerror}); rename it to {path.name}", flush=True)
