@@ -43,7 +43,7 @@ from analysis.detections.weighted_ap import METRICS, Accumulation
 from analysis.reading.image_statistics import place, sheet_place, sources
 from analysis.reading.manifest import Grid, choose
 from analysis.reading.records import Records, collect
-from analysis.sections.claims import ARM
+from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.data import dataset
@@ -108,7 +108,7 @@ def _statistics(
     matches_of = {arm: [matches[path] for path in own] for arm, own in arms.items()}
     resampled = bootstrap(matches_of, resamples, np.random.default_rng(seed), workers)
     errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in by_arm.items()})
-    shown = ARM if ARM in compared else compared[0]
+    shown = FULL_METHOD if FULL_METHOD in compared else compared[0]
     pair = {arm: (by_arm[arm], matches_of[arm]) for arm in (shown, grid.baseline_of(shown))}
     sheet, png = _sheet(grid, coco, objects, folder, pair)
     return {

@@ -34,7 +34,7 @@ from analysis.reading.run_files import REPORT
 from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.latex import to_latex
 from analysis.rendering.markdown import to_markdown
-from analysis.rendering.model import IDENTIFIER, FigureFile, Page
+from analysis.rendering.model import IDENTIFIER, Figure, Page
 from analysis.sections.page import TITLE, build
 from analysis.wording import plural
 from dynamic_rcnn import PROJECT as ROOT
@@ -102,11 +102,11 @@ def html_page(out: Path) -> Path:
 def write(page: Page, out: Path) -> None:
     """Write the figures and tables, then the pages that show them; remove files of the previous report."""
     from analysis.rendering.html import to_html
-    from analysis.rendering.plots import all_drawn
+    from analysis.rendering.plots import draw
 
     folder = figure_folder(out)
     previous = _previous_files(out)
-    figures = all_drawn(page.figures)
+    figures = {figure.name: draw(figure) for figure in page.figures}
     tables = {f"{each.name}.csv": to_csv(each.table) for each in page.tables}
     tables |= {"tables.json": to_json(page), "tables.tex": to_latex(page)}
     files = {folder / picture.name: picture.png for picture in page.pictures}
@@ -168,7 +168,7 @@ def _is_same(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
 
 
-def _is_drawn(figure: FigureFile, folder: Path) -> bool:
+def _is_drawn(figure: Figure, folder: Path) -> bool:
     path = folder / figure.name
     return path.is_file() and figure.identifier in path.read_text(encoding="utf-8", errors="replace")
 

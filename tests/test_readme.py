@@ -140,7 +140,7 @@ def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
     assert run(rebuild.replace("analysis/records", str(records)), f"out={out}").returncode == 0
     assert out.read_bytes() == first
     assert run(check, f"runs={records}", f"out={out}").returncode == 0
-    assert b"4 of 4 runs done" in first and b"### Over images" in first and b"Not computed" not in first
+    assert b"4 of 4 runs done" in first and b"### Bootstrap over images" in first and b"Not computed" not in first
 
 
 def test_the_example_in_python(tmp_path):

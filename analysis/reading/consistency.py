@@ -7,8 +7,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.reading.manifest import Grid
-from analysis.rendering.markup import escape
-from analysis.wording import plural
 
 MADE_BY = {
     "code": "code",
@@ -114,28 +112,12 @@ def _states(curves: pd.DataFrame, path: str) -> list[tuple[float, float]]:
     return list(zip(rows["T"], rows["beta"], strict=True))
 
 
-def note(done: pd.DataFrame) -> str:
-    """What to know beside the differences from the baseline; empty where all finished runs were made alike."""
-    parts = [
-        f"**The finished runs differ in {name}** ({_counts(groups)}): a difference between arms may come from there."
-        for name, groups in differences(done).items()
-    ]
-    parts += [
-        f"**{escape(arm)} has runs of {len(found)} settings** and no mean." for arm, found in mixed_arms(done).items()
-    ]
-    return " ".join([*parts, "Which runs, is under *Problems found while reading*."]) if parts else ""
-
-
 def _text(value: object) -> str:
     return NOT_RECORDED if value is None or value != value else str(value)  # NaN alone is not itself
 
 
 def _shown(value: str) -> str:
     return value[:10] if len(value) == _SHA256_DIGITS else value
-
-
-def _counts(groups: dict[str, pd.DataFrame]) -> str:
-    return " and ".join(plural("run", rows["path"].nunique()) for rows in groups.values())
 
 
 def _runs(rows: pd.DataFrame) -> str:

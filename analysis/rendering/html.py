@@ -1,90 +1,88 @@
-"""The report as one HTML page with everything in it: nothing is loaded, text of records is escaped."""
+"""The report as one HTML page that loads nothing. All text is escaped."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from analysis.rendering.inline import plain
-from analysis.rendering.inline import to_html as inline
-from analysis.rendering.markup import NOTHING
-from analysis.rendering.model import Block, Cell, FigureFile, Page, Picture, Section, Table, heading
-from dynamic_rcnn import PROJECT as ROOT
+from analysis.rendering.model import Block, Bullets, CodeBlock, Figure, Heading, Page, Picture, Table, TableCell
+from analysis.rendering.text import LINE_BREAK, NOTHING, PLAIN, Line, Span, to_text
 
 if TYPE_CHECKING:
     from analysis.rendering.plots import DrawnFigure
 
-TEMPLATES = ROOT / "analysis/rendering/templates"
-_DIGITS = 5  # of the values that a figure says
-_TEXT = MarkdownIt("commonmark", {"html": False})
+TEMPLATES = Path(__file__).parent / "templates"
+_DIGITS = 5  # of the values that a figure shows at the mouse
 
 
 def to_html(page: Page, figures: Mapping[str, DrawnFigure]) -> str:
-    """The whole page. figures: those of the page by name, drawn."""
+    """The whole page. figures: its figures by name, drawn."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     numbers = {path: number for number, path in enumerate(page.runs)}
     sections = [
-        {"key": each.key, "title": _title(each), "blocks": [_block(b, numbers, figures) for b in each.blocks]}
+        {
+            "key": each.key,
+            "title": inline(each.title),
+            "link": str(to_text(each.title)),
+            "blocks": [_block(block, numbers, figures) for block in each.blocks],
+        }
         for each in page.sections
     ]
     runs = [{"path": path, "facts": facts} for path, facts in page.runs.items()]
     return environment.get_template("report.html.j2").render(title=page.title, sections=sections, runs=runs)
 
 
-def _title(section: Section) -> str:
-    titles = [found[1] for block in section.blocks if (found := heading(block)) and found[0] == 2]
-    return plain(titles[0]) if titles else ""
-
-
 def _block(block: Block, numbers: Mapping[str, int], figures: Mapping[str, DrawnFigure]) -> dict[str, Any]:
-    """What the template shows: kind, and its content as HTML."""
-    if isinstance(block, Table):
-        header = [Markup(inline(title)) for title in block.header]
-        content = {"header": header, "rows": _rows(block, numbers), "text_columns": block.text_columns}
-        return {"kind": "table", **content}
-    if isinstance(block, FigureFile):
-        drawn = figures[block.name]
-        return {
-            "kind": "figure",
-            "title": block.title,
-            "caption": Markup(inline(block.caption)),
-            "svg": base64.b64encode(drawn.svg).decode(),
-            "panels": _script(list(_panels(block, drawn))),
-        }
-    if isinstance(block, Picture):
-        png, caption = base64.b64encode(block.png).decode(), Markup(inline(block.caption))
-        return {"kind": "picture", "title": block.title, "caption": caption, "png": png}
-    if (found := heading(block)) is not None:
-        return {"kind": f"h{found[0]}", "text": Markup(inline(found[1]))}
-    return {"kind": "text", "text": Markup(_TEXT.render(block))}
+    """What the template shows: the kind of the block and its content."""
+    match block:
+        case Table():
+            rows = [[_cell(cell, numbers, i < block.text_columns) for i, cell in enumerate(row)] for row in block.rows]
+            header = [inline(title) for title in block.header]
+            return {"kind": "table", "header": header, "rows": rows, "text_columns": block.text_columns}
+        case Figure():
+            drawn, caption = figures[block.name], inline(block.caption)
+            svg, panels = base64.b64encode(drawn.svg).decode(), _script(_panels(block, drawn))
+            return {"kind": "figure", "title": block.title, "caption": caption, "svg": svg, "panels": panels}
+        case Picture():
+            png, caption = base64.b64encode(block.png).decode(), inline(block.caption)
+            return {"kind": "picture", "title": block.title, "caption": caption, "png": png}
+        case Heading():
+            return {"kind": "heading", "text": inline(block.text)}
+        case Bullets():
+            return {"kind": "bullets", "items": [inline(item) for item in block.items]}
+        case CodeBlock():
+            return {"kind": "code", "lines": block.lines}
+        case _:
+            return {"kind": "paragraph", "text": inline(block)}
 
 
-def _rows(table: Table, numbers: Mapping[str, int]) -> list[list[dict[str, Any]]]:
-    return [[_cell(cell, numbers, index < table.text_columns) for index, cell in enumerate(row)] for row in table.rows]
-
-
-def _cell(cell: Cell, numbers: Mapping[str, int], is_text: bool) -> dict[str, Any]:
-    shown, first = plain(cell.text), None if is_text else next(iter(cell.numbers.values()), None)
+def _cell(cell: TableCell, numbers: Mapping[str, int], is_text: bool) -> dict[str, Any]:
+    shown, first = str(cell.text), None if is_text else next(iter(cell.numbers.values()), None)
     return {
-        "text": Markup(inline(cell.text)),
+        "text": inline(cell.text),
         "is_text": is_text,
         "sort": f"{first:.9g}" if first is not None else shown if shown != NOTHING else "",
         "runs": [numbers[path] for path in cell.runs if path in numbers],
     }
 
 
-def _panels(figure: FigureFile, drawn: DrawnFigure) -> Iterator[dict[str, Any]]:
-    for (title, curves), panel in zip(figure.data.items(), drawn.panels, strict=True):
-        arms = {arm: [list(map(_short, series)) for series in vars(band).values()] for arm, band in curves.items()}
-        yield {"title": title, "box": panel.box, "span": panel.span, "xlabel": panel.xlabel, "arms": arms}
+def _panels(figure: Figure, drawn: DrawnFigure) -> list[dict[str, Any]]:
+    """For each panel its place in the figure, and each arm's four series, for the page's script."""
+    return [
+        {
+            **{"title": panel.name, "box": place.box, "span": place.span, "xlabel": panel.xlabel},
+            "arms": {arm: [list(map(_short, s)) for s in vars(band).values()] for arm, band in panel.curves.items()},
+        }
+        for panel, place in zip(figure.panels, drawn.places, strict=True)
+    ]
 
 
 def _short(value: float) -> float | None:
@@ -92,5 +90,17 @@ def _short(value: float) -> float | None:
 
 
 def _script(value: Any) -> Markup:
-    """As JSON that cannot end the script that holds it."""
+    """As JSON that cannot end the script element that holds it."""
     return Markup(json.dumps(value).replace("<", "\\u003c"))
+
+
+def inline(line: Line) -> Markup:
+    return Markup("").join(map(_span, to_text(line).spans))
+
+
+def _span(span: Span) -> Markup:
+    if span.style == LINE_BREAK:
+        return Markup("<br>")
+    if span.style == PLAIN:
+        return Markup.escape(span.text)
+    return Markup(f"<{span.style}>{{}}</{span.style}>").format(span.text)

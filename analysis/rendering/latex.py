@@ -1,12 +1,12 @@
-r"""The report's tables as LaTeX: one file that compiles by itself, each table to be copied: a float, or a longtable."""
+r"""The report's tables as one LaTeX document, from which each can be copied: as a float, or as a longtable if long."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
-from analysis.rendering.inline import latex_text, plain
-from analysis.rendering.inline import to_latex as inline
 from analysis.rendering.model import NamedTable, Page, Table
+from analysis.rendering.text import CODE, EMPHASIS, LINE_BREAK, STRONG, Line, Span, Text, one_line, to_text
 
 _HEAD = r"""% Each table stands by itself. A table (it floats) needs \usepackage{booktabs,graphicx},
 % a longtable (of more rows than a page holds) \usepackage{booktabs,longtable}.
@@ -19,11 +19,20 @@ _HEAD = r"""% Each table stands by itself. A table (it floats) needs \usepackage
 \usepackage{booktabs,graphicx,longtable}
 \begin{document}
 """
-_PAGE_ROWS = 40  # that a page of article holds below a caption
+_PAGE_ROWS = 40  # rows on a page of article, below a caption
 _SEPARATION = 3  # pt, beside each column of a longtable
-_LINE = 525  # pt, of the page above
-_SMALLEST, _LARGEST = 3, 10  # pt, a font
-_CHARACTER = 0.68  # of the font's size: the width of a digit at 5 pt, the widest
+_LINE_WIDTH = 525  # pt, on the page above
+_MIN_FONT, _MAX_FONT = 3, 10  # pt
+_CHARACTER_WIDTH = 0.68  # of the font size: a digit at 5 pt, the widest
+_MACROS = {STRONG: r"\textbf", EMPHASIS: r"\emph", CODE: r"\texttt"}
+_TRANSLATIONS = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"±": r"$\pm$", "–": "--", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''"},
+    **{"−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "∞": r"$\infty$", "Δ": r"$\Delta$"},
+    **{"α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$", "μ": r"$\mu$", "σ": r"$\sigma$", "τ": r"$\tau$"},
+}
+_SUPPORTED = {*map(chr, [*range(0x20, 0x7F), *range(0xA1, 0x180)]), *"ȘșȚț—‘’‚“”„†‡•…‰‹›€™←↑→↓"} - {*"ĦħĸĿŀŉŦŧſ"}
 
 
 def to_latex(page: Page) -> str:
@@ -34,9 +43,9 @@ def to_latex(page: Page) -> str:
 def _table(named: NamedTable) -> str:
     table = named.table
     align = "".join("l" if index < table.text_columns else "r" for index in range(len(table.header)))
-    head, *body = (_row(row) for row in _texts(table))
+    head, *body = (_row(texts) for texts in _texts(table))
     head = f"\\toprule\n{head}\n\\midrule"
-    caption = rf"\caption{{{latex_text(named.title)}}}\label{{tab:{named.name}}}"
+    caption = rf"\caption{{{inline(named.title)}}}\label{{tab:{named.name}}}"
     if len(body) > _PAGE_ROWS:
         lines = [_font(table), *_longtable(align, caption, head, body), "}"]
     else:
@@ -45,31 +54,51 @@ def _table(named: NamedTable) -> str:
 
 
 def _float(align: str, caption: str, head: str, body: Sequence[str]) -> list[str]:
-    """A table as wide as it is, or scaled down to the line."""
+    """A table of its natural width, scaled down to the line if it is wider."""
     tabular = [rf"\begin{{tabular}}{{{align}}}", head, *body, r"\bottomrule", r"\end{tabular}%"]
     fitted = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", *tabular, "}"]
     return [r"\begin{table}[htbp]", r"\centering", caption, *fitted, r"\end{table}"]
 
 
 def _longtable(align: str, caption: str, head: str, body: Sequence[str]) -> list[str]:
-    """A table over several pages, its head on each of them."""
+    """A table over several pages, with its head on each of them."""
     heads = [caption + r" \\", head, r"\endfirsthead", head, r"\endhead", r"\bottomrule", r"\endfoot"]
     return [rf"\begin{{longtable}}{{{align}}}", *heads, *body, r"\end{longtable}"]
 
 
 def _font(table: Table) -> str:
-    """Begins a group in a font in which the table is no wider than the line: a longtable cannot be scaled."""
-    characters = sum(max(len(plain(text)) for text in column) for column in zip(*_texts(table), strict=True))
-    size = (_LINE - 2 * _SEPARATION * len(table.header)) / (_CHARACTER * characters)
-    size = min(_LARGEST, max(_SMALLEST, size))
+    """Begin a group in a font small enough for the table to fit the line: a longtable cannot be scaled."""
+    characters = sum(max(len(str(text)) for text in column) for column in zip(*_texts(table), strict=True))
+    size = (_LINE_WIDTH - 2 * _SEPARATION * len(table.header)) / (_CHARACTER_WIDTH * characters)
+    size = min(_MAX_FONT, max(_MIN_FONT, size))
     return rf"{{\fontsize{{{size:.1f}}}{{{1.2 * size:.1f}}}\selectfont\setlength{{\tabcolsep}}{{{_SEPARATION}pt}}"
 
 
-def _texts(table: Table) -> list[list[str]]:
+def _texts(table: Table) -> list[list[Text]]:
     return [list(table.header), *([cell.text for cell in row] for row in table.rows)]
 
 
-def _row(texts: Sequence[str]) -> str:
-    """A row of a table. The row before takes a '[' or '*' at its beginning for its own argument: {} is between."""
+def _row(texts: Sequence[Text]) -> str:
+    r"""A row of a table. After the \\ of the row before, '[' or '*' would be read as its argument: {} prevents that."""
     row = " & ".join(map(inline, texts)) + r" \\"
     return "{}" + row if row.lstrip().startswith(("[", "*")) else row
+
+
+def inline(line: Line) -> str:
+    """A line for pdflatex with utf8 and T1: without control characters, and [U+0180] for what that cannot show."""
+    return one_line("".join(map(_span, to_text(line).spans)))
+
+
+def _span(span: Span) -> str:
+    if span.style == LINE_BREAK:
+        return " "
+    text = "".join(map(_character, unicodedata.normalize("NFC", span.text)))
+    return f"{_MACROS[span.style]}{{{text}}}" if span.style else text
+
+
+def _character(character: str) -> str:
+    if character.isspace():
+        return " "
+    if unicodedata.category(character) in ("Cc", "Cf"):
+        return ""
+    return _TRANSLATIONS.get(character) or (character if character in _SUPPORTED else f"[U+{ord(character):04X}]")

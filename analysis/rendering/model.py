@@ -1,7 +1,6 @@
-"""The report as data: sections of text, tables and figures, which each format (Markdown, LaTeX, CSV, ...) writes.
+"""The report as data: sections of paragraphs, tables and figures. Each writer formats and escapes them.
 
-Text is Markdown within a block: a heading begins with '#', cells and captions use `code`, **bold**, *emphasis* and
-`<br>` alone. Text of records in it is escaped (`markdown.escape`).
+Written by `markdown`, `html`, `latex` (tables), `data` (tables as CSV and JSON) and `plots` (figures as SVG).
 """
 
 from __future__ import annotations
@@ -9,63 +8,159 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from analysis.rendering.inline import plain, slug
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from analysis.sections.curves import Curves
+from analysis.rendering.text import BREAK, Line, Text, interval, mean_sd, signed, slug, strong, to_text
 
 IDENTIFIER = "dynamic-rcnn data sha256:"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """text: as shown. numbers: what it shows, by name (mean, sd), as it was computed. runs: the runs it was made of."""
+class Number:
+    """A number in a table, with what is known about it.
 
-    text: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    Attributes:
+        value: as computed; None is shown as a dash.
+        name: its name in CSV and JSON, such as "mean" or "difference".
+        digits: the decimals that are shown, also of `sd`, `low` and `high`.
+        is_signed: whether it is shown with its sign, as a difference is.
+        is_bold: whether it is emphasised, as a significant difference is.
+        sd: shown beside it.
+        low, high: its interval, shown below it.
+        hidden: "sd", "interval" or both: in CSV and JSON alone.
+        more: further numbers for CSV and JSON alone, by name.
+        note: shown behind it.
+    """
+
+    value: float | None
+    name: str = "value"
+    digits: int = 2
+    is_signed: bool = False
+    is_bold: bool = False
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    hidden: Collection[str] = ()
+    more: Mapping[str, float | None] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def text(self) -> Text:
+        """'41.00 ± 1.00', below it '[39.93, 42.07]'."""
+        sd = None if "sd" in self.hidden else self.sd
+        number = signed(self.value, self.digits) if self.is_signed else mean_sd(self.value, sd, self.digits)
+        shown = (strong(number) if self.is_bold else to_text(number)) + self.note
+        limits = "" if "interval" in self.hidden else interval(self.low, self.high, self.digits, self.is_signed)
+        return shown + BREAK + limits if limits else shown
+
+    @property
+    def known(self) -> dict[str, float]:
+        """All numbers by name; those that are None are left out."""
+        others = {"sd": self.sd, "low": self.low, "high": self.high, **self.more}
+        known = [(self.name, self.value), *others.items()]
+        return {name: value for name, value in known if value is not None}
+
+
+Content = Line | Number
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """What a cell shows, and the directories of the runs behind it."""
+
+    content: Content
     runs: Sequence[str] = ()
+
+    @property
+    def text(self) -> Text:
+        return self.content.text if isinstance(self.content, Number) else to_text(self.content)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        return self.content.known if isinstance(self.content, Number) else {}
+
+
+Row = Sequence[TableCell | Content]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells below a header; the first `text_columns` columns are text, the others numbers."""
+    """Rows of cells below a header. The first `text_columns` columns are text, the others numbers."""
 
-    header: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    header: Sequence[Text]
+    rows: Sequence[Sequence[TableCell]]
     text_columns: int
 
 
-@dataclass(frozen=True)
-class FigureFile:
-    """A figure of the page: `data` is everything that it shows, `draw` makes it (and imports matplotlib).
+def table(header: Iterable[Line], rows: Iterable[Row], text_columns: int = 1) -> Table:
+    """A table; content without runs need not be wrapped in a cell."""
+    cells = [[cell if isinstance(cell, TableCell) else TableCell(cell) for cell in row] for row in rows]
+    return Table([to_text(title) for title in header], cells, text_columns)
 
-    Its axes come in the order of `data`'s panels.
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with its band: four sequences of the same length."""
+
+    x: Sequence[float]
+    middle: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+Curves = Mapping[str, Band]  # arm -> its curve, in table order
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a figure.
+
+    Attributes:
+        name: of its values, in the HTML page and in the figure's identifier.
+        has_error_bars: whether the bands are drawn as error bars with markers, instead of shaded.
+        dodge: the distance along x between the arms' error bars.
+        starts_at_zero: whether the y axis does.
+        ticks: along x; None: chosen by matplotlib.
+        marks_zero: whether a line is drawn at y = 0.
     """
 
     name: str
     title: str
-    caption: str
-    data: Mapping[str, Curves]
-    draw: Callable[[], Figure]
+    xlabel: str
+    ylabel: str
+    curves: Curves
+    has_error_bars: bool = False
+    dodge: float = 0.0
+    starts_at_zero: bool = True
+    ticks: Sequence[float] | None = None
+    marks_zero: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels side by side, in `columns`; `height` in inches, 10 wide. name: of its file."""
+
+    name: str
+    title: str
+    caption: Line
+    panels: Sequence[Panel]
+    columns: int
+    height: float
 
     @property
     def identifier(self) -> str:
-        """Says in the file's metadata which numbers it was drawn from: a hash of them to six decimals.
+        """A hash of the numbers that it shows, to six decimals, for the metadata of its file.
 
-        Not to more: the last bits differ between versions of scipy, and a difference of nothing is 1e-15.
+        Not of more digits: the last ones differ between versions of scipy, and a difference of nothing is 1e-15.
         """
         rows = {
-            panel: [
+            panel.name: [
                 [arm, *([round(v, 6) + 0.0 for v in series] for series in vars(band).values())]
-                for arm, band in bands.items()
+                for arm, band in panel.curves.items()
             ]
-            for panel, bands in self.data.items()
+            for panel in self.panels
         }
         return IDENTIFIER + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -76,19 +171,36 @@ class Picture:
 
     name: str
     title: str
-    caption: str
+    caption: Line
     png: bytes
 
 
-Row = Sequence[Cell | str]
-Block = str | Table | FigureFile | Picture
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    text: Line
+
+
+@dataclass(frozen=True)
+class Bullets:
+    items: Sequence[Line]
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    lines: Sequence[str]
+
+
+Block = Line | Heading | Bullets | CodeBlock | Table | Figure | Picture  # a line is a paragraph
 
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks from their heading (##) on. key: short, names its files."""
+    """key: short, part of the names of its files."""
 
     key: str
+    title: Line
     blocks: Sequence[Block]
 
 
@@ -103,15 +215,15 @@ class NamedTable:
 
 @dataclass(frozen=True)
 class Page:
-    """The report. runs: what cells and rows name by path: the facts of each run, ready to be shown."""
+    """The report. runs: the facts about each run that a cell names, by its directory."""
 
     title: str
     sections: Sequence[Section]
     runs: Mapping[str, Mapping[str, Any]]
 
     @property
-    def figures(self) -> list[FigureFile]:
-        return [block for section in self.sections for block in section.blocks if isinstance(block, FigureFile)]
+    def figures(self) -> list[Figure]:
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
 
     @property
     def pictures(self) -> list[Picture]:
@@ -119,42 +231,21 @@ class Page:
 
     @property
     def tables(self) -> list[NamedTable]:
-        """All tables; several below one heading are numbered from the second on."""
-        found = [named for section in self.sections for named in _named(section)]
+        """All tables; of several below one heading, those after the first are numbered."""
         seen: Counter[str] = Counter()
-        numbered = []
-        for each in found:
+        tables = []
+        for each in (each for section in self.sections for each in _named_tables(section)):
             seen[each.name] += 1
             suffix = f"-{seen[each.name]}" if seen[each.name] > 1 else ""
-            numbered.append(NamedTable(each.name + suffix, each.title, each.table))
-        return numbered
+            tables.append(NamedTable(each.name + suffix, each.title, each.table))
+        return tables
 
 
-def table(header: Iterable[str], rows: Iterable[Row], text_columns: int = 1) -> Table:
-    """A table of cells; those without numbers may be given as text."""
-    made = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
-    return Table(list(header), made, text_columns)
-
-
-def numbers(**values: float | None) -> dict[str, float]:
-    """Those of `values` that are known, for a cell."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def heading(block: Block) -> tuple[int, str] | None:
-    """(level, text) of a block that is a heading."""
-    if not isinstance(block, str) or not block.startswith("#"):
-        return None
-    marks, _, text = block.partition(" ")
-    return len(marks), text
-
-
-def _named(section: Section) -> Iterator[NamedTable]:
-    titles = ["", ""]
+def _named_tables(section: Section) -> Iterator[NamedTable]:
+    title, heading = str(to_text(section.title)), ""
     for block in section.blocks:
-        if (found := heading(block)) is not None:
-            level, text = found
-            titles = [plain(text), ""] if level == 2 else [titles[0], plain(text)]
+        if isinstance(block, Heading):
+            heading = str(to_text(block.text))
         elif isinstance(block, Table):
-            name = f"{section.key}-{slug(titles[1])}" if titles[1] else section.key
-            yield NamedTable(name, ": ".join(filter(None, titles)), block)
+            name = f"{section.key}-{slug(heading)}" if heading else section.key
+            yield NamedTable(name, ": ".join(filter(None, [title, heading])), block)

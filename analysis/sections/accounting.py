@@ -1,4 +1,4 @@
-"""Every run directory that was started, whether a table has it or not: for the report to account for."""
+"""The report's account of every run directory that was started, whether it is in a table or not."""
 
 from __future__ import annotations
 
@@ -9,63 +9,60 @@ import pandas as pd
 from analysis.reading.reader import MISSING, UNREADABLE
 from analysis.reading.records import Records
 from analysis.reading.superseded import Aside
-from analysis.rendering.markup import escape
-from analysis.rendering.model import Block, Cell, table
+from analysis.rendering.model import Block, Row, Section, TableCell, table
+from analysis.rendering.text import emphasis
 
 NOT_KNOWN = "not known"
 STATES = ("done", "failed", "running", UNREADABLE)
 
 
-def section(records: Records) -> list[Block]:
-    """The blocks of the report's section: its heading, what the columns mean, and the table."""
-    return [
-        "## Every run that was started",
-        "Run directories by data set. Replaced ones were moved aside: done by other code (stale), or given up for lost "
-        "while a copy went on (lost). Resumed ones are those of the done that took more than one attempt. Those in no "
-        "table, besides the replaced ones, are of no grid in these records.",
-        accounting(records),
-    ]
+def section(records: Records) -> Section:
+    """The section with its table."""
+    text = (
+        "Run directories by data set; the columns from done to replaced add up to started. "
+        + emphasis("Replaced")
+        + ": moved aside, because other code had made it (stale) or because it was given up while a copy of it went on "
+        "(lost). "
+        + emphasis("Resumed")
+        + ": done after more than one attempt. "
+        + emphasis("In no table")
+        + ": not replaced, and not part of any grid in these records."
+    )
+    return Section("accounting", "Every run that was started", [text, _table(records)])
 
 
-def accounting(records: Records) -> Block:
-    """A row a data set. A directory is in one of the columns from done to replaced, which add up to started."""
+def _table(records: Records) -> Block:
+    """One row per data set."""
     started = _started(records)
     replaced = None if records.aside is None else [each for each in records.aside if each.is_replaced]
-    datasets = sorted({*started["dataset"], *(_dataset(each) for each in replaced or [])})
     header = ["data set", "started", *STATES, "replaced", "resumed", "in no table"]
-    rows = []
-    for name in datasets:
-        own = started[started["dataset"] == name]
+    rows: list[Row] = []
+    for name in sorted({*started["dataset"], *map(_dataset, replaced or [])}):
         moved = None if replaced is None else [each for each in replaced if _dataset(each) == name]
-        rows.append([escape(name), *_cells(own, moved)])
+        rows.append([name, *_cells(started[started["dataset"] == name], moved)])
     return table(header, rows) if rows else "No run was started."
 
 
-def _cells(started: pd.DataFrame, replaced: list[Aside] | None) -> list[Cell | str]:
-    states = [_counted(started[started["state"] == state]) for state in STATES]
-    resumed = _counted(started[(started["state"] == "done") & (started["attempts"] > 1)])
+def _cells(started: pd.DataFrame, replaced: list[Aside] | None) -> list[TableCell | str]:
+    states = [_count_cell(started[started["state"] == state]) for state in STATES]
+    resumed = _count_cell(started[(started["state"] == "done") & (started["attempts"] > 1)])
     if replaced is None:
         return [NOT_KNOWN, *states, NOT_KNOWN, resumed, NOT_KNOWN]
     reasons = sorted(Counter(each.reason for each in replaced).items())
-    listed = f" ({', '.join(f'{count} {escape(reason)}' for reason, count in reasons)})" if reasons else ""
-    return [
-        str(len(started) + len(replaced)),
-        *states,
-        f"{len(replaced)}{listed}",
-        resumed,
-        _counted(started[started["unasked"]]),
-    ]
+    listed = f" ({', '.join(f'{count} {reason}' for reason, count in reasons)})" if reasons else ""
+    total = str(len(started) + len(replaced))
+    return [total, *states, f"{len(replaced)}{listed}", resumed, _count_cell(started[started["unasked"]])]
 
 
-def _counted(started: pd.DataFrame) -> Cell:
-    """How many there are, with those that are here."""
-    return Cell(str(len(started)), runs=started.loc[~started["listed"], "path"].tolist())
+def _count_cell(started: pd.DataFrame) -> TableCell:
+    """The number of rows, and the runs among them that are in the folder."""
+    return TableCell(str(len(started)), started.loc[~started["listed"], "path"].tolist())
 
 
 def _started(records: Records) -> pd.DataFrame:
-    """path, state, attempts, listed (in aside.json alone), dataset and unasked (no grid asks for it).
+    """One row per directory that was not moved aside.
 
-    A row a directory that was not moved aside.
+    Columns: path, state, attempts, listed (only in aside.json), dataset, unasked (no grid asks for it).
     """
     columns = ["path", "state", "attempts"]
     runs = records.runs.loc[records.runs["state"] != MISSING, columns]

@@ -1,12 +1,12 @@
-"""From tidy tables to the numbers that the figures draw."""
+"""The numbers that the figures draw, from records."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 from analysis.reading.records import Records
+from analysis.rendering.model import Band, Curves
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import finite, mean, running_mean
 from dynamic_rcnn.metrics.names import IOU_THRESHOLDS
@@ -14,48 +14,43 @@ from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
 
 SMOOTHING = 0.05  # width of the running mean, as a fraction of a run's logged points
 
-
-@dataclass(frozen=True)
-class Band:
-    """A curve with its band: four sequences of the same length."""
-
-    x: Sequence[float]
-    middle: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-
-
-Curves = Mapping[str, Band]  # arm -> its curve, in table order
-Runs = dict[str, list[dict[str, list[float]]]]  # arm -> its runs, by seed: a name of LOG_COLUMNS -> one value per point
+Runs = dict[str, list[dict[str, list[float]]]]  # arm -> its runs by seed: a name of LOG_COLUMNS -> one value per point
+Estimate = tuple[float | None, float | None, float | None]  # value, low, high
 
 
 def ap_by_iou(comparison: Comparison) -> Curves:
-    """Mean AP at each IoU threshold in percent; the band is the 90% interval of the mean, if any."""
-    bands = {}
-    for arm in comparison.grid.arms:
-        means = [comparison.summary(iou, arm).mean for iou in IOU_THRESHOLDS]
-        middle = [math.nan if mean is None else mean for mean in means]
-        limits = [comparison.interval(iou, arm) for iou in IOU_THRESHOLDS]
-        low = [m if limit[0] is None else limit[0] for limit, m in zip(limits, middle, strict=True)]
-        high = [m if limit[1] is None else limit[1] for limit, m in zip(limits, middle, strict=True)]
-        bands[arm] = Band(IOU_THRESHOLDS, middle, low, high)
-    return bands
+    """Mean AP at each IoU threshold in percent, with the interval of the mean as its band."""
+
+    def estimate(iou: float, arm: str) -> Estimate:
+        return (comparison.summary(iou, arm).mean, *comparison.interval(iou, arm))
+
+    return _by_iou(comparison.grid.arms, estimate)
 
 
 def difference_by_iou(comparison: Comparison) -> Curves:
-    """Arm minus baseline at each IoU threshold in points of AP; the band is the 90% interval, if any."""
+    """Arm minus baseline at each IoU threshold in points of AP, with its interval as the band."""
+
+    def estimate(iou: float, arm: str) -> Estimate:
+        found = comparison.difference(iou, arm)
+        return (found.value, found.low, found.high) if found else (None, None, None)
+
+    return _by_iou(comparison.others, estimate)
+
+
+def _by_iou(arms: Iterable[str], estimate: Callable[[float, str], Estimate]) -> Curves:
+    """A band for each arm; where an end is not known it is the value, which is NaN where there is none."""
     bands = {}
-    for arm in comparison.others:
-        found = [comparison.difference(iou, arm) for iou in IOU_THRESHOLDS]
-        middle = [math.nan if d is None else d.value for d in found]
-        low = [m if d is None or d.low is None else d.low for d, m in zip(found, middle, strict=True)]
-        high = [m if d is None or d.high is None else d.high for d, m in zip(found, middle, strict=True)]
+    for arm in arms:
+        found = [estimate(iou, arm) for iou in IOU_THRESHOLDS]
+        middle = [math.nan if value is None else value for value, _, _ in found]
+        low = [value if end is None else end for value, (_, end, _) in zip(middle, found, strict=True)]
+        high = [value if end is None else end for value, (_, _, end) in zip(middle, found, strict=True)]
         bands[arm] = Band(IOU_THRESHOLDS, middle, low, high)
     return bands
 
 
 def training_runs(records: Records, comparison: Comparison, arms: list[str]) -> Runs:
-    """The curves of these arms' averaged runs, by seed: one point an iteration, the last if twice."""
+    """The curves of the averaged runs of `arms`, by seed. Of an iteration that was logged twice the last counts."""
     averaged = comparison.averaged
     done = averaged.loc[averaged["arm"].isin(arms), ["arm", "seed", "path"]]
     frame = done.merge(records.curves, on="path").sort_values(["arm", "seed", "iteration"], kind="stable")
@@ -68,9 +63,9 @@ def training_runs(records: Records, comparison: Comparison, arms: list[str]) -> 
 
 
 def training_curves(runs: Runs, column: str, smooth: bool = False) -> Curves:
-    """`column` over iterations, of each arm: mean over seeds, band from the lowest to the highest seed.
+    """`column` over iterations for each arm: mean over seeds, band from the lowest to the highest seed.
 
-    With `smooth`, each run is smoothed first, by a running mean over SMOOTHING of its points.
+    With `smooth`, each run is first smoothed by a running mean over SMOOTHING of its points.
     """
     curves = {}
     for arm, seeds in runs.items():
@@ -87,7 +82,7 @@ def training_curves(runs: Runs, column: str, smooth: bool = False) -> Curves:
 def distributions(records: Records, comparison: Comparison, arms: Sequence[str], kind: str, when: str) -> Curves:
     """The share of proposals (kind iou) or targets (kind target) in each bin, by the middle of the bin.
 
-    Mean over seeds, band from the lowest to the highest seed; arms whose runs counted none are left out.
+    Mean over seeds, band from the lowest to the highest seed; arms without histograms are left out.
     """
     chosen = records.histograms[(records.histograms["kind"] == kind) & (records.histograms["when"] == when)]
     rows = comparison.averaged[["arm", "seed", "path"]].merge(chosen, on="path")
@@ -96,19 +91,18 @@ def distributions(records: Records, comparison: Comparison, arms: Sequence[str],
         values: dict[int, list[float]] = {}
         for counts in rows.loc[rows["arm"] == arm, "counts"]:
             total = max(1, sum(counts))
-            for place, count in enumerate(counts):
-                values.setdefault(place, []).append(count / total)
+            for position, count in enumerate(counts):
+                values.setdefault(position, []).append(count / total)
         if values:
             band, width = _band(values), HISTOGRAMS[kind].limit / len(values)
-            curves[arm] = Band([width * (place + 0.5) for place in band.x], band.middle, band.low, band.high)
+            curves[arm] = Band([width * (x + 0.5) for x in band.x], band.middle, band.low, band.high)
     return curves
 
 
 def _band(values: dict[int, list[float]]) -> Band:
-    known = {iteration: finite(values[iteration]) for iteration in sorted(values)}
-    known = {iteration: numbers for iteration, numbers in known.items() if numbers}
+    known = {x: numbers for x in sorted(values) if (numbers := finite(values[x]))}
     return Band(
-        [float(iteration) for iteration in known],
+        [float(x) for x in known],
         [mean(numbers) for numbers in known.values()],
         [min(numbers) for numbers in known.values()],
         [max(numbers) for numbers in known.values()],

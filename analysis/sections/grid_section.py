@@ -1,94 +1,98 @@
-"""A grid's section of the report: the reading, the tables and the figures."""
+"""The report's section about a grid that trains: the summary, the tables and the figures."""
 
 from __future__ import annotations
 
 from analysis.reading import consistency
-from analysis.reading.manifest import Grid, Paper
+from analysis.reading.manifest import Grid
 from analysis.reading.records import Records
-from analysis.rendering.markup import code, escape
-from analysis.rendering.model import Block, FigureFile
-from analysis.sections import image_section as image_blocks
-from analysis.sections.claims import COCO, cell_verdicts, deviation
-from analysis.sections.difference_tables import (
-    contrast_table,
-    difference_table,
-    mask_difference_table,
-    noise_table,
-    threshold_difference_table,
-    whose_baseline,
-)
+from analysis.rendering.model import Block, Heading, Section
+from analysis.rendering.text import Line, code, emphasis, join, strong
+from analysis.sections import difference_tables, image_section, paper_numbers, tables
+from analysis.sections.difference_tables import whose_baseline
+from analysis.sections.grid_figures import figures
 from analysis.sections.summary import paragraph
-from analysis.sections.tables import (
-    ablation_table,
-    class_table,
-    mask_table,
-    paper_table,
-    run_table,
-    size_table,
-    test_dev_table,
-    threshold_table,
-)
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import CONFIDENCE, LEVEL, POWER
+from analysis.wording import plural
 
 MAX_CLASSES = 20
 
 
-def section(records: Records, comparison: Comparison, figures: list[FigureFile]) -> list[Block]:
-    """The section's blocks of Markdown, from its heading on."""
+def section(records: Records, comparison: Comparison) -> Section:
+    """The section of a grid whose runs train."""
     grid = comparison.grid
-    return [
-        f"## {escape(grid.title)} ({escape(grid.dataset)})",
-        f"Grid {code(grid.name)}, setting {code(grid.setting)}, data set {code(grid.dataset)}, {_baselines(grid)}.",
+    blocks = [
+        grid_facts(grid) + ", " + _baselines(grid) + ".",
         paragraph(comparison),
-        "### Ablation: AP by arm",
-        f"AP in percent on {escape(grid.dataset)}: mean ± sd over seeds (ddof 1), n finished runs; in brackets "
-        f"the {LEVEL} t interval of the mean on the sd pooled over all arms.",
-        ablation_table(comparison),
-        "### Difference from the baseline",
-        f"Difference of the means in points of AP, in brackets the {LEVEL} t interval on the sd pooled over all "
-        "arms (which takes their variances for equal). **Bold**: told apart from the baseline, p < "
-        f"{1 - CONFIDENCE:.2f} after Holm's correction over the arms, for each metric by itself; the intervals are of "
-        "each difference alone. The noise is that between seeds, on one set of images."
-        f"{_start_note(records, comparison)}",
-        difference_table(comparison),
-        "### Noise between seeds",
-        f"In points of AP. The smallest difference that is told apart with a probability of {100 * POWER:.0f}%, for "
-        "one arm alone; the pooled sd with its degrees of freedom; the sd of each difference where seeds are paired.",
-        noise_table(comparison),
+        Heading("Ablation: AP by arm"),
+        f"AP in percent on {grid.dataset}: mean ± sd over the n finished seeds (ddof 1), and the {LEVEL} t interval of "
+        "the mean, from the sd pooled over all arms.",
+        tables.ablation_table(comparison),
+        *_difference_blocks(records, comparison),
         *_unseen_blocks(comparison),
         *_contrast_blocks(comparison),
-        *filter(None, [consistency.note(records.done(grid))]),
-        *_paper_blocks(comparison),
-        "### AP at each IoU threshold",
-        f"Mean over seeds in percent, then the differences, with {LEVEL} t intervals on the pooled sd; **bold** as "
-        "above.",
-        threshold_table(comparison),
-        threshold_difference_table(comparison),
-        *figures,
-        *image_blocks.blocks(records.images.get(grid.key), comparison),
+        *_consistency_blocks(records, grid),
+        *paper_numbers.blocks(comparison),
+        Heading("AP at each IoU threshold"),
+        f"Mean over seeds in percent, then the differences, each with its {LEVEL} t interval; bold as above.",
+        tables.threshold_table(comparison),
+        difference_tables.threshold_difference_table(comparison),
+        *figures(records, comparison),
+        *image_section.blocks(records.images.get(grid.key), comparison),
         *_mask_blocks(comparison),
-        "### Object sizes and recall",
-        f"AP by object size and recall (AR), in percent on {escape(grid.dataset)}: mean ± sd over seeds.",
-        size_table(comparison),
+        Heading("Object sizes and recall"),
+        f"AP by object size, and recall (AR), in percent on {grid.dataset}: mean ± sd over seeds.",
+        tables.size_table(comparison),
         *_class_blocks(records, comparison),
-        "### Runs",
-        "AP and AP90 in percent. An id names the run's directory; a dirty commit had changes that were not "
-        "committed. s / iteration is the median over the run, with whatever else ran beside it.",
-        run_table(records, comparison),
+        Heading("Runs"),
+        "AP and AP90 in percent. The name of a run's directory ends in its id. A commit is dirty if it had uncommitted "
+        "changes. s / iteration is the median over the run; other jobs may have run beside it.",
+        tables.run_table(records, comparison),
     ]
+    return Section(grid.key, grid_title(grid), blocks)
 
 
-def _mask_blocks(comparison: Comparison) -> list[Block]:
-    if not comparison.has_masks:
-        return []
+def grid_title(grid: Grid) -> str:
+    return f"{grid.title} ({grid.dataset})"
+
+
+def grid_facts(grid: Grid) -> Line:
+    return "Grid " + code(grid.name) + ", setting " + code(grid.setting) + ", data set " + code(grid.dataset)
+
+
+def _baselines(grid: Grid) -> Line:
+    own = [code(other) + " of " + code(arm) for arm, other in grid.baselines.items()]
+    return join(", ", ["baseline " + code(grid.baseline), *own])
+
+
+def _difference_blocks(records: Records, comparison: Comparison) -> list[Block]:
+    differences = (
+        f"Difference of means in points of AP, with its {LEVEL} t interval from the sd pooled over all arms, which "
+        "assumes equal variances. "
+        + strong("Bold")
+        + f": significant, p < {1 - CONFIDENCE:.2f} after Holm's correction over the arms, for each metric separately; "
+        "the intervals are not corrected. They cover the noise between seeds, on one set of images."
+        + _start_note(records, comparison)
+    )
     return [
-        "### Masks",
-        f"AP of the masks, by the IoU of pixels, in percent on {escape(comparison.grid.dataset)}: mean ± sd over "
-        f"seeds; below it the differences from {whose_baseline(comparison.grid)}, as those of boxes above.",
-        mask_table(comparison),
-        mask_difference_table(comparison),
+        Heading("Difference from the baseline"),
+        differences,
+        difference_tables.difference_table(comparison),
+        Heading("Noise between seeds"),
+        "In points of AP: the smallest difference that would be significant with a probability of "
+        f"{100 * POWER:.0f}% (one arm, not corrected), the pooled sd with its degrees of freedom, and the sd of the "
+        "differences between runs of the same seed.",
+        difference_tables.noise_table(comparison),
     ]
+
+
+def _start_note(records: Records, comparison: Comparison) -> Line:
+    """What the intervals do not cover if all runs start from the same weights."""
+    starts = records.starts(comparison.grid)
+    if len(starts) != 1:
+        return ""
+    start = " All runs start from the weights of one run (" + code(starts["id"].iloc[0])
+    return start + "); the intervals do not cover the effect of another start."
 
 
 def _unseen_blocks(comparison: Comparison) -> list[Block]:
@@ -97,79 +101,54 @@ def _unseen_blocks(comparison: Comparison) -> list[Block]:
         return []
     seeds = ", ".join(map(str, comparison.grid.seen_seeds))
     return [
-        f"### Difference from the baseline, without seed {seeds}",
-        f"AP of seed {seeds} was in sight when settings of this grid were chosen (its file says how). The same as "
-        "above, from the other seeds alone:",
-        difference_table(unseen),
-        noise_table(unseen),
+        Heading(f"Difference from the baseline, without seed {seeds}"),
+        f"The AP of seed {seeds} was known when settings of this grid were chosen (see the grid's file). The same "
+        "tables from the other seeds alone:",
+        difference_tables.difference_table(unseen),
+        difference_tables.noise_table(unseen),
     ]
 
 
 def _contrast_blocks(comparison: Comparison) -> list[Block]:
     if not comparison.grid.contrasts:
         return []
+    note = f"Pairs of arms that the grid names, in points of AP, with {LEVEL} t intervals. " + strong("Bold")
     return [
-        "### Contrasts",
-        f"Pairs of arms that the grid names, in points of AP, with {LEVEL} t intervals; **bold**: told apart, "
-        "after Holm's correction over these pairs.",
-        contrast_table(comparison),
+        Heading("Contrasts"),
+        note + ": significant after Holm's correction over these pairs.",
+        difference_tables.contrast_table(comparison),
     ]
 
 
-def _baselines(grid: Grid) -> str:
-    own = [f"{code(other)} of {code(arm)}" for arm, other in grid.baselines.items()]
-    return ", ".join([f"baseline {code(grid.baseline)}", *own])
+def _consistency_blocks(records: Records, grid: Grid) -> list[Block]:
+    note = consistency_note(records, grid)
+    return [note] if note else []
 
 
-def _start_note(records: Records, comparison: Comparison) -> str:
-    """What the intervals leave out where all runs start from the same weights."""
-    starts = records.starts(comparison.grid)
-    if len(starts) != 1:
-        return ""
-    return (
-        f" All runs start from the weights of one run ({code(starts['id'].iloc[0])}): what another start "
-        "would have changed is not in these intervals."
-    )
+def consistency_note(records: Records, grid: Grid) -> Line:
+    """In what the finished runs differ besides their arms; empty if in nothing."""
+    done = records.done(grid)
+    parts: list[Line] = []
+    for name, groups in consistency.differences(done).items():
+        counts = " and ".join(plural("run", rows["path"].nunique()) for rows in groups.values())
+        differ = strong(f"The finished runs differ in {name}")
+        parts.append(differ + f" ({counts}), which may explain differences between arms.")
+    for arm, settings in consistency.mixed_arms(done).items():
+        parts.append(strong(f"{arm} has runs of {len(settings)} settings") + " and no mean.")
+    lists = emphasis("Problems found while reading") + " lists these runs."
+    return join(" ", [*parts, lists]) if parts else ""
 
 
-def _paper_blocks(comparison: Comparison) -> list[Block]:
-    paper = comparison.grid.paper
-    return [] if paper is None else _printed_blocks(comparison, paper) + _test_dev_blocks(comparison.grid, paper)
-
-
-def _test_dev_blocks(grid: Grid, paper: Paper) -> list[Block]:
-    if not paper.test_dev:
+def _mask_blocks(comparison: Comparison) -> list[Block]:
+    if not comparison.has_masks:
         return []
-    note = (
-        "The annotations of test-dev are not public, so that nothing measured here can be held against these "
-        f"numbers: they get no verdict ({escape(paper.source)}). In brackets the difference from the paper's own "
-        "baseline."
-    )
-    return ["### The paper's numbers on COCO test-dev: no verdict", note, test_dev_table(paper, grid)]
-
-
-def _printed_blocks(comparison: Comparison, paper: Paper) -> list[Block]:
-    grid = comparison.grid
-    reason = deviation(grid)
-    if grid.dataset == COCO and reason is None:
-        heading = "### The paper's numbers"
-        note = (
-            "Each printed value against the mean over seeds, by the rule of `analysis/stats/verdict.py`; "
-            "several cells of one table are not independent, and are not corrected for their number."
-        )
-        return [heading, note, paper_table(paper, grid), cell_verdicts(comparison)]
-    elif grid.dataset == COCO:
-        heading = "### The paper's numbers: NOT comparable with this setting"
-        note = f"Numbers printed in the paper ({escape(paper.source)}). This grid is not of its setting: {reason}."
-    else:
-        heading = f"### The paper's numbers: COCO, NOT comparable with {escape(grid.dataset)}"
-        note = (
-            f"Numbers printed in the paper ({escape(paper.source)}); in brackets the difference from the "
-            "paper's own baseline. Another data set, another model, another schedule: none of these numbers "
-            f"can be held against one measured on {escape(grid.dataset)}. At most the direction and the "
-            "pattern of the differences can."
-        )
-    return [heading, note, paper_table(paper, grid)]
+    return [
+        Heading("Masks"),
+        f"AP of the masks, by IoU of pixels, in percent on {comparison.grid.dataset}: mean ± sd over seeds; then the "
+        f"differences from {whose_baseline(comparison.grid)}, as for boxes above.",
+        tables.mask_table(comparison),
+        difference_tables.mask_difference_table(comparison),
+    ]
 
 
 def _class_blocks(records: Records, comparison: Comparison) -> list[Block]:
@@ -178,7 +157,7 @@ def _class_blocks(records: Records, comparison: Comparison) -> list[Block]:
     if not 0 < count <= MAX_CLASSES:
         return []
     return [
-        "### Classes",
-        f"AP and AP90 in percent on {escape(comparison.grid.dataset)}: mean over seeds.",
-        class_table(records, comparison),
+        Heading("Classes"),
+        f"AP and AP90 in percent on {comparison.grid.dataset}: mean over seeds.",
+        tables.class_table(records, comparison),
     ]

@@ -1,18 +1,20 @@
-"""The paper's tables, each a grid: which of them the records hold, and what would run the others."""
+"""The paper's tables, each reproduced by a grid: which of them the records have, and the commands for the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.rendering.markup import code, one_of
-from analysis.rendering.model import Table, table
-from analysis.sections.claims import COCO, coco_command, deviation
+from analysis.rendering.model import Row, Table, table
+from analysis.rendering.text import Line, code, strong
+from analysis.sections.claims import coco_command
+from analysis.sections.comparability import COCO, deviation
+from analysis.sections.timing_section import why_not_comparable
 from analysis.stats.comparison import Comparison
 from analysis.stats.timing import Speed
-from analysis.stats.verdict import NOT_RUN
+from analysis.stats.verdict import NOT_COMPARABLE, NOT_RUN
+from analysis.wording import plural
 
-# grid -> what of the paper it reproduces
-TABLES = {
+TABLES = {  # grid -> what it reproduces
     "ablation": "Table 2: the components",
     "iou_topk": "Table 3: K_I",
     "interval": "Table 4: C",
@@ -20,32 +22,30 @@ TABLES = {
     "backbones": "Table 1: backbones and schedules",
     "speed": "Table 6: inference speed",
     "mask": "Table 7: Mask R-CNN",
-    "released": "the released weights, tested again",
+    "released": "released weights, evaluated again",
     "controls": "not in the paper: fixed T and beta, L1, RPN NMS, replay",
 }
 
 
 def paper_tables(comparisons: Sequence[Comparison | Speed]) -> Table:
-    """A row a table: its verdict, or where it stands, and the command for it."""
-    rows = []
+    """One row per table: how much of it has been run, and the command for it."""
+    rows: list[Row] = []
     for grid, what in TABLES.items():
-        more = " weights=FILE" if grid == "released" else ""
-        rows.append([what, code(grid), _state(grid, comparisons), f"`{coco_command(grid)}{more}`"])
-    return table(["table, COCO", "grid", "verdict", "how to run it"], rows, text_columns=4)
+        options = " weights=FILE" if grid == "released" else ""
+        rows.append([what, code(grid), _progress(grid, comparisons), code(coco_command(grid) + options)])
+    return table(["table (COCO)", "grid", "verdict", "command"], rows, text_columns=4)
 
 
-def _state(grid: str, comparisons: Sequence[Comparison | Speed]) -> str:
+def _progress(grid: str, comparisons: Sequence[Comparison | Speed]) -> Line:
     own = [found for found in comparisons if found.grid.dataset == COCO and found.grid.name == grid]
     published = [found for found in own if _is_comparable(found)]
     if not published:
-        others = f"; {one_of('grid', len(own))} of another setting or device, NOT COMPARABLE" if own else ""
-        return f"**{NOT_RUN}**{others}"
-    done, asked = (
-        sum(counts) for counts in zip(*((found.n_done, len(found.runs)) for found in published), strict=True)
-    )
-    said = "; the verdicts on the printed values are in its section" if any(f.grid.paper for f in published) else ""
-    return f"{done} of {one_of('run', asked)} done{said}"
+        others = f"; {plural('grid', len(own))} with another setting or device, {NOT_COMPARABLE}" if own else ""
+        return strong(NOT_RUN) + others
+    done, asked = sum(found.n_done for found in published), sum(len(found.runs) for found in published)
+    verdicts = "; its section has the verdicts on the printed values" if any(f.grid.paper for f in published) else ""
+    return f"{done} of {plural('run', asked)} done{verdicts}"
 
 
 def _is_comparable(found: Comparison | Speed) -> bool:
-    return (found.reason if isinstance(found, Speed) else deviation(found.grid)) is None
+    return (why_not_comparable(found) if isinstance(found, Speed) else deviation(found.grid)) is None

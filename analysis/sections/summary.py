@@ -1,84 +1,85 @@
-"""The numbers of one grid in words, put together mechanically: which arms differ from the baseline."""
+"""The results of one grid in sentences, made from its numbers: which arms differ from the baseline."""
 
 from __future__ import annotations
 
-from analysis.rendering.markup import escape, interval, one_of, signed
-from analysis.sections.claims import COCO, deviation
+from analysis.rendering.text import Line, interval, join, signed, strong
+from analysis.sections.comparability import COCO, deviation
 from analysis.sections.difference_tables import SAME_RUNS, whose_baseline
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL, Difference
 from dynamic_rcnn.metrics.names import AP_METRICS
 
+NOTHING_YET = "No run of this grid has finished yet."
 
-def sentence(comparison: Comparison, arm: str, metric: str) -> str:
-    """One comparison: 'AP90 +3.40 [+1.20, +5.60], above the baseline'."""
+
+def paragraph(comparison: Comparison) -> Line:
+    """The ablation table in words."""
+    grid = comparison.grid
+    if not comparison.n_done:
+        return NOTHING_YET
+    parts: list[Line] = [
+        f"On {grid.dataset}, {comparison.seeds_text()} finished. Differences from {whose_baseline(grid)} with {LEVEL} "
+        "intervals, and whether they are significant after Holm's correction over the arms:"
+    ]
+    for arm in comparison.others:
+        words = "; ".join(_sentence(comparison, arm, metric) for metric in ("AP", "AP90"))
+        against = f" against {grid.baseline_of(arm)}" if grid.baselines else ""
+        parts.append(strong(arm) + f"{against}: {words}.")
+    for pair in grid.contrasts:
+        words = "; ".join(_words(metric, comparison.contrast(metric, pair), pair[1]) for metric in ("AP", "AP90"))
+        parts.append(strong(" minus ".join(pair)) + f": {words}.")
+    parts += _over_all_metrics(comparison)
+    neither = "it neither confirms nor refutes a"
+    if grid.dataset != COCO:
+        parts.append(f"This is a result on {grid.dataset}; {neither} number on COCO.")
+    elif (reason := deviation(grid)) is not None:
+        parts.append("This is not the published setting (" + reason + f"); {neither} printed number.")
+    return join(" ", parts)
+
+
+def _sentence(comparison: Comparison, arm: str, metric: str) -> str:
     if comparison.same_runs(arm):
-        return f"{metric}: {SAME_RUNS} as the baseline's"
+        return f"{metric}: {SAME_RUNS} as the baseline"
     return _words(metric, comparison.difference(metric, arm), "the baseline")
 
 
 def _words(metric: str, difference: Difference | None, other: str) -> str:
+    """'AP90 +3.40 [+1.20, +5.60], above the baseline'."""
     if difference is None:
-        return f"{metric} has no value in this arm or in {other}"
+        return f"{metric} has no value for this arm or for {other}"
     if difference.told_apart is None:
-        return f"{metric} {signed(difference.value)}, noise not known (one seed an arm)"
-    limits = interval(difference.low, difference.high)
+        return f"{metric} {signed(difference.value)}, no interval (one seed per arm)"
+    found = f"{metric} {signed(difference.value)} {interval(difference.low, difference.high)}"
     if not difference.told_apart:
-        return f"{metric} {signed(difference.value)} {limits}, cannot be told apart from {other}"
-    return f"{metric} {signed(difference.value)} {limits}, {'above' if difference.value > 0 else 'below'} {other}"
-
-
-def paragraph(comparison: Comparison) -> str:
-    """The reading of the ablation table."""
-    grid = comparison.grid
-    if not comparison.n_done:
-        return "No run of this grid has finished; there is nothing to read yet."
-    parts = [
-        f"On {escape(grid.dataset)}, {comparison.seeds_text()} finished; differences from {whose_baseline(grid)}, "
-        f"in brackets their {LEVEL} intervals, told apart or not after Holm's correction over the arms."
-    ]
-    for arm in comparison.others:
-        words = "; ".join(sentence(comparison, arm, metric) for metric in ("AP", "AP90"))
-        against = f" against {escape(grid.baseline_of(arm))}" if grid.baselines else ""
-        parts.append(f"**{escape(arm)}**{against}: {words}.")
-    for pair in grid.contrasts:
-        arm, other = map(escape, pair)
-        words = "; ".join(_words(metric, comparison.contrast(metric, pair), other) for metric in ("AP", "AP90"))
-        parts.append(f"**{arm} minus {other}**: {words}.")
-    parts += _over_all_metrics(comparison)
-    if grid.dataset != COCO:
-        parts.append(f"This is a result on {escape(grid.dataset)}; it neither confirms nor refutes a number on COCO.")
-    elif (reason := deviation(grid)) is not None:
-        parts.append(f"This is not the published setting ({reason}); it neither confirms nor refutes a printed number.")
-    return " ".join(parts)
+        return f"{found}, no significant difference from {other}"
+    return f"{found}, {'above' if difference.value > 0 else 'below'} {other}"
 
 
 def _over_all_metrics(comparison: Comparison) -> list[str]:
-    """How many of the table's differences are told apart, and which way they point."""
+    """How many of the table's differences are significant, and whether their signs are the paper's."""
     pairs = [(arm, metric) for arm in comparison.others for metric in AP_METRICS]
     found = {pair: comparison.difference(pair[1], pair[0]) for pair in pairs}
     known = {pair: d for pair, d in found.items() if d is not None and d.told_apart is not None}
     if not known:
         return []
-    apart = {pair: d.value for pair, d in known.items() if d.told_apart}
-    text = f"Of the {len(known)} differences in the table, {len(apart)} are told apart from the baseline."
-    return [text, *_against_paper(comparison, apart)]
+    significant = {pair: d.value for pair, d in known.items() if d.told_apart}
+    text = f"Of the {len(known)} differences in the table, {len(significant)} are significant."
+    return [text, *_against_paper(comparison, significant)]
 
 
-def _against_paper(comparison: Comparison, apart: dict[tuple[str, str], float]) -> list[str]:
+def _against_paper(comparison: Comparison, significant: dict[tuple[str, str], float]) -> list[str]:
     paper = comparison.grid.paper
     if paper is None:
         return []
-    signs = []
-    for (arm, metric), value in apart.items():
+    same = []
+    for (arm, metric), value in significant.items():
         theirs = paper.rows.get(arm, {}).get(metric)
         reference = paper.rows.get(comparison.grid.baseline_of(arm), {}).get(metric)
         if theirs is not None and reference is not None and theirs != reference:
-            signs.append((value > 0) == (theirs > reference))
-    if not signs:
+            same.append((value > 0) == (theirs > reference))
+    if not same:
         return []
     return [
-        f"Of those, and for which the paper's {escape(paper.table)} shows a difference "
-        f"({one_of('number', len(signs))}), {sum(signs)} point the same way as the paper's and "
-        f"{len(signs) - sum(signs)} the other way."
+        f"The paper's {paper.table} shows a difference for {len(same)} of these: {sum(same)} with the same sign, "
+        f"{len(same) - sum(same)} with the opposite sign."
     ]

@@ -1,18 +1,17 @@
-"""The tables of a grid's section in the report. AP in percent, mean ± sd over seeds (ddof 1)."""
+"""The tables of a grid's section: means over seeds by arm, and one row per run. AP in percent."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pandas as pd
 
-from analysis.reading.manifest import Grid, Paper
+from analysis.reading.manifest import Grid
 from analysis.reading.reader import MISSING
 from analysis.reading.records import Records
-from analysis.rendering.markup import NOTHING, code, escape, mean_sd, number, signed, span
-from analysis.rendering.model import Cell, Row, Table, numbers, table
+from analysis.rendering.model import Number, Row, Table, TableCell, table
+from analysis.rendering.text import NOTHING, Line, code
 from analysis.stats.comparison import Comparison, Metric, describe_state
 from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS, RECALL_METRICS, SIZE_METRICS
 
@@ -20,147 +19,113 @@ SHORT_COMMIT = 8
 
 
 def ablation_table(comparison: Comparison) -> Table:
-    """A row an arm: how its runs ended, n, and AP at the thresholds of the paper's Table 2 and 0.75, with intervals."""
-    rows: list[Row] = [
-        [
-            arm_title(comparison.grid, arm),
-            state_counts(comparison, arm),
-            str(comparison.summary("AP", arm).n),
-            *(_with_interval(_mean_cell(comparison, metric, arm)) for metric in AP_METRICS),
-        ]
-        for arm in comparison.grid.arms
-    ]
-    return table(["arm", "runs", "n", *AP_METRICS], rows, text_columns=2)
+    """One row per arm: the states of its runs, n, and AP at the IoU thresholds of the paper's Table 2 and 0.75."""
+
+    def row(arm: str) -> Row:
+        means = [mean_cell(comparison, metric, arm) for metric in AP_METRICS]
+        return [state_counts(comparison, arm), _count(comparison, arm), *means]
+
+    return _arm_table(comparison, ["arm", "runs", "n", *AP_METRICS], row, text_columns=2)
 
 
 def threshold_table(comparison: Comparison) -> Table:
-    """A row an arm: mean AP at each IoU threshold, with its interval."""
-    rows: list[Row] = [
-        [arm_title(comparison.grid, arm), *(_threshold_cell(comparison, iou, arm) for iou in IOU_THRESHOLDS)]
-        for arm in comparison.grid.arms
-    ]
-    return table(["arm", *(f"{iou:.2f}" for iou in IOU_THRESHOLDS)], rows)
+    """One row per arm: mean AP at each IoU threshold, with its interval."""
 
+    def row(arm: str) -> Row:
+        return [mean_cell(comparison, iou, arm, hidden=["sd"]) for iou in IOU_THRESHOLDS]
 
-def _threshold_cell(comparison: Comparison, iou: float, arm: str) -> Cell:
-    cell = _mean_cell(comparison, iou, arm)
-    return _with_interval(replace(cell, text=number(cell.numbers.get("mean"))))
-
-
-def _with_interval(cell: Cell) -> Cell:
-    limits = span(cell.numbers.get("low"), cell.numbers.get("high"))
-    return replace(cell, text=f"{cell.text}<br>{limits}") if limits else cell
+    return _arm_table(comparison, ["arm", *(f"{iou:.2f}" for iou in IOU_THRESHOLDS)], row)
 
 
 def size_table(comparison: Comparison) -> Table:
-    """A row an arm: AP by object size, and recall by detections an image and by object size."""
-    names = [*SIZE_METRICS, *RECALL_METRICS]
-    return table(["arm", "n", *names], _metric_rows(comparison, names))
+    """One row per arm: AP by object size, and recall by detections per image and by object size."""
+    return _mean_table(comparison, (*SIZE_METRICS, *RECALL_METRICS))
 
 
 def mask_table(comparison: Comparison) -> Table:
-    """A row an arm: AP of its masks."""
-    return table(["arm", "n", *MASK_METRICS], _metric_rows(comparison, MASK_METRICS))
+    """One row per arm: AP of its masks."""
+    return _mean_table(comparison, MASK_METRICS)
 
 
-def _metric_rows(comparison: Comparison, metrics: Sequence[str]) -> list[Row]:
-    """A row an arm: its title, n, and mean ± sd of each metric."""
-    return [
-        [
-            arm_title(comparison.grid, arm),
-            str(comparison.summary("AP", arm).n),
-            *(_mean_cell(comparison, metric, arm) for metric in metrics),
-        ]
-        for arm in comparison.grid.arms
-    ]
+def _mean_table(comparison: Comparison, metrics: Sequence[str]) -> Table:
+    def row(arm: str) -> Row:
+        means = [mean_cell(comparison, metric, arm, hidden=["interval"]) for metric in metrics]
+        return [_count(comparison, arm), *means]
+
+    return _arm_table(comparison, ["arm", "n", *metrics], row)
 
 
-def _mean_cell(comparison: Comparison, metric: Metric, arm: str) -> Cell:
+def _arm_table(
+    comparison: Comparison, header: Sequence[str], row: Callable[[str], Row], text_columns: int = 1
+) -> Table:
+    """One row per arm: its title, then `row` of it."""
+    grid = comparison.grid
+    return table(header, [[arm_title(grid, arm), *row(arm)] for arm in grid.arms], text_columns)
+
+
+def mean_cell(comparison: Comparison, metric: Metric, arm: str, hidden: Collection[str] = ()) -> TableCell:
+    """Mean ± sd over seeds with the interval of the mean, and n if fewer runs have this metric than have AP."""
     summary = comparison.summary(metric, arm)
-    text = mean_sd(summary.mean, summary.sd)
-    text = f"{text} (n = {summary.n})" if 0 < summary.n < comparison.summary("AP", arm).n else text
     low, high = comparison.interval(metric, arm)
-    return Cell(text, numbers(mean=summary.mean, sd=summary.sd, low=low, high=high), comparison.paths(arm))
+    note = f" (n = {summary.n})" if 0 < summary.n < comparison.summary("AP", arm).n else ""
+    shown = Number(summary.mean, "mean", sd=summary.sd, low=low, high=high, hidden=hidden, note=note)
+    return TableCell(shown, comparison.paths(arm))
 
 
-def paper_table(paper: Paper, grid: Grid) -> Table:
-    """The paper's rows, each number with its difference from the paper's own baseline."""
-    known = (*AP_METRICS, *MASK_METRICS)
-    metrics = [metric for metric in known if any(metric in row for row in paper.rows.values())]
-    return _printed(f"{escape(paper.table)}, {escape(paper.dataset)}", paper.rows, metrics, grid)
-
-
-def test_dev_table(paper: Paper, grid: Grid) -> Table:
-    """As `paper_table`, of the numbers on test-dev."""
-    metrics = list(dict.fromkeys(metric for row in paper.test_dev.values() for metric in row))
-    return _printed(f"{escape(paper.table)}, COCO test-dev", paper.test_dev, metrics, grid)
-
-
-def _printed(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Grid) -> Table:
-    rows: list[Row] = []
-    for arm in [arm for arm in grid.arms if arm in printed]:
-        base = printed.get(grid.baseline_of(arm), {})
-        rows.append(
-            [arm_title(grid, arm), *(_paper_cell(printed[arm].get(m), base.get(m), arm, grid) for m in metrics)]
-        )
-    return table([title, *metrics], rows)
-
-
-def _paper_cell(value: float | None, base: float | None, arm: str, grid: Grid) -> str:
-    if value is None or base is None or arm in (grid.baseline, *grid.baselines.values()):
-        return number(value, 1)
-    return f"{number(value, 1)} ({signed(value - base, 1)})"
+def _count(comparison: Comparison, arm: str) -> str:
+    return str(comparison.summary("AP", arm).n)
 
 
 def class_table(records: Records, comparison: Comparison) -> Table:
-    """A row a class: AP and AP90 of each arm, mean over seeds."""
-    done = comparison.averaged[["arm", "path"]]
-    means = done.merge(records.classes, on="path").groupby(["name", "arm"])[["AP", "AP90"]].mean()
-    names = sorted({name for name, _ in means.index})
-    cells = [(metric, arm) for metric in ("AP", "AP90") for arm in comparison.grid.arms]
-    header = ["class", *(f"{metric}, {escape(arm)}" for metric, arm in cells)]
-    rows: list[Row] = [
-        [
-            escape(name),
-            *(_class_cell(means[metric].get((name, arm)), comparison.paths(arm)) for metric, arm in cells),
-        ]
-        for name in names
-    ]
-    return table(header, rows)
+    """One row per class: AP and AP90 of each arm, mean over seeds."""
+    finished = comparison.averaged[["arm", "path"]]
+    means = finished.merge(records.classes, on="path").groupby(["name", "arm"])[["AP", "AP90"]].mean()
+    columns = [(metric, arm) for metric in ("AP", "AP90") for arm in comparison.grid.arms]
 
+    def cell(name: str, metric: str, arm: str) -> TableCell:
+        value = means[metric].get((name, arm))
+        percent = None if value is None or pd.isna(value) else 100 * float(value)
+        return TableCell(Number(percent, "mean", 1), comparison.paths(arm))
 
-def _class_cell(value: Any, runs: list[str]) -> Cell:
-    percent = None if value is None or pd.isna(value) else 100 * float(value)
-    return Cell(number(percent, 1), numbers(mean=percent), runs)
+    rows = [[name, *(cell(name, *column) for column in columns)] for name in sorted({name for name, _ in means.index})]
+    return table(["class", *(f"{metric}, {arm}" for metric, arm in columns)], rows)
 
 
 def run_table(records: Records, comparison: Comparison) -> Table:
-    """A row a run, the shared starting run first: how it ended, on what, and its AP and AP90."""
+    """One row per run, those that the others start from first: how it ended, on what, and its AP and AP90."""
     starts = records.starts(comparison.grid)
     rows = [*starts.to_dict("records"), *comparison.runs.to_dict("records")]
     header = ["arm", "seed", "id", "state", "attempts", "commit", "device", "s / iteration", "AP", "AP90"]
-    return table(header, [_run_row(row) for row in rows], text_columns=7)
+    return table(header, [_run_row(known_values(row)) for row in rows], text_columns=7)
+
+
+def known_values(row: dict[Any, Any]) -> dict[Any, Any]:
+    """A row of a frame with None for what is not known."""
+    return {key: None if pd.isna(value) else value for key, value in row.items()}
 
 
 def _run_row(row: dict[Any, Any]) -> Row:
-    known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
-    run_id = known["id"] or known["path"].rsplit("-", 1)[-1]
-    commit = commit_text(known["commit"], known["dirty"])
-    measured = [(known["seconds"], 3), *((None if known[m] is None else 100 * known[m], 2) for m in ("AP", "AP90"))]
+    percents = [None if row[metric] is None else 100 * row[metric] for metric in ("AP", "AP90")]
+    numbers = [Number(row["seconds"], digits=3), *map(Number, percents)]
     return [
-        escape(known["arm"]),
-        NOTHING if known["seed"] is None else str(int(known["seed"])),
-        Cell(code(run_id), runs=[known["path"]]),
-        escape(_run_state(known)),
-        NOTHING if known["attempts"] is None else str(int(known["attempts"])),
-        commit,
-        escape(known["device"]) if known["device"] else NOTHING,
-        *(Cell(number(value, digits), numbers(value=value), [known["path"]]) for value, digits in measured),
+        row["arm"],
+        whole(row["seed"]),
+        TableCell(code(row["id"] or row["path"].rsplit("-", 1)[-1]), [row["path"]]),
+        _run_state(row),
+        whole(row["attempts"]),
+        commit_text(row["commit"], row["dirty"]),
+        row["device"] or NOTHING,
+        *(TableCell(each, [row["path"]]) for each in numbers),
     ]
 
 
-def commit_text(commit: str | None, dirty: bool | None) -> str:
-    """A short commit, and whether there were changes that were not committed."""
+def whole(value: float | None) -> str:
+    """A whole number from a column with gaps, where it is a float."""
+    return NOTHING if value is None else str(int(value))
+
+
+def commit_text(commit: str | None, dirty: bool | None) -> Line:
+    """A short commit, and whether there were uncommitted changes."""
     return code(commit[:SHORT_COMMIT]) + (" dirty" if dirty else "") if commit else NOTHING
 
 
@@ -174,9 +139,9 @@ def _run_state(row: dict[Any, Any]) -> str:
 def state_counts(comparison: Comparison, arm: str) -> str:
     """'2 done, 1 failed (NaN)'."""
     counts = comparison.states(arm) or [(MISSING, 0)]
-    return escape(", ".join(f"{count} {state}" for state, count in counts))
+    return ", ".join(f"{count} {state}" for state, count in counts)
 
 
 def arm_title(grid: Grid, arm: str) -> str:
-    """The arm's name and title, escaped."""
-    return f"{escape(arm)}: {escape(grid.arms[arm])}"
+    """The name and the title of an arm."""
+    return f"{arm}: {grid.arms[arm]}"

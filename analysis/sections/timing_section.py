@@ -1,91 +1,103 @@
-"""The report's section on a grid that times its arms: training, inference, and the ratios of the paper's table."""
+"""The section of a grid that times its arms: training, inference, the paper's speeds, and "no extra overhead"."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-import pandas as pd
-
-from analysis.reading import consistency
 from analysis.reading.records import Records
-from analysis.rendering.markup import NOTHING, code, escape, number, one_of
-from analysis.rendering.model import Block, Cell, Row, Table, numbers, table
-from analysis.sections.tables import commit_text
+from analysis.rendering.model import Block, Heading, Number, Row, Section, Table, TableCell, table
+from analysis.rendering.text import NOTHING, Line, code, join, number, strong
+from analysis.sections.claims import FULL_METHOD
+from analysis.sections.comparability import COCO, deviation, lost_text, unfinished_text
+from analysis.sections.grid_section import consistency_note, grid_facts, grid_title
+from analysis.sections.paper_numbers import RULE
+from analysis.sections.summary import NOTHING_YET
+from analysis.sections.tables import commit_text, known_values, whole
 from analysis.stats import verdict
-from analysis.stats.comparison import describe_state
+from analysis.stats.comparison import describe_state, is_lost
 from analysis.stats.seeds import LEVEL, Ratio
-from analysis.stats.timing import IMAGES_PER_SECOND, NO_MEMORY, PAIRS, Speed, limits, overhead_text
-from dynamic_rcnn.run.timing_results import INFERENCE, TRAINING
+from analysis.stats.timing import IMAGES_PER_SECOND, Cost, Speed, overhead_verdict
+from analysis.wording import plural
+from dynamic_rcnn.run.timing_results import CPU, INFERENCE, TRAINING
 
 MEGABYTE = 1e6
+PAIRS = ((FULL_METHOD, "cascade"), ("dynamic_mask", "cascade_mask"))  # arms whose published speeds are compared
 
 
-def speed_section(records: Records, speed: Speed) -> list[Block]:
-    """The section's blocks of Markdown, from its heading on."""
+def section(records: Records, speed: Speed) -> Section:
+    """The section of a grid whose runs time several arms."""
     grid = speed.grid
-    head = [
-        f"## {escape(grid.title)} ({escape(grid.dataset)})",
-        f"Grid {code(grid.name)}, setting {code(grid.setting)}, data set {code(grid.dataset)}.",
-    ]
+    return Section(grid.key, grid_title(grid), [grid_facts(grid) + ".", *_blocks(records, speed)])
+
+
+def _blocks(records: Records, speed: Speed) -> Iterable[Block]:
     if not speed.n_done:
-        return [*head, "No run of this grid has finished; there is nothing to read yet."]
-    return [
-        *head,
-        "All arms in one process, in blocks of every arm in turn, in a random order and on the same inputs. A ratio is "
-        f"the geometric mean over paired blocks, in brackets its {LEVEL} t interval: the noise within a run, not that "
-        "between machines. Images are loaded outside of all timing. Weights are random from the seed, the backbone's "
-        "where the base names some.",
-        *([f"No extra overhead: {overhead_text(speed)}."] if "both" in speed.arms else []),
-        "### Training",
-        f"Seconds an iteration: median over {_blocks(speed, TRAINING)}. Memory: the most that was allocated in any "
-        f"block for this arm alone{'' if _has_memory(speed) else f'; {NO_MEMORY}'}.",
-        training_table(speed),
-        "### Inference",
-        "One image at a time, preprocessing and post-processing included; images a second by the median over "
-        f"{_blocks(speed, INFERENCE)}, ratios are of images a second. The score threshold of each arm is set so that "
-        "twice as many (box, class) pairs pass as there are proposals: random weights would leave that work to chance.",
-        inference_table(speed),
-        *_paper_blocks(speed),
-        *filter(None, [consistency.note(records.done(grid))]),
-        "### Timing runs",
-        run_table(speed),
+        yield NOTHING_YET
+        return
+    yield (
+        "All arms are timed in one process, in alternating blocks in random order, on the same inputs. A ratio is the "
+        f"geometric mean over paired blocks, with its {LEVEL} t interval, which covers the noise within a run but not "
+        "between machines. Loading images is not timed. Weights are random, except for a backbone whose pretrained "
+        "weights the base names."
+    )
+    if FULL_METHOD in speed.arms:
+        yield "No extra overhead: " + overhead_text(speed) + "."
+    memory = "" if speed.peak(TRAINING, speed.baseline) is not None else "; not available on a CPU"
+    yield Heading("Training")
+    yield (
+        f"Seconds per iteration: median over {_block_counts(speed, TRAINING)}. Memory: the peak that this arm alone "
+        f"allocated in any block{memory}."
+    )
+    yield _training_table(speed)
+    yield Heading("Inference")
+    yield (
+        "One image at a time, with preprocessing and post-processing. Images per second: median over "
+        f"{_block_counts(speed, INFERENCE)}; ratios are of images per second. Each arm's score threshold lets twice as "
+        "many (box, class) pairs pass as there are proposals: with random weights the work of post-processing would "
+        "otherwise be arbitrary."
+    )
+    yield _inference_table(speed)
+    yield from _paper_blocks(speed)
+    if note := consistency_note(records, speed.grid):
+        yield note
+    yield Heading("Timing runs")
+    yield _run_table(speed)
+
+
+def _training_table(speed: Speed) -> Table:
+    """One row per arm that was trained."""
+    rows: list[Row] = [
+        [
+            _title(speed, arm),
+            _number_cell(speed, speed.seconds(TRAINING, arm), 3),
+            _ratio_to_baseline(speed, arm, speed.ratio(TRAINING, "seconds", arm, speed.baseline)),
+            _megabytes(speed, TRAINING, arm),
+            _ratio_to_baseline(speed, arm, speed.ratio(TRAINING, "peaks", arm, speed.baseline)),
+        ]
+        for arm in speed.arms
+        if speed.seconds(TRAINING, arm)
     ]
+    return table(["arm", "s / iteration", "ratio to baseline", "peak MB", "ratio to baseline"], rows)
 
 
-def training_table(speed: Speed) -> Table:
-    """A row an arm that was trained."""
-    header = ["arm", "s / iteration", "to the baseline's", "peak MB", "to the baseline's"]
-    return table(header, [_training_row(speed, arm) for arm in speed.arms if speed.seconds(TRAINING, arm)])
-
-
-def _training_row(speed: Speed, arm: str) -> Row:
-    peak = speed.peak(TRAINING, arm)
-    return [
-        _title(speed, arm),
-        _cell(speed, speed.seconds(TRAINING, arm), 3),
-        _to_baseline(speed, arm, speed.ratio(TRAINING, "seconds", arm, speed.baseline)),
-        _cell(speed, None if peak is None else peak / MEGABYTE, 0),
-        _to_baseline(speed, arm, speed.ratio(TRAINING, "peaks", arm, speed.baseline)),
-    ]
-
-
-def inference_table(speed: Speed) -> Table:
-    """A row an arm."""
-    header = ["arm", "network", "images / s", "to the baseline's", "peak MB", "proposals", "detections"]
+def _inference_table(speed: Speed) -> Table:
+    """One row per arm."""
+    header = ["arm", "network", "images / s", "ratio to baseline", "peak MB", "proposals", "detections"]
     return table(header, [_inference_row(speed, arm) for arm in speed.arms], text_columns=2)
 
 
 def _inference_row(speed: Speed, arm: str) -> Row:
-    seconds, peak = speed.seconds(INFERENCE, arm), speed.peak(INFERENCE, arm)
-    same = arm != speed.baseline and speed.same_network(arm, speed.baseline)
+    seconds = speed.seconds(INFERENCE, arm)
+    is_same = arm != speed.baseline and speed.same_network(arm, speed.baseline)
     return [
         _title(speed, arm),
-        "the same network as the baseline" if same else "",
-        _cell(speed, 1 / seconds if seconds else None, 2),
-        _to_baseline(speed, arm, speed.ratio(INFERENCE, "seconds", speed.baseline, arm)),
-        _cell(speed, None if peak is None else peak / MEGABYTE, 0),
-        _cell(speed, speed.mean("proposals", arm), 0),
-        _cell(speed, speed.mean("detections", arm), 0),
+        "same as the baseline" if is_same else "",
+        _number_cell(speed, 1 / seconds if seconds else None, 2),
+        _ratio_to_baseline(speed, arm, speed.ratio(INFERENCE, "seconds", speed.baseline, arm)),
+        _megabytes(speed, INFERENCE, arm),
+        _number_cell(speed, speed.mean("proposals", arm), 0),
+        _number_cell(speed, speed.mean("detections", arm), 0),
     ]
 
 
@@ -94,74 +106,123 @@ def _paper_blocks(speed: Speed) -> list[Block]:
     if paper is None:
         return []
     printed = {arm: row[IMAGES_PER_SECOND] for arm, row in paper.rows.items() if IMAGES_PER_SECOND in row}
-    rows: list[Row] = [
-        _pair_row(speed, *pair, printed) for pair in PAIRS if set(pair) <= set(printed) & set(speed.arms)
-    ]
+    pairs = [pair for pair in PAIRS if set(pair) <= set(printed) & set(speed.arms)]
+    if not pairs:
+        return []
     note = (
-        f"Images a second are those of one GPU, so ratios are compared, by the rule of `analysis/stats/verdict.py` "
-        f"(within {verdict.SPEED} times). The published speeds ({escape(paper.dataset)}) are of "
-        "trained weights."
+        "Speeds depend on the GPU, so ratios are compared, by " + RULE + f" (within a factor of {verdict.SPEED}). The "
     )
-    header = [escape(paper.table), "published, images / s", "ratio", "measured ratio", "verdict"]
-    return [f"### The paper's speeds ({escape(paper.table)})", note, table(header, rows)] if rows else []
+    note += f"published speeds ({paper.dataset}) are of trained weights."
+    header = [paper.table, "published, images / s", "published ratio", "measured ratio", "verdict"]
+    rows = [_pair_row(speed, *pair, printed) for pair in pairs]
+    return [Heading(f"The paper's speeds ({paper.table})"), note, table(header, rows)]
 
 
 def _pair_row(speed: Speed, arm: str, other: str, printed: dict[str, float]) -> Row:
     claimed = printed[arm] / printed[other]
-    ratio = speed.ratio(INFERENCE, "seconds", other, arm)  # fewer seconds, more images a second
-    said = verdict.NOT_RUN if ratio is None else verdict.decide_speed(ratio, claimed).text
+    ratio = speed.ratio(INFERENCE, "seconds", other, arm)  # fewer seconds, more images per second
+    decided: Line = verdict.NOT_RUN if ratio is None else verdict.decide_speed(ratio, claimed).text
+    if reason := why_not_comparable(speed):
+        decided = f"{verdict.NOT_COMPARABLE}: " + reason
     return [
-        f"{escape(speed.arms[arm])} to {escape(speed.arms[other])}",
+        f"{speed.arms[arm]} to {speed.arms[other]}",
         f"{number(printed[arm], 1)}, {number(printed[other], 1)}",
         number(claimed, 2),
         _ratio_cell(speed, ratio),
-        speed.incomplete or said if speed.reason is None else f"{verdict.NOT_COMPARABLE}: {speed.reason}",
+        decided if reason else incomplete_text(speed) or decided,
     ]
 
 
-def run_table(speed: Speed) -> Table:
-    """A row a run: how it ended, and where."""
+def _run_table(speed: Speed) -> Table:
+    """One row per run: how it ended, and where it ran."""
     header = ["run", "id", "state", "attempts", "commit", "device"]
-    return table(header, [_run_row(row) for row in speed.runs.to_dict("records")], text_columns=6)
+    return table(header, [_run_row(known_values(row)) for row in speed.runs.to_dict("records")], text_columns=6)
 
 
 def _run_row(row: dict[Any, Any]) -> Row:
-    known: dict[Any, Any] = {key: None if pd.isna(value) else value for key, value in row.items()}
     return [
-        f"{escape(known['arm'])}, seed {known['seed']}",
-        Cell(code(known["path"].rsplit("-", 1)[-1]), runs=[known["path"]]),
-        escape(describe_state(known["state"], known["cause"])),
-        NOTHING if known["attempts"] is None else number(known["attempts"], 0),
-        commit_text(known["commit"], known["dirty"]),
-        escape(known["device"] or NOTHING),
+        f"{row['arm']}, seed {row['seed']}",
+        TableCell(code(row["path"].rsplit("-", 1)[-1]), [row["path"]]),
+        describe_state(row["state"], row["cause"]),
+        whole(row["attempts"]),
+        commit_text(row["commit"], row["dirty"]),
+        row["device"] or NOTHING,
     ]
 
 
+def why_not_comparable(speed: Speed) -> Line | None:
+    """Why the timings cannot be compared with the paper's; None if they can."""
+    parts: list[Line] = [f"on {speed.grid.dataset}"] if speed.grid.dataset != COCO else []
+    parts += ["on a CPU"] if any(run.device == CPU for run in speed.found) else []
+    other = deviation(speed.grid) if speed.grid.dataset == COCO else None
+    parts += [other] if other else []
+    return join(", ", parts) if parts else None
+
+
+def incomplete_text(speed: Speed) -> str | None:
+    """Why comparable runs decide nothing: some are lost or not finished. None if they do."""
+    states = [describe_state(row.state, row.cause) for row in speed.runs.itertuples()]
+    lost = [state for state in states if is_lost(state)]
+    if lost:
+        return lost_text(f"{plural('run', len(lost))} {lost[0]}")
+    return unfinished_text(len(states) - states.count("done"))
+
+
+def overhead_verdicts(timings: list[Speed]) -> list[Line]:
+    """The verdicts on "no extra overhead", or NOT RUN; then the timings that cannot be compared."""
+    measured = [each for each in timings if each.n_done and FULL_METHOD in each.arms]
+    decided = [overhead_text(each) for each in measured if why_not_comparable(each) is None]
+    others = [overhead_text(each) for each in measured if why_not_comparable(each) is not None]
+    return [*(decided or [strong(verdict.NOT_RUN)]), *others]
+
+
+def overhead_text(speed: Speed) -> Line:
+    """The verdict, or why there is none, and the three ratios behind it."""
+    costs, is_same = speed.costs(FULL_METHOD), speed.same_network(FULL_METHOD, speed.baseline)
+    reason = why_not_comparable(speed)
+    ratios = "; ".join(_cost_text(cost, reason is None, is_same) for cost in costs)
+    if reason is not None:
+        return f"{verdict.NOT_COMPARABLE}: " + reason + f": {ratios}"
+    decided = strong(incomplete_text(speed) or overhead_verdict(costs, is_same))
+    return decided + f": {ratios}; margin {verdict.OVERHEAD}"
+
+
+def _cost_text(cost: Cost, decides: bool, is_same_network: bool) -> str:
+    if cost.ratio is None or cost.decision is None:
+        return f"{cost.name}: not measured"
+    limits = f"[{number(cost.ratio.low, 3)}, {number(cost.ratio.high, 3)}]"
+    ratio = f"{number(cost.ratio.value, 3)} times the baseline, {LEVEL} interval {limits}"
+    shown = f"{ratio} ({plural('block', cost.ratio.n)})"
+    if is_same_network and cost.name.startswith("inference"):
+        return f"{cost.name}: same network, {shown}"
+    return f"{cost.name} {cost.decision.text}: {shown}" if decides else f"{cost.name}: {shown}"
+
+
 def _title(speed: Speed, arm: str) -> str:
-    return f"{escape(arm)}: {escape(speed.arms[arm])}"
+    return f"{arm}: {speed.arms[arm]}"
 
 
-def _to_baseline(speed: Speed, arm: str, ratio: Ratio | None) -> Cell:
+def _ratio_to_baseline(speed: Speed, arm: str, ratio: Ratio | None) -> TableCell:
     return _ratio_cell(speed, None if arm == speed.baseline else ratio)
 
 
-def _ratio_cell(speed: Speed, ratio: Ratio | None) -> Cell:
+def _ratio_cell(speed: Speed, ratio: Ratio | None) -> TableCell:
     if ratio is None:
-        return Cell(NOTHING)
-    known = numbers(ratio=ratio.value, low=ratio.low, high=ratio.high)
-    return Cell(f"{number(ratio.value, 3)}<br>{limits(ratio)}", known, speed.paths)
+        return TableCell(NOTHING)
+    return TableCell(Number(ratio.value, "ratio", 3, low=ratio.low, high=ratio.high), speed.paths)
 
 
-def _cell(speed: Speed, value: float | None, digits: int) -> Cell:
-    return Cell(number(value, digits), numbers(value=value), [] if value is None else speed.paths)
+def _megabytes(speed: Speed, part: str, arm: str) -> TableCell:
+    peak = speed.peak(part, arm)
+    return _number_cell(speed, None if peak is None else peak / MEGABYTE, 0)
 
 
-def _blocks(speed: Speed, part: str) -> str:
+def _number_cell(speed: Speed, value: float | None, digits: int) -> TableCell:
+    return TableCell(Number(value, digits=digits), [] if value is None else speed.paths)
+
+
+def _block_counts(speed: Speed, part: str) -> str:
     """'15 blocks of 2 images'."""
     ratio = speed.ratio(part, "seconds", speed.baseline, speed.baseline)
-    found = speed.found[0].training if part == TRAINING else speed.found[0].inference
-    return f"{one_of('block', ratio.n if ratio else 0)} of {one_of(found.unit, found.block)}"
-
-
-def _has_memory(speed: Speed) -> bool:
-    return speed.peak(TRAINING, speed.baseline) is not None
+    timed = speed.found[0].training if part == TRAINING else speed.found[0].inference
+    return f"{plural('block', ratio.n if ratio else 0)} of {plural(timed.unit, timed.block)}"

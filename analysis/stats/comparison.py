@@ -165,12 +165,12 @@ class Comparison:
         return found
 
     def seeds_text(self) -> str:
-        """How many finished seeds the arms have: '3 seeds an arm', or the range."""
+        """How many finished seeds the arms have: '3 seeds per arm', or the range."""
         counts = [self.summary("AP", arm).n for arm in self.grid.arms]
         low, high = min(counts), max(counts)
         if low != high:
-            return f"{low} to {high} seeds an arm"
-        return f"{low} seed{'' if low == 1 else 's'} an arm"
+            return f"{low} to {high} seeds per arm"
+        return f"{low} seed{'' if low == 1 else 's'} per arm"
 
 
 def describe_state(state: object, cause: object) -> str:

@@ -83,10 +83,10 @@ def test_differences_are_those_of_pycocotools_and_the_same_seed_gives_the_same_b
 
 
 def test_the_report_shows_them_and_the_records_keep_them(runs: Path, tmp_path: Path) -> None:
-    assert "Not computed: `python analysis/images.py` does" in page(runs, tmp_path)
+    assert "Not computed. `python analysis/images.py` computes it" in page(runs, tmp_path)
     compute(runs)
     text = page(runs, tmp_path)
-    assert row_of(text, "### Over images", "both")[1].startswith("**+")
+    assert row_of(text, "### Bootstrap over images", "both")[1].startswith("**+")
     assert (
         row_of(text, "### Where AP is lost", "0.90 | both")[3:]
         != row_of(text, "### Where AP is lost", "0.90 | dla")[3:]
@@ -146,7 +146,7 @@ def test_made_of_fewer_runs_than_are_done_now_it_is_not_shown(runs: Path, tmp_pa
     assert "### What changed most" in page(runs, tmp_path)
     (run / "metrics.json").write_bytes(metrics)
     text = page(runs, tmp_path)
-    assert "Not shown: made of 5 runs, not of the 6 that are finished and averaged now" in text
+    assert "Not shown: computed from 5 runs, while 6 runs are finished and averaged now" in text
     assert "### What changed most" not in text
 
 

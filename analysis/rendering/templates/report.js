@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: a click on a column's title sorts by it, a second one the other way round; what is missing comes last.
+// Tables: a click on a column's title sorts by it, a second click reverses the order; missing values come last.
 function sorted(rows, key, order) {
   const missing = (value) => value === "" || Number.isNaN(value);
   return rows.sort((a, b) => missing(key(a)) - missing(key(b)) || order * (key(a) > key(b)) - order * (key(a) < key(b)));
@@ -17,7 +17,7 @@ for (const button of document.querySelectorAll("th button")) {
   });
 }
 
-// Cells: a click shows the runs that the number was made of.
+// Cells: a click shows the runs behind the number.
 const dialog = document.querySelector("dialog");
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-runs]");
@@ -29,7 +29,7 @@ document.addEventListener("click", (event) => {
   dialog.showModal();
 });
 
-// Figures: the values at the mouse, at a tap until the next one, or at the x that the arrow keys move.
+// Figures: show the values at the mouse pointer, at a tap, or at the x that the arrow keys select.
 function nearest(values, x) {
   let best = 0;
   values.forEach((value, index) => { if (Math.abs(value - x) < Math.abs(values[best] - x)) best = index; });
@@ -71,7 +71,7 @@ for (const plot of document.querySelectorAll(".plot")) {
   plot.addEventListener("pointermove", point);
   plot.addEventListener("pointerdown", point);
   plot.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); });
-  plot.addEventListener("pointercancel", hide);  // the finger scrolls
+  plot.addEventListener("pointercancel", hide);  // the page is scrolled
   plot.addEventListener("blur", hide);
   document.addEventListener("pointerdown", (event) => { if (!plot.contains(event.target)) hide(); });
   plot.addEventListener("keydown", (event) => {

@@ -137,8 +137,8 @@ def test_a_run_of_two_arms_counts_once(tmp_path: Path) -> None:
     text, problems = told(tmp_path)
     assert problems == []
     assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (4)"
-    assert row_of(text, "### Difference", "twin")[1] == "the same runs"
-    assert "**twin**: AP: the same runs as the baseline's;" in text
+    assert row_of(text, "### Difference", "twin")[1] == "same runs"
+    assert "**twin**: AP: same runs as the baseline;" in text
     assert row_of(text, "### Ablation", "twin")[3].startswith("41.00 ± 1.00<br>")
 
 

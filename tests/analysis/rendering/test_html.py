@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.rendering.html import to_html
-from analysis.rendering.model import Cell, Page, Section, table
+from analysis.rendering.model import Number, Page, Section, table
 from tests.analysis.synthetic import ablation, edit_json, write_report
 from tests.programs import program
 
@@ -92,10 +92,11 @@ def test_a_column_sorts_both_ways(page: sync_api.Page) -> None:
 def test_text_sorts_as_text_numbers_as_numbers_and_what_is_missing_last(
     browser: sync_api.Browser, at: int, rising: list[str], falling: list[str]
 ) -> None:
-    measured = [Cell("–"), Cell("10.0 ± 1", {"mean": 10}), Cell("never"), Cell("9.0 ± 1", {"mean": 9}), Cell("-1.50")]
+    ten, nine = (Number(value, "mean", 1, note=" ± 1") for value in (10, 9))
+    measured = ["–", ten, "never", nine, "-1.50"]
     rows = list(zip(["–", "8c77", "21f0", "9e01", "0f48"], ["2", "–", "11", "10", "3"], measured, strict=True))
     page = browser.new_page()
-    page.set_content(to_html(Page("", [Section("s", [table(["id", "seed", "AP"], rows, 2)])], {}), {}))
+    page.set_content(to_html(Page("", [Section("s", "", [table(["id", "seed", "AP"], rows, 2)])], {}), {}))
     for expected in (rising, falling):
         page.locator(f"th:nth-child({at}) button").click()
         assert page.locator(f"td:nth-child({at})").all_inner_texts() == expected

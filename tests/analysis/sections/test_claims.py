@@ -41,10 +41,10 @@ def test_claims_on_coco_get_a_verdict(tmp_path: Path) -> None:
     )
     cells = row_of(text, "| Table 2, verdict", "both")
     assert cells[1] == "REPRODUCED: 38.9, measured 38.95"
-    assert row_of(text, "| Table 2, verdict", "dla")[1] == "INCONCLUSIVE: 1 run not done yet: 38.2, measured 38.30"
-    shapes_part = text[text.index("other data sets show") : text.index("## Which component")]
+    assert row_of(text, "| Table 2, verdict", "dla")[1] == "INCONCLUSIVE: 1 run not finished: 38.2, measured 38.30"
+    shapes_part = text[text.index("## Results on other data sets") : text.index("## Which component")]
     assert "coco" not in shapes_part.lower()
-    assert "COCO: no grid on it" not in text
+    assert "no grid that trains on it" not in text
 
 
 def test_a_failed_run_makes_a_claim_not_comparable_and_one_that_is_resumed_is_marked(tmp_path: Path) -> None:
@@ -56,11 +56,10 @@ def test_a_failed_run_makes_a_claim_not_comparable_and_one_that_is_resumed_is_ma
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     text = markdown(tmp_path)
     assert row_of(text, "headline claims", "38.9 AP")[2] == (
-        "**REPRODUCED**: measured 39.00 (n = 1); margin 0.5, noise assumed: no arm has two seeds, "
-        "1 run resumed (exactly)"
+        "**REPRODUCED**: measured 39.00 (n = 1); margin 0.5, noise assumed: no arm has two seeds, 1 run resumed"
     )
     assert row_of(text, "headline claims", "+1.9 AP")[2].startswith(
-        "**NOT COMPARABLE: 1 run of baseline failed (NaN); the others are a selection**: measured +2.00"
+        "**NOT COMPARABLE: 1 run of baseline failed (NaN); the others may be a biased selection**: measured +2.00"
     )
 
 
@@ -72,7 +71,7 @@ def test_an_unreadable_run_makes_a_claim_not_comparable(tmp_path: Path) -> None:
     (tmp_path / coco.path("both", 1) / "metrics.json").write_text("{")
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     text = markdown(tmp_path)
-    said = "NOT COMPARABLE: 1 run of both unreadable (metrics.json); the others are a selection"
+    said = "NOT COMPARABLE: 1 run of both unreadable (metrics.json); the others may be a biased selection"
     assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{said}**: measured 38.90 (n = 1)")
     assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9, measured 38.90"
 
@@ -114,9 +113,13 @@ def test_another_split_is_not_comparable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("state", "final", "said"),
     [
-        ("done", (0.60, 0.16), "**REPRODUCED**: 10 of 10 trends of 2 runs hold"),
-        ("done", (0.60, 0.30), "**NOT REPRODUCED**: 9 of 10 trends of 2 runs hold (T within 0.03, beta within 0.04, "),
-        ("failed", (0.60, 0.30), "**INCONCLUSIVE**: 7 of 10 trends of 2 runs hold"),
+        ("done", (0.60, 0.16), "**REPRODUCED**: 10 of 10 trends hold in 2 runs"),
+        (
+            "done",
+            (0.60, 0.30),
+            "**NOT REPRODUCED**: 9 of 10 trends hold in 2 runs (declared tolerances: T 0.03, beta 0.04)",
+        ),
+        ("failed", (0.60, 0.30), "**INCONCLUSIVE**: 7 of 10 trends hold in 2 runs"),
     ],
 )
 def test_the_trends_of_figure_5_get_a_verdict(
@@ -137,16 +140,20 @@ def test_the_trends_of_figure_5_get_a_verdict(
 @pytest.mark.parametrize(
     ("last", "shift", "said"),
     [
-        (500, 0.01, "**REPRODUCED**: 2 of 2 runs within 0.03 (declared); largest difference 0.0100, at iteration 500"),
+        (
+            500,
+            0.01,
+            "**REPRODUCED**: 2 of 2 runs within the declared tolerance 0.03; largest gap 0.0100 at iteration 500",
+        ),
         (
             300,
             0.01,
-            "**INCONCLUSIVE**: 2 of 2 runs within 0.03 (declared); largest difference 0.0100, at iteration 300",
+            "**INCONCLUSIVE**: 2 of 2 runs within the declared tolerance 0.03; largest gap 0.0100 at iteration 300",
         ),
         (
             300,
             0.04,
-            "**NOT REPRODUCED**: 1 of 2 runs within 0.03 (declared); largest difference 0.0400, at iteration 300",
+            "**NOT REPRODUCED**: 1 of 2 runs within the declared tolerance 0.03; largest gap 0.0400 at iteration 300",
         ),
     ],
 )
@@ -169,7 +176,7 @@ def test_the_trajectory_of_t_gets_a_verdict_before_any_run_has_finished(
 @pytest.mark.parametrize(
     ("origin", "said"),
     [
-        ({}, "whose manifest does not say which base it is of"),
+        ({}, "its manifest names no base"),
         ({"base": "shapes_r18_fpn", "changed": []}, "base `shapes_r18_fpn`"),
         ({"base": "faster_rcnn_r50_fpn_1x", "changed": ["base.train.max_epochs"]}, "changed: `base.train.max_epochs`"),
     ],
@@ -186,4 +193,4 @@ def test_claims_take_no_other_setting_on_coco(tmp_path: Path, origin: dict[str, 
         assert way == "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`"
     assert "### The paper's numbers: NOT comparable with this setting" in text
     assert f"This is not the published setting ({said}); it neither confirms nor refutes" in text
-    assert "COCO: no grid of the published setting is in these records." in text
+    assert "COCO: these records have no grid in the published setting." in text

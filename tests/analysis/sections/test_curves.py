@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from analysis.reading.records import collect
-from analysis.sections.curves import Band, Runs, training_curves, training_runs
+from analysis.rendering.model import Band
+from analysis.sections.curves import Runs, training_curves, training_runs
 from analysis.stats.comparison import Comparison
 from tests.analysis.synthetic import RunsFolder
 

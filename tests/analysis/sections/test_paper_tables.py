@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.reading.records import collect
+from analysis.rendering import markdown
 from analysis.sections.paper_tables import TABLES, paper_tables
 from analysis.stats.comparison import Comparison
 from experiments.config.overrides import CONF
@@ -14,7 +15,7 @@ from tests.analysis.synthetic import RunsFolder
 def rows(root: Path) -> dict[str, list[str]]:
     records = collect(root)
     table = paper_tables([Comparison(records, grid) for grid in records.grids])
-    return {row[1].text.strip("`"): [cell.text for cell in row] for row in table.rows}
+    return {str(row[1].text): [markdown.inline(cell.text) for cell in row] for row in table.rows}
 
 
 def test_each_table_is_a_grid_that_exists() -> None:
@@ -35,10 +36,10 @@ def test_on_coco_the_published_setting_counts_alone(tmp_path: Path) -> None:
     coco.done("baseline", 0, 0.37)
     coco.ask("both", 0)
     manifest = coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
-    assert rows(tmp_path)["ablation"][2] == "1 of 2 runs done; the verdicts on the printed values are in its section"
+    assert rows(tmp_path)["ablation"][2] == "1 of 2 runs done; its section has the verdicts on the printed values"
     assert rows(tmp_path)["beta"][2] == "**NOT RUN**"
     coco.manifest("controls", base="faster_rcnn_r50_fpn_1x", changed=[], paper=None)
     assert rows(tmp_path)["controls"][2] == "1 of 2 runs done"
     manifest.unlink()
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=["base.train.batch_size"])
-    assert rows(tmp_path)["ablation"][2] == "**NOT RUN**; 1 grid of another setting or device, NOT COMPARABLE"
+    assert rows(tmp_path)["ablation"][2] == "**NOT RUN**; 1 grid with another setting or device, NOT COMPARABLE"

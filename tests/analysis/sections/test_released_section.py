@@ -100,7 +100,7 @@ def test_runs_that_were_trained_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_coco_counts_as_not_run_while_weights_were_evaluated_only(tmp_path: Path) -> None:
     evaluated(tmp_path / "runs", 0.389)
-    assert "COCO: no grid on it is in these records" in write_report(tmp_path / "runs", tmp_path / "R.md")
+    assert "COCO: these records have no grid that trains on it" in write_report(tmp_path / "runs", tmp_path / "R.md")
 
 
 def test_a_manifest_without_its_weights_is_named(tmp_path: Path) -> None:

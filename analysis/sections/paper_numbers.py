@@ -1,0 +1,93 @@
+"""What the paper printed for a grid's arms, in the grid's section, and a verdict on each value if they compare."""
+
+from __future__ import annotations
+
+from analysis.reading.manifest import Grid, Paper
+from analysis.rendering.model import Block, Heading, Table, table
+from analysis.rendering.text import Line, code, number, signed
+from analysis.sections.comparability import COCO, deviation, incomplete
+from analysis.sections.tables import arm_title
+from analysis.stats import verdict
+from analysis.stats.comparison import Comparison
+from dynamic_rcnn.metrics.names import AP_METRICS, MASK_METRICS
+
+RULE = "the rule in " + code("analysis/stats/verdict.py")
+IN_BRACKETS = "In brackets: the difference from the paper's own baseline."
+
+
+def blocks(comparison: Comparison) -> list[Block]:
+    """The part of the section about the paper's numbers; empty if the grid names none."""
+    paper, grid = comparison.grid.paper, comparison.grid
+    if paper is None:
+        return []
+    heading, note = _introduction(grid, paper)
+    is_comparable = grid.dataset == COCO and deviation(grid) is None
+    found: list[Block] = [Heading(heading), note, paper_table(paper, grid)]
+    return [*found, *([cell_verdicts(comparison, paper)] if is_comparable else []), *_test_dev_blocks(grid, paper)]
+
+
+def _introduction(grid: Grid, paper: Paper) -> tuple[str, Line]:
+    if grid.dataset != COCO:
+        heading = f"The paper's numbers: COCO, NOT comparable with {grid.dataset}"
+        reason = (
+            f"Data set, model and schedule differ, so no value can be compared with one measured on {grid.dataset}; "
+        )
+        reason += "at most the direction and the pattern of the differences can be."
+        return heading, f"Numbers printed in the paper ({paper.source}). {IN_BRACKETS} {reason}"
+    if (other := deviation(grid)) is not None:
+        heading = "The paper's numbers: NOT comparable with this setting"
+        return (
+            heading,
+            f"Numbers printed in the paper ({paper.source}). This is not the published setting: " + other + ".",
+        )
+    note = "Each printed value against the mean over seeds, by " + RULE
+    return "The paper's numbers", note + ". Cells of one table are not independent; nothing corrects for their number."
+
+
+def paper_table(paper: Paper, grid: Grid) -> Table:
+    """The paper's rows, each number with its difference from the paper's own baseline."""
+    known = (*AP_METRICS, *MASK_METRICS)
+    metrics = [metric for metric in known if any(metric in row for row in paper.rows.values())]
+    return _printed_table(f"{paper.table}, {paper.dataset}", paper.rows, metrics, grid)
+
+
+def _test_dev_blocks(grid: Grid, paper: Paper) -> list[Block]:
+    if not paper.test_dev:
+        return []
+    metrics = list(dict.fromkeys(metric for row in paper.test_dev.values() for metric in row))
+    return [
+        Heading("The paper's numbers on COCO test-dev: no verdict"),
+        "The annotations of test-dev are not public: these numbers cannot be compared with anything measured here and "
+        f"get no verdict ({paper.source}). {IN_BRACKETS}",
+        _printed_table(f"{paper.table}, COCO test-dev", paper.test_dev, metrics, grid),
+    ]
+
+
+def _printed_table(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Grid) -> Table:
+    def cell(arm: str, metric: str) -> str:
+        value, base = printed[arm].get(metric), printed.get(grid.baseline_of(arm), {}).get(metric)
+        is_baseline = arm in (grid.baseline, *grid.baselines.values())
+        if value is None or base is None or is_baseline:
+            return number(value, 1)
+        return f"{number(value, 1)} ({signed(value - base, 1)})"
+
+    arms = [arm for arm in grid.arms if arm in printed]
+    return table([title, *metrics], [[arm_title(grid, arm), *(cell(arm, m) for m in metrics)] for arm in arms])
+
+
+def cell_verdicts(comparison: Comparison, paper: Paper) -> Table:
+    """One row per arm of the paper's table that was run: the verdict on each printed value, with the measured mean."""
+    metrics = list(dict.fromkeys(metric for row in paper.rows.values() for metric in row))
+    arms = [arm for arm in paper.rows if arm in comparison.grid.arms]
+    rows = [[arm, *(_verdict(comparison, arm, m, paper.rows[arm].get(m)) for m in metrics)] for arm in arms]
+    return table([f"{paper.table}, verdict", *metrics], rows)
+
+
+def _verdict(comparison: Comparison, arm: str, metric: str, printed: float | None) -> str:
+    if printed is None:
+        return ""
+    summary, decided = comparison.summary(metric, arm), incomplete(comparison, [arm])
+    if summary.mean is None:
+        return f"{decided if arm in comparison.mixed else verdict.NOT_RUN}: {number(printed, 1)}"
+    decided = decided or verdict.decide(metric, printed, summary, comparison.noise(metric)).text
+    return f"{decided}: {number(printed, 1)}, measured {number(summary.mean)}"
