@@ -36,10 +36,10 @@ from analysis.reading.reader import MISSING
 from analysis.reading.records import Records, collect
 from analysis.reading.run_files import RECORD_FILES
 from analysis.reading.superseded import Aside
-from analysis.wording import plural
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
+from dynamic_rcnn.wording import plural
 
 MAX_DETECTIONS_BYTES = 1_000_000
 DEFAULTS = {"runs": "", "out": "", "grids": ""}

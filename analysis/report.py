@@ -36,10 +36,10 @@ from analysis.rendering.latex import to_latex
 from analysis.rendering.markdown import to_markdown
 from analysis.rendering.model import IDENTIFIER, Figure, Page
 from analysis.sections.page import TITLE, build
-from analysis.wording import plural
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.directory import read_json, write_bytes_atomic
+from dynamic_rcnn.wording import plural
 
 RECORDS = ROOT / "analysis/records"
 TABLES = "tables"

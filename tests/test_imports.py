@@ -13,7 +13,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dynamic_rcnn", "experiments", "slurm", "analysis")
 HEAVY = {"torch", "torchvision", "mmdet", "mmengine", "mmcv"}
-COMMON = ("dynamic_rcnn.PROJECT", "dynamic_rcnn.cli", "dynamic_rcnn.errors", "dynamic_rcnn.run")
+COMMON = ("dynamic_rcnn.PROJECT", "dynamic_rcnn.cli", "dynamic_rcnn.errors", "dynamic_rcnn.run", "dynamic_rcnn.wording")
 TORCH_FREE = ("dynamic_rcnn.cli", "dynamic_rcnn.errors", "dynamic_rcnn.run", "dynamic_rcnn.data")
 TORCH_FREE += ("dynamic_rcnn.parallel.rank", "dynamic_rcnn.parallel.processes")
 TORCH_FREE += ("dynamic_rcnn.metrics", "dynamic_rcnn.evaluate", "experiments", "slurm", "analysis")

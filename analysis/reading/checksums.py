@@ -7,10 +7,10 @@ import re
 from pathlib import Path, PurePosixPath
 
 from analysis.reading.run_files import RECORD_FILES, is_file
-from analysis.wording import plural
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.digest import file_digest
+from dynamic_rcnn.wording import plural
 
 NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")

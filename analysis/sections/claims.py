@@ -16,9 +16,9 @@ from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
 from analysis.stats.verdict import Decision
-from analysis.wording import plural
 from dynamic_rcnn.run import published_curves as trajectory
 from dynamic_rcnn.run import published_trends as trends
+from dynamic_rcnn.wording import plural
 
 ABLATION = "ablation"
 FULL_METHOD = "both"  # the arm with both components, in the grids that have one

@@ -6,8 +6,8 @@ from analysis.reading.manifest import Grid
 from analysis.rendering.text import Line, code, join
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison, describe_state, is_lost
-from analysis.wording import plural
 from dynamic_rcnn.run.manifest import PUBLISHED_BASE
+from dynamic_rcnn.wording import plural
 
 COCO = "coco"
 VAL2017_IMAGES = 5000

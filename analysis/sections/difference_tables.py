@@ -10,8 +10,8 @@ from analysis.rendering.text import NOTHING
 from analysis.sections.tables import arm_title
 from analysis.stats.comparison import Comparison, Metric
 from analysis.stats.seeds import Difference
-from analysis.wording import plural
 from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS
+from dynamic_rcnn.wording import plural
 
 SAME_RUNS = "same runs"
 

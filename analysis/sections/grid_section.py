@@ -13,7 +13,7 @@ from analysis.sections.grid_figures import figures
 from analysis.sections.summary import paragraph
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import CONFIDENCE, LEVEL, POWER
-from analysis.wording import plural
+from dynamic_rcnn.wording import plural
 
 MAX_CLASSES = 20
 

@@ -14,7 +14,7 @@ from analysis.sections.paper_tables import paper_tables
 from analysis.sections.run_facts import run_facts
 from analysis.stats.comparison import Comparison, describe_state
 from analysis.stats.timing import Speed
-from analysis.wording import plural
+from dynamic_rcnn.wording import plural
 
 TITLE = "Dynamic R-CNN: what was measured"  # report.py recognises earlier reports by it
 SIGNIFICANCE = {True: " (significant)", False: " (no significant difference)", None: ""}

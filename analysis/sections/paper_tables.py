@@ -12,7 +12,7 @@ from analysis.sections.timing_section import why_not_comparable
 from analysis.stats.comparison import Comparison
 from analysis.stats.timing import Speed
 from analysis.stats.verdict import NOT_COMPARABLE, NOT_RUN
-from analysis.wording import plural
+from dynamic_rcnn.wording import plural
 
 TABLES = {  # grid -> what it reproduces
     "ablation": "Table 2: the components",

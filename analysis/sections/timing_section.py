@@ -18,8 +18,8 @@ from analysis.stats import verdict
 from analysis.stats.comparison import describe_state, is_lost
 from analysis.stats.seeds import LEVEL, Ratio
 from analysis.stats.timing import IMAGES_PER_SECOND, Cost, Speed, overhead_verdict
-from analysis.wording import plural
 from dynamic_rcnn.run.timing_results import CPU, INFERENCE, TRAINING
+from dynamic_rcnn.wording import plural
 
 MEGABYTE = 1e6
 PAIRS = ((FULL_METHOD, "cascade"), ("dynamic_mask", "cascade_mask"))  # arms whose published speeds are compared
