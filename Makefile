@@ -1,8 +1,8 @@
-# make ablation     install, run the main experiment, write runs/REPORT.md
+# make ablation     install, train the ablation on shapes, write runs/REPORT.md
 # make test         install, run the tests; make test TESTS= runs the slow ones too
 # make lint, docs   ruff and mypy; the documentation site
 # make lock         add what pyproject.toml asks for to requirements.lock; make lock UPGRADE=1 takes newer versions
-# make slurm-start, make slurm-stop   a real Slurm with four virtual nodes on this machine (needs root; see README)
+# make slurm-start, make slurm-stop   a real Slurm with four virtual nodes on this machine (needs root; docs/slurm.md)
 #
 # Everything is installed into .venv, in the versions of requirements.lock. LOCK= takes the newest that pip finds.
 PYTHON ?= python3
@@ -37,7 +37,7 @@ lint: install
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint containers/Dockerfile; fi
 
 docs: install
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock:
 	$(PYTHON) -m venv .venv/lock

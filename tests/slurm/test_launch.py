@@ -218,9 +218,9 @@ def test_slurm_does_not_answer(launcher, cluster):
     assert launcher.states("arms=[dla]") == ["done"]
 
 
-def test_the_readmes_commands(launcher, monkeypatch):
-    readme = (PROJECT / "README.md").read_text()
-    commands = re.findall(r"^(python experiments/launch.py .*cluster=slurm.*?)(?:   #.*)?$", readme, re.MULTILINE)
+def test_the_commands_in_the_documentation(launcher, monkeypatch):
+    page = (PROJECT / "docs/slurm.md").read_text()
+    commands = re.findall(r"^(python experiments/launch.py .*cluster=slurm.*?)(?:   #.*)?$", page, re.MULTILINE)
     assert len(commands) == 3
     data = [f"runs={launcher.runs}", "dataset=shapes_tiny", f"dataset.root={launcher.folder / 'shapes'}"]
     for command in commands:
@@ -243,12 +243,12 @@ def test_the_readmes_commands(launcher, monkeypatch):
 
 
 def test_a_sites_own_file(launcher, tmp_path):
-    """The README's example, as a file beside slurm.yaml in a copy of the project."""
+    """The example in docs/slurm.md, as a file beside slurm.yaml in a copy of the project."""
     project = tmp_path / "project"
     for name in ("dynamic_rcnn", "experiments", "slurm"):
         shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    readme = (PROJECT / "README.md").read_text()
-    example = next(block for block in re.findall(r"^```yaml\n(.*?)^```", readme, re.M | re.S) if "[slurm" in block)
+    page = (PROJECT / "docs/slurm.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
     (project / "experiments" / "conf" / "cluster" / "mysite.yaml").write_text(example)
     words = ("grid=smoke", "cluster=mysite", "action=script", f"runs={tmp_path / 'runs'}")
     command = [sys.executable, str(project / "experiments" / "launch.py"), *words]

@@ -1,0 +1,26 @@
+"""MkDocs hook: takes files at the top of the project into the site, README.md as its front page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {"index.md": "README.md", "results.md": "REPORT.md", "CHANGELOG.md": "CHANGELOG.md"}  # page: file
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages, and the figures of the report."""
+    figures = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "REPORT_files").glob("*.*g")}
+    for name, path in {**{name: ROOT / source for name, source in PAGES.items()}, **figures}.items():
+        files.append(File.generated(config, name, abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Rewrite the links between the top of the project and docs/, which are one folder in the site."""
+    for name, source in PAGES.items():
+        markdown = markdown.replace(f"]({source})", f"]({name})").replace(f"](../{source})", f"]({name})")
+    return markdown.replace("](docs/", "](")
