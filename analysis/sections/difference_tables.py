@@ -107,7 +107,7 @@ def difference_cell(difference: Difference | None, runs: list[str]) -> TableCell
     shown = Number(
         *(difference.value, "difference"),
         is_signed=True,
-        is_bold=bool(difference.told_apart),
+        is_bold=bool(difference.is_significant),
         low=difference.low,
         high=difference.high,
         more={"p_holm": difference.deciding_p},

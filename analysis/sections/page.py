@@ -13,7 +13,7 @@ from analysis.sections.comparability import COCO, deviation
 from analysis.sections.paper_tables import paper_tables
 from analysis.sections.run_facts import run_facts
 from analysis.stats.comparison import Comparison, describe_state
-from analysis.stats.timing import Speed
+from analysis.stats.timing import TimingComparison
 from dynamic_rcnn.wording import plural
 
 TITLE = "Dynamic R-CNN: what was measured"  # report.py recognises earlier reports by it
@@ -30,7 +30,7 @@ REBUILD = (
 def build(records: Records) -> Page:
     """The whole report."""
     comparisons = [Comparison(records, grid) for grid in records.grids if grid.timed_arms is None]
-    timings = [Speed(records, grid) for grid in records.grids if grid.timed_arms is not None]
+    timings = [TimingComparison(records, grid) for grid in records.grids if grid.timed_arms is not None]
     sections = [
         *_first_sections(comparisons, timings),
         *(
@@ -46,8 +46,8 @@ def build(records: Records) -> Page:
     return Page(TITLE, sections, run_facts(records))
 
 
-def _first_sections(comparisons: list[Comparison], timings: list[Speed]) -> list[Section]:
-    grids: list[Comparison | Speed] = [*comparisons, *timings]
+def _first_sections(comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Section]:
+    grids: list[Comparison | TimingComparison] = [*comparisons, *timings]
     states = {row.path: row.state for each in grids for row in each.runs.itertuples()}  # grids share runs
     done = f"{list(states.values()).count('done')} of {plural('run', len(states))} done"
     head = f"Generated from the records of {plural('grid', len(grids))}: {done}. Do not edit; see the last section."
@@ -87,7 +87,7 @@ def _summary(comparison: Comparison) -> Line:
     for metric in ("AP", "AP90"):
         difference, text = comparison.difference(metric, arm), difference_text(comparison, metric, arm)
         if difference is not None and text is not None:
-            texts.append(f"{metric} {text}{SIGNIFICANCE[difference.told_apart]}")
+            texts.append(f"{metric} {text}{SIGNIFICANCE[difference.is_significant]}")
     head = strong(grid.dataset) + f", {grid.title}: "
     if not texts:
         runs = f"{comparison.n_done} of {plural('run', len(comparison.runs))} done"
@@ -95,13 +95,13 @@ def _summary(comparison: Comparison) -> Line:
     return head + f"{arm} minus {grid.baseline_of(arm)}, {'; '.join(texts)}."
 
 
-def _not_run(comparisons: list[Comparison], timings: list[Speed]) -> list[Line]:
+def _not_run(comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Line]:
     lines: list[Line] = []
     on_coco = [each.grid for each in comparisons if each.grid.dataset == COCO and each.grid.trains]
     if all(deviation(grid) is not None for grid in on_coco):
         what = "no grid in the published setting" if on_coco else "no grid that trains on it"
         lines.append(f"COCO: these records have {what}. " + code(coco_command(ABLATION)))
-    grids: Sequence[Comparison | Speed] = [*comparisons, *timings]
+    grids: Sequence[Comparison | TimingComparison] = [*comparisons, *timings]
     for each in grids:
         rows = each.runs[each.runs["state"] != "done"]
         lines += [

@@ -10,7 +10,7 @@ from analysis.sections.claims import coco_command
 from analysis.sections.comparability import COCO, deviation
 from analysis.sections.timing_section import why_not_comparable
 from analysis.stats.comparison import Comparison
-from analysis.stats.timing import Speed
+from analysis.stats.timing import TimingComparison
 from analysis.stats.verdict import NOT_COMPARABLE, NOT_RUN
 from dynamic_rcnn.wording import plural
 
@@ -27,7 +27,7 @@ TABLES = {  # grid -> what it reproduces
 }
 
 
-def paper_tables(comparisons: Sequence[Comparison | Speed]) -> Table:
+def paper_tables(comparisons: Sequence[Comparison | TimingComparison]) -> Table:
     """One row per table: how much of it has been run, and the command for it."""
     rows: list[Row] = []
     for grid, what in TABLES.items():
@@ -36,7 +36,7 @@ def paper_tables(comparisons: Sequence[Comparison | Speed]) -> Table:
     return table(["table (COCO)", "grid", "verdict", "command"], rows, text_columns=4)
 
 
-def _progress(grid: str, comparisons: Sequence[Comparison | Speed]) -> Line:
+def _progress(grid: str, comparisons: Sequence[Comparison | TimingComparison]) -> Line:
     own = [found for found in comparisons if found.grid.dataset == COCO and found.grid.name == grid]
     published = [found for found in own if _is_comparable(found)]
     if not published:
@@ -47,5 +47,5 @@ def _progress(grid: str, comparisons: Sequence[Comparison | Speed]) -> Line:
     return f"{done} of {plural('run', asked)} done{verdicts}"
 
 
-def _is_comparable(found: Comparison | Speed) -> bool:
-    return (why_not_comparable(found) if isinstance(found, Speed) else deviation(found.grid)) is None
+def _is_comparable(found: Comparison | TimingComparison) -> bool:
+    return (why_not_comparable(found) if isinstance(found, TimingComparison) else deviation(found.grid)) is None

@@ -47,10 +47,10 @@ def _words(metric: str, difference: Difference | None, other: str) -> str:
     """'AP90 +3.40 [+1.20, +5.60], above the baseline'."""
     if difference is None:
         return f"{metric} has no value for this arm or for {other}"
-    if difference.told_apart is None:
+    if difference.is_significant is None:
         return f"{metric} {signed(difference.value)}, no interval (one seed per arm)"
     found = f"{metric} {signed(difference.value)} {interval(difference.low, difference.high)}"
-    if not difference.told_apart:
+    if not difference.is_significant:
         return f"{found}, no significant difference from {other}"
     return f"{found}, {'above' if difference.value > 0 else 'below'} {other}"
 
@@ -59,10 +59,10 @@ def _over_all_metrics(comparison: Comparison) -> list[str]:
     """How many of the table's differences are significant, and whether their signs are the paper's."""
     pairs = [(arm, metric) for arm in comparison.others for metric in AP_METRICS]
     found = {pair: comparison.difference(pair[1], pair[0]) for pair in pairs}
-    known = {pair: d for pair, d in found.items() if d is not None and d.told_apart is not None}
+    known = {pair: d for pair, d in found.items() if d is not None and d.is_significant is not None}
     if not known:
         return []
-    significant = {pair: d.value for pair, d in known.items() if d.told_apart}
+    significant = {pair: d.value for pair, d in known.items() if d.is_significant}
     text = f"Of the {len(known)} differences in the table, {len(significant)} are significant."
     return [text, *_against_paper(comparison, significant)]
 

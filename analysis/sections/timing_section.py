@@ -17,7 +17,7 @@ from analysis.sections.tables import commit_text, known_values, whole
 from analysis.stats import verdict
 from analysis.stats.comparison import describe_state, is_lost
 from analysis.stats.seeds import LEVEL, Ratio
-from analysis.stats.timing import IMAGES_PER_SECOND, Cost, Speed, overhead_verdict
+from analysis.stats.timing import IMAGES_PER_SECOND, CostRatio, TimingComparison, overhead_verdict
 from dynamic_rcnn.run.timing_results import CPU, INFERENCE, TRAINING
 from dynamic_rcnn.wording import plural
 
@@ -25,13 +25,13 @@ MEGABYTE = 1e6
 PAIRS = ((FULL_METHOD, "cascade"), ("dynamic_mask", "cascade_mask"))  # arms whose published speeds are compared
 
 
-def section(records: Records, speed: Speed) -> Section:
+def section(records: Records, speed: TimingComparison) -> Section:
     """The section of a grid whose runs time several arms."""
     grid = speed.grid
     return Section(grid.key, grid_title(grid), [grid_facts(grid) + ".", *_blocks(records, speed)])
 
 
-def _blocks(records: Records, speed: Speed) -> Iterable[Block]:
+def _blocks(records: Records, speed: TimingComparison) -> Iterable[Block]:
     if not speed.n_done:
         yield NOTHING_YET
         return
@@ -65,7 +65,7 @@ def _blocks(records: Records, speed: Speed) -> Iterable[Block]:
     yield _run_table(speed)
 
 
-def _training_table(speed: Speed) -> Table:
+def _training_table(speed: TimingComparison) -> Table:
     """One row per arm that was trained."""
     rows: list[Row] = [
         [
@@ -81,13 +81,13 @@ def _training_table(speed: Speed) -> Table:
     return table(["arm", "s / iteration", "ratio to baseline", "peak MB", "ratio to baseline"], rows)
 
 
-def _inference_table(speed: Speed) -> Table:
+def _inference_table(speed: TimingComparison) -> Table:
     """One row per arm."""
     header = ["arm", "network", "images / s", "ratio to baseline", "peak MB", "proposals", "detections"]
     return table(header, [_inference_row(speed, arm) for arm in speed.arms], text_columns=2)
 
 
-def _inference_row(speed: Speed, arm: str) -> Row:
+def _inference_row(speed: TimingComparison, arm: str) -> Row:
     seconds = speed.seconds(INFERENCE, arm)
     is_same = arm != speed.baseline and speed.same_network(arm, speed.baseline)
     return [
@@ -101,7 +101,7 @@ def _inference_row(speed: Speed, arm: str) -> Row:
     ]
 
 
-def _paper_blocks(speed: Speed) -> list[Block]:
+def _paper_blocks(speed: TimingComparison) -> list[Block]:
     paper = speed.grid.paper
     if paper is None:
         return []
@@ -118,7 +118,7 @@ def _paper_blocks(speed: Speed) -> list[Block]:
     return [Heading(f"The paper's speeds ({paper.table})"), note, table(header, rows)]
 
 
-def _pair_row(speed: Speed, arm: str, other: str, printed: dict[str, float]) -> Row:
+def _pair_row(speed: TimingComparison, arm: str, other: str, printed: dict[str, float]) -> Row:
     claimed = printed[arm] / printed[other]
     ratio = speed.ratio(INFERENCE, "seconds", other, arm)  # fewer seconds, more images per second
     decided: Line = verdict.NOT_RUN if ratio is None else verdict.decide_speed(ratio, claimed).text
@@ -133,7 +133,7 @@ def _pair_row(speed: Speed, arm: str, other: str, printed: dict[str, float]) -> 
     ]
 
 
-def _run_table(speed: Speed) -> Table:
+def _run_table(speed: TimingComparison) -> Table:
     """One row per run: how it ended, and where it ran."""
     header = ["run", "id", "state", "attempts", "commit", "device"]
     return table(header, [_run_row(known_values(row)) for row in speed.runs.to_dict("records")], text_columns=6)
@@ -150,16 +150,16 @@ def _run_row(row: dict[Any, Any]) -> Row:
     ]
 
 
-def why_not_comparable(speed: Speed) -> Line | None:
+def why_not_comparable(speed: TimingComparison) -> Line | None:
     """Why the timings cannot be compared with the paper's; None if they can."""
     parts: list[Line] = [f"on {speed.grid.dataset}"] if speed.grid.dataset != COCO else []
-    parts += ["on a CPU"] if any(run.device == CPU for run in speed.found) else []
+    parts += ["on a CPU"] if any(run.device == CPU for run in speed.results) else []
     other = deviation(speed.grid) if speed.grid.dataset == COCO else None
     parts += [other] if other else []
     return join(", ", parts) if parts else None
 
 
-def incomplete_text(speed: Speed) -> str | None:
+def incomplete_text(speed: TimingComparison) -> str | None:
     """Why comparable runs decide nothing: some are lost or not finished. None if they do."""
     states = [describe_state(row.state, row.cause) for row in speed.runs.itertuples()]
     lost = [state for state in states if is_lost(state)]
@@ -168,7 +168,7 @@ def incomplete_text(speed: Speed) -> str | None:
     return unfinished_text(len(states) - states.count("done"))
 
 
-def overhead_verdicts(timings: list[Speed]) -> list[Line]:
+def overhead_verdicts(timings: list[TimingComparison]) -> list[Line]:
     """The verdicts on "no extra overhead", or NOT RUN; then the timings that cannot be compared."""
     measured = [each for each in timings if each.n_done and FULL_METHOD in each.arms]
     decided = [overhead_text(each) for each in measured if why_not_comparable(each) is None]
@@ -176,7 +176,7 @@ def overhead_verdicts(timings: list[Speed]) -> list[Line]:
     return [*(decided or [strong(verdict.NOT_RUN)]), *others]
 
 
-def overhead_text(speed: Speed) -> Line:
+def overhead_text(speed: TimingComparison) -> Line:
     """The verdict, or why there is none, and the three ratios behind it."""
     costs, is_same = speed.costs(FULL_METHOD), speed.same_network(FULL_METHOD, speed.baseline)
     reason = why_not_comparable(speed)
@@ -187,7 +187,7 @@ def overhead_text(speed: Speed) -> Line:
     return decided + f": {ratios}; margin {verdict.OVERHEAD}"
 
 
-def _cost_text(cost: Cost, decides: bool, is_same_network: bool) -> str:
+def _cost_text(cost: CostRatio, decides: bool, is_same_network: bool) -> str:
     if cost.ratio is None or cost.decision is None:
         return f"{cost.name}: not measured"
     limits = f"[{number(cost.ratio.low, 3)}, {number(cost.ratio.high, 3)}]"
@@ -198,31 +198,31 @@ def _cost_text(cost: Cost, decides: bool, is_same_network: bool) -> str:
     return f"{cost.name} {cost.decision.text}: {shown}" if decides else f"{cost.name}: {shown}"
 
 
-def _title(speed: Speed, arm: str) -> str:
+def _title(speed: TimingComparison, arm: str) -> str:
     return f"{arm}: {speed.arms[arm]}"
 
 
-def _ratio_to_baseline(speed: Speed, arm: str, ratio: Ratio | None) -> TableCell:
+def _ratio_to_baseline(speed: TimingComparison, arm: str, ratio: Ratio | None) -> TableCell:
     return _ratio_cell(speed, None if arm == speed.baseline else ratio)
 
 
-def _ratio_cell(speed: Speed, ratio: Ratio | None) -> TableCell:
+def _ratio_cell(speed: TimingComparison, ratio: Ratio | None) -> TableCell:
     if ratio is None:
         return TableCell(NOTHING)
     return TableCell(Number(ratio.value, "ratio", 3, low=ratio.low, high=ratio.high), speed.paths)
 
 
-def _megabytes(speed: Speed, part: str, arm: str) -> TableCell:
+def _megabytes(speed: TimingComparison, part: str, arm: str) -> TableCell:
     peak = speed.peak(part, arm)
     return _number_cell(speed, None if peak is None else peak / MEGABYTE, 0)
 
 
-def _number_cell(speed: Speed, value: float | None, digits: int) -> TableCell:
+def _number_cell(speed: TimingComparison, value: float | None, digits: int) -> TableCell:
     return TableCell(Number(value, digits=digits), [] if value is None else speed.paths)
 
 
-def _block_counts(speed: Speed, part: str) -> str:
+def _block_counts(speed: TimingComparison, part: str) -> str:
     """'15 blocks of 2 images'."""
     ratio = speed.ratio(part, "seconds", speed.baseline, speed.baseline)
-    timed = speed.found[0].training if part == TRAINING else speed.found[0].inference
+    timed = speed.results[0].training if part == TRAINING else speed.results[0].inference
     return f"{plural('block', ratio.n if ratio else 0)} of {plural(timed.unit, timed.block)}"

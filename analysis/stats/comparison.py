@@ -1,17 +1,17 @@
-"""The arms of one grid against each other: means, sds and differences from the baseline, in percent AP.
+"""Compares the arms of one grid: means, standard deviations and differences from the baseline, in percent AP.
 
-A metric is a name of BOX_METRICS or MASK_METRICS, or an IoU threshold as a float (AP at that threshold).
+A metric is a name of `dynamic_rcnn.metrics.names`, or an IoU threshold as a float (AP at that threshold).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from analysis.reading.consistency import mixed_arms
-from analysis.reading.manifest import Grid
 from analysis.reading.reader import UNREADABLE
 from analysis.reading.records import Records
 from analysis.stats.seeds import (
@@ -26,49 +26,49 @@ from analysis.stats.seeds import (
     summarize,
 )
 from dynamic_rcnn.metrics.names import BOX_METRICS, MASK_METRICS
+from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.published_curves import Trajectory, trajectory
 from dynamic_rcnn.run.published_trends import Point, Trend, trends
+from dynamic_rcnn.wording import plural
 
 Metric = str | float
 PERCENT = 100.0
 
 
 class Comparison:
-    """Statistics of a grid's finished runs. Arms of one identity share their runs.
+    """Statistics of the finished runs of a grid. Arms with the same configuration share their runs.
 
-    Runs that are not done, and those of an arm whose runs have several settings (`mixed`: arm -> settings),
-    count in `states` alone.
+    Attributes:
+        runs: one row per run of the grid.
+        n_done: number of finished runs.
+        mixed: arms whose runs have several settings, and these settings.
+        averaged: the finished runs of all other arms. Only `states` counts the rest.
     """
 
-    def __init__(self, records: Records, grid: Grid) -> None:
-        self._records, self.grid = records, grid
-        self.runs = records.of(grid)
-        done = records.done(grid)
-        self.n_done = len(done)
-        self.mixed = mixed_arms(done)
-        self.averaged = done[~done["arm"].isin(list(self.mixed))]
-        self._values = _values(records, self.averaged)
+    def __init__(self, table: Records, grid: Manifest) -> None:
+        self._table, self.grid = table, grid
+        self.runs = table.of(grid)
+        finished = self.runs[self.runs["state"] == "done"]
+        self.n_done = len(finished)
+        self.mixed = mixed_arms(finished)
+        self.averaged = finished[~finished["arm"].isin(list(self.mixed))]
+        self._values = _values(table, self.averaged)
         self._noise: dict[Metric, Pooled] = {}
-        self._differences: dict[Metric, dict[str, Difference | None]] = {}
-        self._contrasts: dict[Metric, dict[str, Difference | None]] = {}
-        known = records.curves[["path", "iteration", "T", "beta"]].dropna()
-        self._points = known[known["path"].isin(self.runs["path"])]
-        keys = zip(self.averaged["arm"], self.averaged["seed"], strict=True)
-        self._paths: dict[tuple[str, int], str] = dict(zip(keys, self.averaged["path"], strict=True))
-        self._paths_of: dict[str, set[str]] = {}
-        for (arm, _), path in self._paths.items():
-            self._paths_of.setdefault(arm, set()).add(path)
+        self._corrected: dict[tuple[str, Metric], dict[str, Difference | None]] = {}
+        self._paths: dict[str, dict[int, str]] = {}  # arm -> seed -> path, in table order
+        for arm, seed, path in self.averaged[["arm", "seed", "path"]].itertuples(index=False):
+            self._paths.setdefault(arm, {})[seed] = path
 
     def unseen(self) -> Comparison | None:
-        """The same without the seeds whose results were in sight when settings were chosen; None if it has none."""
+        """Without the seeds whose results were known when settings were chosen; None if that is all seeds or none."""
         cells = [cell for cell in self.grid.cells if cell.seed not in self.grid.seen_seeds]
         if not cells or len(cells) == len(self.grid.cells):
             return None
-        return Comparison(self._records, self.grid.model_copy(update={"cells": cells}))
+        return Comparison(self._table, self.grid.model_copy(update={"cells": cells}))
 
     @property
     def others(self) -> list[str]:
-        """The arms that no arm stands against, in table order."""
+        """The arms that are not a baseline, in table order."""
         baselines = {self.grid.baseline, *self.grid.baselines.values()}
         return [arm for arm in self.grid.arms if arm not in baselines]
 
@@ -82,8 +82,9 @@ class Comparison:
         return any(metric in MASK_METRICS for metric, _ in self._values)
 
     def paths(self, *arms: str) -> list[str]:
-        """The runs that the arms' means are over, in table order, each once."""
-        return list(dict.fromkeys(path for (arm, _), path in self._paths.items() if arm in arms))
+        """The runs that the means of these arms are over, in table order, each once."""
+        found = [path for arm, own in self._paths.items() if arm in arms for path in own.values()]
+        return list(dict.fromkeys(found))
 
     def summary(self, metric: Metric, arm: str) -> Summary:
         return summarize(self.values(metric, arm).values())
@@ -91,86 +92,87 @@ class Comparison:
     def noise(self, metric: Metric) -> Pooled:
         """The sd pooled over all arms of the grid; a run that several arms share counts once."""
         if metric not in self._noise:
-            self._noise[metric] = self._pooled(metric)
+            groups, counted = [], set[str]()
+            for arm in self.grid.arms:
+                values = {self._paths[arm][seed]: value for seed, value in self.values(metric, arm).items()}
+                groups.append([value for path, value in values.items() if path not in counted])
+                counted |= set(values)
+            self._noise[metric] = pooled(groups)
         return self._noise[metric]
 
     def interval(self, metric: Metric, arm: str) -> tuple[float | None, float | None]:
-        """The t interval of the arm's mean, on the pooled sd; (None, None) where the noise is not known."""
+        """The t interval of the arm's mean on the pooled sd; (None, None) if the noise is unknown."""
         return mean_interval(self.summary(metric, arm), self.noise(metric))
 
-    def _pooled(self, metric: Metric) -> Pooled:
-        groups, counted = [], set[str]()
-        for arm in self.grid.arms:
-            values = {self._paths[arm, seed]: value for seed, value in self.values(metric, arm).items()}
-            groups.append([value for path, value in values.items() if path not in counted])
-            counted |= set(values)
-        return pooled(groups)
-
     def same_runs(self, arm: str, other: str | None = None) -> bool:
-        """Whether two arms (other: None for its baseline) share runs: they are one configuration then."""
-        pair = (arm, other or self.grid.baseline_of(arm))
-        ours, theirs = (self._paths_of.get(name, set()) for name in pair)
-        return not ours.isdisjoint(theirs)
+        """Whether two arms share runs, and thus are one configuration. other: None for the arm's baseline."""
+        ours, theirs = (self._paths.get(each, {}) for each in (arm, other or self.grid.baseline_of(arm)))
+        return not set(ours.values()).isdisjoint(theirs.values())
 
     def difference(self, metric: Metric, arm: str) -> Difference | None:
         """The arm minus its baseline, corrected for the number of arms (Holm).
 
         None if either has no finished run, or if they are the same runs.
         """
-        if metric not in self._differences:
-            found = {other: self._minus(metric, other, self.grid.baseline_of(other)) for other in self.others}
-            self._differences[metric] = corrected_by_holm(found)
-        return self._differences[metric].get(arm)
+        pairs = {other: (other, self.grid.baseline_of(other)) for other in self.others}
+        return self._differences("baselines", metric, pairs).get(arm)
 
     def contrast(self, metric: Metric, pair: tuple[str, str]) -> Difference | None:
-        """The first arm minus the second one, corrected for the number of contrasts (Holm); None as above."""
-        if metric not in self._contrasts:
-            found = {" ".join(each): self._minus(metric, *each) for each in self.grid.contrasts}
-            self._contrasts[metric] = corrected_by_holm(found)
-        return self._contrasts[metric][" ".join(pair)]
+        """The first arm minus the second one, corrected for the number of contrasts (Holm); None as `difference`."""
+        pairs = {" ".join(each): each for each in self.grid.contrasts}
+        return self._differences("contrasts", metric, pairs)[" ".join(pair)]
 
-    def _minus(self, metric: Metric, arm: str, other: str) -> Difference | None:
-        if self.same_runs(arm, other):
-            return None
-        return difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
+    def _differences(
+        self, family: str, metric: Metric, pairs: Mapping[str, tuple[str, str]]
+    ) -> dict[str, Difference | None]:
+        """The difference of each pair, corrected over the family of pairs."""
+        if (family, metric) not in self._corrected:
+            found = {
+                name: None
+                if self.same_runs(arm, other)
+                else difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
+                for name, (arm, other) in pairs.items()
+            }
+            self._corrected[family, metric] = corrected_by_holm(found)
+        return self._corrected[family, metric]
 
     def detectable(self, metric: Metric, arm: str) -> float | None:
-        """The smallest difference between this arm and its baseline that so many seeds show 4 times out of 5."""
+        """The smallest difference of this arm from its baseline that their numbers of seeds detect 4 times out of 5."""
         counts = [self.summary(metric, each).n for each in (arm, self.grid.baseline_of(arm))]
         return detectable(self.noise(metric), counts)
 
     def states(self, arm: str) -> list[tuple[str, int]]:
-        """(state with its cause, how many runs), done first, of the arm's runs."""
+        """The states of the arm's runs with their causes, and how many runs have each; done first."""
         rows = self.runs.loc[self.runs["arm"] == arm, ["state", "cause"]]
         counts = Counter(describe_state(state, cause) for state, cause in rows.itertuples(index=False))
         return sorted(counts.items(), key=lambda item: (item[0] != "done", item[0]))
 
     def trajectories(self, arm: str) -> list[Trajectory]:
-        """T at the published iterations in each run of the arm that was asked for, finished or not."""
-        return [trajectory(points) for points, _ in self._courses(arm)]
+        """T at the published iterations, for each of the arm's runs, finished or not."""
+        return [trajectory(points) for points, _ in self._points(arm)]
 
     def trends(self, arm: str, method: dict[str, Any]) -> list[list[Trend]]:
-        """Figure 5's trends in each run of the arm that was asked for, finished or not."""
-        return [trends(points, points[max(points)] if done else None, method) for points, done in self._courses(arm)]
+        """The trends of Figure 5, for each of the arm's runs, finished or not."""
+        return [trends(points, points[max(points)] if done else None, method) for points, done in self._points(arm)]
 
-    def _courses(self, arm: str) -> list[tuple[dict[int, Point], bool]]:
-        """(T and beta by iteration, whether it is done) of each of the arm's runs."""
-        rows = self.runs[self.runs["arm"] == arm]
+    def _points(self, arm: str) -> list[tuple[dict[int, Point], bool]]:
+        """T and beta by iteration, and whether the run is finished, for each of the arm's runs."""
+        runs = self.runs[self.runs["arm"] == arm]
+        curves = self._table.curves[self._table.curves["path"].isin(runs["path"])]
+        curves = curves[["path", "iteration", "T", "beta"]].dropna()
         found = []
-        for path, state in zip(rows["path"], rows["state"], strict=True):
-            own = self._points[self._points["path"] == path]
-            points = zip(own["iteration"], own["T"], own["beta"], strict=True)
-            by_iteration = {int(at): Point(float(threshold), float(beta)) for at, threshold, beta in points}
-            found.append((by_iteration, state == "done" and bool(by_iteration)))
+        for path, state in zip(runs["path"], runs["state"], strict=True):
+            own = curves[curves["path"] == path]
+            rows = zip(own["iteration"], own["T"], own["beta"], strict=True)
+            points = {int(iteration): Point(float(t), float(beta)) for iteration, t, beta in rows}
+            found.append((points, state == "done" and bool(points)))
         return found
 
     def seeds_text(self) -> str:
-        """How many finished seeds the arms have: '3 seeds per arm', or the range."""
+        """The number of finished seeds: '3 seeds per arm', or the range."""
         counts = [self.summary("AP", arm).n for arm in self.grid.arms]
         low, high = min(counts), max(counts)
-        if low != high:
-            return f"{low} to {high} seeds per arm"
-        return f"{low} seed{'' if low == 1 else 's'} per arm"
+        return f"{low} to {high} seeds per arm" if low != high else f"{plural('seed', low)} per arm"
 
 
 def describe_state(state: object, cause: object) -> str:
@@ -179,21 +181,18 @@ def describe_state(state: object, cause: object) -> str:
 
 
 def is_lost(state: str) -> bool:
-    """Whether `state`, as described, is of a run without which the others are a selection."""
+    """Whether a described state is failed or unreadable, so that the remaining runs are a selection."""
     return state.startswith(("failed", UNREADABLE))
 
 
-def _values(records: Records, runs: pd.DataFrame) -> dict[tuple[Metric, str], dict[int, float]]:
-    names = [*BOX_METRICS, *MASK_METRICS]
-    done = runs[["arm", "seed", "path", *names]]
-    by_name = done.melt(["arm", "seed", "path"], names, "metric", "AP_")
-    by_iou = done[["arm", "seed", "path"]].merge(records.thresholds, on="path")
-    rows = [
-        *by_name.itertuples(index=False),
-        *by_iou[["arm", "seed", "path", "iou", "AP"]].itertuples(index=False),
-    ]
+def _values(table: Records, runs: pd.DataFrame) -> dict[tuple[Metric, str], dict[int, float]]:
+    """(metric, arm) -> seed -> percent."""
+    names, keys = [*BOX_METRICS, *MASK_METRICS], ["arm", "seed", "path"]
+    by_name = runs.melt(keys, names, "metric", "score")
+    by_iou = runs[keys].merge(table.thresholds.rename(columns={"iou": "metric", "AP": "score"}), on="path")
     values: dict[tuple[Metric, str], dict[int, float]] = {}
-    for arm, seed, _, metric, value in rows:
-        if pd.notna(value):
-            values.setdefault((metric, arm), {})[int(seed)] = PERCENT * float(value)
+    for frame in (by_name, by_iou):
+        known = frame[frame["score"].notna()]
+        for arm, seed, metric, score in zip(*(known[name] for name in ("arm", "seed", "metric", "score")), strict=True):
+            values.setdefault((metric, arm), {})[int(seed)] = PERCENT * float(score)
     return values

@@ -64,7 +64,7 @@ class Difference:
         return self.p if self.corrected is None else self.corrected
 
     @property
-    def told_apart(self) -> bool | None:
+    def is_significant(self) -> bool | None:
         """Whether the difference is significant; None if the noise is unknown."""
         return None if self.deciding_p is None else self.deciding_p < 1 - CONFIDENCE
 

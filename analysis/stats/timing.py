@@ -1,6 +1,6 @@
-"""What timing runs show: ratios of paired blocks, and the verdicts on "no extra overhead" and on Table 6.
+"""Statistics of timing runs: ratios of paired blocks, and the verdict on "no extra overhead".
 
-A ratio is of two arms' blocks of the same round, which had the same inputs; `verdict` has the rules.
+The blocks of two arms are paired by run and round: those of a round had the same inputs.
 """
 
 from __future__ import annotations
@@ -8,18 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from analysis.reading.manifest import Grid
 from analysis.reading.records import Records
 from analysis.stats import verdict
 from analysis.stats.seeds import Ratio, paired_ratio
-from dynamic_rcnn.run.timing_results import INFERENCE, TRAINING, Part
+from dynamic_rcnn.run.manifest import Manifest
+from dynamic_rcnn.run.timing_results import INFERENCE, TRAINING
 
-IMAGES_PER_SECOND = "images_per_second"  # of the paper's rows
+IMAGES_PER_SECOND = "images_per_second"  # the metric of the paper's rows
+RESPECTS = (  # name, part of a run, quantity
+    ("training time", TRAINING, "seconds"),
+    ("training memory", TRAINING, "peaks"),
+    ("inference time", INFERENCE, "seconds"),
+)
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What an arm costs in one respect: its ratio to the baseline, None where there is none."""
+class CostRatio:
+    """What an arm costs in one respect, relative to its baseline. ratio: None if it was not measured."""
 
     name: str
     ratio: Ratio | None
@@ -29,76 +34,67 @@ class Cost:
         return None if self.ratio is None else verdict.decide_overhead(self.ratio)
 
 
-class Speed:
-    """The finished timing runs of a grid, with their blocks together."""
+class TimingComparison:
+    """The arms that the finished timing runs of a grid time.
 
-    def __init__(self, records: Records, grid: Grid) -> None:
+    Attributes:
+        runs: one row per run of the grid.
+        paths, results: of the finished runs.
+        n_done: number of finished runs.
+        arms: name -> title of the timed arms. baseline: one of them; "" if no run is finished.
+    """
+
+    def __init__(self, table: Records, grid: Manifest) -> None:
         self.grid = grid
-        self.runs = records.of(grid)
-        done = records.done(grid)
-        done = done[done["path"].isin(list(records.timings))]
-        self.n_done = len(done)
-        self.paths: list[str] = done["path"].tolist()
-        self.found = [records.timings[path] for path in self.paths]
-        self.baseline = self.found[0].baseline if self.found else ""
-
-    @property
-    def arms(self) -> dict[str, str]:
-        """The timed arms and their titles."""
-        return self.grid.timed_arms or {}
+        self.runs = table.of(grid)
+        finished = self.runs.loc[self.runs["state"] == "done", "path"]
+        self.paths: list[str] = [path for path in finished if path in table.timings]
+        self.results = [table.timings[path] for path in self.paths]
+        self.n_done = len(self.paths)
+        self.arms = grid.timed_arms or {}
+        self.baseline = self.results[0].baseline if self.results else ""
 
     def seconds(self, part: str, arm: str) -> float | None:
-        """Median over the blocks: of an iteration, or of an image."""
+        """Median over the blocks of the seconds per iteration (TRAINING) or image (INFERENCE)."""
         values = self._blocks(part, "seconds", arm).values()
         return median(values) if values else None
 
     def peak(self, part: str, arm: str) -> float | None:
-        """The most bytes of any block; None on a CPU."""
+        """The largest number of bytes allocated in a block; None on a CPU."""
         return max(self._blocks(part, "peaks", arm).values(), default=None)
 
     def mean(self, field: str, arm: str) -> float:
-        """Over the runs: a field by arm of the inference part."""
-        return sum(run.inference.content[field][arm] for run in self.found) / len(self.found)
+        """Mean over the runs of "proposals" or "detections" per image."""
+        return sum(run.inference.content[field][arm] for run in self.results) / len(self.results)
 
-    def ratio(self, part: str, what: str, arm: str, other: str) -> Ratio | None:
-        """`arm` over `other` in "seconds" or "peaks"; None where either was not measured."""
-        return paired_ratio(self._blocks(part, what, arm), self._blocks(part, what, other))
+    def ratio(self, part: str, quantity: str, arm: str, other: str) -> Ratio | None:
+        """`arm` over `other` in "seconds" or "peaks"; None if either was not measured."""
+        return paired_ratio(self._blocks(part, quantity, arm), self._blocks(part, quantity, other))
 
     def same_network(self, arm: str, other: str) -> bool:
-        """Whether every run found the two to be one network at inference."""
-        return all(run.same_network(arm, other) for run in self.found)
+        """Whether every run found the two arms to be the same network at inference."""
+        return all(run.same_network(arm, other) for run in self.results)
 
-    def costs(self, arm: str) -> list[Cost]:
-        """Of an arm against the baseline: training time and memory, time of inference."""
-        respects = (
-            ("training time", TRAINING, "seconds"),
-            ("training memory", TRAINING, "peaks"),
-            ("inference time", INFERENCE, "seconds"),
-        )
-        return [Cost(name, self.ratio(part, what, arm, self.baseline)) for name, part, what in respects]
+    def costs(self, arm: str) -> list[CostRatio]:
+        """Training time, training memory and inference time of `arm` relative to the baseline."""
+        return [CostRatio(name, self.ratio(part, quantity, arm, self.baseline)) for name, part, quantity in RESPECTS]
 
-    def _blocks(self, part: str, what: str, arm: str) -> dict[tuple[int, int], float]:
+    def _blocks(self, part: str, quantity: str, arm: str) -> dict[tuple[int, int], float]:
         """(run, round) -> value."""
         return {
-            (index, round_): value
-            for index, run in enumerate(self.found)
-            for round_, value in self._values(run.training if part == TRAINING else run.inference, what, arm).items()
+            (index, number): value
+            for index, run in enumerate(self.results)
+            for number, value in getattr(getattr(run, part), quantity).get(arm, {}).items()
         }
 
-    @staticmethod
-    def _values(part: Part, what: str, arm: str) -> dict[int, float]:
-        return (part.seconds if what == "seconds" else part.peaks).get(arm, {})
 
+def overhead_verdict(costs: list[CostRatio], same_network: bool) -> str:
+    """The verdict on training time, training memory and inference time together.
 
-def overhead_verdict(costs: list[Cost], same_network: bool) -> str:
-    """Of training time, training memory and inference time together.
-
-    Where both arms are one network at inference its time cannot differ: the measured ratio decides nothing there.
+    If both arms are the same network at inference, its time cannot differ and does not count.
     """
     counted = costs[:2] if same_network else costs
-    decisions = [cost.decision for cost in counted]
-    if any(each is not None and each.verdict == verdict.NOT_REPRODUCED for each in decisions):
+    verdicts = [cost.decision.verdict if cost.decision else None for cost in counted]
+    if verdict.NOT_REPRODUCED in verdicts:
         return verdict.NOT_REPRODUCED
-    if all(each is not None and each.verdict == verdict.REPRODUCED for each in decisions):
-        return verdict.REPRODUCED
-    return verdict.INCONCLUSIVE
+    return verdict.REPRODUCED if set(verdicts) == {verdict.REPRODUCED} else verdict.INCONCLUSIVE

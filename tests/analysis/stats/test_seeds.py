@@ -45,7 +45,7 @@ def test_one_seed_an_arm_has_no_noise_to_speak_of() -> None:
     assert noise == Pooled(None, 0)
     found = difference({0: 2.0}, {0: 1.0}, noise)
     assert found is not None
-    assert (found.value, found.low, found.high, found.told_apart) == (1.0, None, None, None)
+    assert (found.value, found.low, found.high, found.is_significant) == (1.0, None, None, None)
 
 
 def test_difference_with_its_interval() -> None:
@@ -55,20 +55,20 @@ def test_difference_with_its_interval() -> None:
     assert found.value == 3.0
     assert found.low == pytest.approx(3 - 1.7406, abs=1e-4)
     assert found.high == pytest.approx(3 + 1.7406, abs=1e-4)
-    assert found.told_apart is True
+    assert found.is_significant is True
 
 
 def test_an_interval_around_zero_tells_nothing_apart() -> None:
     found = difference({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0}, Pooled(1.0, 2))
     assert found is not None and found.low is not None and found.low < 0
-    assert found.told_apart is False
+    assert found.is_significant is False
     equal = difference({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, Pooled(0.0, 2))
-    assert equal is not None and equal.told_apart is False
+    assert equal is not None and equal.is_significant is False
 
 
 def test_a_negative_difference_can_be_told_apart() -> None:
     found = difference({0: 1.0, 1: 1.2}, {0: 9.0, 1: 9.2}, Pooled(0.1, 2))
-    assert found is not None and found.value == pytest.approx(-8) and found.told_apart is True
+    assert found is not None and found.value == pytest.approx(-8) and found.is_significant is True
 
 
 def test_paired_sd_takes_common_seeds_only() -> None:
@@ -136,9 +136,9 @@ def test_holms_correction_by_hand() -> None:
     corrected = {name: each.corrected for name, each in found.items() if each is not None}
     assert corrected == pytest.approx({"a": 0.04, "b": 0.09, "c": 0.09, "d": 0.5, "one": None})
     assert list(found) == list(given) and found["none"] is None
-    assert [each.told_apart for each in found.values() if each] == [True, True, False, True, None]
+    assert [each.is_significant for each in found.values() if each] == [True, True, False, True, None]
     (alone,) = corrected_by_holm({"x": with_p(0.08)}).values()
-    assert alone is not None and (alone.corrected, alone.told_apart) == (0.08, True)
+    assert alone is not None and (alone.corrected, alone.is_significant) == (0.08, True)
     most = corrected_by_holm({"x": with_p(0.7), "y": with_p(0.9)})
     assert [each.corrected for each in most.values() if each] == [1.0, 1.0]
 
