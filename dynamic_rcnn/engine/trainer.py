@@ -62,7 +62,7 @@ class Training:
             )
         held = start.replayed(spec)
         if held is not None:
-            self.head.hold(*held)
+            self.head.fix_schedule(*held)
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
@@ -201,7 +201,8 @@ class Training:
         losses = distributed.mean({name: float(value.detach()) for name, value in logs.items()})
         if distributed.is_main():
             rate = float(self.optimizer.get_lr()["lr"][0])
-            row = {"iteration": self.iteration, **losses, "lr": rate, **self.head.in_force(), **self.head.statistics()}
+            row = {"iteration": self.iteration, **losses, "lr": rate, **self.head.current_thresholds()}
+            row |= self.head.statistics.summary()
             self.record.log({**row, "seconds": seconds})
             self.record.progress(self.iteration)
 

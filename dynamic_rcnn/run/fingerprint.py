@@ -53,6 +53,7 @@ DOES_NOT_DECIDE_RESULT = (
     "engine.stop_signal",
     "errors",
     "evaluate",
+    "method.statistics",  # what is logged
     "metrics",
     "parallel",
     "parallel.processes",

@@ -30,7 +30,7 @@ def schedule(**changes: Any) -> DynamicSchedule:
 def feed(subject: DynamicSchedule, ious: list[list[float]], targets: list[float | None]) -> list[bool]:
     """Feed iterations; each has its per-image IoU statistics and one target statistic."""
     return [
-        subject.observe(torch.tensor(row), None if target is None else torch.tensor(target))
+        subject.update(torch.tensor(row), None if target is None else torch.tensor(target))
         for row, target in zip(ious, targets, strict=True)
     ]
 
@@ -50,17 +50,17 @@ def test_iou_statistic_without_proposals_is_zero():
     assert schedule().iou_statistic(torch.zeros(0)) == 0
 
 
-def test_target_statistic_is_the_kth_smallest_mean_of_dx_and_dy():
+def test_regression_error_is_the_kth_smallest_mean_of_dx_and_dy():
     # mean |dx|, |dy|: 0.25, 0.75, 0.5; dw and dh do not count
     targets = torch.tensor([[0.5, 0.0, 9.0, 9.0], [-1.0, 0.5, 0.0, 0.0], [0.25, -0.75, 5.0, 5.0]])
-    assert schedule(beta_topk=1).target_statistic(targets, num_images=1) == 0.25
-    assert schedule(beta_topk=1).target_statistic(targets, num_images=2) == 0.5
-    assert schedule(beta_topk=1).target_statistic(targets, num_images=3) == 0.75
-    assert schedule(beta_topk=10).target_statistic(targets, num_images=2) == 0.75  # fewer positives than that
+    assert schedule(beta_topk=1).regression_error(targets, num_images=1) == 0.25
+    assert schedule(beta_topk=1).regression_error(targets, num_images=2) == 0.5
+    assert schedule(beta_topk=1).regression_error(targets, num_images=3) == 0.75
+    assert schedule(beta_topk=10).regression_error(targets, num_images=2) == 0.75  # fewer positives than that
 
 
-def test_target_statistic_without_positives_is_none():
-    assert schedule().target_statistic(torch.zeros(0, 4), num_images=2) is None
+def test_regression_error_without_positives_is_none():
+    assert schedule().regression_error(torch.zeros(0, 4), num_images=2) is None
 
 
 def test_updates_at_the_end_of_each_window_and_not_before():
@@ -127,19 +127,19 @@ def test_state_round_trip_in_the_middle_of_a_window():
     ious, targets = torch.rand(6, 2), torch.rand(6)
     whole, first = schedule(), schedule()
     for i in range(6):
-        whole.observe(ious[i], targets[i])
+        whole.update(ious[i], targets[i])
     for i in range(4):
-        first.observe(ious[i], targets[i] if i != 3 else None)
+        first.update(ious[i], targets[i] if i != 3 else None)
     second = schedule()
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == first.state_dict()
     assert second.state_dict()["target_window"][-1] == []
     restored = schedule()
     for i in range(5):
-        restored.observe(ious[i], targets[i])
+        restored.update(ious[i], targets[i])
     resumed = schedule()
     resumed.load_state_dict(restored.state_dict())
-    assert resumed.observe(ious[5], targets[5])
+    assert resumed.update(ious[5], targets[5])
     assert (resumed.iou_threshold, resumed.beta) == (whole.iou_threshold, whole.beta)
 
 
@@ -183,8 +183,8 @@ def test_nothing_is_transferred_between_updates(monkeypatch):
     subject = schedule()
     for _ in range(2):
         iou = subject.iou_statistic(torch.rand(10))
-        subject.observe(iou.reshape(1), subject.target_statistic(torch.rand(5, 4), 1))
+        subject.update(iou.reshape(1), subject.regression_error(torch.rand(5, 4), 1))
     assert looked == []
-    subject.observe(torch.rand(1), torch.rand(()))
+    subject.update(torch.rand(1), torch.rand(()))
     assert looked == ["tolist", "tolist"]
     assert not math.isnan(subject.iou_threshold)
