@@ -1,18 +1,17 @@
-"""What saved detections say over images: intervals of AP differences, and where AP is lost. For the report to show.
+"""Analyse saved detections over images, for the report: intervals of AP differences, and where AP is lost.
 
     python analysis/images.py [runs=runs] [grids=ablation,...] [resamples=1000] [seed=0] [workers=1]
 
-runs       the folder of runs; relative to the current directory; default: runs in the project's root
+runs       the folder of runs, relative to the current directory; default: runs in the project's root
 grids      only grids of these names; default: all grids in the folder
-resamples  how often the images are drawn anew
-seed       of the drawing
-workers    processes that evaluate; the numbers do not depend on it
+resamples  number of bootstrap resamples of the images
+seed       of the resampling
+workers    number of processes; the results do not depend on it
 
-Writes <grid>-<setting>.images.json beside each grid's manifest, and <grid>-<setting>.images.png: the images on which
-the full method (or the first arm) and its baseline differ most; neither, where a run's detections do not give the AP
-that its metrics.json says. The ground truth must be where the runs' specs say;
-shapes are drawn where they are not there. analysis/report.py reads the files, and says where one is missing or was made
-of other detections.
+Writes, beside each grid's manifest, <grid>-<setting>.images.json and <grid>-<setting>.images.png: the images on which
+the full method (or the first arm) and its baseline differ most. Writes neither if the detections of a run do not give
+the AP in its metrics.json. The ground truth is read from where the runs' specs say; missing shapes are drawn.
+analysis/report.py shows the results, and reports those that are missing or of other detections.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ from pycocotools.coco import COCO
 from analysis.detections.bootstrap import bootstrap
 from analysis.detections.changes import ap_by_category_and_size, largest_changes
 from analysis.detections.columns import Detections, Objects, read_detections, read_objects
+from analysis.detections.contact_sheet import draw_contact_sheet
 from analysis.detections.matching import Matches, match
-from analysis.detections.sheet import draw
 from analysis.detections.tide import error_frame, find_errors
 from analysis.detections.weighted_ap import METRICS, Accumulation
 from analysis.reading.image_statistics import place, sheet_place, sources
@@ -53,48 +52,41 @@ from dynamic_rcnn.run.directory import DETECTIONS, SCHEMA, write_bytes_atomic, w
 from dynamic_rcnn.run.spec import RunSpec
 
 DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}
+LIMITS = {"resamples": (1, 100_000), "seed": (0, 999_999_999), "workers": (1, 256)}
 MOST_CHANGES = 8
 TOLERANCE = 1e-9  # in AP as a fraction, for sums in another order
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0, or 2 where a grid's ground truth or detections cannot be read, or give another AP than was recorded;
-    the others are computed all the same.
+    """Analyse all chosen grids.
 
-    Raises UserError for other bad input.
+    Returns:
+        0, or 2 if the ground truth or the detections of a grid cannot be read or give another AP than was recorded.
+
+    Raises:
+        UserError: other bad input.
     """
     values = cli.parse(arguments, DEFAULTS)
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
-    limits = {"resamples": (1, 100_000), "seed": (0, 999_999_999), "workers": (1, 256)}
-    numbers = {name: cli.count(name, values[name], *limits[name]) for name in limits}
+    numbers = {name: cli.count(name, values[name], *LIMITS[name]) for name in LIMITS}
     records = collect(runs)
+    grids = choose(records.grids, [name for name in values["grids"].split(",") if name])
     code = 0
-    for grid in choose(records.grids, [name for name in values["grids"].split(",") if name]):
-        if not grid.trains:
-            continue
+    for grid in (grid for grid in grids if grid.trains):
         try:
-            content = _statistics(records, grid, runs, **numbers)
+            written = _analyse(records, grid, runs, **numbers)
         except UserError as error:
             print(f"error: {grid.key}: {error}", file=sys.stderr)
             code = 2
-            continue
-        if content is None:
-            print(
-                f"{grid.key}: no arm and its baseline that both have finished runs with detections; nothing to compare"
-            )
-            continue
-        _write_sheet(runs / sheet_place(grid), content.pop("png"))
-        write_json_atomic(runs / place(grid), content)
-        print(f"{runs / place(grid)}: {len(content['runs'])} runs on {content['images']} images")
+        else:
+            print(written or f"{grid.key}: no arm has finished runs with detections beside those of its baseline")
     return code
 
 
-def _statistics(
-    records: Records, grid: Grid, runs: Path, resamples: int, seed: int, workers: int
-) -> dict[str, Any] | None:
-    """The content of the grid's file, and as `png` its contact sheet; None where there is nothing to compare."""
+def _analyse(records: Records, grid: Grid, runs: Path, resamples: int, seed: int, workers: int) -> str | None:
+    """Write the files of one grid. Returns a line about them, or None if there is nothing to compare."""
     comparison = Comparison(records, grid)
-    arms = _arms(comparison, runs)
+    arms = _arms_with_detections(comparison, runs)
     compared = [arm for arm in comparison.others if arm in arms and grid.baseline_of(arm) in arms]
     if not compared:
         return None
@@ -102,63 +94,68 @@ def _statistics(
     coco, folder = _ground_truth(runs, paths)
     objects = read_objects(coco)
     found = {path: read_detections(objects, evaluation.read_detections(runs / path / DETECTIONS)) for path in paths}
-    matches = {path: match(objects, each) for path, each in found.items()}
-    check_recorded(comparison.averaged, matches)
-    by_arm = {arm: [found[path] for path in own] for arm, own in arms.items()}
-    matches_of = {arm: [matches[path] for path in own] for arm, own in arms.items()}
-    resampled = bootstrap(matches_of, resamples, np.random.default_rng(seed), workers)
-    errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in by_arm.items()})
+    matched = {path: match(objects, each) for path, each in found.items()}
+    check_recorded(comparison.averaged, matched)
+    detections = {arm: [found[path] for path in own] for arm, own in arms.items()}
+    matches = {arm: [matched[path] for path in own] for arm, own in arms.items()}
+    resampled = bootstrap(matches, resamples, np.random.default_rng(seed), workers)
+    pairs = [(arm, grid.baseline_of(arm)) for arm in compared]
+    errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in detections.items()})
     shown = FULL_METHOD if FULL_METHOD in compared else compared[0]
-    pair = {arm: (by_arm[arm], matches_of[arm]) for arm in (shown, grid.baseline_of(shown))}
-    sheet, png = _sheet(grid, coco, objects, folder, pair)
-    return {
+    content = {
         **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed, "runs": sources(runs, paths)},
-        "differences": [
-            asdict(resampled.estimate(metric, arm, grid.baseline_of(arm))) for arm in compared for metric in METRICS
-        ],
-        **{"errors": _plain(errors), "sheet": sheet, "png": png},
-        "changes": {arm: _changes(objects, by_arm[arm], by_arm[grid.baseline_of(arm)]) for arm in compared},
+        "differences": [asdict(resampled.estimate(metric, *pair)) for pair in pairs for metric in METRICS],
+        "errors": _json_rows(errors),
+        "sheet": _write_sheet(grid, runs, coco, objects, folder, shown, detections, matches),
+        "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
     }
+    write_json_atomic(runs / place(grid), content)
+    return f"{runs / place(grid)}: {len(paths)} runs on {len(objects.image_ids)} images"
 
 
-def _sheet(
-    grid: Grid, coco: COCO, objects: Objects, folder: Path, pair: Mapping[str, tuple[list[Detections], list[Matches]]]
-) -> tuple[dict[str, Any] | None, bytes | None]:
-    """The contact sheet (see `sheet.draw`) of two arms; neither where an image cannot be read, which is said.
-
-    pair: the arm, then its baseline: detections and matches of their seeds.
-    """
-    detections, matches = zip(*pair.values(), strict=True)
+def _write_sheet(
+    grid: Grid,
+    runs: Path,
+    coco: COCO,
+    objects: Objects,
+    folder: Path,
+    arm: str,
+    detections: Mapping[str, list[Detections]],
+    matches: Mapping[str, list[Matches]],
+) -> dict[str, Any] | None:
+    """Write the contact sheet of `arm` and its baseline; without one, remove an earlier sheet. Returns its content."""
+    pair, path = (arm, grid.baseline_of(arm)), runs / sheet_place(grid)
+    boxes, matched = [detections[name] for name in pair], [matches[name] for name in pair]
     try:
-        return draw(coco, objects, folder, list(pair), detections, matches)
+        content, png = draw_contact_sheet(coco, objects, folder, pair, boxes, matched)
     except UserError as error:
         print(f"{grid.key}: without pictures of images: {error}")
-        return None, None
-
-
-def _write_sheet(path: Path, png: bytes | None) -> None:
-    """Write the contact sheet; None: away with an earlier one."""
-    if png is None:
         path.unlink(missing_ok=True)
-    else:
-        write_bytes_atomic(path, png)
+        return None
+    write_bytes_atomic(path, png)
+    return content
 
 
 def check_recorded(runs: pd.DataFrame, matches: Mapping[str, Matches]) -> None:
-    """Raises UserError for the first run whose recorded AP is not the one that its detections give.
+    """Compare recorded AP with the AP of the detections.
 
-    runs: a row a run, with its path and recorded metrics (fractions, NaN where undefined). matches: by path.
+    Args:
+        runs: one row per run, with its path and recorded metrics (fractions; NaN if undefined).
+        matches: the matched detections of each run, by path.
+
+    Raises:
+        UserError: the first run whose AP differs.
     """
     recorded = runs.drop_duplicates("path").set_index("path")[list(METRICS)].astype(float)
     for path, each in matches.items():
-        given = Accumulation(each).metrics(np.ones(len(each.image_ids), np.int64))
-        for metric, said, value in zip(METRICS, recorded.loc[path], given, strict=True):
-            if not np.isclose(said, value, rtol=0, atol=TOLERANCE, equal_nan=True):
+        computed = Accumulation(each).metrics(np.ones(len(each.image_ids), np.int64))
+        for metric, known, value in zip(METRICS, recorded.loc[path], computed, strict=True):
+            if not np.isclose(known, value, rtol=0, atol=TOLERANCE, equal_nan=True):
                 raise UserError(
-                    f"{path}: {metric}: metrics.json says {_shown(said)}, its detections give {_shown(value)}; "
-                    "one of the two files was changed: put it back, or move metrics.json away, and "
-                    "`python -m dynamic_rcnn.evaluate` with the run's directory writes it again"
+                    f"{path}: {metric}: metrics.json has {_shown(known)}, the detections give {_shown(value)}; one of "
+                    "the two files was changed: restore it, or move metrics.json away and run "
+                    "`python -m dynamic_rcnn.evaluate` with the run's directory"
                 )
 
 
@@ -166,7 +163,7 @@ def _shown(value: float) -> str:
     return "null" if math.isnan(value) else repr(float(value))
 
 
-def _arms(comparison: Comparison, runs: Path) -> dict[str, list[str]]:
+def _arms_with_detections(comparison: Comparison, runs: Path) -> dict[str, list[str]]:
     """Arm -> the directories of its averaged runs that have detections, in table order."""
     rows = comparison.averaged
     paths = {arm: rows.loc[rows["arm"] == arm, "path"].tolist() for arm in comparison.grid.arms}
@@ -175,27 +172,24 @@ def _arms(comparison: Comparison, runs: Path) -> dict[str, list[str]]:
 
 
 def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path]:
-    """The ground truth of the runs, which must be one, and the folder of its images."""
-    specs = [RunSpec.read(runs / path) for path in paths]
-    fingerprints = {spec.dataset["fingerprint"] for spec in specs}
+    """The ground truth that the runs share, and the folder of its images."""
+    datasets = [RunSpec.read(runs / path).dataset for path in paths]
+    fingerprints = {each["fingerprint"] for each in datasets}
     if len(fingerprints) > 1:
-        raise UserError(f"{paths[0]} and others of its grid are on {len(fingerprints)} data sets; compare those of one")
-    root, _ = dataset.prepare(specs[0].dataset)
-    data = specs[0].dataset
-    return evaluation.load_ground_truth(root / data["val_ann"]), root / data["val_img"]
+        raise UserError(f"{paths[0]} and others of its grid are on {len(fingerprints)} data sets; they must share one")
+    root, _ = dataset.prepare(datasets[0])
+    return evaluation.load_ground_truth(root / datasets[0]["val_ann"]), root / datasets[0]["val_img"]
 
 
 def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Detections]) -> list[dict[str, Any]]:
     ours, theirs = ([ap_by_category_and_size(objects, each) for each in part] for part in (arm, baseline))
-    return _plain(largest_changes(ours, theirs).head(MOST_CHANGES))
+    return _json_rows(largest_changes(ours, theirs).head(MOST_CHANGES))
 
 
-def _plain(frame: Any) -> list[dict[str, Any]]:
-    """The rows of a frame as JSON has them: NaN is null."""
-    return [
-        {str(name): None if value != value else value for name, value in row.items()}  # NaN alone is not itself
-        for row in frame.astype(object).to_dict("records")
-    ]
+def _json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame, with None for NaN."""
+    rows = frame.astype(object).to_dict("records")
+    return [{str(name): None if value != value else value for name, value in row.items()} for row in rows]
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
-"""Paired bootstrap over images: how far AP and its differences between arms hang on which images were evaluated.
+"""Paired bootstrap over images: how much AP and its differences between arms depend on the choice of images.
 
-All runs are evaluated on the same resampled images, so that what makes an image hard for every arm cancels out of a
-difference. An arm's value is the mean over its seeds. The interval is that of the images, for these trained models:
-it holds no noise between seeds, which `analysis.stats.seeds` measures, and is no substitute for it.
+All runs are evaluated on the same resampled images, so the difficulty of an image cancels out of a difference. Values
+are fractions, those of an arm the mean over its seeds. An interval is for these trained models: it does not include the
+noise between seeds, which `analysis.stats.seeds` estimates.
 
-AP of a resample is higher on average than AP of the images as they are: copies of a true positive stand in a row and
-raise each other's precision, and interpolation takes what is highest. On the data that `benchmarks.time_bootstrap`
-draws (5,000 images, 80 categories) an AP of 38.2 has the interval 38.4 to 39.0. Most of that cancels in a difference:
-compare arms by differences, and do not print an interval of AP itself as if it were around its value.
-Values are fractions.
+Compare arms by differences, and do not print an interval of AP itself: AP of a resample is higher on average than AP of
+the images, because copies of a true positive raise each other's precision. On the data of `benchmarks.time_bootstrap`
+(5,000 images, 80 categories) an AP of 38.2 has the interval 38.4 to 39.0. Most of this cancels in a difference.
 """
 
 from __future__ import annotations
@@ -30,15 +28,17 @@ from analysis.stats.seeds import CONFIDENCE
 from dynamic_rcnn.errors import UserError, unknown_name
 
 Weights = NDArray[np.uint16]
-BLOCK = 25  # resamples that a process takes at a time
+BLOCK = 25  # resamples per task of a process
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A metric of an arm, or its difference from a baseline, with its percentile interval.
 
-    `value` is that of the images as they are. `resamples` counts those in which the metric is defined; `value`, `low`
-    and `high` are None where it is in none.
+    Attributes:
+        value: on the original images.
+        low, high: the interval. All three are None if the metric is undefined.
+        resamples: the number of resamples in which the metric is defined.
     """
 
     metric: str
@@ -52,14 +52,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """AP of each arm on the images as they are, and on each resample: the mean over the arm's seeds."""
+    """AP of each arm on the original images and on each resample, mean over the arm's seeds."""
 
     arms: tuple[str, ...]
     point: Floats  # (arms, metrics), in the order of METRICS; NaN where undefined
     samples: Floats  # (resamples, arms, metrics)
 
     def estimate(self, metric: str, arm: str, baseline: str | None = None, confidence: float = CONFIDENCE) -> Estimate:
-        """The arm's metric, or the arm minus `baseline` on the same images, with the central `confidence` interval."""
+        """A metric of `arm`, or of `arm` minus `baseline` on the same images, with its central interval.
+
+        Raises:
+            UserError: an unknown metric or arm, or a confidence outside (0, 1).
+        """
         if metric not in METRICS:
             raise unknown_name("metric", [metric], METRICS)
         if not 0 < confidence < 1:
@@ -76,7 +80,7 @@ class Bootstrap:
         return Estimate(metric, arm, baseline, float(point), float(low), float(high), defined.size)
 
     def frame(self, baseline: str | None = None, confidence: float = CONFIDENCE) -> pd.DataFrame:
-        """A row a metric and arm, with the fields of `Estimate`; with a baseline, differences of the other arms."""
+        """One row per metric and arm with the fields of `Estimate`; with a baseline, of the differences from it."""
         arms = [arm for arm in self.arms if arm != baseline]
         rows = [self.estimate(metric, arm, baseline, confidence) for arm in arms for metric in METRICS]
         return pd.DataFrame(rows, columns=list(Estimate.__dataclass_fields__))
@@ -90,16 +94,16 @@ class Bootstrap:
 def bootstrap(
     arms: Mapping[str, Sequence[Matches]], resamples: int, rng: np.random.Generator, workers: int = 1
 ) -> Bootstrap:
-    """Resample the images `resamples` times and evaluate every run of every arm on each.
+    """Resample the images `resamples` times and evaluate all runs on each resample.
 
     Args:
         arms: arm -> the matched detections of its seeds, all on one data set; numbers of seeds may differ.
-        rng: draws the images; the result depends on its state and on nothing else, `workers` least of all.
-        workers: processes. With more than 1, new ones are started, which import the caller's main module again:
-            a script needs its `if __name__ == "__main__"`.
+        resamples: the number of resamples.
+        rng: draws the images. The result depends on its state and not on `workers`.
+        workers: processes. More than 1 are spawned: a script that calls this needs `if __name__ == "__main__"`.
 
     Raises:
-        UserError: there is no arm, an arm without a run, runs on different images or categories, or no resample.
+        UserError: no arm, an arm without runs, runs on different images or categories, or no resample.
     """
     _check(arms, resamples)
     runs = [run for matches in arms.values() for run in matches]
@@ -114,7 +118,7 @@ def bootstrap(
 
 
 def draw_weights(images: int, resamples: int, rng: np.random.Generator) -> Weights:
-    """(resamples, images): how often each image is drawn when as many are drawn, with replacement, as there are."""
+    """(resamples, images): how often each image is in a resample, drawn with replacement to the original size."""
     drawn = (np.bincount(rng.integers(0, images, images), minlength=images) for _ in range(resamples))
     return np.array(list(drawn), np.uint16)
 
@@ -135,19 +139,19 @@ def _evaluate_blocks(accumulations: Sequence[Accumulation], blocks: Sequence[Wei
     """`_evaluate` of each block, in order."""
     if workers == 1:
         return [_evaluate(accumulations, block) for block in blocks]
-    # Not forked: the caller may have threads, of a BLAS or of its own
+    # Not forked, since the caller may have threads, such as those of a BLAS
     with ProcessPoolExecutor(workers, get_context("spawn"), _start, (accumulations,)) as pool:
         return list(pool.map(_evaluate_in_process, blocks))
 
 
-_here: list[Accumulation] = []  # in a started process: what it was started with
+_here: list[Accumulation] = []  # of a spawned process
 
 
 def _start(accumulations: Sequence[Accumulation]) -> None:
-    # glibc asks the kernel anew for each array of over 128 kB until a larger one was freed once. In a fresh process
-    # that doubles the processor time: 10 ms of page faults an evaluation of 20 ms, at COCO val2017's size.
+    # Until a large array was freed once, glibc returns every array above 128 kB to the kernel: 10 ms of page faults per
+    # evaluation of 20 ms, at the size of COCO val2017
     np.empty(16 << 20, np.uint8)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that waits for this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     _here[:] = accumulations
 
 

@@ -1,4 +1,4 @@
-"""What changed most between two arms: which categories and object sizes, and which images. Values are fractions."""
+"""The categories, object sizes and images in which two arms differ most. Values are fractions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ ALL = "all"
 
 
 def ap_by_category_and_size(objects: Objects, detections: Detections) -> pd.DataFrame:
-    """AP of one run by category and object size, as pycocotools gives it; NaN without such objects.
+    """AP of one run by category and object size, equal to pycocotools'.
 
-    Columns: category ("all": the mean over the categories), size (a name of `AREAS`), and those of `METRICS`.
+    Returns:
+        Columns category ("all": the mean over categories), size (a name of `AREAS`), and the names of `METRICS`; NaN
+        without such objects.
     """
     everything = np.ones(len(objects.image_ids), np.uint16)
     rows = []
@@ -32,10 +34,13 @@ def ap_by_category_and_size(objects: Objects, detections: Detections) -> pd.Data
 
 
 def largest_changes(arm: Sequence[pd.DataFrame], baseline: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Categories and sizes by the size of the difference in AP between two arms, the largest first.
+    """Categories and object sizes by the absolute difference in AP between two arms, largest first.
 
-    arm, baseline: for each seed what `ap_by_category_and_size` gives.
-    Columns: category, size, arm and baseline (means over the seeds), difference. Rows without objects are left out.
+    Args:
+        arm, baseline: the result of `ap_by_category_and_size` for each seed.
+
+    Returns:
+        Columns category, size, arm and baseline (means over the seeds), difference; without rows that have no objects.
     """
     keys = ["category", "size"]
     means = [pd.concat(list(frames)).groupby(keys, sort=False)["AP"].mean() for frames in (arm, baseline)]
@@ -45,11 +50,11 @@ def largest_changes(arm: Sequence[pd.DataFrame], baseline: Sequence[pd.DataFrame
 
 
 def image_scores(matches: Matches) -> Floats:
-    """(images,): F1 of each image, over all categories, of the detections with a score of at least MIN_SCORE.
+    """(images,): F1 of each image over all categories, for detections with a score of at least MIN_SCORE.
 
-    F1 is 2 TP / (2 TP + FP + FN), the mean over IoU 0.50 to 0.95. An image where nothing is and nothing is found has 1.
-    A score is needed because detectors return dozens of boxes an image that nobody would look at; it is one for all
-    images and arms, so that an arm whose scores are lower altogether loses here, though AP would not notice.
+    F1 is 2 TP / (2 TP + FP + FN), mean over IoU 0.50 to 0.95; 1 for an image without objects and detections. The
+    threshold leaves out the dozens of low-scoring boxes per image. It is the same for all arms, so an arm with lower
+    scores throughout loses here, unlike in AP.
     """
     images = len(matches.image_ids)
     kept = matches.score >= MIN_SCORE
@@ -61,12 +66,13 @@ def image_scores(matches: Matches) -> Floats:
 
 
 def images_that_differ(arm: Sequence[Matches], baseline: Sequence[Matches]) -> pd.DataFrame:
-    """Images by how much their score (`image_scores`, mean over the seeds) differs between two arms.
+    """Images by the absolute difference of their scores (`image_scores`, mean over seeds) between two arms.
 
-    Columns: image_id, arm, baseline, difference; the largest difference in size first, equal ones by image id.
+    Returns:
+        Columns image_id, arm, baseline, difference; largest first, equal ones by image id.
 
     Raises:
-        UserError: an arm without a run, or runs on different images.
+        UserError: an arm has no run, or the runs are on different images.
     """
     runs = [*arm, *baseline]
     if not arm or not baseline:
@@ -75,7 +81,7 @@ def images_that_differ(arm: Sequence[Matches], baseline: Sequence[Matches]) -> p
         raise UserError("images that differ: the arms were evaluated on different images")
     ours, theirs = (np.mean([image_scores(run) for run in part], axis=0) for part in (arm, baseline))
     columns = {"image_id": runs[0].image_ids, "arm": ours, "baseline": theirs, "difference": ours - theirs}
-    # Rounded for sorting only: equal differences must not be ordered by the last bits of their means
+    # Rounded for sorting, so that the last bits of the means do not order equal differences
     return pd.DataFrame(columns).sort_values(
         "difference", key=lambda values: values.abs().round(12), ascending=False, kind="stable", ignore_index=True
     )

@@ -1,7 +1,7 @@
-"""Ground truth and detections as columns: what matching, errors and contact sheets start from.
+"""Ground truth and detections as columns, the input of matching, error analysis and contact sheets.
 
-Boxes are COCO's (x, y, width, height) in pixels. Images and categories are positions in their sorted ids, the order
-in which COCOeval goes through them; within an image the rows keep the order of the file.
+Boxes are (x, y, width, height) in pixels, as in COCO's files. Images and categories are positions in their sorted ids,
+the order of COCOeval; within an image, rows keep the order of the file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read_objects(coco: COCO) -> Objects:
     """The columns of a ground truth in COCO format."""
     image_ids = np.unique(np.array(coco.getImgIds(), np.int64))
     category_ids = np.unique(np.array(coco.getCatIds(), np.int64))
-    # By image, not as in the file: annotations of unknown images are none of COCOeval's either.
+    # By image, which leaves out annotations of unknown images, as COCOeval does
     rows = [row for number in image_ids.tolist() for row in coco.imgToAnns[number]]
     rows = [row for row in rows if row["category_id"] in coco.cats]
     return Objects(
@@ -67,8 +67,12 @@ def read_objects(coco: COCO) -> Objects:
 def read_detections(objects: Objects, detections: Sequence[Mapping[str, Any]]) -> Detections:
     """The columns of detections in COCO's results format, in their order.
 
+    Args:
+        objects: the ground truth.
+        detections: rows with image_id, category_id, bbox as (x, y, width, height) in pixels, and score.
+
     Raises:
-        UserError: a detection names an image or a category that the ground truth does not have.
+        UserError: the ground truth has no such image or category.
     """
     return Detections(
         _positions(objects.image_ids, detections, "image_id"),
@@ -82,14 +86,14 @@ def _boxes(rows: Sequence[Mapping[str, Any]]) -> Floats:
     try:
         return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     except OverflowError:
-        raise UserError("detections: some box is too large to be in any image") from None
+        raise UserError("detections: a box is too large for any image") from None
 
 
 def _positions(known: Integers, rows: Sequence[Mapping[str, Any]], field: str) -> Integers:
     try:
         values = np.array([row[field] for row in rows], np.int64)
     except OverflowError:
-        raise UserError(f"detections: some {field} is too large to be in any annotations") from None
+        raise UserError(f"detections: a {field} is too large for any annotations") from None
     found = np.searchsorted(known, values).astype(np.int64)
     unknown = np.unique(values[(found == len(known)) | (known[np.minimum(found, len(known) - 1)] != values)])
     if unknown.size:

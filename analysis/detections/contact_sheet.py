@@ -1,13 +1,16 @@
-"""A contact sheet: images with ground truth and the detections of two arms beside each other.
+"""The contact sheet: the images on which two arms differ most, with the ground truth and the detections of both.
 
-Pixels, boxes and axes are passed in; nothing is computed or read here. The same input gives the same bytes.
+The same input gives the same bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,31 +18,83 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
 
+from analysis.detections.changes import MIN_SCORE, images_that_differ
 from analysis.detections.columns import Detections, Floats, Integers, Objects
+from analysis.detections.matching import Matches
 from analysis.rendering.plots import COLOURS, STYLE
+from dynamic_rcnn.errors import UserError
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]  # (height, width, 3), or (height, width) for grey
+IMAGES = 4
 CELL = 2.4  # inches
 DPI = 100
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The n boxes of one image: (x, y, width, height) in pixels, category, and score (None for ground truth)."""
+    """The n boxes of one image: (n, 4) as (x, y, width, height) in pixels; scores are None for ground truth."""
 
-    box: Floats  # (n, 4)
+    box: Floats
     category: Integers  # (n,)
     score: Floats | None = None  # (n,)
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One image: its pixels (height, width, 3 channels RGB or none for grey), and by column title its boxes."""
+    """One image: its title and pixels, and its boxes by the title of their column."""
 
     title: str
     pixels: Pixels
     columns: Mapping[str, Labelled]
+
+
+def draw_contact_sheet(
+    coco: COCO,
+    objects: Objects,
+    folder: Path,
+    arms: Sequence[str],
+    detections: Sequence[Sequence[Detections]],
+    matches: Sequence[Sequence[Matches]],
+) -> tuple[dict[str, Any], bytes]:
+    """Draw the images on which an arm and its baseline differ most.
+
+    Args:
+        coco: the ground truth, for the names of the image files.
+        objects: its columns.
+        folder: the folder of the images.
+        arms: the arm and its baseline.
+        detections: of both, one per seed; those of the first seed are drawn.
+        matches: of both, one per seed.
+
+    Returns:
+        What the sheet shows, for the grid's file, and the sheet as PNG.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    arm, baseline = arms
+    frame = images_that_differ(matches[0], matches[1]).head(IMAGES)
+    rows, shown = [], []
+    for number, ours, theirs in frame[["image_id", "arm", "baseline"]].itertuples(index=False):
+        file = coco.imgs[int(number)]["file_name"]
+        at = int(np.searchsorted(objects.image_ids, number))
+        columns = {"ground truth": objects_on(objects, at)}
+        columns |= {name: detections_on(detections[side][0], at, MIN_SCORE) for side, name in ((1, baseline), (0, arm))}
+        rows.append(SheetRow(f"image {number}: F1 {theirs:.2f}, {ours:.2f}", _read_pixels(folder / file), columns))
+        shown.append({"image_id": int(number), "file": file, "arm": float(ours), "baseline": float(theirs)})
+    png = to_png(contact_sheet(rows, objects.names))
+    return {"arm": arm, "baseline": baseline, "images": shown, "sha256": hashlib.sha256(png).hexdigest()}, png
+
+
+def _read_pixels(path: Path) -> Pixels:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as an image ({error.__class__.__name__}); fetch it again") from None
 
 
 def objects_on(objects: Objects, image: int) -> Labelled:
@@ -49,14 +104,29 @@ def objects_on(objects: Objects, image: int) -> Labelled:
 
 
 def detections_on(detections: Detections, image: int, min_score: float) -> Labelled:
-    """A run's detections on the image at position `image` with at least `min_score`, the best first."""
+    """The detections on the image at position `image` with a score of at least `min_score`, by falling score."""
     here = np.flatnonzero((detections.image == image) & (detections.score >= min_score))
     here = here[np.argsort(-detections.score[here], kind="stable")]
     return Labelled(detections.box[here], detections.category[here], detections.score[here])
 
 
+def contact_sheet(rows: Sequence[SheetRow], names: Sequence[str]) -> Figure:
+    """A figure with one row per image; all rows have the columns of the first. names: of the categories."""
+    columns = list(rows[0].columns)
+    with plt.rc_context(STYLE):
+        size = (CELL * len(columns) + 0.3, CELL * len(rows) + 0.3)
+        fig, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
+        for line, row in zip(axes, rows, strict=True):
+            for ax, boxes in zip(line, row.columns.values(), strict=True):
+                draw_boxes(ax, row.pixels, boxes, names)
+            line[0].set_ylabel(row.title, fontsize=7)
+        for ax, title in zip(axes[0], columns, strict=True):
+            ax.set_title(title, fontsize=9)
+    return fig
+
+
 def draw_boxes(ax: Axes, pixels: Pixels, boxes: Labelled, names: Sequence[str]) -> Axes:
-    """Draw one image with its boxes; a colour a category, with its name and score."""
+    """Draw one image with its boxes, each in its category's colour and with its name and score."""
     height, width = pixels.shape[:2]
     # Pixel 0 covers 0 to 1, as in a box's coordinates
     ax.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="nearest")
@@ -65,36 +135,16 @@ def draw_boxes(ax: Axes, pixels: Pixels, boxes: Labelled, names: Sequence[str]) 
         colour = COLOURS[1 + category % (len(COLOURS) - 1)]
         ax.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=colour, linewidth=1.2))
         text = names[category] if boxes.score is None else f"{names[category]} {boxes.score[at]:.2f}"
-        place = (min(max(x, 0), width), max(y, 0))
+        corner = (min(max(x, 0), width), max(y, 0))
         frame = {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
-        ax.text(*place, text, fontsize=5, color="white", va="bottom", bbox=frame, clip_on=True)
+        ax.text(*corner, text, fontsize=5, color="white", va="bottom", bbox=frame, clip_on=True)
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     ax.grid(False)
     return ax
 
 
-def draw_row(axes: Sequence[Axes], row: SheetRow, names: Sequence[str]) -> None:
-    """Draw one image once a column, side by side; `axes`: one a column."""
-    for ax, boxes in zip(axes, row.columns.values(), strict=True):
-        draw_boxes(ax, row.pixels, boxes, names)
-    axes[0].set_ylabel(row.title, fontsize=7)
-
-
-def contact_sheet(rows: Sequence[SheetRow], names: Sequence[str]) -> Figure:
-    """A figure with a row an image and a column a kind of boxes; all rows have the columns of the first."""
-    columns = list(rows[0].columns)
-    with plt.rc_context(STYLE):
-        size = (CELL * len(columns) + 0.3, CELL * len(rows) + 0.3)
-        fig, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
-        for line, row in zip(axes, rows, strict=True):
-            draw_row(list(line), row, names)
-        for ax, title in zip(axes[0], columns, strict=True):
-            ax.set_title(title, fontsize=9)
-    return fig
-
-
 def to_png(fig: Figure) -> bytes:
-    """The figure as PNG, the same bytes each time; closes it."""
+    """The figure as PNG; closes it."""
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):
         fig.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

@@ -1,7 +1,7 @@
-"""Detections matched with objects, as COCOeval.evaluate does it, to the last bit, in a fraction of its time.
+"""Matches detections with objects, with the results of COCOeval.evaluate in a fraction of its time.
 
-COCOeval looks at every pair of a category and an image in Python, for each IoU threshold. Here only those pairs of
-boxes are looked at that reach the lowest threshold. The IoUs are pycocotools' own; a test compares all flags.
+COCOeval loops in Python over every category, image and IoU threshold. This module visits only the pairs of boxes that
+reach the lowest threshold. IoUs come from pycocotools; a test compares all flags.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from analysis.detections.columns import Booleans, Detections, Floats, Integers, 
 IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)  # the expression of pycocotools' Params: its 0.9 is 0.8999...
 LOWEST = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)  # what COCOeval compares an IoU with
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-MAX_DETECTIONS = 100  # an image and category
+MAX_DETECTIONS = 100  # per image and category
 
 Candidate = tuple[int, float]  # object, IoU
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of one run's D detections and of the objects, at the ten IoU thresholds.
+    """The D detections of one run and the N objects, matched at the ten IoU thresholds.
 
-    Detections are sorted by category, then by falling score; equal scores by image, then as in the file: the order
-    in which COCOeval accumulates them. Those beyond 100 an image and category are left out. Objects are those that
-    count: no crowds, and none outside the area range.
+    Detections are sorted by category, then by falling score; equal scores by image, then as in the file, the order in
+    which COCOeval accumulates them. Those beyond 100 per image and category are left out, as are crowds and objects
+    outside the area range.
     """
 
     image_ids: Integers  # (images,)
@@ -53,7 +53,13 @@ class Matches:
 
 
 def match(objects: Objects, detections: Detections, area: str = "all") -> Matches:
-    """Match a run's detections. `area`: a name of `AREAS`; objects outside it are ignored, as in APs, APm and APl."""
+    """Match the detections of one run.
+
+    Args:
+        objects: the ground truth.
+        detections: on its images and categories.
+        area: a name of `AREAS`; objects outside it are ignored, as in APs, APm and APl.
+    """
     smallest, largest = AREAS[area]
     outside = (objects.area < smallest) | (objects.area > largest)
     ignorable = objects.crowd | outside
@@ -92,7 +98,7 @@ def match(objects: Objects, detections: Detections, area: str = "all") -> Matche
 
 
 def _ranked(detections: Detections) -> Integers:
-    """Positions of the detections by image, category and falling score, at most 100 an image and category."""
+    """Positions of the detections by image, category and falling score, at most 100 per image and category."""
     order = np.lexsort((-detections.score, detections.category, detections.image))
     image, category = detections.image[order], detections.category[order]
     first = np.ones(len(order), np.bool_)
@@ -105,7 +111,7 @@ def _ranked(detections: Detections) -> Integers:
 def _candidates(
     objects: Objects, ignorable: Booleans, image: Integers, category: Integers, box: Floats
 ) -> Iterator[tuple[int, list[Candidate]]]:
-    """Each detection that reaches an object of its category, with all those it reaches: ignorable objects last."""
+    """Each detection that reaches an object of its category, with all objects it reaches, ignorable ones last."""
     order = np.lexsort((ignorable, objects.image))
     images = np.arange(len(objects.image_ids) + 1)
     ends, object_ends = np.searchsorted(image, images), np.searchsorted(objects.image[order], images)
@@ -128,13 +134,13 @@ def _candidates(
 def _choose(
     candidates: list[Candidate], lowest: float, taken: set[int], crowd: list[bool], ignorable: list[bool]
 ) -> int | None:
-    """The object that a detection takes: of the free ones the nearest, the last of equals; a crowd is always free."""
+    """The free object with the highest IoU, the last of equals. A crowd is always free."""
     chosen: int | None = None
     for target, iou in candidates:
         if target in taken and not crowd[target]:
             continue
         if chosen is not None and not ignorable[chosen] and ignorable[target]:
-            break  # an object that counts goes before all that do not
+            break  # objects that count come before ignorable ones
         if iou >= lowest:
             lowest, chosen = iou, target
     return chosen

@@ -1,23 +1,21 @@
-"""Where AP is lost: each false positive and each object not found in one of six kinds, and what AP would gain.
+"""Where AP is lost: each false positive and missed object as one of six kinds of errors, and the gain if it were fixed.
 
-The kinds and the gains are those of TIDE (Bolya et al., ECCV 2020; package tidecv 1.0.1). With T the IoU from which a
-detection is true and B that from which it is no background, a false positive is the first of these that fits:
+Kinds and gains are those of TIDE (Bolya et al., ECCV 2020; package tidecv 1.0.1). With T the IoU threshold of a true
+positive and B that of the background, a false positive is of the first kind that applies:
 
     localisation    its best object of its category has IoU between B and T
     classification  an object of another category has IoU of at least T
     duplicate       it reaches an object of its category that a detection with a higher score has taken
     background      no object of any category has IoU above B
-    both            the rest: neither the category nor the place is right
-    missed          of the objects: not found, and no localisation or classification error is at it
+    both            everything else: neither category nor place is right
+    missed          (objects) not found, and not the target of a localisation or classification error
 
-A gain is AP with the errors of one kind fixed, less AP as it is, and 0 where that is negative. Fixed: a localisation
-or classification error becomes true if its object is not found and no other of these with a higher score is at it,
-else it is left out, as the other kinds are; missed objects are not asked for. Gains do not add up to what is lost.
+A gain is AP with the errors of one kind fixed minus AP, at least 0. A localisation or classification error is fixed by
+making it true if its object is not found and no such error with a higher score has that object, else by removing it, as
+the other kinds are; missed objects are removed from the ground truth. Gains do not add up.
 
-As in tidecv, a false positive in a crowd of its category does not count in AP, but among the errors of its kind.
-
-Unlike tidecv, the mean is over the categories that have objects, as in COCO's AP; tidecv counts a category without
-objects, but with detections, as AP 0.
+As in tidecv, a false positive in a crowd of its category does not count in AP, but counts as an error. Unlike tidecv,
+the mean is over categories with objects, as in COCO's AP; tidecv counts a category with detections but no object as 0.
 """
 
 from __future__ import annotations
@@ -38,12 +36,12 @@ CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(KI
 NO_ERROR = -1
 IOUS = (0.5, 0.75, 0.9)
 BACKGROUND_IOU = 0.1
-MAX_DETECTIONS = 100  # an image
+MAX_DETECTIONS = 100  # per image
 
 
 @dataclass(frozen=True)
 class Errors:
-    """The errors of one run at one IoU threshold: AP as it is, and by kind the gain in AP and the count; fractions."""
+    """The errors of one run at one IoU threshold: AP, and for each kind the gain in AP and the count. Fractions."""
 
     iou: float
     ap: float
@@ -52,15 +50,16 @@ class Errors:
 
 
 def find_errors(objects: Objects, detections: Detections, ious: Sequence[float] = IOUS) -> list[Errors]:
-    """The errors of one run at each IoU threshold. AP is NaN without objects."""
+    """The errors of one run at each IoU threshold; AP is NaN without objects."""
     images = _by_image(objects, detections)
     return [_errors_at(objects, images, iou) for iou in ious]
 
 
 def error_frame(arms: Mapping[str, Sequence[Sequence[Errors]]]) -> pd.DataFrame:
-    """A row an arm and IoU threshold: AP and the gain of each kind, means over the arm's runs.
+    """One row per arm and IoU threshold: AP and the gain of each kind, mean over seeds.
 
-    arms: arm -> the result of `find_errors` for each of its seeds.
+    Args:
+        arms: arm -> the result of `find_errors` for each seed.
     """
     rows = [{"arm": arm, "iou": e.iou, "AP": e.ap, **e.gain} for arm, runs in arms.items() for run in runs for e in run]
     columns = ["arm", "iou", "AP", *KINDS]
@@ -69,7 +68,7 @@ def error_frame(arms: Mapping[str, Sequence[Sequence[Errors]]]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Image:
-    """The d detections of an image by falling score, at most 100, and its g objects that are no crowds."""
+    """The d detections of an image by falling score, at most 100, and its g objects without crowds."""
 
     category: Integers  # (d,)
     score: Floats  # (d,)
@@ -81,7 +80,7 @@ class _Image:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Detections of one image, or of all one after the other. `fixed` is the category that an error gets, else -1."""
+    """Detections of one or all images. `fixed` is the category that fixes an error, else -1."""
 
     category: Integers
     score: Floats
@@ -119,7 +118,7 @@ def _ious(box: Floats, others: Floats, crowd: bool) -> Floats:
 
 def _errors_at(objects: Objects, images: Sequence[_Image], iou: float) -> Errors:
     missed = np.zeros(len(objects.image), np.bool_)
-    parts = [_sort_out(image, objects.category, missed, iou) for image in images]
+    parts = [_classify(image, objects.category, missed, iou) for image in images]
     rows = _Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__dataclass_fields__))
     positives = np.bincount(objects.category[~objects.crowd], minlength=len(objects.category_ids))
     remaining = positives - np.bincount(objects.category[missed], minlength=len(positives))
@@ -138,8 +137,8 @@ def _errors_at(objects: Objects, images: Sequence[_Image], iou: float) -> Errors
     return Errors(iou, ap, gain, {**count, KINDS[MISSED]: int(np.count_nonzero(missed))})
 
 
-def _sort_out(image: _Image, category: Integers, missed: Booleans, iou: float) -> _Rows:
-    """What each detection of an image is; marks its missed objects. category: (N,), of all objects."""
+def _classify(image: _Image, category: Integers, missed: Booleans, iou: float) -> _Rows:
+    """Classify the detections of an image and mark its missed objects. category: (N,), of all objects."""
     same = image.ious * image.same
     taken = _take(same, iou)
     used = taken >= 0
@@ -160,7 +159,7 @@ def _sort_out(image: _Image, category: Integers, missed: Booleans, iou: float) -
 
 
 def _take(same: Floats, iou: float) -> Integers:
-    """(g,): the detection that takes each object, or -1: in order of score, the nearest that is free and reached."""
+    """(g,): the detection that takes each object, or -1. By score, each takes the free object of the highest IoU."""
     taken = np.full(same.shape[1], -1)
     free = same.copy()
     for row in np.flatnonzero((same >= iou).any(axis=1)):
@@ -172,7 +171,7 @@ def _take(same: Floats, iou: float) -> Integers:
 
 
 def _kinds(image: _Image, same: Floats, used: Booleans, iou: float) -> Integers:
-    """(d,): the kind of error that each detection is, if it is one."""
+    """(d,): the kind of error of each detection, should it be one."""
     best = same.max(axis=1, initial=0)
     other = (image.ious * ~image.same).max(axis=1, initial=0)
     doubled = (same * used).max(axis=1, initial=0)
@@ -184,8 +183,7 @@ def _kinds(image: _Image, same: Floats, used: Booleans, iou: float) -> Integers:
 def _mean_ap(category: Integers, score: Floats, true: Booleans, wanted: Integers, positives: Integers) -> float:
     """AP, mean over the categories with `positives`.
 
-    A category of which nothing is `wanted` counts as 0 if it has detections, else it is left out, as in tidecv; 1 where
-    all are left out.
+    As in tidecv, a category without `wanted` objects is 0 if it has detections, else it is left out; 1 if all are.
     """
     order = np.lexsort((-score, category))
     flags = true[order]
@@ -201,7 +199,7 @@ def _mean_ap(category: Integers, score: Floats, true: Booleans, wanted: Integers
 
 
 def _average_precision(true: Booleans, positives: int) -> float:
-    """COCO's AP at one threshold of detections by falling score."""
+    """COCO's AP at one IoU threshold, for detections by falling score."""
     if not len(true) or not positives:
         return 0.0
     found = np.cumsum(true)

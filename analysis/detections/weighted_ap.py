@@ -1,17 +1,16 @@
 """Precision and AP of resampled images from one sorted list of detections: COCOeval.accumulate with weights.
 
-An image that is drawn w times counts w times. The result equals, bit for bit, what pycocotools gives for a data set in
-which the image stands w times in a row. Three facts make that fast:
+An image that is drawn w times counts w times. The result equals, bit for bit, that of pycocotools on a data set with w
+copies of the image in a row. Three facts make this fast:
 
-- Interpolated precision is read at true positives only. Between them, false positives are counted by a cumulative sum
-  of the weights that all IoU thresholds share, less a short one of the ignored detections.
-- A recall threshold is a number of true positives, so that it is found in a cumulative sum of integers. One search
-  serves all categories and thresholds.
-- Copies of a detection stand in a row, and precision rises along a row of true positives and falls along false ones:
-  the ends of a row are enough.
+- Interpolated precision is read at true positives only. A cumulative sum of weights, shared by all IoU thresholds,
+  counts the false positives between them, minus a short one of the ignored detections.
+- A recall threshold is a number of true positives, found in a cumulative sum of integers. One search serves all
+  categories and thresholds.
+- Precision rises along the copies of a true positive and falls along those of a false one: the ends are enough.
 
-The last does not hold where detections of one image, category and score differ in being true: COCOeval then takes them
-in turn, copy by copy. Those few are laid out copy by copy here too.
+The last does not hold if detections of one image, category and score are partly true: COCOeval takes them in turn, copy
+by copy. These few are laid out copy by copy here, too.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from dynamic_rcnn.metrics.names import AP_THRESHOLDS
 RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101)
 METRICS: dict[str, float | None] = {"AP": None, **AP_THRESHOLDS}
 
-Counts = NDArray[np.int32]  # half the memory traffic of int64; 2e9 detections, over the thresholds, are out of reach
+Counts = NDArray[np.int32]  # half the memory traffic of int64, and enough for 2e9 detections
 
 
 class Accumulation:
     """Weighted precision of one run.
 
     Args:
-        matches: what `analysis.detections.matching.match` found.
-        copies: the largest weight that will be asked for.
+        matches: the result of `analysis.detections.matching.match`.
+        copies: the largest weight that `precision`, `metrics` and `by_category` will get.
     """
 
     def __init__(self, matches: Matches, copies: int = 1) -> None:
@@ -64,23 +63,24 @@ class Accumulation:
         self._skipped_starts = np.searchsorted(keys, threshold * (len(category) + 1) + self._starts)
 
     def precision(self, weights: NDArray[np.integer]) -> Floats:
-        """(10, 101, categories), by IoU and recall threshold; -1 for a category without an object in the resample.
+        """(10, 101, categories), by IoU and recall threshold; -1 for a category without objects in the resample.
 
-        weights: (images,), how often each image was drawn; not all 0, and none above `copies`.
+        Args:
+            weights: (images,), how often each image was drawn; not all 0, and at most `copies`.
         """
         by_segment, defined = self._by_segment(weights)
         by_segment[:, ~defined] = -1
         return by_segment.transpose(0, 2, 1)
 
     def metrics(self, weights: NDArray[np.integer]) -> Floats:
-        """The metrics of `METRICS`, as fractions, in its order; NaN where no category has an object."""
+        """The values of `METRICS`, as fractions; NaN if no category has objects."""
         by_segment, defined = self._by_segment(weights)
         if not defined.any():
             return np.full(len(METRICS), np.nan)
         return _means(by_segment[:, defined])
 
     def by_category(self, weights: NDArray[np.integer]) -> Floats:
-        """(categories, metrics): the same for each category alone; NaN for one without objects."""
+        """(categories, metrics): the same for each category; NaN for one without objects."""
         by_segment, defined = self._by_segment(weights)
         rows = [_means(by_segment[:, [number]]) for number in range(self.categories)]
         return np.where(defined[:, None], np.array(rows).reshape(-1, len(METRICS)), np.nan)
@@ -102,7 +102,7 @@ class Accumulation:
         by_count = np.repeat(np.arange(len(true_drawn)), true_drawn)  # the row that has the n-th true positive
         first = np.repeat(self._ends[1:, None], needed.shape[1] + 1, axis=1)  # a column more: each segment's end
         first[:, :-1][reached] = by_count[(before[:-1, None] + needed)[reached] - 1]
-        # The highest from one recall threshold to the next that is reached, or to the end; then the highest from there
+        # The maximum from each recall threshold to the next that is reached; then the maximum from there on
         used = np.column_stack([reached, np.ones(len(reached), np.bool_)])
         parts = np.zeros(first.shape)
         parts[used] = np.maximum.reduceat(values, first[used])
@@ -123,7 +123,7 @@ class Accumulation:
         if weights.shape != (self._images,) or weights.max(initial=0) > self.copies:
             raise ValueError(
                 f"weights of shape {weights.shape} up to {weights.max(initial=0)}; "
-                f"they must be {self._images}, one an image, and at most copies={self.copies}"
+                f"they must be {self._images}, one per image, and at most copies={self.copies}"
             )
         copies = weights[self._tied] > np.arange(self.copies)[:, None]
         return np.concatenate([weights, copies.reshape(-1)]).astype(np.int32)
@@ -131,15 +131,15 @@ class Accumulation:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The detections with those laid out copy by copy: `source` in Matches, and where their weight is."""
+    """Rows of detections, some laid out copy by copy: `source` in Matches, and the position of their weight."""
 
     source: Integers
     image: Integers
-    tied: Integers  # images with detections laid out copy by copy
+    tied: Integers  # images with such detections
 
 
 def _lay_out(matches: Matches, copies: int) -> _Rows:
-    """Each detection once, but `copies` times, in turn, those of one image and score of which some are true."""
+    """Each detection once; those of one image, category and score that are partly true `copies` times, in turn."""
     total = len(matches.image)
     source = np.arange(total)
     changes = [np.flatnonzero(np.diff(part)) + 1 for part in (matches.category, matches.score, matches.image)]
@@ -161,10 +161,9 @@ def _lay_out(matches: Matches, copies: int) -> _Rows:
 
 
 def needed_positives(positives: Floats) -> Integers:
-    """(categories, 101): the fewest true positives whose share of `positives` reaches each recall threshold.
+    """(categories, 101): the fewest true positives whose recall reaches each recall threshold, at least one.
 
-    At least one: recall 0 is read at the first detection, where the highest precision is that of the first true one.
-    A share is a float division, as in COCOeval, so that the product only guesses. Without positives: unreachable.
+    Recall is a float division, as in COCOeval, so the product is only a first guess. Without positives: unreachable.
     """
     count = np.where(positives > 0, positives, 1)[:, None]
     guess = np.ceil(RECALL_THRESHOLDS * count)
@@ -176,7 +175,7 @@ def needed_positives(positives: Floats) -> Integers:
 
 def _means(by_segment: Floats) -> Floats:
     """The metrics of precision as (10, categories, 101)."""
-    # A sum of floats depends on its order: contiguous, by IoU, recall and category, as COCOeval's array is
+    # In the memory order of COCOeval's array, because a sum of floats depends on its order
     values = np.ascontiguousarray(by_segment.transpose(0, 2, 1))
     found = [values if iou is None else values[_index(iou)] for iou in METRICS.values()]
     return np.array([np.mean(part.reshape(-1)) for part in found])

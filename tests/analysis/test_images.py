@@ -230,8 +230,8 @@ def test_recorded_ap_that_the_detections_do_not_give(
     edit_json(run / "metrics.json", metrics={**metrics, metric: recorded})
     assert images.main([f"runs={runs}", "resamples=5"]) == 2
     said = (
-        f"{run.relative_to(runs)}: {metric}: metrics.json says {'null' if recorded is None else recorded}, "
-        f"its detections give {metrics[metric]}; one of the two files was changed"
+        f"{run.relative_to(runs)}: {metric}: metrics.json has {'null' if recorded is None else recorded}, "
+        f"the detections give {metrics[metric]}; one of the two files was changed"
     )
     assert said in capsys.readouterr().err
     assert [path.name.split("-")[0] for path in runs.glob("mine/*.images.json")] == ["fewer"]
@@ -247,7 +247,7 @@ def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for run in sorted((runs / "mine/both").iterdir()):
         make_another_run(run, dataset={**RunSpec.read(run).dataset, "fingerprint": "0"})
     assert images.main([f"runs={runs}"]) == 2
-    assert "on 2 data sets; compare those of one" in capsys.readouterr().err
+    assert "on 2 data sets; they must share one" in capsys.readouterr().err
     assert not list(runs.glob("mine/*.images.json"))
 
 
@@ -255,4 +255,6 @@ def test_nothing_to_compare(runs: Path, capsys: pytest.CaptureFixture[str]) -> N
     for file in (runs / "mine/baseline").glob("*/detections.json.gz"):
         file.unlink()
     assert images.main([f"runs={runs}"]) == 0
-    assert "nothing to compare" in capsys.readouterr().out and not list(runs.glob("mine/*.images.json"))
+    assert "no arm has finished runs with detections" in capsys.readouterr().out and not list(
+        runs.glob("mine/*.images.json")
+    )

@@ -112,7 +112,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     accumulation = Accumulation(case(0), 2)
     with pytest.raises(ValueError, match="at most copies=2"):
         accumulation.metrics(np.full(9, 3))
-    with pytest.raises(ValueError, match="they must be 9, one an image"):
+    with pytest.raises(ValueError, match="they must be 9, one per image"):
         accumulation.metrics(np.ones(8, int))
 
 
