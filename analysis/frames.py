@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.reading.records import Records, collect
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import read_detections
-from dynamic_rcnn.run.directory import DETECTIONS
+from dynamic_rcnn.run.files import DETECTIONS
 
 _RUN = ["path", "dataset", "arm", "seed"]
 _DETECTION = ["image_id", "category_id", "x", "y", "width", "height", "score"]

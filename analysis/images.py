@@ -48,7 +48,7 @@ from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import ap as evaluation
-from dynamic_rcnn.run.directory import DETECTIONS, SCHEMA, write_bytes_atomic, write_json_atomic
+from dynamic_rcnn.run.files import DETECTIONS, SCHEMA, write_bytes_atomic, write_json_atomic
 from dynamic_rcnn.run.spec import RunSpec
 
 DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}

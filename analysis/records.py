@@ -38,7 +38,7 @@ from analysis.reading.run_files import RECORD_FILES
 from analysis.reading.superseded import Aside
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run import directory
+from dynamic_rcnn.run.files import DETECTIONS
 from dynamic_rcnn.wording import plural
 
 MAX_DETECTIONS_BYTES = 1_000_000
@@ -110,12 +110,12 @@ def in_no_table(records: Records, taken: list[str]) -> list[Aside]:
 def record_files(runs: Path, path: str) -> list[str]:
     """The files of the run at `path` that go into the records: those there are, but for large detections."""
     names = [name for name in RECORD_FILES if (runs / path / name).is_file()]
-    return [f"{path}/{name}" for name in names if name != directory.DETECTIONS or not _is_large(runs / path / name)]
+    return [f"{path}/{name}" for name in names if name != DETECTIONS or not _is_large(runs / path / name)]
 
 
 def left_out(runs: Path, paths: list[str]) -> list[str]:
     """A line for each run whose detections are too large to commit; the report does not need them."""
-    files = [f"{path}/{directory.DETECTIONS}" for path in paths]
+    files = [f"{path}/{DETECTIONS}" for path in paths]
     return [
         f"{file}: left out, {(runs / file).stat().st_size / 1e6:.1f} MB "
         f"(at most {MAX_DETECTIONS_BYTES / 1e6:.0f} MB of detections a run go into the records)"

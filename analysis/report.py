@@ -38,7 +38,7 @@ from analysis.rendering.model import IDENTIFIER, Figure, Page
 from analysis.sections.page import TITLE, build
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import read_json, write_bytes_atomic
+from dynamic_rcnn.run.files import read_json, write_bytes_atomic
 from dynamic_rcnn.wording import plural
 
 RECORDS = ROOT / "analysis/records"

@@ -26,7 +26,7 @@ from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.cli import count, parse, run
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS
-from dynamic_rcnn.run import directory
+from dynamic_rcnn.run import files
 from dynamic_rcnn.run.manifest import manifest_place
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
@@ -64,7 +64,7 @@ def make(runs: Path, number: int, rows: int, rng: np.random.Generator) -> None:
         arms = list(dict.fromkeys(arm for arm, _ in own))
         manifest = {"schema": 1, "grid": f"g{grid}", "title": f"Grid {grid}", "setting": SETTING, "dataset": DATASET}
         manifest |= {"baseline": arms[0], "arms": {arm: f"arm {arm}" for arm in arms}, "runs": entries}
-        directory.write_json_atomic(runs / manifest_place(DATASET, f"g{grid}", SETTING), manifest)
+        files.write_json_atomic(runs / manifest_place(DATASET, f"g{grid}", SETTING), manifest)
 
 
 def _write_run(path: Path, spec: RunSpec, rows: int, rng: np.random.Generator) -> None:
@@ -79,14 +79,14 @@ def _write_run(path: Path, spec: RunSpec, rows: int, rng: np.random.Generator) -
         "message": None,
     }
     status |= {"iteration": last, "max_iterations": last, "heartbeat": 1.0, "attempts": [attempt]}
-    directory.write_json_atomic(path / directory.STATUS, {"schema": 1, **status})
+    files.write_json_atomic(path / files.STATUS, {"schema": 1, **status})
     provenance = {"schema": 1, "commit": "0" * 40, "dirty": False, "device": "cuda", "code": "0" * 10}
     provenance |= {"versions": {"torch": "2.9.0"}, "command": "python experiments/launch.py"}
-    directory.write_json_atomic(path / directory.PROVENANCE, provenance)
+    files.write_json_atomic(path / files.PROVENANCE, provenance)
     lines = "".join(f"{json.dumps(row)}\n" for row in _curve(rows, rng))
-    (path / directory.TRAIN_LOG).write_text(lines, encoding="utf-8")
+    (path / files.TRAIN_LOG).write_text(lines, encoding="utf-8")
     if not failed:
-        directory.write_json_atomic(path / directory.METRICS, _metrics(last, rng))
+        files.write_json_atomic(path / files.METRICS, _metrics(last, rng))
 
 
 def _curve(rows: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import evaluate_file
-from dynamic_rcnn.run.directory import DETECTIONS, METRICS, SCHEMA, STATUS, read_json, read_metrics, write_json_atomic
+from dynamic_rcnn.run.files import DETECTIONS, METRICS, STATUS, read_json, write_content
+from dynamic_rcnn.run.results import EvaluationResults, read_results
 from dynamic_rcnn.run.spec import RunSpec
 
 USAGE = "usage: python -m dynamic_rcnn.evaluate RUN_DIR   (a run directory with detections.json.gz)"
 
 
-def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> dict[str, Any]:
-    """The content of metrics.json, from the saved detections alone. root: where spec.dataset's paths start."""
+def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> EvaluationResults:
+    """Compute the content of metrics.json from the saved detections.
+
+    Args:
+        run_dir: directory of the run, with its detections.
+        spec: of the run.
+        root: folder to which the paths in `spec.dataset` are relative.
+        iteration: how far the weights were trained that made the detections.
+    """
     content = evaluate_file(root / spec.dataset["val_ann"], run_dir / DETECTIONS, spec.has_masks)
-    return {"schema": SCHEMA, "iteration": iteration, "split": "val", **content}
+    return EvaluationResults(iteration=iteration, **content)
 
 
 def evaluate_again(run_dir: Path) -> int:
@@ -31,18 +38,18 @@ def evaluate_again(run_dir: Path) -> int:
     if not (run_dir / DETECTIONS).exists():
         raise UserError(f"{run_dir / DETECTIONS}: missing; the run has not been evaluated yet")
     root, _ = dataset.prepare(spec.dataset)
-    computed = compute_metrics(run_dir, spec, root, _iteration(run_dir))
-    for name, value in computed["metrics"].items():
+    found = compute_metrics(run_dir, spec, root, _iteration(run_dir))
+    for name, value in found.metrics.items():
         print(f"{name:6s} {'undefined' if value is None else repr(value)}")
     if not (run_dir / METRICS).exists():
-        write_json_atomic(run_dir / METRICS, computed)
+        write_content(run_dir / METRICS, found)
         print(f"written: {METRICS}, which was missing")
         return 0
-    recorded = read_metrics(run_dir)
-    if recorded == computed:
+    recorded = read_results(run_dir)
+    if recorded == found:
         print(f"{METRICS} holds exactly these")
         return 0
-    print(f"{METRICS} says something else (AP {recorded['metrics']['AP']!r}); it is left as it is", file=sys.stderr)
+    print(f"{METRICS} says something else (AP {recorded.metrics.get('AP')!r}); it is left as it is", file=sys.stderr)
     return 1
 
 

@@ -31,7 +31,8 @@ from dynamic_rcnn.parallel.processes import EXIT_CODES, run_processes
 from dynamic_rcnn.parallel.rank import CLAIMED, EXIT_LOCKED, EXIT_LOST, NOTE, Rank, write_failure
 from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.claim import Claim, claimed
-from dynamic_rcnn.run.directory import METRICS, SPEC, RunLockedError
+from dynamic_rcnn.run.files import METRICS, SPEC
+from dynamic_rcnn.run.lock import RunLockedError
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, RunSpec
 from dynamic_rcnn.run.status import Record, SupersededError
 

@@ -115,38 +115,38 @@ def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -
 
 
 def _current(grid: Grid, runs: Path) -> list[PlannedRun]:
-    plan, silence = plan_or_disk(grid, runs)
-    if silence is not None:
-        print(silence, file=sys.stderr, flush=True)
+    plan, slurm_error = plan_or_disk(grid, runs)
+    if slurm_error is not None:
+        print(slurm_error, file=sys.stderr, flush=True)
     return plan
 
 
 def _plan(grid: Grid, runs: Path, config: DictConfig) -> int:
-    plan, silence = plan_or_disk(grid, runs)
+    plan, slurm_error = plan_or_disk(grid, runs)
     profile = _profile(config.cluster)
     left = cost.estimate(grid, runs, plan, gpus=profile.gpus > 0 if profile else None)
     if config.json:
         from experiments.views.json_output import cost_fields, document
 
-        print(document(plan, grid, runs, silence, cost_fields(left, plan, profile)))
+        print(document(plan, grid, runs, slurm_error, cost_fields(left, plan, profile)))
     else:
         console = tables.console()
         console.print(tables.plan_table(plan, console.width))
-        print("\n".join(_summary(grid, plan, silence, left, profile)), flush=True)
+        print("\n".join(_summary(grid, plan, slurm_error, left, profile)), flush=True)
     if profile is not None:
         cost.refuse(left, plan, profile)
     return 0
 
 
 def _summary(
-    grid: Grid, plan: list[PlannedRun], silence: str | None, left: cost.Cost, profile: Profile | None
+    grid: Grid, plan: list[PlannedRun], slurm_error: str | None, left: cost.Cost, profile: Profile | None
 ) -> list[str]:
     """The lines under the plan's table."""
     shared = " + 1 shared pretraining" if grid.pretrain else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
     if grid.task == EVALUATE:
         size = f"{len(grid.runs)} evaluation{'s' if len(grid.runs) > 1 else ''} of given weights"
-    lines = [f"{size}: {tables.counts(plan)}", *([silence] if silence else [])]
+    lines = [f"{size}: {tables.counts(plan)}", *([slurm_error] if slurm_error else [])]
     if "recipe" not in grid.runs[0].dataset:
         lines.append("data: annotations and images are checked when launching, before anything starts")
     return lines + cost.lines(left, plan, profile)
@@ -155,11 +155,11 @@ def _summary(
 def _status(grid: Grid, runs: Path, config: DictConfig) -> int:
     console = tables.console()
     while True:
-        plan, silence = plan_or_disk(grid, runs)
+        plan, slurm_error = plan_or_disk(grid, runs)
         if config.json:
             from experiments.views.json_output import document
 
-            print(document(plan, grid, runs, silence))
+            print(document(plan, grid, runs, slurm_error))
             return 0
         if config.watch and console.is_terminal:
             console.clear()
@@ -168,8 +168,8 @@ def _status(grid: Grid, runs: Path, config: DictConfig) -> int:
             console.print(tables.status_table(plan, console.width))
         for line in trajectory_lines(plan):
             print(line, flush=True)
-        if silence is not None:
-            print(silence, flush=True)
+        if slurm_error is not None:
+            print(slurm_error, flush=True)
         if not config.watch or not any(run.state in ("queued", "running") for run in plan):
             return 0
         time.sleep(_WATCH_SLURM_S if any(run.in_queue for run in plan) else _WATCH_S)

@@ -16,8 +16,8 @@ from typing import Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import ATTEMPT, EXIT_LOCKED
-from dynamic_rcnn.run.claim import Holder
-from dynamic_rcnn.run.directory import LOGS, SCHEMA, RunLockedError, read_json, write_json_atomic
+from dynamic_rcnn.run.files import LOGS, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.lock import Holder, RunLockedError
 from slurm import cli as queue
 
 BEGAN = "DYNAMIC_RCNN_BEGAN"  # set by the batch script

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run import provenance
-from dynamic_rcnn.run.directory import SCHEMA, write_json_atomic
+from dynamic_rcnn.run.files import write_content
 from dynamic_rcnn.run.lock_file import LOCK
 
 PACKAGES = ("dynamic_rcnn", "slurm")
@@ -47,7 +47,7 @@ def _copy(files: list[Path], frozen: Path) -> None:
         target = temporary / path.relative_to(PROJECT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    write_json_atomic(temporary / provenance.FROZEN.name, {"schema": SCHEMA, **provenance.checkout()})
+    write_content(temporary / provenance.FROZEN.name, provenance.checkout())
     try:
         temporary.rename(frozen)
     except OSError:  # another launcher was faster: its copy is the same

@@ -11,11 +11,11 @@ import signal
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from dynamic_rcnn.parallel.rank import EXIT_LOST, read_failures
-from dynamic_rcnn.run.directory import STATUS, RunLockedError, read_json
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.files import STATUS, read_content
+from dynamic_rcnn.run.lock import RunLockedError
+from dynamic_rcnn.run.status import Attempt, Record, Status
 from slurm import cli as queue
 from slurm.attempt import JobTask, read_warning
 from slurm.submission_record import Submission
@@ -75,15 +75,16 @@ def close_previous(record: Record, task: JobTask, retries: dict[str, int]) -> st
 
     Returns why there is to be no further attempt, or None.
     """
-    if not record.attempts:
+    last = record.last
+    if last is None:
         return None
-    last = record.attempts[-1]
-    if last["outcome"] in (None, "interrupted"):
-        record.iteration = last["to_iteration"]
+    if last.outcome in (None, "interrupted"):
+        record.iteration = last.to_iteration
         record.end(*_cause_without_a_word(last, task))
-    if last.get("job") != task.job or last["outcome"] == "done":
+        last = record.attempts[-1]
+    if last.job != task.job or last.outcome is None or last.outcome == "done":
         return None
-    return refusal(record, task, last["outcome"], retries)
+    return refusal(record, task, last.outcome, retries)
 
 
 def cause_of_end(record: Record, task: JobTask, code: int, submission: Submission) -> tuple[str, str]:
@@ -126,8 +127,9 @@ def cause_of_no_start(task: JobTask, code: int, submission: Submission) -> tuple
 def _told(record: Record, task: JobTask) -> tuple[str, str] | None:
     """What rank 0 recorded, or other ranks or supervisors left: of several the one that made the others."""
     last = record.attempts[-1]
-    own = last["outcome"] not in (None, "interrupted")
-    told = [(last["outcome"], str(read_json(Path(STATUS)).get("message")))] if own else []
+    told = []
+    if last.outcome is not None and last.outcome != "interrupted":
+        told.append((last.outcome, str(read_content(Status, Path(STATUS)).message)))
     failures = sorted(read_failures(Path(), task.token), key=lambda failure: failure.written)
     told += [(failure.cause, failure.message) for failure in failures]
     order = {cause: rank for rank, cause in enumerate(_SPECIFIC)}
@@ -138,12 +140,12 @@ def refusal(record: Record, task: JobTask, cause: str, retries: dict[str, int]) 
     """Why a run that ended by `cause` is not tried again in this job; None if it is."""
     if cause not in BUDGETS:
         return f"{cause} is not tried again"
-    here = [attempt for attempt in record.attempts if attempt.get("job") == task.job]
+    here = [attempt for attempt in record.attempts if attempt.job == task.job]
     if cause == "time-out" and len(here) > 1 and all(_came_no_further(attempt) for attempt in here[-2:]):
         return "two attempts in a row came no further within the time limit: give a longer cluster.time"
     allowed = retries[BUDGETS[cause]]
     same = [name for name, budget in BUDGETS.items() if budget == BUDGETS[cause]]
-    used = sum(attempt["outcome"] in same for attempt in here)
+    used = sum(attempt.outcome in same for attempt in here)
     if used <= allowed:
         return None
     if allowed == 0:
@@ -154,16 +156,14 @@ def refusal(record: Record, task: JobTask, cause: str, retries: dict[str, int]) 
 
 def refuse_superseded(record: Record, task: JobTask) -> None:
     """Raise RunLockedError if Slurm has started this job again since: what this start does is not wanted any more."""
-    starts = [attempt["restart"] for attempt in record.attempts if attempt.get("job") == task.job]
+    starts = [attempt.restart or 0 for attempt in record.attempts if attempt.job == task.job]
     if starts and max(starts) > task.restart:
-        raise RunLockedError(f"job {task.job} was started again on {record.attempts[-1].get('nodes')}: this start ends")
+        raise RunLockedError(f"job {task.job} was started again on {record.attempts[-1].nodes}: this start ends")
 
 
 def has_begun(record: Record, task: JobTask) -> bool:
     """Whether the record's last attempt is this one."""
-    return bool(record.attempts) and all(
-        record.attempts[-1].get(key) == value for key, value in (("job", task.job), ("restart", task.restart))
-    )
+    return record.last is not None and (record.last.job, record.last.restart) == (task.job, task.restart)
 
 
 def end_attempt(record: Record, task: JobTask, cause: str, message: str, retries: dict[str, int]) -> str | None:
@@ -184,22 +184,22 @@ def _is_queued_again(job: dict[str, str], task: JobTask) -> bool:
     return int(job.get("Restarts", 0)) > task.restart or job.get("JobState") == "PENDING"
 
 
-def _came_no_further(attempt: dict[str, Any]) -> bool:
-    return bool(attempt["outcome"] == "time-out" and attempt["to_iteration"] <= attempt["from_iteration"])
+def _came_no_further(attempt: Attempt) -> bool:
+    return attempt.outcome == "time-out" and attempt.to_iteration <= attempt.from_iteration
 
 
-def _cause_without_a_word(last: dict[str, Any], task: JobTask) -> tuple[str, str]:
-    if last.get("job") is None:
+def _cause_without_a_word(last: Attempt, task: JobTask) -> tuple[str, str]:
+    if last.job is None:
         return "killed", "its process is gone without a word"
-    warning = read_warning(f"{last['job']}.{last['restart']}")
-    lost = _failed_nodes(last.get("nodes") or "", last["started"])
+    warning = read_warning(f"{last.job}.{last.restart}")
+    lost = _failed_nodes(last.nodes or "", last.started)
     if lost:
         return "node failure", lost
     if warning is not None:
         return warning
-    if last["job"] == task.job:
+    if last.job == task.job:
         return "requeued", "Slurm started the job again, for a reason that it did not give (scontrol requeue?)"
-    return "killed", f"job {last['job']} is gone without a word"
+    return "killed", f"job {last.job} is gone without a word"
 
 
 def _failed_nodes(nodes: str, since: float) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED
 from dynamic_rcnn.run.claim import claimed
-from dynamic_rcnn.run.directory import METRICS
+from dynamic_rcnn.run.files import METRICS
 from dynamic_rcnn.run.status import Record
 from slurm import cli as queue
 from slurm import end_causes as fate

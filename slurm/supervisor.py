@@ -18,7 +18,7 @@ from pathlib import Path
 from dynamic_rcnn.parallel.rank import CLAIMED, EXIT_INTERRUPTED, EXIT_LOST, Rank, read_failures, write_failure
 from dynamic_rcnn.run.attempt_logs import log_name
 from dynamic_rcnn.run.claim import Claim, claimed, superseded
-from dynamic_rcnn.run.directory import METRICS
+from dynamic_rcnn.run.files import METRICS
 from dynamic_rcnn.run.heartbeat import ENVIRONMENT as HEARTBEAT
 from dynamic_rcnn.run.status import Record
 from slurm import end_causes as fate
@@ -147,7 +147,7 @@ class _Supervisor:
             self._record_warning()
             return 0
         if superseded(self.place):  # an error code would make srun end the step of that name: the successor's
-            print(f"{self.place}: another attempt has taken the run over", flush=True)
+            print(f"{self.place}: another attempt has taken over this run", flush=True)
             return 0
         if not stalled and code != EXIT_LOST:  # else another rank knows why
             self._leave_note(code)
@@ -173,8 +173,8 @@ class _Supervisor:
 
     def _is_left_behind(self) -> bool:
         """Whether rank 0 has ended after a warning, and this trainer, deaf within a library, waits for it: end it."""
-        attempts = [] if self.task.rank == 0 else Record.open(Path()).attempts
-        if not attempts or attempts[-1]["outcome"] is None:
+        last = None if self.task.rank == 0 else Record.open(Path()).last
+        if last is None or last.outcome is None:
             return False
         try:
             self.trainer.wait(GRACE_S)
@@ -187,7 +187,7 @@ class _Supervisor:
         """Name the cause at once: after a scancel there may be no time for the batch script to do so."""
         warning = read_warning(self.task.token) if self.task.rank == 0 else None
         record = Record.open(Path())
-        if warning is not None and record.attempts and record.attempts[-1]["outcome"] == "interrupted":
+        if warning is not None and record.last is not None and record.last.outcome == "interrupted":
             record.end(*warning)
 
     def _leave_note(self, code: int) -> None:

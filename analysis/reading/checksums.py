@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from analysis.reading.run_files import RECORD_FILES, is_file
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run import directory
 from dynamic_rcnn.run.digest import file_digest
+from dynamic_rcnn.run.files import read_text
 from dynamic_rcnn.wording import plural
 
 NAME = "SHA256SUMS"
@@ -57,7 +57,7 @@ def spoiled_runs(faults: dict[str, str]) -> set[str]:
 def _read(path: Path) -> dict[str, str]:
     """File -> digest."""
     try:
-        lines = directory.read_text(path).splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read ({error.__class__.__name__}), so no file is checked; {_ANEW}"

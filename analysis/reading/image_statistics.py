@@ -12,7 +12,7 @@ from analysis.detections.tide import KINDS
 from analysis.reading.manifest import Grid
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.digest import file_digest
-from dynamic_rcnn.run.directory import DETECTIONS, GRID_SUFFIX, read_json
+from dynamic_rcnn.run.files import DETECTIONS, GRID_SUFFIX, read_json
 
 SUFFIX = ".images.json"
 SHEET_SUFFIX = ".images.png"

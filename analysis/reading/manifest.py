@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dynamic_rcnn.errors import unknown_name
-from dynamic_rcnn.run.directory import GRID_SUFFIX
+from dynamic_rcnn.run.files import GRID_SUFFIX
 from dynamic_rcnn.run.manifest import Manifest, Paper, is_run_path, read_manifest
 
 Grid = Manifest

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dynamic_rcnn.metrics.names import BOX_METRICS, MASK_METRICS
-from dynamic_rcnn.run.timing_results import TimingResults
+from dynamic_rcnn.run.results import TimingResults
 from dynamic_rcnn.run.train_log import LOG_COLUMNS
 
 # fmt: off

@@ -26,16 +26,17 @@ from analysis.reading.train_log import read_train_log
 from dynamic_rcnn.cli import is_text
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS, MASK_METRICS
-from dynamic_rcnn.run import directory
+from dynamic_rcnn.run import files
+from dynamic_rcnn.run.results import read_timing_results
 from dynamic_rcnn.run.spec import BENCHMARK, TRAIN, is_aside
-from dynamic_rcnn.run.timing_results import read_timing_results
+from dynamic_rcnn.run.state import State
 
 MISSING, UNREADABLE = "missing", "unreadable"
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files are not as they were recorded
 
 _OWN_FILES = {
-    *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.EVALUATIONS),
-    *(directory.DETECTIONS, directory.METRICS, directory.LOGS, directory.CHECKPOINTS, directory.LOCK),
+    *(files.SPEC, files.STATUS, files.PROVENANCE, files.TRAIN_LOG, files.EVALUATIONS),
+    *(files.DETECTIONS, files.METRICS, files.LOGS, files.CHECKPOINTS, files.LOCK),
 }
 _Result = TypeVar("_Result")
 
@@ -131,14 +132,14 @@ class Reader:
         """Add what `path` says to the tables."""
         name = path.relative_to(self.root).as_posix()
         if name in self._spoiled:
-            known = self.attempt(read_spec, path / directory.SPEC) or {"dataset": name.split("/")[0]}
+            known = self.attempt(read_spec, path / files.SPEC) or {"dataset": name.split("/")[0]}
             self.found.rows["runs"].append({"path": name, **known, "state": UNREADABLE, "cause": CHECKSUM})
             return
         for child in self._inside(path):
             if child.name not in _OWN_FILES:
                 self.found.problems.append(f"{name}/{child.name}: no part of a run; ignored")
-        spec = self.attempt(read_spec, path / directory.SPEC)
-        state = self.attempt(read_state, path) or directory.State(UNREADABLE)
+        spec = self.attempt(read_spec, path / files.SPEC)
+        state = self.attempt(read_state, path) or State(UNREADABLE)
         row: dict[str, Any] = {
             "path": name,
             "iteration": state.iteration,
@@ -150,7 +151,7 @@ class Reader:
             self.found.rows["runs"].append(row)
             return
         row |= spec
-        for file, read in ((directory.STATUS, read_status), (directory.PROVENANCE, read_provenance)):
+        for file, read in ((files.STATUS, read_status), (files.PROVENANCE, read_provenance)):
             if not (path / file).exists() and state.name != "done":
                 continue
             value = self.attempt(read, path / file)
@@ -158,7 +159,7 @@ class Reader:
             if value is None and state.name == "absent":
                 row |= {"state": UNREADABLE, "cause": file}
         self._read_curves(path, row)
-        if (path / directory.METRICS).exists():
+        if (path / files.METRICS).exists():
             read_results = self._read_timing_results if row["task"] == BENCHMARK else self._read_metrics
             read_results(path, row)
         self._check_finished(path, row)
@@ -170,37 +171,38 @@ class Reader:
         if row["state"] != "done":
             return
         self.found.problems += consistency.changed_attempts(row, earlier)
-        file = path / directory.DETECTIONS
+        file = path / files.DETECTIONS
         if not self.are_checked and file.exists() and (fault := detections_fault(file)):
-            self.found.problems.append(f"{row['path']}/{directory.DETECTIONS}: {fault}")
+            self.found.problems.append(f"{row['path']}/{files.DETECTIONS}: {fault}")
 
     def _read_timing_results(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_timing_results, path)
         if value is None:
-            row["state"], row["cause"] = UNREADABLE, directory.METRICS
+            row["state"], row["cause"] = UNREADABLE, files.METRICS
         else:
             self.found.timings[row["path"]] = value
 
     def _read_metrics(self, path: Path, row: dict[str, Any]) -> None:
         value = self.attempt(read_metrics, path)
         if value is None:
-            row["state"], row["cause"] = UNREADABLE, directory.METRICS
+            row["state"], row["cause"] = UNREADABLE, files.METRICS
             return
-        row["images"] = value.get("images")
-        row |= {metric: value["metrics"].get(metric) for metric in (*BOX_METRICS, *MASK_METRICS)}
-        by_iou = zip(IOU_THRESHOLDS, value["by_iou"], strict=True)
+        assert value.by_iou is not None and value.per_class is not None
+        row["images"] = value.images
+        row |= {metric: value.metrics.get(metric) for metric in (*BOX_METRICS, *MASK_METRICS)}
+        by_iou = zip(IOU_THRESHOLDS, value.by_iou, strict=True)
         self.found.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]
-        for name, scores in value["per_class"].items():
+        for name, scores in value.per_class.items():
             self.found.rows["classes"].append(
                 {"path": row["path"], "name": name, "AP": scores.get("AP"), "AP90": scores.get("AP90")}
             )
 
     def _read_curves(self, path: Path, row: dict[str, Any]) -> None:
-        found = self.attempt(read_train_log, path / directory.TRAIN_LOG)
+        found = self.attempt(read_train_log, path / files.TRAIN_LOG)
         if found is None:
             found = train_log.EMPTY
         elif row["state"] == "done" and row["task"] == TRAIN and (fault := found.fault(row["max_iterations"])):
-            self.found.problems.append(f"{row['path']}/{directory.TRAIN_LOG}: {fault}")
+            self.found.problems.append(f"{row['path']}/{files.TRAIN_LOG}: {fault}")
         self.found.curves.append((row["path"], found.columns))
         self.found.rows["histograms"] += [{"path": row["path"], **entry} for entry in found.histograms]
         seconds = found.columns["seconds"][np.isfinite(found.columns["seconds"])]

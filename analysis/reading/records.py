@@ -18,7 +18,7 @@ from analysis.reading.manifest import Grid, find_manifests, read_grid
 from analysis.reading.reader import MISSING, Reader
 from analysis.reading.superseded import Aside
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.timing_results import TimingResults
+from dynamic_rcnn.run.results import TimingResults
 
 
 @dataclass

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run import directory
+from dynamic_rcnn.run import files
+from dynamic_rcnn.run import state as run_state
+from dynamic_rcnn.run.provenance import Origin, Provenance
+from dynamic_rcnn.run.results import EvaluationResults, read_results
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.status import Status
 
 RECORD_FILES = (  # of a run, that the report reads
-    *(directory.SPEC, directory.STATUS, directory.PROVENANCE, directory.TRAIN_LOG, directory.METRICS),
-    directory.DETECTIONS,
+    *(files.SPEC, files.STATUS, files.PROVENANCE, files.TRAIN_LOG, files.METRICS),
+    files.DETECTIONS,
 )
 REPORT = "REPORT.md"
 REPORT_FILES = (REPORT, "report.html", "REPORT_files")  # what analysis/report.py writes beside the runs
@@ -25,7 +29,7 @@ def read_spec(path: Path) -> dict[str, Any]:
 
     Raises UserError where the recorded id is not that of the content, or the directory is not that of the run.
     """
-    spec, recorded = RunSpec.read(path.parent), directory.read_json(path).get("id")
+    spec, recorded = RunSpec.read(path.parent), files.read_json(path).get("id")
     try:
         own = spec.id
     except UserError as error:
@@ -46,56 +50,36 @@ def read_spec(path: Path) -> dict[str, Any]:
     }
 
 
-def read_state(run: Path) -> directory.State:
-    """The state of the run. UserError for an unreadable status; specs and metrics have readers of their own."""
-    state = directory.read_state(run)
-    others = (run / directory.METRICS).exists() or not (run / directory.SPEC).exists()
-    if state.cause == directory.CORRUPT and not others:
+def read_state(run: Path) -> run_state.State:
+    """Read the state of a run. Raises UserError for a corrupt status; specs and metrics have readers of their own."""
+    state = run_state.read_state(run)
+    others = (run / files.METRICS).exists() or not (run / files.SPEC).exists()
+    if state.cause == run_state.CORRUPT and not others:
         raise UserError(str(state.message))
     return state
 
 
 def read_status(path: Path) -> dict[str, Any]:
     """attempts: how often the run was started."""
-    attempts = directory.read_json(path).get("attempts")
-    return {"attempts": len(attempts) if isinstance(attempts, list) else None}
+    return {"attempts": len(files.read_content(Status, path).attempts)}
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
     """commit, dirty, device, processor, code, init_sha256, command, and the version of torch; `earlier` ones."""
-    value = directory.read_json(path)
-    earlier = value.get("earlier")
-    rows = earlier if isinstance(earlier, list) else []
-    return {**_made_by(path, value), "earlier": [_made_by(path, row) for row in rows if isinstance(row, dict)]}
+    value = files.read_content(Provenance, path)
+    return {**_made_by(value), "earlier": [_made_by(each) for each in value.earlier]}
 
 
-def _made_by(path: Path, value: dict[str, Any]) -> dict[str, Any]:
-    versions = value.get("versions")
-    texts = {name: value.get(name) for name in ("commit", "device", "processor", "code", "init_sha256", "command")}
-    texts["torch"] = versions.get("torch") if isinstance(versions, dict) else None
-    for name, text in texts.items():
-        if not isinstance(text, str | None):
-            raise UserError(f"{path}: field '{name}' is {text!r}; it must be text")
-    if not isinstance(value.get("dirty"), bool | None):
-        raise UserError(f"{path}: field 'dirty' is {value['dirty']!r}; it must be true or false")
-    return {**texts, "dirty": value.get("dirty")}
+def _made_by(origin: Origin) -> dict[str, Any]:
+    names = ("commit", "dirty", "device", "processor", "code", "init_sha256", "command")
+    return {**{name: getattr(origin, name) for name in names}, "torch": (origin.versions or {}).get("torch")}
 
 
-def read_metrics(run: Path) -> dict[str, Any]:
-    """The content of metrics.json, with every value checked to be a fraction or None."""
-    value = directory.read_metrics(run)
-    path = run / directory.METRICS
-    for name, score in value["metrics"].items():
-        if not _is_fraction(score):
-            raise UserError(f"{path}: metric '{name}' is {score!r}; it must be a fraction in [0, 1] or null")
-    by_iou, classes = value.get("by_iou"), value.get("per_class")
-    if not isinstance(by_iou, list) or len(by_iou) != 10 or not all(map(_is_fraction, by_iou)):
-        raise UserError(f"{path}: field 'by_iou' must be ten fractions, for IoU 0.50 to 0.95")
-    rows = list(classes.values()) if isinstance(classes, dict) else [None]
-    if not all(isinstance(scores, dict) and all(map(_is_fraction, scores.values())) for scores in rows):
-        raise UserError(f"{path}: field 'per_class' must map class names to metrics, each a fraction in [0, 1] or null")
-    if not isinstance(value.get("images"), int | None):
-        raise UserError(f"{path}: field 'images' is {value['images']!r}; it must be an integer")
+def read_metrics(run: Path) -> EvaluationResults:
+    """Read metrics.json of a run that trained or evaluated, with AP by IoU threshold and by class."""
+    value = read_results(run)
+    if not isinstance(value, EvaluationResults) or value.by_iou is None or value.per_class is None:
+        raise UserError(f"{run / files.METRICS}: by_iou and per_class must be given")
     return value
 
 
@@ -123,7 +107,3 @@ def detections_fault(path: Path) -> str | None:
     except (OSError, EOFError, zlib.error) as error:
         return f"broken or cut off ({error.__class__.__name__}); move the run's directory away and launch the run again"
     return None
-
-
-def _is_fraction(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and 0 <= value <= 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.files import SCHEMA, read_json, write_json_atomic
 
 NAME = "aside.json"
 NO_TABLE = "in no table"

@@ -18,7 +18,7 @@ from analysis.stats import verdict
 from analysis.stats.comparison import describe_state, is_lost
 from analysis.stats.seeds import LEVEL, Ratio
 from analysis.stats.timing import IMAGES_PER_SECOND, CostRatio, TimingComparison, overhead_verdict
-from dynamic_rcnn.run.timing_results import CPU, INFERENCE, TRAINING
+from dynamic_rcnn.run.results import CPU, INFERENCE, TRAINING
 from dynamic_rcnn.wording import plural
 
 MEGABYTE = 1e6

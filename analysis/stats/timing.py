@@ -12,7 +12,7 @@ from analysis.reading.records import Records
 from analysis.stats import verdict
 from analysis.stats.seeds import Ratio, paired_ratio
 from dynamic_rcnn.run.manifest import Manifest
-from dynamic_rcnn.run.timing_results import INFERENCE, TRAINING
+from dynamic_rcnn.run.results import INFERENCE, TRAINING
 
 IMAGES_PER_SECOND = "images_per_second"  # the metric of the paper's rows
 RESPECTS = (  # name, part of a run, quantity
@@ -65,7 +65,7 @@ class TimingComparison:
 
     def mean(self, field: str, arm: str) -> float:
         """Mean over the runs of "proposals" or "detections" per image."""
-        return sum(run.inference.content[field][arm] for run in self.results) / len(self.results)
+        return sum(getattr(run.inference, field)[arm] for run in self.results) / len(self.results)
 
     def ratio(self, part: str, quantity: str, arm: str, other: str) -> Ratio | None:
         """`arm` over `other` in "seconds" or "peaks"; None if either was not measured."""

@@ -28,7 +28,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from dynamic_rcnn.errors import NaNLossError, UserError
-from dynamic_rcnn.run.directory import SCHEMA, write_bytes_atomic
+from dynamic_rcnn.run.files import SCHEMA, write_bytes_atomic
 
 
 def _history_method(owner: Any, name: str) -> Any:

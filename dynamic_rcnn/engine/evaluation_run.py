@@ -7,7 +7,6 @@ in `training` the working directory is the run directory, every process predicts
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,8 +14,9 @@ from dynamic_rcnn.engine import build, checkpoint, results
 from dynamic_rcnn.engine import setup as start
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.parallel import comm as distributed
-from dynamic_rcnn.run.directory import METRICS, remove_temporary, write_json_atomic
+from dynamic_rcnn.run.files import METRICS, remove_temporary, write_content
 from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.results import EvaluationResults
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
 
@@ -36,7 +36,7 @@ class Evaluation:
         beat()
         self.record = Record(Path(), 0)
         self.model = build.build_model(spec, initialise=False).to(self.device)
-        self.metrics: dict[str, Any] | None = None
+        self.metrics: EvaluationResults | None = None
         beat()
 
     def restore(self, note: str | None = None) -> None:
@@ -64,7 +64,7 @@ class Evaluation:
         """Write metrics.json, which makes the run done."""
         if self.metrics is not None:
             self.record.progress(0)
-            write_json_atomic(Path(METRICS), self.metrics)
+            write_content(Path(METRICS), self.metrics)
             self.record.end("done")
 
     def bad_loss(self) -> None:

@@ -9,8 +9,9 @@ from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.inference import predict
 from dynamic_rcnn.evaluate import compute_metrics
 from dynamic_rcnn.metrics.ap import evaluate, write_detections
-from dynamic_rcnn.run.directory import DETECTIONS, EVALUATIONS, append_jsonl, read_jsonl
+from dynamic_rcnn.run.files import DETECTIONS, EVALUATIONS, append_jsonl, read_jsonl
 from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.results import EvaluationResults
 from dynamic_rcnn.run.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def is_evaluated(iteration: int) -> bool:
     return any(row["iteration"] == iteration for row in read_jsonl(Path(EVALUATIONS)))
 
 
-def final(spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> dict[str, Any] | None:
+def final(spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> EvaluationResults | None:
     """Write detections.json.gz; what it holds makes the content of metrics.json, on rank 0; None on the others."""
     detections = _detections(spec, model, root)
     if detections is None:

@@ -13,7 +13,7 @@ from dynamic_rcnn.engine import build, checkpoint
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run import provenance
-from dynamic_rcnn.run.directory import METRICS, TRAIN_LOG, WEIGHTS, read_json, read_jsonl
+from dynamic_rcnn.run.files import METRICS, TRAIN_LOG, WEIGHTS, read_json, read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.tools.fetch import weights_folder
 

@@ -36,11 +36,11 @@ from dynamic_rcnn.engine.timing_arms import InferenceArm, TrainingArm, same_netw
 from dynamic_rcnn.engine.trainer import first_not_finite
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.parallel import comm as distributed
-from dynamic_rcnn.run.directory import BENCHMARK, METRICS, SCHEMA, remove_temporary, write_json_atomic
+from dynamic_rcnn.run.files import METRICS, remove_temporary, write_content
 from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.results import CPU, INFERENCE, TRAINING, InferenceTimes, TimingResults, TrainingTimes
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
-from dynamic_rcnn.run.timing_results import CPU, INFERENCE, TRAINING
 
 
 class TimingRun:
@@ -82,12 +82,15 @@ class TimingRun:
 
     def finish(self) -> None:
         """Write the result, which makes the run done."""
-        content = {
-            **{"schema": SCHEMA, "task": BENCHMARK, "iteration": self.iteration, "metrics": {}},
-            **{"baseline": self.settings["baseline"], "device": self.meter.name},
-            **{"threads": torch.get_num_threads(), **self.parts},
-        }
-        write_json_atomic(Path(METRICS), content)
+        results = TimingResults(
+            iteration=self.iteration,
+            baseline=self.settings["baseline"],
+            device=self.meter.name,
+            threads=torch.get_num_threads(),
+            inference=InferenceTimes(**self.parts[INFERENCE]),
+            training=TrainingTimes(**self.parts[TRAINING]),
+        )
+        write_content(Path(METRICS), results)
         self.record.end("done")
 
     def bad_loss(self) -> int | None:

@@ -26,7 +26,7 @@ from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.digest import file_digest
-from dynamic_rcnn.run.directory import CHECKPOINTS, METRICS, WEIGHTS, remove_temporary, write_json_atomic
+from dynamic_rcnn.run.files import CHECKPOINTS, METRICS, WEIGHTS, remove_temporary, write_content
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
@@ -239,7 +239,7 @@ class Training:
             metrics = results.final(self.spec, self.model, self.root, self.iteration)
         if metrics is not None:
             self.record.progress(self.iteration)
-            write_json_atomic(Path(METRICS), metrics)
+            write_content(Path(METRICS), metrics)
             checkpoint.remove_all(Path(CHECKPOINTS))
             self.record.end("done")
 

@@ -24,7 +24,7 @@ from pycocotools.cocoeval import COCOeval
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import masks as coco_masks
 from dynamic_rcnn.metrics import names
-from dynamic_rcnn.run.directory import write_bytes_atomic
+from dynamic_rcnn.run.files import write_bytes_atomic
 
 Detection = dict[str, Any]
 

@@ -86,13 +86,13 @@ def _record(end: tuple[str, str], attempts: int) -> int:
     """The exit code for the recorded end; recorded here where rank 0 could not do it. attempts: recorded before."""
     record = Record.open(Path())
     begun = len(record.attempts) > attempts
-    if not begun or record.attempts[-1]["outcome"] is None:
+    if not begun or record.attempts[-1].outcome is None:
         cause, message = end
         print(f"{cause}: {message}", file=sys.stderr, flush=True)
         if not begun:
             record.start(record.iteration)
         record.end(cause, message)
-    return EXIT_CODES.get(record.attempts[-1]["outcome"], 1)
+    return EXIT_CODES.get(record.attempts[-1].outcome or "", 1)
 
 
 def _cause(failed: tuple[int, int], attempt: str, received: list[int]) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import LOGS, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.files import LOGS, SCHEMA, read_json, write_json_atomic
 
 CLAIMED = "DYNAMIC_RCNN_CLAIMED"
 ATTEMPT = "DYNAMIC_RCNN_ATTEMPT"

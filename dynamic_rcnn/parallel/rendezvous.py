@@ -23,7 +23,7 @@ from torch.distributed import Store, TCPStore
 
 from dynamic_rcnn.errors import LostProcessError, UserError
 from dynamic_rcnn.parallel.rank import Rank
-from dynamic_rcnn.run.directory import RENDEZVOUS, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.files import RENDEZVOUS, SCHEMA, read_json, write_json_atomic
 
 PATIENCE_S = 300.0  # for the other processes to come
 _SIOCGIFADDR = 0x8915

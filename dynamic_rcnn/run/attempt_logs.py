@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dynamic_rcnn.run.directory import LOGS
+from dynamic_rcnn.run.files import LOGS
 
 _NAME = re.compile(r"attempt(\d+)(?:\.rank(\d+))?\.log")
 

@@ -11,52 +11,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from dynamic_rcnn.run.directory import CHECKPOINTS, LOCK, RENDEZVOUS, RunLockedError, take_lock
+from dynamic_rcnn.run.files import CHECKPOINTS, LOCK, RENDEZVOUS
+from dynamic_rcnn.run.lock import PATIENCE_S, Holder, RunLockedError, last_holder, open_lock, sign, take
 
-_PATIENCE_S = 2.0
 _INSTANT_S = 0.3  # for which a reader of the state may hold the lock
 _NOT_COPIED = (LOCK, RENDEZVOUS)
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a claim. job, restart: Slurm's, where there is one ("123_4", 0)."""
-
-    host: str
-    pid: int
-    job: str | None = None
-    restart: int = 0
-
-    @classmethod
-    def this_process(cls, job: str | None = None, restart: int = 0) -> Holder:
-        return cls(socket.gethostname(), os.getpid(), job, restart)
-
-    @property
-    def attempt(self) -> tuple[str, int] | None:
-        """What Slurm calls this attempt; None without Slurm."""
-        return (self.job, self.restart) if self.job else None
-
-    def to_line(self) -> str:
-        return f"{self.host} {self.pid} {self.job or '-'} {self.restart}\n"
-
-    @classmethod
-    def from_line(cls, text: str) -> Holder | None:
-        """The holder that the lock's content names; None if it names nobody: the last one has let go."""
-        words = text.split()
-        if len(words) < 2 or not words[1].isdigit():
-            return None
-        job = words[2] if len(words) == 4 and words[2] != "-" else None
-        return cls(words[0], int(words[1]), job, int(words[3]) if len(words) == 4 and words[3].isdigit() else 0)
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}" + (f", job {self.job}" if self.job else "")
 
 
 @dataclass(frozen=True)
@@ -68,20 +33,12 @@ class Claim:
     note: str | None
 
 
-def read_holder(run_dir: Path) -> Holder | None:
-    """Who wrote the lock's content last and has not let go in order; whether it lives is not said."""
-    try:
-        return Holder.from_line((run_dir / LOCK).read_text(errors="replace"))
-    except FileNotFoundError:
-        return None
-
-
 @contextmanager
 def claimed(
     run_dir: Path,
     me: Holder | None = None,
     alive: Callable[[Holder], bool | None] = lambda holder: None,
-    patience_s: float = _PATIENCE_S,
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[Claim]:
     """Hold the run's claim, with the run directory as working directory.
 
@@ -93,7 +50,7 @@ def claimed(
     place, home = run_dir.resolve(), Path.cwd()
     finish_swap(place)
     os.chdir(place)
-    file = _open()
+    file = open_lock(Path())
     try:
         held, holder = _take(file, _INSTANT_S)
         if held and not (holder and holder.attempt != me.attempt and alive(holder) is False):
@@ -107,15 +64,15 @@ def claimed(
             note = f"took over from {holder}, which may still have been running; its directory is now {aside.name}"
             os.chdir(place)
             file.close()
-            file = _open()
+            file = open_lock(Path())
             held, _ = _take(file, patience_s)
         if held or superseded(place):
-            raise RunLockedError(f"{run_dir}: another attempt has taken the run over")
-        _write(file, me.to_line())
+            raise RunLockedError(f"{run_dir}: another attempt has taken over this run")
+        sign(file, me.to_line())
         try:
             yield Claim(place, file.fileno(), note)
         finally:
-            _write(file, "")
+            sign(file, "")
     finally:
         file.close()
         os.chdir(home)
@@ -129,14 +86,9 @@ def superseded(place: Path) -> bool:
         return True
 
 
-def _open() -> IO[bytes]:
-    """The lock file of the working directory."""
-    return Path(LOCK).open("ab", buffering=0)
-
-
 def _take(file: IO[bytes], patience_s: float) -> tuple[bool, Holder | None]:
-    """Take the lock. Returns whether somebody else holds it all the same, and whom its content names."""
-    return not take_lock(file, patience_s), read_holder(Path())
+    """Take the lock. Returns whether another process holds it, and the last holder."""
+    return not take(file, patience_s), last_holder(Path())
 
 
 def _may_live(holder: Holder | None, me: Holder) -> bool:
@@ -144,12 +96,6 @@ def _may_live(holder: Holder | None, me: Holder) -> bool:
     if holder is None or (holder.attempt is not None and holder.attempt == me.attempt):
         return False
     return holder.host != me.host
-
-
-def _write(file: IO[bytes], text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
-        file.truncate(0)
-        file.write(text.encode())
 
 
 def _swap(place: Path) -> Path:

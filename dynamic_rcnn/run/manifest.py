@@ -14,7 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import BENCHMARK, GRID_SUFFIX, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.files import GRID_SUFFIX, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.results import BENCHMARK
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema, validate
 from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN
 

@@ -1,4 +1,4 @@
-"""provenance.json: what it takes to repeat a run. Torch-free; the trainer adds versions and device."""
+"""provenance.json: what it takes to repeat a run. Torch-free: the trainer passes the device and its threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.run.directory import PROVENANCE, SCHEMA, read_json, write_json_atomic
+from pydantic import Field
+
+from dynamic_rcnn.run.files import PROVENANCE, FileContent, read_content, write_content
 from dynamic_rcnn.run.fingerprint import PACKAGE, code_fingerprint
 from dynamic_rcnn.run.lock_file import compare_with_lock
 
@@ -29,48 +31,75 @@ MAX_DIFF = 100_000
 FROZEN = PACKAGE.parent / "frozen.json"  # beside the packages in a copy that slurm/code_snapshot.py made
 
 
-def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> dict[str, Any]:
-    """Return commit, local changes, versions, machine and command of this process."""
-    return {
-        "schema": SCHEMA,
-        **checkout(),
-        "code": code_fingerprint(),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "lock": compare_with_lock(),
-        "device": device,
-        "processor": _processor(),
-        "threads": threads,
-        "command": os.environ.get("DYNAMIC_RCNN_COMMAND", "python -m dynamic_rcnn.train RUN_DIR"),
-        "dataset_fingerprint": dataset_fingerprint,
-        "init_sha256": init_sha256,
-    }
+class Checkout(FileContent):
+    """The commit of the package's code, and its local changes. None where git does not know the code."""
+
+    commit: str | None = None
+    dirty: bool | None = None
+    diff: str | None = None
 
 
-def checkout() -> dict[str, Any]:
-    """commit, dirty and diff of the package's code; for a frozen copy, those of the checkout that it was made of."""
+class Origin(Checkout):
+    """What made one attempt. code: its fingerprint. init_sha256: digest of the weights that the run started from.
+
+    lock: the installed packages that differ from requirements.lock.
+    """
+
+    code: str | None = None
+    versions: dict[str, str] | None = None
+    lock: dict[str, Any] | None = None
+    device: str | None = None
+    processor: str | None = None
+    threads: int | None = None
+    command: str | None = None
+    dataset_fingerprint: str | None = None
+    init_sha256: str | None = None
+
+
+class Provenance(Origin):
+    """The content of provenance.json: of the newest attempt, and of earlier ones where they differ."""
+
+    earlier: list[Origin] = Field(default_factory=list)
+
+
+def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> Origin:
+    """Describe this process: commit, local changes, versions, machine and command."""
+    return Origin(
+        **checkout().model_dump(exclude={"schema_version"}),
+        code=code_fingerprint(),
+        versions={"python": platform.python_version(), **_versions()},
+        lock=compare_with_lock(),
+        device=device,
+        processor=_processor(),
+        threads=threads,
+        command=os.environ.get("DYNAMIC_RCNN_COMMAND", "python -m dynamic_rcnn.train RUN_DIR"),
+        dataset_fingerprint=dataset_fingerprint,
+        init_sha256=init_sha256,
+    )
+
+
+def checkout() -> Checkout:
+    """The checkout of the package's code; for a frozen copy, the one that it was copied from."""
     if FROZEN.exists():
-        frozen = read_json(FROZEN)
-        return {key: frozen.get(key) for key in ("commit", "dirty", "diff")}
+        return read_content(Checkout, FROZEN)
     # a package installed into some other project's tree is not part of that project's commits
     tracked = bool(_git("ls-files", "--", str(PACKAGE)))
     changes = _git("status", "--porcelain", "--", str(PACKAGE)) if tracked else ""
-    return {
-        "commit": _git("rev-parse", "HEAD").strip() if tracked else None,
-        "dirty": bool(changes),
-        "diff": _git("diff", "HEAD", "--", str(PACKAGE))[:MAX_DIFF] if changes else "",
-    }
+    return Checkout(
+        commit=_git("rev-parse", "HEAD").strip() if tracked else None,
+        dirty=bool(changes),
+        diff=_git("diff", "HEAD", "--", str(PACKAGE))[:MAX_DIFF] if changes else "",
+    )
 
 
-def write(run_dir: Path, provenance: dict[str, Any]) -> None:
-    """Write the newest attempt's provenance; what earlier attempts had otherwise is kept in `earlier`."""
-    path = run_dir / PROVENANCE
+def write(run_dir: Path, origin: Origin) -> None:
+    """Write the newest attempt's provenance. Earlier ones that differ are kept in `earlier`."""
+    path, earlier = run_dir / PROVENANCE, []
     if path.exists():
-        old = read_json(path)
-        earlier = old.pop("earlier", [])
-        provenance = {**provenance, "earlier": earlier if old == provenance else [*earlier, old]}
-    else:
-        provenance = {**provenance, "earlier": []}
-    write_json_atomic(path, provenance)
+        old = read_content(Provenance, path)
+        before = Origin(**old.model_dump(by_alias=True, exclude={"earlier"}))
+        earlier = old.earlier if before == origin else [*old.earlier, before]
+    write_content(path, Provenance(**origin.model_dump(by_alias=True), earlier=earlier))
 
 
 def _versions() -> dict[str, str]:
@@ -84,7 +113,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the checkout that this package lies in; "" where there is none."""
+    """The output of a git command in the checkout of this package; "" if there is none."""
     try:
         command = ["git", "-C", str(PACKAGE), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.run.directory import TRAIN_LOG
+from dynamic_rcnn.run.files import TRAIN_LOG
 from dynamic_rcnn.run.published_trends import Point
 
 # Iteration -> T in mmdet on COCO, R-50-FPN 1x (hkzhang95/DynamicRCNN, issue 3). One run, printed to four digits.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -45,14 +47,15 @@ _PLAIN = {  # pydantic's words -> those of a message
 }
 
 
-def validate(kind: type[T], content: Any, where: str = "", way_out: str = "") -> T:
+def validate(kind: type[T], content: Any, where: str = "", way_out: str = "", file: Path | None = None) -> T:
     """Check `content` against a Schema, or any type that pydantic knows.
 
     Args:
         kind: the type that the content must have.
         content: plain values, as JSON or YAML gives them.
-        where: what the field names in messages start with, such as "grid" or "runs/a/spec.json: field".
+        where: what the field names in messages start with, such as "grid".
         way_out: what the user can do, added behind the faults.
+        file: what contains the content; the message starts with its path.
 
     Returns:
         The content as a `kind`.
@@ -61,10 +64,17 @@ def validate(kind: type[T], content: Any, where: str = "", way_out: str = "") ->
         UserError: one line that names every fault.
     """
     try:
-        return TypeAdapter(kind).validate_python(content)
+        value: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]  # classes are hashable
+        return value
     except ValidationError as error:
         lines = fault_lines(error, kind, where)
-    raise UserError("; ".join([*lines, *([way_out] if way_out else [])])) from None
+    prefix = f"{file}: " if file else ""
+    raise UserError(prefix + "; ".join([*lines, *([way_out] if way_out else [])])) from None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str]:

@@ -14,10 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Strict
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import BENCHMARK, SCHEMA, SPEC, read_json, write_json_atomic
+from dynamic_rcnn.run.files import SCHEMA, SPEC, read_json, write_json_atomic
+from dynamic_rcnn.run.results import BENCHMARK
+from dynamic_rcnn.run.schema import validate
 
 # Dotted paths that do not change a result: where data lies, how often something is written down.
 NEUTRAL = (
@@ -56,6 +60,12 @@ TRAIN, EVALUATE = "train", "evaluate"
 TASKS = (TRAIN, EVALUATE, BENCHMARK)
 
 
+def _check_task(task: str) -> str:
+    if task not in TASKS:
+        raise ValueError(f"must be one of {', '.join(TASKS)}")
+    return task
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """One run. `init` is None, {"run": id of the run whose final weights it starts from}, or, of a run that
@@ -66,12 +76,12 @@ class RunSpec:
     """
 
     arm: str
-    seed: int
+    seed: Annotated[int, Strict()]
     dataset: dict[str, Any]
     config: dict[str, Any]
     init: dict[str, Any] | None = None
     replay: dict[str, Any] | None = None
-    task: str = TRAIN
+    task: Annotated[str, AfterValidator(_check_task)] = TRAIN
 
     @cached_property
     def id(self) -> str:
@@ -140,19 +150,9 @@ class RunSpec:
 
     @classmethod
     def read(cls, run_dir: Path) -> RunSpec:
-        """The spec in `run_dir`. Raises UserError for a missing, corrupt, foreign or newer file."""
-        value = read_json(run_dir / SPEC)
-        kinds = {"arm": str, "seed": int, "dataset": dict, "config": dict, "init": dict | None}
-        for key, kind in kinds.items():
-            if not isinstance(value.get(key), kind):
-                raise UserError(f"{run_dir / SPEC}: no spec of a run (field {key!r} is missing or of another type)")
-        replay, task = value.get("replay"), value.get("task", TRAIN)
-        if not isinstance(replay, dict | None) or task not in TASKS:
-            raise UserError(
-                f"{run_dir / SPEC}: replay={replay!r}, task={task!r}: made by a newer version; update this one"
-            )
-        found = {key: value.get(key) for key in kinds}
-        return cls(**found, replay=replay, task=task)  # type: ignore[arg-type]
+        """Read the spec in `run_dir`. Raises UserError for a missing, corrupt, foreign or newer file."""
+        way_out = "if a newer version wrote it, update this one"
+        return validate(cls, read_json(run_dir / SPEC), file=run_dir / SPEC, way_out=way_out)
 
 
 def digest(value: Any) -> str:
@@ -196,15 +196,6 @@ def _unequal(left: dict[str, Any], right: dict[str, Any]) -> tuple[dict[str, Any
         for side, value in values.items():
             pair[side][key] = value
     return pair
-
-
-def find_run(runs: Path, spec: RunSpec) -> Path:
-    """The directory of the run with `spec`'s identity, under whichever arm's name; else where it would be made."""
-    own = spec.directory(runs)
-    if own.exists():
-        return own
-    found = sorted((runs / spec.dataset["name"]).glob(f"*/seed{spec.seed}-{spec.id}"))
-    return found[0] if found else own
 
 
 def is_aside(run_dir: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The record that a training process keeps of itself: status.json with its attempts, and train.jsonl."""
+"""status.json: how far a run is and how its attempts ended, and `Record`, with which a training process writes it."""
 
 from __future__ import annotations
 
@@ -6,92 +6,130 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.claim import superseded
-from dynamic_rcnn.run.directory import (
+from dynamic_rcnn.run.files import (
     EVALUATIONS,
-    SCHEMA,
     STATUS,
     TRAIN_LOG,
-    RunLockedError,
+    FileContent,
+    Part,
     append_jsonl,
-    read_json,
+    read_content,
     truncate_jsonl,
-    write_json_atomic,
+    write_content,
 )
+from dynamic_rcnn.run.lock import RunLockedError
 
 
 class SupersededError(RunLockedError):
-    """Another attempt has taken the run over: this process writes into a directory that was moved aside."""
+    """Another attempt has taken over the run: this process writes into a directory that was moved aside."""
+
+
+class Attempt(Part):
+    """One start of the run's processes.
+
+    outcome: None while it runs, "done", or the cause of its failure. job, restart, nodes: Slurm's, None without Slurm.
+    log: path of rank 0's output, relative to the run directory. Times are seconds since the epoch.
+    """
+
+    number: int
+    started: float = 0.0
+    ended: float | None = None
+    notes: list[str] = Field(default_factory=list)
+    from_iteration: int = 0
+    to_iteration: int = 0
+    outcome: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    job: str | None = None
+    restart: int | None = None
+    nodes: str | None = None
+    log: str | None = None
+
+
+class Status(FileContent):
+    """The content of status.json. heartbeat: when it was written, in seconds since the epoch."""
+
+    state: Literal["running", "done", "failed"]
+    cause: str | None = None
+    message: str | None = None
+    iteration: int
+    max_iterations: int
+    heartbeat: float | None = None
+    attempts: list[Attempt] = Field(default_factory=list)
 
 
 class Record:
     """Writes one attempt of a run into its directory. Only the process that holds the run's lock makes one.
 
-    A trainer, whose working directory is the run directory (run_dir "."), notices here that it was given up for lost.
+    A trainer whose working directory is the run directory (run_dir ".") notices here that it was given up for lost.
     """
 
     def __init__(self, run_dir: Path, max_iterations: int) -> None:
         self.run_dir = run_dir
         self.place = Path.cwd() if run_dir == Path() else None
         self.max_iterations = max_iterations
-        self.attempts = _attempts(run_dir)
+        status = _read_status(run_dir)
+        self.attempts = status.attempts if status else []
         self.iteration = 0
         self.started = False
 
     @classmethod
     def open(cls, run_dir: Path) -> Record:
         """The record of a run as it stands."""
-        try:
-            status = read_json(run_dir / STATUS)
-        except UserError:
-            return cls(run_dir, 0)
-        record = cls(run_dir, status.get("max_iterations", 0))
-        record.iteration = status.get("iteration", 0)
+        status = _read_status(run_dir)
+        record = cls(run_dir, status.max_iterations if status else 0)
+        record.iteration = status.iteration if status else 0
         return record
 
     @classmethod
     def close_done(cls, run_dir: Path) -> None:
-        """End the record of a run that was killed after its metrics were written and before it could say so."""
-        status = read_json(run_dir / STATUS)
-        if status["state"] != "done":
-            record = cls(run_dir, status["max_iterations"])
-            record.iteration = status["iteration"]
-            record.end("done")
+        """End the record of a run that was killed after it wrote its metrics and before it wrote its status."""
+        if read_content(Status, run_dir / STATUS).state != "done":
+            cls.open(run_dir).end("done")
+
+    @property
+    def last(self) -> Attempt | None:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None
 
     def start(self, iteration: int) -> None:
-        """Begin an attempt that goes on after `iteration`; earlier ones without an end were killed.
+        """Begin an attempt that continues after `iteration`. Earlier attempts without an outcome were killed.
 
-        An attempt of this same Slurm job that its supervisor began is gone on with.
+        Continues the attempt that this job's supervisor opened, if there is one.
         """
         self.started = True
         if not (self.attempts and _is_open_here(self.attempts[-1])):
-            for attempt in self.attempts:
-                if attempt["outcome"] is None:
-                    attempt["outcome"] = "killed"
-            self.attempts.append({"number": len(self.attempts) + 1, "started": time.time(), "ended": None, "notes": []})
-        self.attempts[-1] |= {
-            "from_iteration": iteration,
-            "to_iteration": iteration,
-            "outcome": None,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
+            self.attempts = [
+                attempt if attempt.outcome is not None else attempt.model_copy(update={"outcome": "killed"})
+                for attempt in self.attempts
+            ]
+            self.attempts.append(Attempt(number=len(self.attempts) + 1, started=time.time()))
+        self._change(
+            from_iteration=iteration,
+            to_iteration=iteration,
+            outcome=None,
+            host=socket.gethostname(),
+            pid=os.getpid(),
             **_job(),
-            "log": os.environ.get("DYNAMIC_RCNN_LOG"),
-        }
+            log=os.environ.get("DYNAMIC_RCNN_LOG"),
+        )
         self.progress(iteration)
 
     def forget_after(self, iteration: int) -> None:
-        """Drop what was logged and evaluated beyond `iteration`: it comes again."""
+        """Drop what was logged and evaluated beyond `iteration`: the attempt logs it again."""
         for name in (TRAIN_LOG, EVALUATIONS):
             truncate_jsonl(self.run_dir / name, iteration)
 
     def note(self, text: str) -> None:
-        """Say something that the attempt's reader should know, in the log and in the status."""
+        """Add a note for the reader to the attempt, in the log and in the status."""
         print(text, flush=True)
-        self.attempts[-1]["notes"].append(text)
+        self._change(notes=[*self.attempts[-1].notes, text])
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to train.jsonl and print it. Raises SupersededError."""
@@ -102,42 +140,49 @@ class Record:
         print(f"iteration {row['iteration']}/{self.max_iterations}  {values}", flush=True)
 
     def progress(self, iteration: int) -> None:
-        """Say how far the run is. Raises SupersededError."""
+        """Record how far the run is. Raises SupersededError."""
         self._check_place()
         self.iteration = iteration
-        self._write("running", None, None)
+        self._write("running")
 
     def end(self, outcome: str, message: str | None = None) -> None:
-        """Close the attempt: "done", or the cause of its failure with one line about it."""
-        self.attempts[-1].update(ended=time.time(), outcome=outcome)
+        """Close the attempt.
+
+        Args:
+            outcome: "done", or the cause of the failure.
+            message: one line about the failure.
+        """
+        self._change(ended=time.time(), outcome=outcome)
         if outcome == "done":
-            self._write("done", None, None)
+            self._write("done")
         else:
             self._write("failed", outcome, message)
 
+    def _change(self, **values: Any) -> None:
+        self.attempts[-1] = self.attempts[-1].model_copy(update=values)
+
     def _check_place(self) -> None:
         if self.place is not None and superseded(self.place):
-            raise SupersededError(f"{self.place}: another attempt has taken this run over")
+            raise SupersededError(f"{self.place}: another attempt has taken over this run")
 
-    def _write(self, state: str, cause: str | None, message: str | None) -> None:
-        self.attempts[-1]["to_iteration"] = self.iteration
-        write_json_atomic(
-            self.run_dir / STATUS,
-            {
-                "schema": SCHEMA,
-                "state": state,
-                "cause": cause,
-                "message": message,
-                "iteration": self.iteration,
-                "max_iterations": self.max_iterations,
-                "heartbeat": time.time(),
-                "attempts": self.attempts,
-            },
+    def _write(
+        self, state: Literal["running", "done", "failed"], cause: str | None = None, message: str | None = None
+    ) -> None:
+        self._change(to_iteration=self.iteration)
+        status = Status(
+            state=state,
+            cause=cause,
+            message=message,
+            iteration=self.iteration,
+            max_iterations=self.max_iterations,
+            heartbeat=time.time(),
+            attempts=self.attempts,
         )
+        write_content(self.run_dir / STATUS, status)
 
 
 def _job() -> dict[str, Any]:
-    """What Slurm calls this attempt; null without Slurm."""
+    """Slurm's identification of this attempt; None without Slurm."""
     restart = os.environ.get("DYNAMIC_RCNN_RESTART")
     return {
         "job": os.environ.get("DYNAMIC_RCNN_JOB"),
@@ -146,13 +191,13 @@ def _job() -> dict[str, Any]:
     }
 
 
-def _attempts(run_dir: Path) -> list[dict[str, Any]]:
+def _read_status(run_dir: Path) -> Status | None:
     try:
-        return read_json(run_dir / STATUS)["attempts"]
-    except (UserError, KeyError):
-        return []
+        return read_content(Status, run_dir / STATUS)
+    except UserError:
+        return None
 
 
-def _is_open_here(attempt: dict[str, Any]) -> bool:
+def _is_open_here(attempt: Attempt) -> bool:
     job = _job()
-    return attempt["outcome"] is None and job["job"] is not None and all(attempt.get(key) == job[key] for key in job)
+    return attempt.outcome is None and job["job"] is not None and all(getattr(attempt, key) == job[key] for key in job)

@@ -28,7 +28,7 @@ from dynamic_rcnn.engine.evaluation_run import load_given
 from dynamic_rcnn.engine.inference import predict
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.metrics.ap import results_json
-from dynamic_rcnn.run.directory import METRICS, WEIGHTS, write_bytes_atomic
+from dynamic_rcnn.run.files import METRICS, WEIGHTS, write_bytes_atomic
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, RunSpec
 
 USAGE = "usage: python -m dynamic_rcnn.tools.export_test_dev RUN_DIR INFO images=FOLDER out=FILE.zip (or FILE.json)"

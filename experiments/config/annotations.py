@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.data import dataset as datasets
-from dynamic_rcnn.run.directory import write_bytes_atomic
+from dynamic_rcnn.run.files import write_bytes_atomic
 
 _KEPT = 20
 _SETTLED_S = 5.0  # a file that was changed just now may change again within the same time stamp

@@ -26,9 +26,9 @@ def choose() -> tuple[str, str]:
     """(executor, why) for cluster=auto: Slurm where sbatch is on the PATH and Slurm answers, else this machine."""
     if not queue.available():
         return LOCAL, "sbatch is not on the PATH; runs take turns in slots of this machine"
-    silence = _no_answer()
-    if silence is not None:
-        return LOCAL, f"sbatch is on the PATH, but Slurm does not answer ({silence}); cluster=slurm insists on it"
+    slurm_error = _no_answer()
+    if slurm_error is not None:
+        return LOCAL, f"sbatch is on the PATH, but Slurm does not answer ({slurm_error}); cluster=slurm insists on it"
     return SLURM, "sbatch is on the PATH, and Slurm answers; cluster=local is this machine"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.run.claim import finish_swap
-from dynamic_rcnn.run.directory import SPEC
+from dynamic_rcnn.run.files import SPEC
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments.config.grid import Grid
 from experiments.launching.lock import launcher_lock, refuse_second_launcher

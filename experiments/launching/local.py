@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run.attempt_logs import find_logs, log_name
-from dynamic_rcnn.run.directory import is_locked
+from dynamic_rcnn.run.lock import is_locked
 from experiments.config.grid import Grid
 from experiments.launching.common import checked_launch, launch_command, moved_aside, restart, wanted_runs, write_spec
 from experiments.launching.local_queue import Job, LocalQueue

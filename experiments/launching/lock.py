@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import LOCK_PATIENCE_S, RunLockedError, is_locked, lock_holder, locked
+from dynamic_rcnn.run.lock import PATIENCE_S, LockedError, is_locked, lock_holder, locked
 from experiments.config.grid import Grid
 from experiments.launching.local_queue import STOP_PATIENCE_S
 from experiments.planning.plan import plan_or_disk
@@ -48,24 +48,24 @@ def refuse_second_launcher(grid: Grid, runs: Path) -> None:
 
 
 @contextmanager
-def hold_lock(folder: Path, make_error: Callable[[], UserError], patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
+def hold_lock(folder: Path, make_error: Callable[[], UserError], patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Hold the lock of a folder.
 
     Raises:
         UserError: the result of `make_error`, if another process holds the lock for longer than `patience_s` seconds.
-            A RunLockedError inside the block is about another lock and passes unchanged.
+            A LockedError inside the block is about another lock and passes unchanged.
     """
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(folder, patience_s))
-        except RunLockedError:
+        except LockedError:
             raise make_error() from None
         yield
 
 
 def _second_launcher(grid: Grid, folder: Path) -> UserError:
     holder = lock_holder(folder)
-    who = f" (process {holder[1]} on {holder[0]})" if holder else ""
+    who = f" ({holder})" if holder else ""
     return UserError(
         f"grid={grid.name}: another launcher is running this grid{who}; action=status shows it, action=cancel stops it"
     )
@@ -99,7 +99,7 @@ def _stop_holder(what: str, folder: Path) -> str:
         if is_locked(folder):
             raise UserError(f"{folder}: {what} is running, but its process is not known; stop it by hand")
         return f"{what} (had already ended)"
-    host, process = holder
+    host, process = holder.host, holder.pid
     if host != socket.gethostname():
         raise UserError(f"{what} runs as process {process} on {host}; cancel it there")
     try:

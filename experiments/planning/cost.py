@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import PROVENANCE, read_json
+from dynamic_rcnn.run.files import PROVENANCE, read_content
+from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
+from dynamic_rcnn.run.status import Attempt, Status
 from experiments.config.grid import Grid
 from experiments.config.overrides import load_base
 from experiments.planning.manifest import manifest_path, read_cells
@@ -223,7 +225,7 @@ def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bo
         kind = kind or _kind(RunSpec.read(path))
         if kind not in seconds or len(seconds[kind]) >= _ENOUGH:
             return
-        if gpus is None or (read_json(path / PROVENANCE).get("device") != "cpu") == gpus:
+        if gpus is None or (read_content(Provenance, path / PROVENANCE).device != "cpu") == gpus:
             seconds[kind].append(row["seconds"])
     except UserError:
         return  # a damaged record measures nothing; where it is this grid's it is named
@@ -242,9 +244,7 @@ def _without_method(node: Any) -> Any:
     return node
 
 
-def _span(attempt: dict[str, Any], status: dict[str, Any]) -> float:
+def _span(attempt: Attempt, status: Status | None) -> float:
     """Seconds of an attempt; one that has not ended, or was killed, goes to the record's last sign of life."""
-    start, end = attempt.get("started"), attempt.get("ended") or status.get("heartbeat")
-    if not isinstance(start, int | float) or not isinstance(end, int | float):
-        return 0.0
-    return max(0.0, end - start)
+    end = attempt.ended or (status.heartbeat if status else None)
+    return max(0.0, end - attempt.started) if end is not None else 0.0

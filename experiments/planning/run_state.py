@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import CORRUPT, EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, State, read_json, read_state
+from dynamic_rcnn.run.files import EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, read_content
 from dynamic_rcnn.run.fingerprint import code_fingerprint
+from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.published_curves import applies, in_figure, read_early, trajectory
 from dynamic_rcnn.run.published_trends import Point, in_words, trends
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec, differences, is_aside
+from dynamic_rcnn.run.state import CORRUPT, State, read_state
+from dynamic_rcnn.run.status import Attempt, Status
 from experiments.config.grid import Grid
 
 FINAL = ("done", "stale")
@@ -43,8 +46,8 @@ class PlannedRun:
     job: str | None = None
     node: str | None = None
     in_queue: bool = False
-    status: dict[str, Any] = field(default_factory=dict, repr=False)
-    metrics: dict[str, Any] = field(default_factory=dict, repr=False)
+    status: Status | None = field(default=None, repr=False)
+    metrics: dict[str, float | None] = field(default_factory=dict, repr=False)
 
     @property
     def corrupt(self) -> bool:
@@ -56,10 +59,14 @@ class PlannedRun:
         return self.state in ("new", "failed") and not self.corrupt
 
     @property
-    def attempts(self) -> list[dict[str, Any]]:
+    def attempts(self) -> list[Attempt]:
         """The attempts in its record, oldest first."""
-        found = self.status.get("attempts")
-        return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+        return self.status.attempts if self.status else []
+
+    @property
+    def last_attempt(self) -> Attempt | None:
+        """The newest attempt in its record."""
+        return self.attempts[-1] if self.attempts else None
 
 
 class Directories:
@@ -154,22 +161,22 @@ def _planned(spec: RunSpec, directories: Directories) -> PlannedRun:
     elif name == "failed":
         why = f"{state.cause}: {state.message}" if state.message else str(state.cause)
     elif name == "running":
-        why = silence(state.status)
+        why = stale_heartbeat_note(state.status)
     elif name == "done":
         why = _why_stale(path)
         name = "stale" if why else "done"
     total = state.max_iterations or (None if spec.task == EVALUATE else spec.config["train"]["max_iters"])
     run = PlannedRun(spec, path, name, why, state.iteration, total, state.cause, state.message)
     run = replace(run, status=state.status, metrics=state.metrics)
-    last = run.attempts[-1] if run.attempts else {}
-    job = last.get("job") or None
-    return replace(run, job=job, node=(last.get("nodes") if job else last.get("host")) or None)
+    last = run.last_attempt
+    if last is None:
+        return run
+    return replace(run, job=last.job or None, node=(last.nodes if last.job else last.host) or None)
 
 
-def silence(status: dict[str, Any]) -> str:
-    """What to say of a running run whose record has not changed for long; "" if it has."""
-    heartbeat = status.get("heartbeat")
-    seconds = time.time() - heartbeat if isinstance(heartbeat, int | float) else 0.0
+def stale_heartbeat_note(status: Status | None) -> str:
+    """A note on a running run whose record has not changed for long; "" if it has changed."""
+    seconds = time.time() - status.heartbeat if status and status.heartbeat is not None else 0.0
     return f"no progress for {seconds / 60:.0f} minutes" if seconds > SILENT_S else ""
 
 
@@ -192,7 +199,7 @@ def _checked_state(spec: RunSpec, path: Path) -> State:
 
 def _why_stale(path: Path) -> str:
     try:
-        made_by = str(read_json(path / PROVENANCE).get("code"))
+        made_by = str(read_content(Provenance, path / PROVENANCE).code)
     except UserError as error:
         return f"not known which code made it: {error}"
     now = code_now()

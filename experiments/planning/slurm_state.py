@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.config.grid import Grid
-from experiments.planning.run_state import FINAL, PlannedRun, silence
+from experiments.planning.run_state import FINAL, PlannedRun, stale_heartbeat_note
 from slurm import cli as queue
 from slurm.cli import QueuedJob
 from slurm.submission_record import Submission, jobs_by_run, last_job, read_all
@@ -69,21 +69,21 @@ def _with_job(run: PlannedRun, job: QueuedJob | None) -> PlannedRun:
     if job.state in _WAITING:
         return replace(run, state="queued", why=_waiting(run, job), cause=None, message=None, node=None)
     unusual = "" if job.state in ("RUNNING", "COMPLETING", "CONFIGURING") else f"Slurm: {job.state.lower()}"
-    return replace(run, state="running", why=unusual or _silence(run, job), cause=None, message=None)
+    return replace(run, state="running", why=unusual or _stale_heartbeat_note(run, job), cause=None, message=None)
 
 
 def _waiting(run: PlannedRun, job: QueuedJob) -> str:
     """Why a job waits; for one that runs again, also how its newest attempt ended."""
     reason = job.reason if job.reason not in ("", "None") else job.state.lower()
-    last = run.attempts[-1] if run.attempts else {}
-    again = last.get("job") == job.job and last.get("outcome")
-    return f"{reason}, after attempt {last.get('number')}: {last['outcome']}" if again else reason
+    last = run.last_attempt
+    again = last is not None and last.job == job.job and last.outcome
+    return f"{reason}, after attempt {last.number}: {last.outcome}" if last and again else reason
 
 
-def _silence(run: PlannedRun, job: QueuedJob) -> str:
+def _stale_heartbeat_note(run: PlannedRun, job: QueuedJob) -> str:
     """Only of the record that this job writes: what an earlier attempt left says nothing of it."""
-    last = run.attempts[-1] if run.attempts else {}
-    return silence(run.status) if last.get("job") == job.job and last.get("outcome") is None else ""
+    last = run.last_attempt
+    return stale_heartbeat_note(run.status) if last and last.job == job.job and last.outcome is None else ""
 
 
 def _with_ends(
@@ -115,8 +115,8 @@ def _says_nothing(run: PlannedRun, job: str, created: float) -> bool:
         return True
     if run.state != "failed" or run.cause not in ("killed", "interrupted"):
         return False
-    last = run.attempts[-1] if run.attempts else {}
-    return last.get("job") == job or not last or last.get("started", 0.0) < created
+    last = run.last_attempt
+    return last is None or last.job == job or last.started < created
 
 
 def _ended(run: PlannedRun, job: str, state: str | None, started: bool) -> PlannedRun:

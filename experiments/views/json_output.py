@@ -41,9 +41,9 @@ from slurm.site_profile import Profile
 
 
 def document(
-    plan: Sequence[PlannedRun], grid: Grid, runs: Path, silence: str | None, cost: dict[str, Any] | None = None
+    plan: Sequence[PlannedRun], grid: Grid, runs: Path, slurm_error: str | None, cost: dict[str, Any] | None = None
 ) -> str:
-    """The document as text. silence: why Slurm did not answer."""
+    """The document as text. slurm_error: why Slurm did not answer."""
     content = {
         "schema": 1,
         "grid": grid.name,
@@ -51,7 +51,7 @@ def document(
         "setting": grid.setting,
         "runs_folder": str(runs),
         "time": time.time(),
-        "slurm": silence,
+        "slurm": slurm_error,
         "counts": state_counts(plan),
         "runs": [_run(run) for run in plan],
     }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import LOGS, read_json
+from dynamic_rcnn.run.files import LOGS, read_json
 from experiments.config.grid import Grid
 from experiments.planning.run_state import PlannedRun
 from experiments.planning.slurm_state import below
@@ -21,9 +21,9 @@ _NAME = re.compile(r"attempt(\d+)(?:\.rank(\d+))?\.log")
 
 def newest_log(run: PlannedRun) -> Path | None:
     """The log of the run's newest attempt (of its rank 0), as its record names it; None before the first one."""
-    name = run.attempts[-1].get("log") if run.attempts else None
-    if isinstance(name, str):
-        return run.path / name
+    last = run.last_attempt
+    if last is not None and last.log is not None:
+        return run.path / last.log
     if run.state != "failed":
         return None
     numbers = [number for number, rank in _logs(run.path) if rank == 0]  # it ended before its record began
@@ -87,7 +87,7 @@ def _logs(path: Path) -> dict[tuple[int, int], Path]:
 
 def _failed_ranks(run: PlannedRun) -> set[int]:
     """The ranks above 0 that left word of a failure in the newest attempt."""
-    last = run.attempts[-1] if run.attempts else {}
+    last = run.last_attempt
     ranks = set()
     for path in (run.path / LOGS).glob("failure.rank*.json"):
         number = re.fullmatch(r"failure\.rank(\d+)\.json", path.name)
@@ -95,8 +95,8 @@ def _failed_ranks(run: PlannedRun) -> set[int]:
             note = read_json(path)
         except UserError:
             continue
-        newer = path.stat().st_mtime >= last.get("started", 0.0)  # a token says nothing of an attempt without Slurm
-        token = f"{last['job']}.{last.get('restart')}" if last.get("job") else None
+        newer = last is None or path.stat().st_mtime >= last.started  # a token says nothing without Slurm
+        token = f"{last.job}.{last.restart}" if last and last.job else None
         if number and newer and token in (None, note.get("attempt")):
             ranks.add(int(number[1]))
     return ranks
@@ -112,7 +112,7 @@ def _job_outputs(wanted: Sequence[PlannedRun], grid: Grid, runs: Path) -> dict[P
     found = {}
     for run in wanted:
         job = newest.get(below(run.path, runs))
-        began = bool(run.attempts) and run.attempts[-1].get("job") == job
+        began = run.last_attempt is not None and run.last_attempt.job == job
         if job is not None and not began and run.state == "failed":
             paths = sorted(folders[job.split("_")[0]].glob(f"{job}_*_log.*"))
             found[run.path] = [path for path in paths if path.stat().st_size]

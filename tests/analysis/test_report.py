@@ -13,7 +13,7 @@ import pytest
 
 from analysis.reading.records import collect
 from analysis.sections.page import build
-from dynamic_rcnn.run.directory import locked
+from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, markdown, row_of, write_report
 
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.data.shapes import ShapesRecipe
-from dynamic_rcnn.run.directory import read_jsonl
+from dynamic_rcnn.run.files import read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.overrides import load_base
 

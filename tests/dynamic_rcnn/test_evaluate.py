@@ -12,7 +12,7 @@ import pytest
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.evaluate import compute_metrics
 from dynamic_rcnn.metrics.ap import write_detections
-from dynamic_rcnn.run.directory import write_json_atomic
+from dynamic_rcnn.run.files import write_content, write_json_atomic
 from tests.dynamic_rcnn.runs import prepare, small_spec
 
 
@@ -26,7 +26,7 @@ def run_dir(tmp_path) -> Path:
     rows = [{**{key: item[key] for key in ("image_id", "category_id", "bbox")}, "score": 0.5} for item in objects]
     write_detections(folder / "detections.json.gz", rows)
     write_json_atomic(folder / "status.json", {"schema": 1, "state": "done", "iteration": 20, "max_iterations": 20})
-    write_json_atomic(folder / "metrics.json", compute_metrics(folder, spec, root, 20))
+    write_content(folder / "metrics.json", compute_metrics(folder, spec, root, 20))
     return folder
 
 

@@ -19,7 +19,9 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.metrics.ap import read_detections
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, Rank
-from dynamic_rcnn.run.directory import locked, read_json, read_jsonl, read_state, write_json_atomic
+from dynamic_rcnn.run.files import read_json, read_jsonl, write_json_atomic
+from dynamic_rcnn.run.lock import locked
+from dynamic_rcnn.run.state import read_state
 from dynamic_rcnn.run.status import Record
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.dynamic_rcnn.runs import prepare, small_spec, start, train
@@ -90,7 +92,7 @@ def test_a_copy_that_was_given_up_for_lost_stops_and_writes_nothing_more(tmp_pat
     """Its directory is moved aside in iteration 6: what it logs from there on is in the directory that was moved."""
     run_dir = prepare(tmp_path, small_spec(data))
     lost = train(run_dir, "overtaken", 6)
-    assert lost.returncode == 75 and "another attempt has taken this run over" in lost.stderr
+    assert lost.returncode == 75 and "another attempt has taken over this run" in lost.stderr
     assert [row["iteration"] for row in read_jsonl(run_dir / "train.jsonl")] == [1, 2, 3, 4, 5]
     assert read_json(run_dir / "status.json")["attempts"][-1]["outcome"] is None
     assert [path.name[:11] for path in (run_dir / "checkpoints").iterdir()] == ["iter_000004"]

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.run.directory import STATUS, write_json_atomic
+from dynamic_rcnn.run.files import STATUS, write_json_atomic
 from experiments.config.compose import settle
 from experiments.config.grid import Grid, build
 from experiments.planning.plan import make_plan

@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from dynamic_rcnn.run.directory import METRICS, PROVENANCE, RunLockedError, locked, write_json_atomic
+from dynamic_rcnn.run.files import METRICS, PROVENANCE, write_json_atomic
+from dynamic_rcnn.run.lock import LockedError, locked
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
 
@@ -67,6 +68,6 @@ if __name__ == "__main__":
     try:
         with locked(Path(sys.argv[1])):
             code = train(Path(sys.argv[1]))
-    except RunLockedError:
+    except LockedError:
         code = 75
     sys.exit(code)

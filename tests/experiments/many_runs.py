@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG
+from dynamic_rcnn.run.files import METRICS, PROVENANCE, STATUS, TRAIN_LOG
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.compose import settle
 from experiments.config.grid import Grid, build

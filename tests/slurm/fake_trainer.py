@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.run.directory import METRICS, PROVENANCE, RunLockedError, write_json_atomic
+from dynamic_rcnn.run.files import METRICS, PROVENANCE, write_json_atomic
 from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.lock import RunLockedError
 from dynamic_rcnn.run.status import Record
 
 RANK = int(os.environ["RANK"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dynamic_rcnn.run.directory import read_json
+from dynamic_rcnn.run.files import read_json
 from experiments.config.overrides import CONF
 from slurm import cli as queue
 from slurm.code_snapshot import freeze

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from dynamic_rcnn.run.directory import read_json, read_jsonl
+from dynamic_rcnn.run.files import read_json, read_jsonl
 from slurm import cli as queue
 from tests.slurm.cluster import RunningCluster, slurm_cluster
 from tests.slurm.jobs import wait_until

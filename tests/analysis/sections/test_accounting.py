@@ -11,7 +11,7 @@ import pytest
 from analysis import records
 from analysis.reading.records import collect
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import locked
+from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import RunsFolder, edit_json, markdown, row_of
 
 HEADING = "## Every run that was started"

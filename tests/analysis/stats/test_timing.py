@@ -17,9 +17,9 @@ from analysis.rendering.markdown import to_markdown
 from analysis.sections.page import build
 from analysis.stats.seeds import paired_ratio
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import locked
+from dynamic_rcnn.run.lock import locked
+from dynamic_rcnn.run.results import read_timing_results
 from dynamic_rcnn.run.spec import RunSpec
-from dynamic_rcnn.run.timing_results import read_timing_results
 from tests.analysis.synthetic import edit_json, markdown, row_of, write_json
 
 ARMS = {"baseline": "Faster R-CNN", "both": "Dynamic R-CNN", "cascade": "Cascade R-CNN"}
@@ -217,7 +217,7 @@ PER_ARM = {"same_network": [], "proposals": {"both": 9.0}, "detections": {"both"
     ("field", "value", "said"),
     [
         *(
-            ("training", {**BLOCKS, "blocks": [block]}, "in training.blocks; each must have arm, round, seconds")
+            ("training", {**BLOCKS, "blocks": [block]}, "training.blocks[0]")
             for block in (
                 *(7, None, "both", [BLOCK], {}, {**BLOCK, "arm": 3}, {**BLOCK, "arm": ["both"]}),
                 *({**BLOCK, "round": "0"}, {**BLOCK, "seconds": None}, {**BLOCK, "seconds": True}),
@@ -225,13 +225,17 @@ PER_ARM = {"same_network": [], "proposals": {"both": 9.0}, "detections": {"both"
                 *({**BLOCK, "peak_bytes": 0}, {**BLOCK, "peak_bytes": False}),
             )
         ),
-        ("training", {**BLOCKS, "blocks": {}}, "field 'training' must have a unit, the size of a block, and a list"),
+        ("training", {**BLOCKS, "blocks": {}}, "training.blocks={}: must be a list"),
         *(
-            ("inference", {**BLOCKS, "blocks": [BLOCK], **PER_ARM, name: value}, f"field 'inference.{name}' is ")
+            ("inference", {**BLOCKS, "blocks": [BLOCK], **PER_ARM, name: value}, name)
             for name in ("proposals", "detections")
             for value in (None, 3, [9.0], {}, {"both": None}, {"both": "9"}, {"both": True}, {"both": math.inf})
         ),
-        ("inference", {**BLOCKS, "blocks": [BLOCK], **PER_ARM, "same_network": [1]}, "must be a list of groups of"),
+        (
+            "inference",
+            {**BLOCKS, "blocks": [BLOCK], **PER_ARM, "same_network": [1]},
+            "same_network[0]=1: must be",
+        ),
     ],
 )
 def test_damaged_blocks_and_means_are_a_user_error(tmp_path: Path, field: str, value: Any, said: str) -> None:
@@ -248,10 +252,14 @@ def test_damaged_blocks_and_means_are_a_user_error(tmp_path: Path, field: str, v
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("baseline", None, "field 'baseline' is None; metrics.json of a timing run must have it"),
-        ("training", {"unit": "iteration"}, "field 'training' must have a unit, the size of a block, and a list"),
-        ("training", part({"both": [-1.0]}, {}), "in training.blocks; each must have arm, round, seconds"),
-        ("inference", part({"both": [1.0]}, {}), "field 'inference.same_network' is None; it must be a list"),
+        ("baseline", None, "baseline=None: must be text"),
+        ("training", {"unit": "iteration"}, "training.block: must be given; training.blocks: must be given"),
+        ("training", part({"both": [-1.0]}, {}), "training.blocks[0].seconds=-1.0: must be greater than 0"),
+        (
+            "inference",
+            part({"both": [1.0]}, {}),
+            "inference.same_network: must be given; inference.",
+        ),
     ],
 )
 def test_a_damaged_measurement_is_a_problem_and_no_number(tmp_path: Path, field: str, value: Any, said: str) -> None:

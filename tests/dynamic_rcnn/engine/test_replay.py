@@ -8,7 +8,8 @@ import pytest
 
 from dynamic_rcnn.engine import setup as start
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import append_jsonl, read_jsonl, read_state, write_json_atomic
+from dynamic_rcnn.run.files import append_jsonl, read_jsonl, write_json_atomic
+from dynamic_rcnn.run.state import read_state
 from tests.dynamic_rcnn.runs import assert_same_run, prepare, small_spec, train
 
 _STATIC = {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_rcnn.run.directory import read_json, read_state
+from dynamic_rcnn.run.files import read_json
+from dynamic_rcnn.run.state import read_state
 from tests.dynamic_rcnn.runs import assert_same_run, curve, prepare, small_spec, train
 
 

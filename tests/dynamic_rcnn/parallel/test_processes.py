@@ -22,8 +22,10 @@ from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.metrics.ap import write_detections
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, Rank
-from dynamic_rcnn.run.directory import is_locked, read_json, read_jsonl, read_state
+from dynamic_rcnn.run.files import read_json, read_jsonl
+from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.state import read_state
 from tests.dynamic_rcnn.runs import assert_same_run, prepare, small_spec, start, train
 
 ALL_REDUCE = {"model__train_cfg__rcnn__dynamic_rcnn__all_reduce": True}

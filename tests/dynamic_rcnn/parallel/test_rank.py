@@ -15,7 +15,7 @@ import pytest
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel import processes as spawn
 from dynamic_rcnn.parallel.rank import Failure, Rank, read_failures, write_failure
-from dynamic_rcnn.run.directory import read_json, write_json_atomic
+from dynamic_rcnn.run.files import read_json, write_json_atomic
 from dynamic_rcnn.run.status import Record
 
 

@@ -15,7 +15,7 @@ from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, UserError
 from dynamic_rcnn.parallel import rendezvous
 from dynamic_rcnn.parallel.rank import Rank
-from dynamic_rcnn.run.directory import write_json_atomic
+from dynamic_rcnn.run.files import write_json_atomic
 
 
 def nothing() -> None:

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_rcnn.run.claim import Holder, claimed, read_holder, superseded
-from dynamic_rcnn.run.directory import RunLockedError, append_jsonl, read_jsonl, write_json_atomic
+from dynamic_rcnn.run.claim import claimed, superseded
+from dynamic_rcnn.run.files import append_jsonl, read_jsonl, write_json_atomic
+from dynamic_rcnn.run.lock import Holder, RunLockedError, last_holder
 from dynamic_rcnn.run.spec import is_aside
 
 # Claims the run as job 7_0's first start and then writes, as fast as it can, all that a trainer writes.
 WRITER = """
 import os, sys
 from pathlib import Path
-from dynamic_rcnn.run.claim import Holder, claimed
-from dynamic_rcnn.run.directory import append_jsonl, write_json_atomic, write_bytes_atomic
+from dynamic_rcnn.run.claim import claimed
+from dynamic_rcnn.run.lock import Holder
+from dynamic_rcnn.run.files import append_jsonl, write_bytes_atomic, write_json_atomic
 with claimed(Path(sys.argv[1]), Holder("node1", os.getpid(), "7_0", 0)):
     print("claimed", flush=True)
     number = 0
@@ -51,9 +53,9 @@ def test_the_holder_works_in_the_run_directory_and_lets_go(run_dir):
     home = Path.cwd()
     with claimed(run_dir, Holder("here", 12, "3_4", 2)) as claim:
         assert Path.cwd() == claim.place == run_dir and claim.note is None
-        assert read_holder(run_dir) == Holder("here", 12, "3_4", 2)
+        assert last_holder(run_dir) == Holder("here", 12, "3_4", 2)
         assert not superseded(run_dir)
-    assert Path.cwd() == home and read_holder(run_dir) is None
+    assert Path.cwd() == home and last_holder(run_dir) is None
 
 
 def test_a_second_one_is_refused_and_named(run_dir):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamic_rcnn.run.fingerprint import DECIDES_RESULT, DOES_NOT_DECIDE_RESULT, PACKAGE, code_fingerprint
-from dynamic_rcnn.run.provenance import collect, write
+from dynamic_rcnn.run.provenance import Origin, collect, write
 
 SOURCE = '"""Module."""\n\n\ndef f(x):\n    """Add one."""\n    return x + 1  # one\n'
 
@@ -86,10 +86,10 @@ def test_every_module_that_training_imports_is_on_one_of_the_lists() -> None:
 def test_provenance_says_what_repeats_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNAMIC_RCNN_COMMAND", "python experiments/launch.py grid=smoke 'seeds=[0, 1]'")
     found = collect("cpu", 2, "abc", None)
-    assert found["command"] == "python experiments/launch.py grid=smoke 'seeds=[0, 1]'"
-    assert found["code"] == code_fingerprint()
-    assert {"python", "torch", "mmdet", "numpy"} <= set(found["versions"])
-    assert (found["device"], found["threads"], found["dataset_fingerprint"]) == ("cpu", 2, "abc")
+    assert found.command == "python experiments/launch.py grid=smoke 'seeds=[0, 1]'"
+    assert found.code == code_fingerprint()
+    assert {"python", "torch", "mmdet", "numpy"} <= set(found.versions)
+    assert (found.device, found.threads, found.dataset_fingerprint) == ("cpu", 2, "abc")
 
 
 def test_provenance_of_a_package_outside_any_checkout_names_no_commit(
@@ -97,17 +97,17 @@ def test_provenance_of_a_package_outside_any_checkout_names_no_commit(
 ) -> None:
     monkeypatch.setattr("dynamic_rcnn.run.provenance.PACKAGE", tmp_path)
     found = collect("cpu", 1, "abc", None)
-    assert (found["commit"], found["dirty"], found["diff"]) == (None, False, "")
+    assert (found.commit, found.dirty, found.diff) == (None, False, "")
 
 
 def test_earlier_provenance_is_kept_where_it_differs(tmp_path: Path) -> None:
     import json
 
     for threads in (2, 2, 4):
-        write(tmp_path, {"schema": 1, "threads": threads})
+        write(tmp_path, Origin(threads=threads))
     found = json.loads((tmp_path / "provenance.json").read_text())
     assert found["threads"] == 4
-    assert found["earlier"] == [{"schema": 1, "threads": 2}]
+    assert [(each["schema"], each["threads"]) for each in found["earlier"]] == [(1, 2)]
 
 
 def test_the_fingerprint_is_the_same_on_every_python(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dynamic_rcnn.engine.checkpoint import save_weights
 from dynamic_rcnn.engine.inference import predict
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import results_json
-from dynamic_rcnn.run.directory import METRICS, WEIGHTS
+from dynamic_rcnn.run.files import METRICS, WEIGHTS
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.tools import export_test_dev as submission
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco

@@ -14,8 +14,8 @@ from mmengine.dataset import pseudo_collate
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.timing_arms import PAIRS, InferenceArm, is_same_network, raw_scores, same_networks
+from dynamic_rcnn.run.results import read_timing_results
 from dynamic_rcnn.run.spec import RunSpec
-from dynamic_rcnn.run.timing_results import read_timing_results
 from experiments import launch
 from experiments.config.compose import settle
 from experiments.config.grid import Grid

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_rcnn.run.directory import read_json
+from dynamic_rcnn.run.files import read_json
 from tests.experiments.coco_layout import write_coco_2017
 
 PROJECT = Path(__file__).resolve().parents[3]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import RunLockedError, is_locked, locked
+from dynamic_rcnn.run.claim import claimed
+from dynamic_rcnn.run.lock import RunLockedError, is_locked, locked
 from experiments.launching.lock import launcher_folder, launcher_lock
 from tests.experiments.fake_slurm import Runs
 
@@ -29,7 +30,7 @@ def test_a_locked_run_inside_the_launcher_is_not_another_launcher(tmp_path: Path
         locked(runs.path("dla")),
         pytest.raises(RunLockedError, match="another process is training this run"),
         launcher_lock(runs.grid, tmp_path),
-        locked(runs.path("dla"), patience_s=0.0),
+        claimed(runs.path("dla"), patience_s=0.0),
     ):
         pass
     assert not is_locked(launcher_folder(runs.grid, tmp_path))

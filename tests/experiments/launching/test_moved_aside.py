@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from dynamic_rcnn.run.directory import METRICS, PROVENANCE, write_json_atomic
+from dynamic_rcnn.run.files import METRICS, PROVENANCE, write_json_atomic
 from experiments.config.compose import settle
 from experiments.launching import local, slurm
 from experiments.launching.local_queue import LocalQueue

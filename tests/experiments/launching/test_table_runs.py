@@ -14,7 +14,7 @@ import pytest
 
 from analysis import report
 from dynamic_rcnn.metrics.ap import read_detections
-from dynamic_rcnn.run.directory import read_json
+from dynamic_rcnn.run.files import read_json
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.compose import settle
 from experiments.config.grid import build

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
+from dynamic_rcnn.run.files import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import launch
 from experiments.config.compose import settle

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 from omegaconf import OmegaConf
 
-from dynamic_rcnn.run.directory import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
+from dynamic_rcnn.run.files import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
 from experiments import launch
 from experiments.config.compose import settle
 from experiments.config.grid import Grid, build

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dynamic_rcnn.run.directory import METRICS, PROVENANCE, locked, write_json_atomic
+from dynamic_rcnn.run.files import METRICS, PROVENANCE, write_json_atomic
+from dynamic_rcnn.run.lock import locked
 from experiments import launch
 from experiments.launching import slurm as cluster
 from experiments.planning.plan import make_plan, plan_or_disk

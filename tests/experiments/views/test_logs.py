@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynamic_rcnn.run.directory import write_json_atomic
+from dynamic_rcnn.run.files import write_json_atomic
 from experiments import launch
 from experiments.views import logs
 from tests.experiments.fake_slurm import SMOKE, FakeSlurm, Runs, job

@@ -1,0 +1,191 @@
+"""The files of a run directory: their names, and how they are written and read.
+
+    runs/<dataset>/<arm>/seed<k>-<id>/
+        spec.json  status.json  provenance.json  train.jsonl  detections.json.gz  metrics.json  logs/  checkpoints/
+
+A file is complete or absent: it is written under a temporary name, synced and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, Field
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.schema import Schema, validate
+
+SCHEMA = 1  # version of the file formats
+
+SPEC = "spec.json"
+STATUS = "status.json"
+PROVENANCE = "provenance.json"
+TRAIN_LOG = "train.jsonl"
+EVALUATIONS = "evaluations.jsonl"
+DETECTIONS = "detections.json.gz"
+METRICS = "metrics.json"
+LOGS = "logs"
+CHECKPOINTS = "checkpoints"
+WEIGHTS = "checkpoints/weights.pth"
+LOCK = "lock"
+RENDEZVOUS = "rendezvous.json"
+GRID_SUFFIX = ".grid.json"
+
+_MAX_DIGITS = 18  # integers of 18 digits fit into 64 bits
+
+
+class Part(Schema):
+    """Base class of what a file contains. Ignores unknown fields: a later version may have written them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class FileContent(Part):
+    """Base class of a whole file."""
+
+    schema_version: int = Field(default=SCHEMA, validation_alias="schema", serialization_alias="schema")
+
+
+Content = TypeVar("Content", bound=FileContent)
+
+
+def read_content(kind: type[Content], path: Path, way_out: str = "") -> Content:
+    """Read a JSON file of the given kind.
+
+    Args:
+        kind: the declaration that the content must match.
+        path: the file.
+        way_out: what the user can do about a fault, added to the message.
+
+    Raises:
+        UserError: as `read_json`, or the content does not match.
+    """
+    return validate(kind, read_json(path), way_out=way_out, file=path)
+
+
+def write_content(path: Path, content: FileContent) -> None:
+    """Write the content of a file as JSON, atomically."""
+    write_json_atomic(path, content.model_dump(by_alias=True))
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """Write `value` as JSON under a temporary name, sync it, and rename it to `path`."""
+    write_bytes_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Write `content` under a temporary name, sync it, and rename it to `path`. Raises OSError on a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed writers left in `folder`. Only the process that holds the run's lock may call it."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of this suite.
+
+    Raises:
+        UserError: the file is missing, corrupt, not of this suite, or of a newer schema.
+    """
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error.__class__.__name__}: {error})") from None
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
+        raise UserError(f"{path}: not a file of this suite (it has no integer field 'schema')")
+    if value["schema"] > SCHEMA:
+        raise UserError(f"{path}: schema {value['schema']} is newer than {SCHEMA}, which this version reads; update it")
+    return value
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file. Raises UserError for a pipe, which would block; else as Path.read_text."""
+    if path.is_fifo():
+        raise UserError(f"{path}: a pipe, not a file; move it away")
+    return path.read_text(encoding="utf-8")
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON that came from outside.
+
+    Raises:
+        ValueError: not valid JSON, nested too deeply, an integer of over 18 digits, or half a surrogate pair.
+    """
+    try:
+        value = json.loads(text, parse_int=_parse_integer)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}: {error.msg}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("half a surrogate pair in a text") from None
+    return value
+
+
+def _parse_integer(digits: str) -> int:
+    if len(digits.lstrip("-")) > _MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits.lstrip('-'))} digits")
+    return int(digits)
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Append one line and flush it. `read_jsonl` drops a torn last line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a JSON-lines file.
+
+    Returns:
+        One dict per line; [] if the file is missing. A torn last line (the writer was killed) is dropped.
+
+    Raises:
+        UserError: another line is not valid JSON.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    lines = read_text(path).split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):  # no newline behind it
+                break
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise UserError(f"{path}: line {number} is not valid JSON ({reason})") from None
+    return rows
+
+
+def truncate_jsonl(path: Path, iteration: int) -> None:
+    """Drop the rows beyond `iteration`: a resumed run logs them again after its last checkpoint."""
+    rows = [row for row in read_jsonl(path) if row["iteration"] <= iteration]
+    if path.exists():
+        write_bytes_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
