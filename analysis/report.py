@@ -1,4 +1,4 @@
-"""Writes REPORT.md, report.html, their figures and tables from run directories.
+"""Write REPORT.md and report.html with their figures and tables from run directories.
 
     python analysis/report.py [runs=runs] [out=runs/REPORT.md] [check=true]
 
@@ -34,7 +34,7 @@ from analysis.reading.run_files import REPORT
 from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.latex import to_latex
 from analysis.rendering.markdown import to_markdown
-from analysis.rendering.model import IDENTIFIER, Figure, Page
+from analysis.rendering.model import IDENTIFIER, Page
 from analysis.sections.page import TITLE, build
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
@@ -47,7 +47,7 @@ DEFAULTS = {"runs": "", "out": "", "check": "false"}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0, or 1 where check=true finds a difference. Raises UserError for bad input."""
+    """Exit code 0, or 1 if check=true finds a difference. Raises UserError for bad input."""
     values = cli.parse(arguments, DEFAULTS)
     check = cli.boolean("check", values["check"])
     runs = Path(values["runs"]) if values["runs"] else (RECORDS if check else ROOT / "runs")
@@ -55,10 +55,13 @@ def main(arguments: Sequence[str]) -> int:
     if not cli.is_text(values["out"]):
         raise UserError(f"out={values['out']!a}: its name is not valid UTF-8; give another name")
     if values["out"] and (out.is_dir() or not out.parent.is_dir() or out.suffix != ".md"):
-        raise UserError(f"{out}: cannot be the report; out= must name a file in an existing folder, ending in .md")
+        raise UserError(f"out={out}: must name a file in an existing folder, ending in .md")
     records = collect(runs)
     if check:
-        return report_difference(build(records), out)
+        difference = first_difference(build(records), out)
+        if difference:
+            print(difference, file=sys.stderr)
+        return 1 if difference else 0
     _check_replaced(out)
     write(build(records), out)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
@@ -76,19 +79,17 @@ def _default_out(runs: Path, check: bool) -> Path:
 
 
 def _check_replaced(out: Path) -> None:
-    """Raises UserError if what would be replaced is no report, or cannot be."""
-    for path, sign in ((out, f"# {TITLE}\n"), (html_page(out), f"<title>{TITLE}</title>")):
-        if path.exists() and (not path.is_file() or (path.stat().st_size and sign not in _beginning(path))):
-            raise UserError(
-                f"{path}: no report of this suite, and would be replaced; move it away or choose another out="
-            )
+    """Raise UserError if a file that is not a report would be replaced, or if the folder is not writable."""
+    for path, mark in ((out, f"# {TITLE}\n"), (html_page(out), f"<title>{TITLE}</title>")):
+        if path.exists() and (not path.is_file() or (path.stat().st_size and mark not in _text(path)[:1000])):
+            raise UserError(f"{path}: not a report of this suite; move it away or choose another out=")
     if not os.access(out.parent, os.W_OK):
-        raise UserError(f"{out.parent}: cannot be written to; out= must name a file in a folder that can")
+        raise UserError(f"{out.parent}: not writable; out= must name a file in a writable folder")
 
 
-def _beginning(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(1000)
+def _text(path: Path) -> str:
+    """The text of a file; empty if there is none."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def figure_folder(out: Path) -> Path:
@@ -120,11 +121,10 @@ def write(page: Page, out: Path) -> None:
 
 
 def _previous_files(out: Path) -> set[Path]:
-    """The figures, pictures and tables of the report at `out`: own drawings, what it links to, and its tables."""
+    """What the report at `out` consists of: its figures, the pictures that it links to, and its tables."""
     folder = figure_folder(out)
-    drawn = {path for path in folder.glob("*.svg") if IDENTIFIER in path.read_text(encoding="utf-8", errors="replace")}
-    text = out.read_text(encoding="utf-8", errors="replace") if out.exists() else ""
-    links = re.findall(rf"]\({re.escape(quote(folder.name))}/([^/)]+)\)", text)
+    drawn = {path for path in folder.glob("*.svg") if IDENTIFIER in _text(path)}
+    links = re.findall(rf"]\({re.escape(quote(folder.name))}/([^/)]+)\)", _text(out))
     try:
         tables = [f"{Path(each['name']).name}.csv" for each in read_json(folder / TABLES / "tables.json")["tables"]]
     except (UserError, LookupError, TypeError):
@@ -132,47 +132,26 @@ def _previous_files(out: Path) -> set[Path]:
     return drawn | {folder / unquote(link) for link in links} | {folder / TABLES / name for name in tables}
 
 
-def report_difference(page: Page, out: Path) -> int:
-    """0 if `out` and its figures say what `page` does; else 1, and one line on stderr."""
-    difference = first_difference(page, out)
-    if difference:
-        print(difference, file=sys.stderr)
-    return 1 if difference else 0
-
-
 def first_difference(page: Page, out: Path) -> str | None:
-    """Where `out` and its figures differ from `page`, or None. Figures are compared by their numbers."""
+    """Where `out` and its figures differ from `page`, or None. Figures are compared by the numbers behind them."""
     if not out.is_file():
         return f"{out}: missing"
-    committed = out.read_bytes().decode(errors="replace")
-    expected = to_markdown(page, figure_folder(out).name)
-    if committed != expected:
-        return f"{out}: {_first_line(committed.split(chr(10)), expected.split(chr(10)))}"
     folder = figure_folder(out)
-    different = [figure.name for figure in page.figures if not _is_drawn(figure, folder)]
-    different += [each.name for each in page.pictures if not _is_same(folder / each.name, each.png)]
+    lines = (text.split("\n") for text in (out.read_bytes().decode(errors="replace"), to_markdown(page, folder.name)))
+    for number, (ours, theirs) in enumerate(zip_longest(*lines), start=1):
+        if ours != theirs:
+            return f"{out}: line {number} is {_shown(ours)}, the records give {_shown(theirs)}"
+    different = [figure.name for figure in page.figures if figure.identifier not in _text(folder / figure.name)]
+    for picture in page.pictures:
+        path = folder / picture.name
+        different += [] if path.is_file() and path.read_bytes() == picture.png else [picture.name]
     return f"{folder / different[0]}: not drawn from these records" if different else None
-
-
-def _first_line(committed: list[str], expected: list[str]) -> str:
-    pairs = enumerate(zip_longest(committed, expected, fillvalue=None), start=1)
-    number, (ours, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-    return f"line {number} is {_shown(ours)}, the records say {_shown(theirs)}"
 
 
 def _shown(line: str | None) -> str:
     return "missing" if line is None else repr(line if len(line) <= 160 else line[:157] + "...")
 
 
-def _is_same(path: Path, content: bytes) -> bool:
-    return path.is_file() and path.read_bytes() == content
-
-
-def _is_drawn(figure: Figure, folder: Path) -> bool:
-    path = folder / figure.name
-    return path.is_file() and figure.identifier in path.read_text(encoding="utf-8", errors="replace")
-
-
 if __name__ == "__main__":
-    gc.disable()  # it ends soon, and looking for cycles among millions of rows takes a fifth of its time
+    gc.disable()  # collecting among millions of rows takes a fifth of the time of this short process
     sys.exit(cli.run(main, __doc__ or ""))

@@ -50,16 +50,16 @@ def test_check_names_the_first_differing_line(tmp_path: Path, capsys: pytest.Cap
     said = check_fails(tmp_path, capsys)
     assert (
         said.startswith(f"{out}: line {line} is '| baseline: neither")
-        and "41.50 ± 1.00" in said.split("records say")[0]
+        and "41.50 ± 1.00" in said.split("records give")[0]
     )
     out.write_text(text + "more\n")
-    assert "the records say ''" in check_fails(tmp_path, capsys)
+    assert "the records give ''" in check_fails(tmp_path, capsys)
     out.write_text(text)
     (tmp_path / "runs" / folder.path("dla", 1) / "metrics.json").unlink()
     assert f"{out}: line 3 is " in check_fails(tmp_path, capsys)
 
 
-def test_check_sees_a_figure_of_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_finds_a_figure_of_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ablation(tmp_path / "runs")
     write_report(tmp_path / "runs", tmp_path / "R.md")
     log = tmp_path / "runs" / folder.path("dla", 1) / "train.jsonl"
@@ -74,11 +74,11 @@ ERRORS = {
     "empty": (["out="], "argument 'out' is empty; give a value: out=..."),
     "out": (
         ["out=no/such/folder/R.md"],
-        "no/such/folder/R.md: cannot be the report; out= must name a file in an",
+        "out=no/such/folder/R.md: must name a file in an existing folder, ending in .md",
     ),
     "ending": (
         ["out=page.html"],
-        "page.html: cannot be the report; out= must name a file in an existing folder, end",
+        "out=page.html: must name a file in an existing folder, ending in .md",
     ),
     "folder": (["runs=nothing"], "nothing: no such folder; runs= must name a folder of runs"),
     "bare": (["runs=bare"], "bare: no run and no grid in this folder; make some with"),
@@ -96,7 +96,7 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
 
 
-def test_by_default_the_report_lies_beside_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_report_is_beside_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ablation(tmp_path / "runs")
     for _ in range(2):  # the second time the folder holds a report
         assert report.main([f"runs={tmp_path / 'runs'}"]) == 0
@@ -111,7 +111,7 @@ def test_by_default_the_report_lies_beside_the_runs(tmp_path: Path, capsys: pyte
     assert report.main([f"runs={tmp_path / 'runs'}", "check=true"]) == 0
 
 
-def test_a_report_of_records_needs_a_place() -> None:
+def test_a_report_of_records_needs_out() -> None:
     records = ROOT / "analysis/records"
     with pytest.raises(
         UserError, match=r"^out= must be given for the records in runs=.*analysis/records: a report does"
@@ -120,23 +120,21 @@ def test_a_report_of_records_needs_a_place() -> None:
     assert not (records / "REPORT.md").exists()
 
 
-def test_a_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_an_error_of_one_line(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
     with pytest.raises(UserError, match=r"out='.*udcff.md': its name is not valid UTF-8; give another name"):
         report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path}/\udcff.md"])
 
 
 @pytest.mark.parametrize("name", ["R.md", "r.html", "pipe.md"])
-def test_what_is_no_report_is_not_replaced(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_report_is_not_replaced(tmp_path: Path, name: str) -> None:
     ablation(tmp_path / "runs")
     if name == "pipe.md":
         os.mkfifo(tmp_path / name)
     else:
         (tmp_path / name).write_text("mine")
     out = tmp_path / (name if name.endswith(".md") else "R.md")
-    with pytest.raises(
-        UserError, match=f"{name}: no report of this suite, and would be replaced; move it away or choose"
-    ):
+    with pytest.raises(UserError, match=f"{name}: not a report of this suite; move it away or choose"):
         report.main([f"runs={tmp_path / 'runs'}", f"out={out}"])
     assert not (tmp_path / "R_files").exists()
     assert name == "pipe.md" or (tmp_path / name).read_text() == "mine"
@@ -146,7 +144,7 @@ def run_command(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[
     return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
-def test_by_path_from_any_folder_and_exit_codes(tmp_path: Path) -> None:
+def test_the_script_runs_from_any_folder_with_its_exit_codes(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
     script = str(ROOT / "analysis/report.py")
     result = run_command([script, "runs=runs", "out=R.md"], tmp_path)
@@ -158,7 +156,9 @@ def test_by_path_from_any_folder_and_exit_codes(tmp_path: Path) -> None:
     assert wrong.stderr == "error: unknown argument 'seeds'; valid: check, out, runs\n"
 
 
-def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_an_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full_disk(_: Sequence[str]) -> int:
         raise OSError(28, "No space left on device", "REPORT.md")
 
@@ -167,7 +167,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert capsys.readouterr().err == "error: REPORT.md: No space left on device\n"
 
 
-def test_ctrl_c_is_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_prints_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(_: Sequence[str]) -> int:
         raise KeyboardInterrupt
 
@@ -190,7 +190,7 @@ def test_as_a_module_without_torch(tmp_path: Path) -> None:
     assert helped.returncode == 0 and "check=true" in helped.stdout
 
 
-def test_the_committed_report_is_what_the_committed_records_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_committed_report_agrees_with_the_committed_records(capsys: pytest.CaptureFixture[str]) -> None:
     if not (ROOT / "analysis/records").is_dir():
         pytest.skip("no records are committed yet: analysis/records does not exist")
     assert report.main(["check=true"]) == 0, capsys.readouterr().err
