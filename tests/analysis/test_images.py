@@ -36,7 +36,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def detect(run: Path, found: list[dict[str, Any]]) -> None:
-    """Give a run these detections, and the metrics that they have."""
+    """Give a run these detections and their metrics."""
     write_detections(run / "detections.json.gz", found)
     data = RunSpec.read(run).dataset
     edit_json(run / "metrics.json", **evaluate_file(Path(data["root"]) / data["val_ann"], run / "detections.json.gz"))
@@ -61,7 +61,7 @@ def compute(runs: Path, *more: str) -> dict[str, Any]:
     return dict(json.loads(file.read_text()))
 
 
-def test_differences_are_those_of_pycocotools_and_the_same_seed_gives_the_same_bytes(runs: Path) -> None:
+def test_differences_equal_pycocotools_and_the_same_seed_gives_the_same_bytes(runs: Path) -> None:
     content = compute(runs, "seed=3")
     values = {}
     for arm in SHIFTS:
@@ -82,7 +82,7 @@ def test_differences_are_those_of_pycocotools_and_the_same_seed_gives_the_same_b
     assert compute(runs, "seed=4")["differences"] != content["differences"]
 
 
-def test_the_report_shows_them_and_the_records_keep_them(runs: Path, tmp_path: Path) -> None:
+def test_the_report_shows_the_results_and_the_records_keep_them(runs: Path, tmp_path: Path) -> None:
     assert "Not computed. `python analysis/images.py` computes it" in page(runs, tmp_path)
     compute(runs)
     text = page(runs, tmp_path)
@@ -104,7 +104,7 @@ def page(runs: Path, folder: Path) -> str:
     return (folder / "R.md").read_text()
 
 
-def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: Path) -> None:
+def test_results_of_other_detections_are_a_problem(runs: Path, tmp_path: Path) -> None:
     compute(runs)
     (run,) = (runs / "mine/both").glob("seed1-*")
     detect(run, [])
@@ -118,7 +118,7 @@ def test_other_detections_than_it_was_made_of_are_noticed(runs: Path, tmp_path: 
     assert any("field 'differences' must be a list of rows with arm, metric" in line for line in collect(runs).problems)
 
 
-def test_numbers_that_the_runs_contradict_are_not_shown(runs: Path, tmp_path: Path) -> None:
+def test_results_that_contradict_the_runs_are_not_shown(runs: Path, tmp_path: Path) -> None:
     compute(runs)
     (file,) = runs.glob("mine/*.images.json")
     rows = json.loads(file.read_text())["differences"]
@@ -130,7 +130,7 @@ def test_numbers_that_the_runs_contradict_are_not_shown(runs: Path, tmp_path: Pa
     assert any("field 'differences' must be a list of rows with arm" in line for line in collect(runs).problems)
 
 
-def test_an_interval_that_is_not_defined_is_no_fault(runs: Path, tmp_path: Path) -> None:
+def test_an_undefined_interval_is_not_a_fault(runs: Path, tmp_path: Path) -> None:
     compute(runs)
     (file,) = runs.glob("mine/*.images.json")
     rows = json.loads(file.read_text())["differences"]
@@ -138,7 +138,7 @@ def test_an_interval_that_is_not_defined_is_no_fault(runs: Path, tmp_path: Path)
     assert "### Where AP is lost" in page(runs, tmp_path)
 
 
-def test_made_of_fewer_runs_than_are_done_now_it_is_not_shown(runs: Path, tmp_path: Path) -> None:
+def test_results_of_fewer_runs_than_are_finished_are_not_shown(runs: Path, tmp_path: Path) -> None:
     (run,) = (runs / "mine/both").glob("seed1-*")
     metrics = (run / "metrics.json").read_bytes()
     (run / "metrics.json").unlink()
@@ -150,7 +150,7 @@ def test_made_of_fewer_runs_than_are_done_now_it_is_not_shown(runs: Path, tmp_pa
     assert "### What changed most" not in text
 
 
-def test_without_the_images_there_is_no_sheet_and_all_else(
+def test_without_the_images_only_the_sheet_is_missing(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compute(runs)
@@ -165,7 +165,7 @@ def test_without_the_images_there_is_no_sheet_and_all_else(
     assert "### What changed most" in text and "Where two arms differ most" not in text
 
 
-def test_detections_that_are_not_in_the_records_are_not_asked_for(runs: Path, tmp_path: Path) -> None:
+def test_records_without_detections_are_accepted(runs: Path, tmp_path: Path) -> None:
     """Those of a run on COCO are too large to commit."""
     compute(runs)
     before = page(runs, tmp_path)
@@ -215,10 +215,10 @@ def test_a_damaged_file_is_a_problem_and_not_shown(
 
 
 @pytest.mark.parametrize(("metric", "moved"), [("AP", 1e-3), ("AP90", 2e-9), ("AP75", None)])
-def test_recorded_ap_that_the_detections_do_not_give(
+def test_recorded_ap_that_contradicts_the_detections_is_an_error(
     runs: Path, capsys: pytest.CaptureFixture[str], metric: str, moved: float | None
 ) -> None:
-    """The grid of the edited run gets no file; the one without it does, and the run's own AP up to rounding passes."""
+    """The grid of the edited run gets no file, the other grid does; a difference from rounding is accepted."""
     (manifest,) = runs.glob("mine/*.grid.json")
     content = json.loads(manifest.read_text())
     others = [cell for cell in content["runs"] if cell["arm"] != "both"]

@@ -1,4 +1,4 @@
-"""The page: its numbers, what it says of unfinished runs, its figures and its bytes."""
+"""The report: its numbers, unfinished runs, figures, and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_hand_computed_numbers_are_in_the_tables(tmp_path: Path) -> None:
     assert row_of(text, "### Runs", "both | 2")[-2:] == ["52.00", "24.00"]
 
 
-def test_the_reading_claims_no_more_than_the_intervals(tmp_path: Path) -> None:
+def test_the_summary_claims_no_more_than_the_intervals(tmp_path: Path) -> None:
     ablation(tmp_path)
     text = markdown(tmp_path)
     assert "**dla**: AP +1.00 [-0.52, +2.52], no significant difference from the baseline;" in text
@@ -54,7 +54,7 @@ def test_contrasts_are_of_the_two_arms_that_the_grid_names(tmp_path: Path) -> No
     assert "contrasts[0]=['both', 'bth']: must be a pair of different arms" in "".join(collect(tmp_path).problems)
 
 
-def test_without_seeds_that_were_in_sight(tmp_path: Path) -> None:
+def test_differences_without_the_seen_seeds(tmp_path: Path) -> None:
     """Seeds 1 and 2: 41 42 against 51 52, sd 0.7071 in every arm, df 4; half width 2.1318 x 0.7071 = 1.5074."""
     ablation(tmp_path)
     assert "without seed" not in markdown(tmp_path)
@@ -79,7 +79,7 @@ def test_one_seed_gives_no_interval(tmp_path: Path) -> None:
     assert "significant difference from the baseline" not in text and "**+10.00**" not in text
 
 
-def test_the_paper_stands_apart_and_is_marked(tmp_path: Path) -> None:
+def test_the_papers_numbers_are_separate_and_marked(tmp_path: Path) -> None:
     ablation(tmp_path)
     text = markdown(tmp_path)
     heading = "### The paper's numbers: COCO, NOT comparable with shapes"
@@ -146,7 +146,7 @@ def test_text_of_records_is_escaped(tmp_path: Path) -> None:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """What the report wrote into `folder`, by its path there; without the note of times."""
+    """The files that the report wrote into `folder`, by their path there."""
     written = [folder / "report.html", *sorted((folder / "REPORT_files").rglob("[!.]*.*"))]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in written}
 
@@ -180,7 +180,7 @@ def test_links_lead_to_the_figures(tmp_path: Path) -> None:
         assert (tmp_path / link).read_text(encoding="utf-8").startswith("<?xml")
 
 
-def test_figures_no_longer_linked_go_and_foreign_ones_stay(tmp_path: Path) -> None:
+def test_figures_that_are_no_longer_linked_are_removed_and_foreign_files_stay(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
     write_report(tmp_path / "runs", tmp_path / "R.md")
     old = tmp_path / "R_files/shapes-ablation-0123456789-training.svg"
@@ -213,7 +213,7 @@ def two_backbones(root: Path, dataset: str) -> RunsFolder:
     return folder
 
 
-def test_each_arm_stands_against_its_own_baseline(tmp_path: Path) -> None:
+def test_each_arm_is_compared_with_its_own_baseline(tmp_path: Path) -> None:
     two_backbones(tmp_path, "shapes")
     text = markdown(tmp_path)
     table = text[text.index("### Difference") : text.index("### The paper")]
@@ -226,7 +226,7 @@ def test_each_arm_stands_against_its_own_baseline(tmp_path: Path) -> None:
     )
 
 
-def test_numbers_on_test_dev_stand_apart_and_get_no_verdict(tmp_path: Path) -> None:
+def test_numbers_on_test_dev_are_separate_and_get_no_verdict(tmp_path: Path) -> None:
     two_backbones(tmp_path, "coco")
     text = markdown(tmp_path)
     heading = "### The paper's numbers on COCO test-dev: no verdict"
@@ -240,7 +240,7 @@ def test_numbers_on_test_dev_stand_apart_and_get_no_verdict(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("base", "comparable"), [("mask_rcnn_r50_fpn_1x", True), ("faster_rcnn_r50_fpn_1x", False)])
-def test_a_grids_paper_says_which_base_is_published(tmp_path: Path, base: str, comparable: bool) -> None:
+def test_a_grids_paper_names_the_published_base(tmp_path: Path, base: str, comparable: bool) -> None:
     coco = RunsFolder(tmp_path, "coco")
     for arm in ("baseline", "both"):
         coco.done(arm, 0, 0.4)
@@ -250,7 +250,7 @@ def test_a_grids_paper_says_which_base_is_published(tmp_path: Path, base: str, c
     assert ("NOT comparable with this setting" in text) != comparable
 
 
-def test_masks_have_a_table_where_there_are_any(tmp_path: Path) -> None:
+def test_masks_have_a_table_if_there_are_any(tmp_path: Path) -> None:
     folder = ablation(tmp_path)
     assert "### Masks" not in markdown(tmp_path)
     for arm, first in (("baseline", 30), ("both", 35)):

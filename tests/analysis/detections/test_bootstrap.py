@@ -39,13 +39,13 @@ def assert_equal(images: list[int], annotations: list[Row], found: list[Row], we
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_weights_equal_images_that_stand_several_times(seed: int, ties: bool) -> None:
+def test_weights_equal_repeated_images(seed: int, ties: bool) -> None:
     images, annotations, found = odd_case(seed, ties=ties)
     for weights in draw_weights(len(images), 2, np.random.default_rng(seed)).tolist():
         assert_equal(images, annotations, found, weights)
 
 
-def test_images_as_they_are_give_the_metrics_of_the_run() -> None:
+def test_the_original_images_give_the_metrics_of_the_run() -> None:
     images, annotations, found = odd_case(5)
     assert_equal(images, annotations, found, [1] * len(images))
 
@@ -77,7 +77,7 @@ def test_ties_within_an_image_are_taken_copy_by_copy() -> None:
 
 
 def test_ties_between_images_are_taken_image_by_image() -> None:
-    """Images are gone through in the order of their ids, whatever their order in the file."""
+    """Images are processed in the order of their ids, not of the file."""
     box = [0.0, 0.0, 50.0, 50.0]
     annotations: list[Row] = [{"image_id": number, "category_id": 2, "bbox": box} for number in (9, 4)]
     found = [detection(9, 2, box, 0.5), detection(4, 2, [70, 0, 50, 50], 0.5)]
@@ -86,7 +86,7 @@ def test_ties_between_images_are_taken_image_by_image() -> None:
 
 
 @pytest.mark.parametrize("found", [[], [detection(1, 2, [0, 0, 9, 9], 0.5)]], ids=["no detections", "one, false"])
-def test_nothing_found(found: list[Row]) -> None:
+def test_a_run_without_detections(found: list[Row]) -> None:
     annotations: list[Row] = [{"image_id": 2, "category_id": 2, "bbox": [0, 0, 50, 50]}]
     accumulation = assert_equal([1, 2], annotations, found, [1, 1])
     assert accumulation.metrics(np.array([1, 1])).tolist() == [0.0] * len(METRICS)
@@ -116,7 +116,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         accumulation.metrics(np.ones(8, int))
 
 
-def test_as_many_images_are_drawn_as_there_are() -> None:
+def test_a_resample_has_as_many_images_as_the_data_set() -> None:
     weights = draw_weights(50, 200, np.random.default_rng(0))
     assert weights.shape == (200, 50) and (weights.sum(axis=1) == 50).all()
     assert 0.3 < (weights == 0).mean() < 0.43  # 1/e
@@ -126,7 +126,7 @@ def arms() -> dict[str, list[Matches]]:
     return {"baseline": [case(1, keep=0.5), case(2, keep=0.5)], "both": [case(3, keep=0.9)]}
 
 
-def test_the_result_hangs_on_the_generator_alone() -> None:
+def test_the_result_depends_only_on_the_generator() -> None:
     first = bootstrap(arms(), 60, np.random.default_rng(7))
     again, spread = (bootstrap(arms(), 60, np.random.default_rng(7), workers) for workers in (1, 2))
     other = bootstrap(arms(), 60, np.random.default_rng(8))
@@ -145,7 +145,7 @@ def test_all_runs_are_evaluated_on_the_same_images_and_averaged_over_seeds() -> 
         assert np.array_equal(found.samples[at], expected, equal_nan=True)
 
 
-def test_the_same_run_in_both_arms_differs_by_nothing() -> None:
+def test_the_same_run_in_both_arms_has_no_difference() -> None:
     found = bootstrap({"a": [case(1)], "b": [case(1)]}, 30, np.random.default_rng(0))
     estimate = found.estimate("AP", "b", "a")
     assert (estimate.value, estimate.low, estimate.high, estimate.resamples) == (0, 0, 0, 30)

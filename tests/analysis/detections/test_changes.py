@@ -18,7 +18,7 @@ EIGHTY = [0.0, 0.0, 100.0, 80.0]  # IoU 0.8: true at 7 of the 10 thresholds
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ap_by_category_and_size_is_that_of_pycocotools(seed: int) -> None:
+def test_ap_by_category_and_size_equals_pycocotools(seed: int) -> None:
     images, annotations, found = odd_case(seed)
     coco = coco_of(images, annotations)
     objects = read_objects(coco)
@@ -67,7 +67,7 @@ def test_the_score_of_an_image_is_its_f1() -> None:
     assert image_scores(matches(detection(8, 2, BOX, 0.9))).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_what_is_ignored_does_not_count_in_a_score() -> None:
+def test_ignored_detections_do_not_count_in_a_score() -> None:
     crowd = {"image_id": 1, "category_id": 2, "bbox": [200.0, 0.0, 100.0, 100.0], "iscrowd": 1}
     coco = coco_of([1], [{"image_id": 1, "category_id": 2, "bbox": BOX}, crowd])
     found = [detection(1, 2, BOX, 0.9), detection(1, 2, [210, 10, 20, 20], 0.9)]

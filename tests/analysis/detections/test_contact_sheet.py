@@ -1,4 +1,4 @@
-"""The contact sheet: the same bytes each time, and other boxes or pixels give another picture."""
+"""The contact sheet: its bytes are reproducible, and depend on boxes and pixels."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_same_input_same_bytes() -> None:
     assert not plt.get_fignums()
 
 
-def test_what_changes_is_seen() -> None:
+def test_other_pixels_or_boxes_give_another_picture() -> None:
     first = to_png(contact_sheet(rows(), NAMES))
     assert to_png(contact_sheet([replace(rows()[0], pixels=255 - rows()[0].pixels), rows()[1]], NAMES)) != first
     fewer = {**rows()[0].columns, "baseline": detections_on(DETECTIONS, 1, 0.5)}
     assert to_png(contact_sheet([replace(rows()[0], columns=fewer), rows()[1]], NAMES)) != first
 
 
-def test_a_box_lies_where_its_pixels_are() -> None:
+def test_a_box_is_drawn_at_its_pixels() -> None:
     """One pixel a unit: the edge of the box is drawn in its colour at its own coordinates, on a black image."""
     fig = plt.figure(figsize=(0.64, 0.48), dpi=100)
     ax = fig.add_axes((0, 0, 1, 1))

@@ -46,7 +46,7 @@ def test_equals_pycocotools_flag_by_flag(seed: int, area: str, ties: bool) -> No
         assert np.count_nonzero(matches.object_category == category) == expected[3]
 
 
-def test_the_odd_case_is_odd() -> None:
+def test_the_odd_cases_contain_every_oddity() -> None:
     images, annotations, found = odd_case(0)
     coco = coco_of(images, annotations)
     with_objects, with_detections = ({row["image_id"] for row in rows} for rows in (annotations, found))
@@ -60,7 +60,7 @@ def test_the_odd_case_is_odd() -> None:
     assert not (matches.object_category == 3).any() and (matches.category == 3).any()
 
 
-def test_the_better_detection_of_an_object_is_the_one_with_the_higher_score() -> None:
+def test_the_detection_with_the_higher_score_takes_the_object() -> None:
     """IoU of a box 100 x 100 and its part 100 x 80: 0.8; of its part 100 x 60: 0.6, true up to threshold 0.60."""
     coco = coco_of([1], [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 100, 100]}])
     matches = matches_of(coco, [detection(1, 2, [0, 0, 100, 80], 0.3), detection(1, 2, [0, 0, 100, 60], 0.9)])

@@ -37,7 +37,7 @@ def only(result: Errors, **expected: int) -> None:
     assert {kind: count for kind, count in result.count.items() if count} == expected
 
 
-def test_one_of_each() -> None:
+def test_one_error_of_each_kind() -> None:
     """A: a true one before all false ones of two objects, AP 51/101; B: nothing true. The mean of both."""
     missed = [0.0, 300.0, 100.0, 100.0]
     found = [
@@ -83,7 +83,7 @@ def test_a_duplicate() -> None:
 
 
 def test_of_several_errors_at_an_object_the_one_with_the_highest_score_is_fixed() -> None:
-    """Both localisation errors are at one object: the first becomes true, the second goes; AP from 0 to 1."""
+    """Both localisation errors have the same object: the first becomes true, the second is removed; AP from 0 to 1."""
     found = [detection(1, A, THIRTY, 0.4), detection(1, A, [0, 0, 30, 100], 0.8)]
     result = errors([thing(BOX)], found)
     only(result, localisation=2)
@@ -101,14 +101,14 @@ def test_the_threshold_decides_the_kind() -> None:
     only(errors([thing([0, 0, 100, 1000])], found, 0.5), background=1, missed=1)  # IoU 0.09
 
 
-def test_what_lies_in_a_crowd_of_its_category_is_neither_true_nor_false() -> None:
+def test_a_detection_in_a_crowd_of_its_category_is_neither_true_nor_false() -> None:
     inside = detection(1, A, [310, 10, 20, 20], 0.9)
     objects = [thing(BOX), thing(AWAY, crowd=1)]
     assert errors(objects, [detection(1, A, BOX, 0.5), inside]).ap == 1
     assert errors([thing(BOX), thing(AWAY, B, crowd=1)], [detection(1, A, BOX, 0.5), inside]).ap == 0.5
 
 
-def test_nothing_found_and_nothing_to_find() -> None:
+def test_no_detections_and_no_objects() -> None:
     result = errors([thing(BOX)], [])
     only(result, missed=1)
     assert result.ap == 0
@@ -118,7 +118,7 @@ def test_nothing_found_and_nothing_to_find() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_ap_is_that_of_pycocotools_where_there_are_no_crowds(seed: int) -> None:
+def test_without_crowds_ap_equals_pycocotools(seed: int) -> None:
     images, annotations, found = odd_case(seed, ties=False)
     crowded = images[3]  # over 100 detections: there the limits differ, 100 an image and not an image and category
     objects = [{**row, "iscrowd": 0, "area": 1.0} for row in annotations if row["image_id"] != crowded]
@@ -137,7 +137,7 @@ def test_ap_is_that_of_pycocotools_where_there_are_no_crowds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("said", json.loads(tide.PLACE.read_text()), ids=lambda said: f"{said['seed']}-{said['iou']}")
-def test_as_tidecv(said: dict[str, Any]) -> None:
+def test_errors_equal_tidecv(said: dict[str, Any]) -> None:
     """Its numbers for odd cases (`tests.analysis.tide`). Counts are equal; its recall thresholds are other floats."""
     images, annotations, found = tide.case(said["seed"])
     read = read_objects(coco_of(images, annotations, tide.WITH_OBJECTS))
@@ -147,8 +147,8 @@ def test_as_tidecv(said: dict[str, Any]) -> None:
     assert ours.gain == pytest.approx(said["gain"], abs=0.002)
 
 
-def test_a_category_of_which_all_is_missed_is_asked_for_no_more() -> None:
-    """One of two categories is found, of the other nothing: AP 0.5, and 1 without it; so says tidecv 1.0.1."""
+def test_a_category_with_only_missed_objects_is_removed() -> None:
+    """One of two categories is found, the other is not: AP 0.5, and 1 without it, as in tidecv 1.0.1."""
     result = errors([thing(BOX), thing(AWAY, B)], [detection(1, A, BOX, 0.9)])
     assert result.ap == 0.5 and result.gain["missed"] == 0.5
     assert errors([thing(BOX)], []).gain["missed"] == 1

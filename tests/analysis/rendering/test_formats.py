@@ -58,7 +58,7 @@ def test_a_line_in_each_format(line: Line, as_markdown: str, as_html: str, as_la
     "text",
     [HOSTILE, "", " ", "a\nb", "![x](y)", "[x](y)", "[x]: y", "[x][y]", "<br>", "&lt; & &#65;", "<a", "~~a~~", "[x"],
 )
-def test_text_of_records_comes_out_of_markdown_as_it_went_in(text: str) -> None:
+def test_markdown_shows_the_text_of_records_unchanged(text: str) -> None:
     """Rendered by an independent CommonMark parser."""
     for line, expected in ((to_text(text), text), (code(text), text.replace("`", "'").replace("|", "/"))):
         rendered = MarkdownIt("commonmark").render(f"a {markdown.inline(line)}")
@@ -87,7 +87,7 @@ def test_small_numbers_keep_their_digits() -> None:
     assert to_csv(made).splitlines()[1] == "both,5.54e-06,0.333333"
 
 
-def test_csv_has_the_numbers_and_the_text_of_text() -> None:
+def test_csv_has_numbers_or_else_text() -> None:
     rows = [["a, " + code("b"), Number(41.0, "mean", sd=1.0), Number(3, digits=0)], ["noise", "–", "–"]]
     made = table(["arm", "AP", "n"], rows)
     assert list(csv.reader(io.StringIO(to_csv(made)))) == [
@@ -109,7 +109,7 @@ def test_a_number_shows_its_digits_sign_sd_and_interval() -> None:
     assert Number(0.5, "sd", more={"df": 2, "p": None}).known == {"sd": 0.5, "df": 2}
 
 
-def test_cells_have_their_numbers_and_runs_and_runs(tmp_path: Path) -> None:
+def test_cells_have_their_numbers_and_runs(tmp_path: Path) -> None:
     """both minus baseline: 51 against 41, sd 1 in every arm, df 8 (see test_report).
 
     p is three times that of t = 10 / sqrt(2/3) with 8 degrees of freedom, 1.8e-6.
@@ -128,8 +128,8 @@ def test_cells_have_their_numbers_and_runs_and_runs(tmp_path: Path) -> None:
     assert facts["seed"] == 2 and facts["commit"] == "0123456789abcdef" and facts["attempts"] == 1
 
 
-def test_numbers_are_those_of_the_text(tmp_path: Path) -> None:
-    """Of every cell that has numbers, the first is what its text begins with."""
+def test_the_text_of_a_cell_begins_with_its_first_number(tmp_path: Path) -> None:
+    """In every cell that has numbers."""
     ablation(tmp_path)
     cells = [cell for each in build(collect(tmp_path)).tables for row in each.table.rows for cell in row]
     with_numbers = [cell for cell in cells if cell.numbers]
@@ -140,8 +140,8 @@ def test_numbers_are_those_of_the_text(tmp_path: Path) -> None:
         assert float(shown) == pytest.approx(next(iter(cell.numbers.values())), abs=0.51 * 10**-digits)
 
 
-def test_no_cell_of_numbers_is_lost_in_csv_nor_without_runs(tmp_path: Path) -> None:
-    """A number that a text shows is among its numbers; and where it was measured it leads to the runs."""
+def test_every_measured_number_is_in_the_csv_and_has_runs(tmp_path: Path) -> None:
+    """A number in the text is among the cell's numbers, and a measured one has runs."""
     ablation(tmp_path)
     for each in build(collect(tmp_path)).tables:
         if not each.name.startswith("shapes") or each.name.endswith(("paper-s-numbers", "not-comparable-with-shapes")):
@@ -183,8 +183,8 @@ def compiled(text: str, folder: Path) -> str:
     return (folder / "tables.log").read_text(encoding="utf-8", errors="replace")
 
 
-def test_hostile_rows_compile_and_are_not_eaten(tmp_path: Path) -> None:
-    """After a row's end LaTeX reads '*' and '[length]' as arguments. All below U+0250, and others."""
+def test_hostile_rows_compile_and_are_shown(tmp_path: Path) -> None:
+    """After the end of a row LaTeX reads '*' and '[length]' as arguments. Tests all characters below U+0250, and more."""
     known = "—‘’‚“”„†‡•…‰‹›€™←↑→↓ȘșȚț−≤≥≈∞Δαβλμστ"
     texts = ["[1cm] a", "[b", "* c", "\x01[d]", HOSTILE, *map(chr, range(0x250)), *known, "漢😀\ud800\ufeff"]
     for rows in ([[text, "1"] for text in texts], [[known, "1"]]):

@@ -49,7 +49,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: sync_api.Browser, page_file: Path) -> Iterator[sync_api.Page]:
-    """The page at a desktop's width; any error of its script, and anything it loads, fails the test."""
+    """The page at the width of a desktop. An error in its script, or anything that it loads, fails the test."""
     shown = browser.new_page(viewport={"width": 1280, "height": 900})
     faults: list[str] = []
     shown.on("pageerror", lambda error: faults.append(str(error)))
@@ -61,7 +61,7 @@ def page(browser: sync_api.Browser, page_file: Path) -> Iterator[sync_api.Page]:
     shown.close()
 
 
-def test_text_of_records_is_text(page: sync_api.Page) -> None:
+def test_text_of_records_is_not_run_as_html(page: sync_api.Page) -> None:
     assert page.evaluate("window.hacked") is None
     assert HOSTILE in page.locator("main").inner_text()
 
@@ -89,7 +89,7 @@ def test_a_column_sorts_both_ways(page: sync_api.Page) -> None:
         (3, ["-1.50", "9.0 ± 1", "10.0 ± 1", "–", "never"], ["10.0 ± 1", "9.0 ± 1", "-1.50", "–", "never"]),
     ],
 )
-def test_text_sorts_as_text_numbers_as_numbers_and_what_is_missing_last(
+def test_text_and_numbers_sort_by_value_and_missing_values_last(
     browser: sync_api.Browser, at: int, rising: list[str], falling: list[str]
 ) -> None:
     ten, nine = (Number(value, "mean", 1, note=" ± 1") for value in (10, 9))
@@ -114,7 +114,7 @@ def test_a_number_shows_its_runs(page: sync_api.Page) -> None:
     assert page.locator("#runs .run").count() == 13
 
 
-def test_without_its_script_a_number_leads_to_its_first_run(browser: sync_api.Browser, page_file: Path) -> None:
+def test_without_javascript_a_number_links_to_its_first_run(browser: sync_api.Browser, page_file: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(page_file.as_uri())
@@ -124,7 +124,7 @@ def test_without_its_script_a_number_leads_to_its_first_run(browser: sync_api.Br
     context.close()
 
 
-def test_a_figure_says_its_values_at_the_mouse(page: sync_api.Page) -> None:
+def test_a_figure_shows_its_values_at_the_mouse_pointer(page: sync_api.Page) -> None:
     """At IoU 0.75 both are at AP + 0.2 - 0.06 * 5 = AP - 0.1: 41 % for 51 %, 31 % for 41 %.
 
     Pooled sd of 2 + 2 + 0.5 + 2 over 7 degrees of freedom: half width 1.8946 x 0.9636 / sqrt(3).
@@ -150,7 +150,7 @@ def place_of(page: sync_api.Page, value: float) -> tuple[float, float]:
     return box["x"] + (left + share * width) * box["width"], box["y"] + (1 - bottom - height / 2) * box["height"]
 
 
-def test_a_tap_on_a_figure_says_its_values_until_the_next_tap(browser: sync_api.Browser, page_file: Path) -> None:
+def test_a_tap_on_a_figure_shows_its_values_until_the_next_tap(browser: sync_api.Browser, page_file: Path) -> None:
     context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
     page = context.new_page()
     page.goto(page_file.as_uri())
@@ -166,7 +166,7 @@ def test_a_tap_on_a_figure_says_its_values_until_the_next_tap(browser: sync_api.
     context.close()
 
 
-def test_arrow_keys_move_along_the_values_of_a_figure(page: sync_api.Page) -> None:
+def test_arrow_keys_step_through_the_values_of_a_figure(page: sync_api.Page) -> None:
     """Thresholds are 0.5, 0.55, ..., 0.95, in each of two panels."""
     values = page.locator(".plot .values").first
     page.locator(".plot").first.focus()
@@ -185,7 +185,7 @@ def test_arrow_keys_move_along_the_values_of_a_figure(page: sync_api.Page) -> No
     assert not values.is_visible()
 
 
-def test_lists_have_bullets_and_columns_a_gap(page: sync_api.Page) -> None:
+def test_lists_have_bullets_and_a_gap_between_columns(page: sync_api.Page) -> None:
     """A bullet takes 1.2 rem, left of its item."""
     assert page.locator("main li").first.evaluate("item => getComputedStyle(item).display") == "list-item"
     boxes = page.locator("nav li").evaluate_all("items => items.map(item => item.getBoundingClientRect().toJSON())")
@@ -204,7 +204,7 @@ def test_nothing_is_wider_than_the_screen(browser: sync_api.Browser, page_file: 
     page.close()
 
 
-def test_dark_and_light_have_contrast_and_print_has_all(browser: sync_api.Browser, page_file: Path) -> None:
+def test_dark_and_light_have_contrast_and_print_is_complete(browser: sync_api.Browser, page_file: Path) -> None:
     dark: dict[str, bool] = {}
     for scheme in ("dark", "light"):
         page = browser.new_page(color_scheme=scheme)
@@ -234,7 +234,7 @@ def luminance(colour: str) -> float:
     return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def test_the_first_column_stays_where_a_table_is_scrolled(page: sync_api.Page) -> None:
+def test_the_first_column_stays_in_place_when_a_table_is_scrolled(page: sync_api.Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     frame = page.locator(".scroll", has=page.locator("th", has_text="0.95")).first
     assert frame.evaluate("frame => { frame.scrollLeft = 200; return frame.scrollLeft }") == 200

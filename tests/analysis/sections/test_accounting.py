@@ -1,4 +1,4 @@
-"""Every run directory that was started is in the report's account, from the runs and from their records alike."""
+"""The report accounts for every run directory that was started, from runs and from records alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADING = "## Every run that was started"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunsFolder:
-    """One run in each state and one of two attempts, two that no grid asks for, three directories moved aside."""
+    """One run in each state, one with two attempts, two that are in no grid, and three directories moved aside."""
     made = RunsFolder(tmp_path / "runs")
     resumed = made.done("baseline", 0, 0.4)
     edit_json(resumed / "status.json", attempts=[{}, {}])
@@ -40,7 +40,7 @@ def account(runs: Path) -> list[str]:
     return row_of(markdown(runs), HEADING, "shapes")[1:]
 
 
-def test_each_directory_is_counted_once_and_the_records_say_the_same(folder: RunsFolder, tmp_path: Path) -> None:
+def test_each_directory_is_counted_once_by_runs_and_records_alike(folder: RunsFolder, tmp_path: Path) -> None:
     #           started, done, failed, running, unreadable, replaced, resumed, in no table
     expected = ["9", "3", "2", "0", "1", "3 (1 lost, 2 stale)", "2", "2"]
     assert account(folder.root) == expected
@@ -57,12 +57,12 @@ def test_each_directory_is_counted_once_and_the_records_say_the_same(folder: Run
     assert "aside.json" in (out / "SHA256SUMS").read_text()
 
 
-def test_it_stands_before_what_was_not_run(folder: RunsFolder) -> None:
+def test_the_section_comes_before_what_was_not_run(folder: RunsFolder) -> None:
     text = markdown(folder.root)
     assert text.index(HEADING) < text.index("## What was not run") < text.index("## Problems found while reading")
 
 
-def test_running_runs_and_other_data_sets_have_their_place(folder: RunsFolder) -> None:
+def test_running_runs_and_other_data_sets_are_counted(folder: RunsFolder) -> None:
     coco = RunsFolder(folder.root, "coco")
     held = coco.start("both", 0, "running")
     coco.manifest()
@@ -78,7 +78,7 @@ def test_nothing_was_started(tmp_path: Path) -> None:
     assert "No run was started." in markdown(tmp_path)
 
 
-def test_a_list_that_cannot_be_read_is_a_problem_and_no_zero(folder: RunsFolder, tmp_path: Path) -> None:
+def test_an_unreadable_list_is_a_problem_and_not_a_zero(folder: RunsFolder, tmp_path: Path) -> None:
     out = tmp_path / "records"
     records.main([f"runs={folder.root}", f"out={out}"])
     edit_json(out / "aside.json", directories=[])

@@ -1,4 +1,4 @@
-"""The verdicts of the page on the paper's claims: not run, decided, not comparable."""
+"""The report's verdicts on the paper's claims: not run, decided, not comparable."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_claims_on_coco_get_a_verdict(tmp_path: Path) -> None:
     assert "no grid that trains on it" not in text
 
 
-def test_a_failed_run_makes_a_claim_not_comparable_and_one_that_is_resumed_is_marked(tmp_path: Path) -> None:
+def test_a_failed_run_makes_a_claim_not_comparable_and_resumed_runs_are_counted(tmp_path: Path) -> None:
     coco = RunsFolder(tmp_path, "coco")
     resumed = coco.done("both", 0, 0.39)
     edit_json(resumed / "status.json", attempts=[{}, {}])
@@ -90,7 +90,7 @@ def test_an_arm_of_two_settings_makes_a_claim_not_comparable(tmp_path: Path) -> 
     assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9"
 
 
-def test_a_run_that_does_not_say_its_images_is_not_comparable(tmp_path: Path) -> None:
+def test_a_run_without_its_number_of_images_is_not_comparable(tmp_path: Path) -> None:
     coco = RunsFolder(tmp_path, "coco")
     edit_json(coco.done("both", 0, 0.389) / "metrics.json", images=None)
     coco.done("baseline", 0, 0.37)
@@ -181,7 +181,7 @@ def test_the_trajectory_of_t_gets_a_verdict_before_any_run_has_finished(
         ({"base": "faster_rcnn_r50_fpn_1x", "changed": ["base.train.max_epochs"]}, "changed: `base.train.max_epochs`"),
     ],
 )
-def test_claims_take_no_other_setting_on_coco(tmp_path: Path, origin: dict[str, Any], said: str) -> None:
+def test_runs_of_another_setting_decide_no_claim(tmp_path: Path, origin: dict[str, Any], said: str) -> None:
     coco = RunsFolder(tmp_path, "coco")
     for arm in ("baseline", "both"):
         coco.done(arm, 0, 0.3)

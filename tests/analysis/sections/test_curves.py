@@ -26,7 +26,7 @@ def test_a_curve_is_the_mean_over_seeds_with_lowest_and_highest() -> None:
     assert list(found) == ["baseline", "both"] and not found["both"].x
 
 
-def test_of_an_iteration_logged_twice_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_row_of_an_iteration_counts(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     for seed in (1, 0):
         folder.done("both", seed, 0.3)

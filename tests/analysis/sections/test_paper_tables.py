@@ -1,4 +1,4 @@
-"""What the report says of each of the paper's tables: NOT RUN with its command, or how much of it is done."""
+"""The section on the paper's tables: NOT RUN with the command, or how many runs are done."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def rows(root: Path) -> dict[str, list[str]]:
     return {str(row[1].text): [markdown.inline(cell.text) for cell in row] for row in table.rows}
 
 
-def test_each_table_is_a_grid_that_exists() -> None:
+def test_each_table_has_an_existing_grid() -> None:
     assert [name for name in TABLES if not (CONF / "grid" / f"{name}.yaml").exists()] == []
 
 
-def test_without_coco_nothing_is_run(tmp_path: Path) -> None:
+def test_without_coco_every_table_is_not_run(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     folder.done("baseline", 0, 0.4)
     folder.manifest()
@@ -31,7 +31,7 @@ def test_without_coco_nothing_is_run(tmp_path: Path) -> None:
     assert all(f"grid={name} dataset=coco" in row[3] for name, row in found.items())
 
 
-def test_on_coco_the_published_setting_counts_alone(tmp_path: Path) -> None:
+def test_on_coco_only_the_published_setting_counts(tmp_path: Path) -> None:
     coco = RunsFolder(tmp_path, "coco")
     coco.done("baseline", 0, 0.37)
     coco.ask("both", 0)

@@ -1,4 +1,4 @@
-"""Weights from a file in the report: a verdict by their own rule, and nothing shared with runs that were trained."""
+"""The report on evaluated weights: a verdict by their own rule, separate from runs that were trained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLAIM = "38.9 AP, released weights re-tested"
 
 
 def evaluated(root: Path, ap: float | None, dataset: str = "coco", sha256: str = SHA256, **changes: Any) -> RunsFolder:
-    """A folder with an evaluation; ap None: one that was asked for and is not there."""
+    """A folder with an evaluation, or if ap is None with one that has not run."""
     file = {"sha256": sha256, "file": "/data/x.pth"}
     folder = RunsFolder(root, dataset, {"init": file, "task": "evaluate"})
     if ap is None:
@@ -56,7 +56,7 @@ def test_the_verdict_on_the_released_weights(tmp_path: Path, ap: float, verdict:
     assert "±" not in section and "ifference" not in section
 
 
-def test_before_it_has_run_there_is_the_command(tmp_path: Path) -> None:
+def test_the_command_is_shown_before_it_has_run(tmp_path: Path) -> None:
     evaluated(tmp_path / "runs", None)
     report = write_report(tmp_path / "runs", tmp_path / "R.md")
     assert "**NOT RUN** | `python experiments/launch.py grid=released dataset=coco" in claim(report)
@@ -87,8 +87,8 @@ def test_another_number_of_images_than_val2017s(tmp_path: Path) -> None:
     assert "**NOT COMPARABLE: evaluated on 4999 images; val2017 has 5000**" in claim(report)
 
 
-def test_runs_that_were_trained_stay_as_they_are(tmp_path: Path) -> None:
-    """The ablation's section beside an evaluation is, to the byte, what it is alone."""
+def test_an_evaluation_does_not_change_the_section_of_trained_runs(tmp_path: Path) -> None:
+    """The ablation's section has the same bytes with and without an evaluation beside it."""
     ablation(tmp_path / "runs")
     alone = write_report(tmp_path / "runs", tmp_path / "R.md").split("## Which component does it?")[1]
     evaluated(tmp_path / "runs", 0.9, dataset="shapes")
@@ -103,7 +103,7 @@ def test_coco_counts_as_not_run_while_weights_were_evaluated_only(tmp_path: Path
     assert "COCO: these records have no grid that trains on it" in write_report(tmp_path / "runs", tmp_path / "R.md")
 
 
-def test_a_manifest_without_its_weights_is_named(tmp_path: Path) -> None:
+def test_a_manifest_without_weights_is_a_problem(tmp_path: Path) -> None:
     evaluated(tmp_path / "runs", 0.389, weights=None)
     report = write_report(tmp_path / "runs", tmp_path / "R.md")
     assert "weights=None: must have the name and sha256 of the file" in report.replace("\\", "")

@@ -36,5 +36,5 @@ def test_arms_and_seeds_of_the_launch_are_replaced() -> None:
 
 
 @pytest.mark.parametrize("other", ["python -m dynamic_rcnn.train runs/shapes/both/seed0-0", "echo 'grid=x"])
-def test_what_is_no_launch_stays(other: str) -> None:
+def test_other_commands_stay_as_they_are(other: str) -> None:
     assert repeat_command(other, ["dla"], 1) == other
