@@ -184,7 +184,7 @@ def compiled(text: str, folder: Path) -> str:
 
 
 def test_hostile_rows_compile_and_are_shown(tmp_path: Path) -> None:
-    """After the end of a row LaTeX reads '*' and '[length]' as arguments. Tests all characters below U+0250, and more."""
+    """After the end of a row LaTeX reads '*' and '[length]' as arguments. All characters below U+0250, and others."""
     known = "—‘’‚“”„†‡•…‰‹›€™←↑→↓ȘșȚț−≤≥≈∞Δαβλμστ"
     texts = ["[1cm] a", "[b", "* c", "\x01[d]", HOSTILE, *map(chr, range(0x250)), *known, "漢😀\ud800\ufeff"]
     for rows in ([[text, "1"] for text in texts], [[known, "1"]]):
