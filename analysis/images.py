@@ -44,6 +44,7 @@ from analysis.reading.manifest import Grid, choose
 from analysis.reading.records import Records, collect
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
+from analysis.stats.seeds import CONFIDENCE
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
@@ -105,7 +106,7 @@ def _analyse(records: Records, grid: Grid, runs: Path, resamples: int, seed: int
     content = {
         **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed, "runs": sources(runs, paths)},
-        "differences": [asdict(resampled.estimate(metric, *pair)) for pair in pairs for metric in METRICS],
+        "differences": [asdict(resampled.estimate(metric, *pair, CONFIDENCE)) for pair in pairs for metric in METRICS],
         "errors": _json_rows(errors),
         "sheet": _write_sheet(grid, runs, coco, objects, folder, shown, detections, matches),
         "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},

@@ -76,6 +76,12 @@ def test_analysis_reads_run_directories_only_detections_and_for_images_the_groun
     assert sorted(found) == ["analysis.frames imports dynamic_rcnn.metrics.ap.read_detections", *images]
 
 
+def test_the_rooms_of_analysis_import_one_way() -> None:
+    """sections -> stats -> reading -> detections -> rendering."""
+    rooms = [f"analysis.{room}" for room in ("sections", "stats", "reading", "detections", "rendering")]
+    assert [offences(room, "analysis", but=tuple(rooms[at:])) for at, room in enumerate(rooms)] == [[]] * len(rooms)
+
+
 def test_experiments_make_no_reports() -> None:
     assert offences("experiments", "analysis") == []
 

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from analysis.detections.columns import Floats
 from analysis.detections.matching import Matches
 from analysis.detections.weighted_ap import METRICS, Accumulation
-from analysis.stats.seeds import CONFIDENCE
 from dynamic_rcnn.errors import UserError, unknown_name
 
 Weights = NDArray[np.uint16]
@@ -58,7 +57,7 @@ class Bootstrap:
     point: Floats  # (arms, metrics), in the order of METRICS; NaN where undefined
     samples: Floats  # (resamples, arms, metrics)
 
-    def estimate(self, metric: str, arm: str, baseline: str | None = None, confidence: float = CONFIDENCE) -> Estimate:
+    def estimate(self, metric: str, arm: str, baseline: str | None = None, confidence: float = 0.9) -> Estimate:
         """A metric of `arm`, or of `arm` minus `baseline` on the same images, with its central interval.
 
         Raises:
@@ -79,7 +78,7 @@ class Bootstrap:
         low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Estimate(metric, arm, baseline, float(point), float(low), float(high), defined.size)
 
-    def frame(self, baseline: str | None = None, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    def frame(self, baseline: str | None = None, confidence: float = 0.9) -> pd.DataFrame:
         """One row per metric and arm with the fields of `Estimate`; with a baseline, of the differences from it."""
         arms = [arm for arm in self.arms if arm != baseline]
         rows = [self.estimate(metric, arm, baseline, confidence) for arm in arms for metric in METRICS]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,8 +119,7 @@ class Panel:
 
     Attributes:
         name: of its values, in the HTML page and in the figure's identifier.
-        has_error_bars: whether the bands are drawn as error bars with markers, instead of shaded.
-        dodge: the distance along x between the arms' error bars.
+        has_error_bars: whether bands are drawn as error bars with markers, `dodge` apart along x, and not shaded.
         starts_at_zero: whether the y axis does.
         ticks: along x; None: chosen by matplotlib.
         marks_zero: whether a line is drawn at y = 0.
@@ -151,17 +150,11 @@ class Figure:
 
     @property
     def identifier(self) -> str:
-        """A hash of the numbers that it shows, to six decimals, for the metadata of its file.
-
-        Not of more digits: the last ones differ between versions of scipy, and a difference of nothing is 1e-15.
-        """
-        rows = {
-            panel.name: [
-                [arm, *([round(v, 6) + 0.0 for v in series] for series in vars(band).values())]
-                for arm, band in panel.curves.items()
-            ]
-            for panel in self.panels
-        }
+        """A hash of its numbers, for the metadata of its file. Six decimals: further ones depend on scipy's version."""
+        rows: dict[str, list[Any]] = {panel.name: [] for panel in self.panels}
+        for panel in self.panels:
+            for arm, band in panel.curves.items():
+                rows[panel.name].append([arm, *([round(v, 6) + 0.0 for v in each] for each in vars(band).values())])
         return IDENTIFIER + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
@@ -234,18 +227,14 @@ class Page:
         """All tables; of several below one heading, those after the first are numbered."""
         seen: Counter[str] = Counter()
         tables = []
-        for each in (each for section in self.sections for each in _named_tables(section)):
-            seen[each.name] += 1
-            suffix = f"-{seen[each.name]}" if seen[each.name] > 1 else ""
-            tables.append(NamedTable(each.name + suffix, each.title, each.table))
+        for section in self.sections:
+            title, heading = str(to_text(section.title)), ""
+            for block in section.blocks:
+                if isinstance(block, Heading):
+                    heading = str(to_text(block.text))
+                elif isinstance(block, Table):
+                    name = f"{section.key}-{slug(heading)}" if heading else section.key
+                    seen[name] += 1
+                    name += f"-{seen[name]}" if seen[name] > 1 else ""
+                    tables.append(NamedTable(name, ": ".join(filter(None, [title, heading])), block))
         return tables
-
-
-def _named_tables(section: Section) -> Iterator[NamedTable]:
-    title, heading = str(to_text(section.title)), ""
-    for block in section.blocks:
-        if isinstance(block, Heading):
-            heading = str(to_text(block.text))
-        elif isinstance(block, Table):
-            name = f"{section.key}-{slug(heading)}" if heading else section.key
-            yield NamedTable(name, ": ".join(filter(None, [title, heading])), block)
