@@ -37,7 +37,8 @@ def largest_changes(arm: Sequence[pd.DataFrame], baseline: Sequence[pd.DataFrame
     """Categories and object sizes by the absolute difference in AP between two arms, largest first.
 
     Args:
-        arm, baseline: the result of `ap_by_category_and_size` for each seed.
+        arm: the result of `ap_by_category_and_size` for each seed.
+        baseline: the same of the baseline.
 
     Returns:
         Columns category, size, arm and baseline (means over the seeds), difference; without rows that have no objects.

@@ -125,7 +125,8 @@ def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: P
     """The mean of `arm` minus that of `baseline`.
 
     Args:
-        arm, baseline: seed -> value; NaN is left out.
+        arm: seed -> value; NaN is left out.
+        baseline: the same of the baseline.
         noise: the sd pooled over the arms of the grid.
 
     Returns:
