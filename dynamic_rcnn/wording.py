@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def plural(noun: str, count: int) -> str:
-    """'1 seed', '3 seeds'."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """'1 seed', '3 seeds', '3 processes'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -1,7 +1,7 @@
-"""action=doctor: what would spoil the runs of a grid, looked for before anything is submitted.
+"""action=doctor: checks for everything that would spoil a grid's runs, before any is submitted.
 
-Each finding is a line: `ok`, `note` (worth knowing), or `BAD` with what to do about it. Nothing is changed, and nothing
-is fetched. What jobs will find on other machines than this one is not looked at, and said so.
+Each finding is a line: `ok`, `note` (worth knowing), or `BAD` with what to do about it. Nothing is changed or
+downloaded. The other machines that jobs run on are not checked.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from dynamic_rcnn import PROJECT
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
+from dynamic_rcnn.wording import plural
 from experiments.config import cluster as executor
 from experiments.config.grid import Grid
-from experiments.config.weights import evaluates
 from experiments.doctor.findings import BAD, NOTE, OK, Finding
-from experiments.doctor.weights import given_weights, other_weights, weights_of_arms
+from experiments.doctor.weights import check_evaluated_weights, check_paper_weights, check_pretrained_weights
 from experiments.launching.machine import visible_gpus
 from experiments.planning.cost import COCO_TRAINED_ON
 
 COCO = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images and annotations of COCO 2017
-_SPOT_CHECK = 20
-_NMS = ("train_cfg.rpn_proposal", "test_cfg.rpn")
+_DECODED_IMAGES = 20
 _VERSIONS = {"mmdet": "3.3.0", "mmcv-lite": "2.1.0"}
-_BYTES = 4  # of a parameter, and of its momentum
+_PARAMETER_BYTES = 4  # of a parameter, and of its momentum
 
 
 def doctor(grid: Grid, runs: Path, config: DictConfig) -> int:
@@ -48,33 +47,34 @@ def doctor(grid: Grid, runs: Path, config: DictConfig) -> int:
 
 
 def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
+    """Yield the findings on data, setting, versions, weights, GPUs and disk."""
     spec, trains = grid.runs[0], grid.task != EVALUATE
-    yield from _data(grid, trains)
-    yield _setting(grid)
+    yield from _check_data(grid, trains)
+    yield _check_setting(grid)
     if trains:
-        yield _proposals(grid, {arm: model for each in grid.specs.values() for arm, model in each.models.items()})
-    yield from _versions()
-    given = spec.init["file"] if spec.init and not trains else None
+        yield _check_rpn_nms(grid, {arm: model for each in grid.specs.values() for arm, model in each.models.items()})
+    yield from _check_versions()
     models = {arm: model for each in grid.all_runs for arm, model in each.models.items()}
-    machine = _machine(list(models.values()), *([given] if given else []))
+    weights = None if trains or not spec.init else spec.init["file"]
+    machine = _describe_machine(list(models.values()), *([weights] if weights else []))
     if isinstance(machine, Finding):
         yield machine
         return
-    if given:
-        yield given_weights(Path(given), machine["fault"])
-        yield from other_weights(grid)
+    if weights:
+        yield check_evaluated_weights(Path(weights), machine["fault"])
+        yield from check_paper_weights(grid)
     else:
-        yield from weights_of_arms(dict(zip(models, machine["weights"], strict=True)))
-    yield _devices(machine, config)
+        yield from check_pretrained_weights(dict(zip(models, machine["weights"], strict=True)))
+    yield _check_gpus(machine, config)
     if grid.task == TRAIN:
-        yield _disk(grid, runs, dict(zip(models, machine["parameters"], strict=True)))
+        yield _check_disk(grid, runs, dict(zip(models, machine["parameters"], strict=True)))
 
 
-def _data(grid: Grid, trains: bool) -> Iterator[Finding]:
+def _check_data(grid: Grid, trains: bool) -> Iterator[Finding]:
     dataset, filter_cfg = grid.runs[0].dataset, grid.runs[0].config["data"]["filter_cfg"]
     name = dataset["name"]
     if datasets.to_draw(dataset) is not None:
-        yield Finding(OK, "data", f"{name} is not drawn yet; the first launch draws it")
+        yield Finding(OK, "data", f"{name} has not been drawn yet; the first launch draws it")
         return
     try:
         datasets.check(dataset, trains, grid.has_masks)
@@ -82,160 +82,145 @@ def _data(grid: Grid, trains: bool) -> Iterator[Finding]:
         yield Finding(BAD, "data", str(error))
         return
     root, _ = datasets.prepare(dataset)
-    yield Finding(OK, "data", f"annotations of {name} in {root} are sound, and every image is there")
+    yield Finding(OK, "data", f"the annotations of {name} in {root} are valid, and every image exists")
     for split in ("train", "val") if trains else ("val",):
         content = json.loads((root / dataset[f"{split}_ann"]).read_bytes())
         if name == "coco":
-            yield _counts(split, content, filter_cfg)
-        yield _spot_check(split, content["images"], root / dataset[f"{split}_img"])
+            yield _check_counts(split, content, (filter_cfg or {}).get("min_size", 0))
+        yield _check_images(split, content["images"], root / dataset[f"{split}_img"])
 
 
-def _counts(split: str, content: dict[str, Any], filter_cfg: dict[str, Any] | None) -> Finding:
-    images, annotations = len(content["images"]), len(content["annotations"])
-    found, expected = f"{images:,} images, {annotations:,} annotations", COCO[split]
+def _check_counts(split: str, content: dict[str, Any], min_size: int) -> Finding:
+    counts = len(content["images"]), len(content["annotations"])
+    found, expected = (f"{images:,} images, {boxes:,} annotations" for images, boxes in (counts, COCO[split]))
     what = f"{split}2017"
-    if (images, annotations) != expected:
-        wanted = f"{expected[0]:,} images, {expected[1]:,} annotations"
-        return Finding(
-            BAD, what, f"{found}; COCO 2017 has {wanted}: get the annotations anew, or use dataset=coco_format"
-        )
+    if counts != COCO[split]:
+        text = f"{found}; COCO 2017 has {expected}: download the annotations again, or use dataset=coco_format"
+        return Finding(BAD, what, text)
     if split == "val":
         return Finding(OK, what, found)
-    kept = _trained_on(content, (filter_cfg or {}).get("min_size", 0))
-    if kept != COCO_TRAINED_ON:
-        return Finding(BAD, what, f"{kept:,} images to train on; published runs have {COCO_TRAINED_ON:,}")
-    return Finding(OK, what, f"{found}; {kept:,} images to train on")
-
-
-def _trained_on(content: dict[str, Any], min_size: int) -> int:
     boxed = {annotation["image_id"] for annotation in content["annotations"]}
-    return sum(image["id"] in boxed and min(image["width"], image["height"]) >= min_size for image in content["images"])
+    used = sum(each["id"] in boxed and min(each["width"], each["height"]) >= min_size for each in content["images"])
+    if used != COCO_TRAINED_ON:
+        return Finding(BAD, what, f"{used:,} images to train on; the published runs have {COCO_TRAINED_ON:,}")
+    return Finding(OK, what, f"{found}; {used:,} images to train on")
 
 
-def _spot_check(split: str, images: list[dict[str, Any]], folder: Path) -> Finding:
-    """Decode a few images, the same ones each time, and compare their sizes with the annotations'."""
-    chosen = random.Random(0).sample(images, min(_SPOT_CHECK, len(images)))
+def _check_images(split: str, images: list[dict[str, Any]], folder: Path) -> Finding:
+    """Decode some images, always the same ones, and compare their sizes with the annotations."""
+    chosen = random.Random(0).sample(images, min(_DECODED_IMAGES, len(images)))
     for image in chosen:
-        path = folder / image["file_name"]
+        path, annotated = folder / image["file_name"], (image["width"], image["height"])
         size = _decoded_size(path)
         if size is None:
-            return Finding(BAD, f"{split} images", f"{path}: cannot be decoded; get it anew")
-        width, height = size
-        if (width, height) != (image["width"], image["height"]):
-            sizes = f"{width} x {height}, annotated as {image['width']} x {image['height']}"
-            return Finding(BAD, f"{split} images", f"{path}: is {sizes}; images and annotations do not belong together")
-    return Finding(OK, f"{split} images", f"{len(chosen)} of {len(images):,} decoded, sizes as annotated")
+            return Finding(BAD, f"{split} images", f"{path}: cannot be decoded; download it again")
+        if size != annotated:
+            text = f"{path}: is {size[0]} x {size[1]}, annotated as {annotated[0]} x {annotated[1]}"
+            return Finding(BAD, f"{split} images", f"{text}; images and annotations do not belong together")
+    return Finding(OK, f"{split} images", f"{len(chosen)} of {len(images):,} decoded; their sizes are as annotated")
 
 
 def _decoded_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) as stored, whatever a camera says of the orientation; None if it is no image."""
-    import cv2  # a tenth of a second
+    """(width, height) as stored, ignoring a camera's orientation; None if the file is not an image."""
+    import cv2  # takes a tenth of a second
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return None if image is None else (image.shape[1], image.shape[0])
 
 
-def _setting(grid: Grid) -> Finding:
-    """Batch, learning rate, processes, schedule: whatever differs from the files, on COCO, is another experiment."""
+def _check_setting(grid: Grid) -> Finding:
+    """On COCO, any change to batch, learning rate, processes or schedule makes it another experiment."""
     config = grid.runs[0].config
+    processes = plural("process", config["train"]["processes"])
     batch, rate = config["train"]["batch_size"], config["optim_wrapper"]["optimizer"]["lr"]
-    text = f"{batch} images an iteration on {_processes(config['train']['processes'])}, learning rate {rate}"
+    text = f"{batch} images per iteration on {processes}, learning rate {rate}"
     if grid.task == EVALUATE:
-        text = f"nothing is trained; evaluated with {_processes(config['train']['processes'])}"
+        text = f"no training; evaluation on {processes}"
     if grid.dataset != "coco":
-        return Finding(OK, "setting", f"{text}; on {grid.dataset} nothing is compared with the paper")
+        return Finding(OK, "setting", f"{text}; results on {grid.dataset} are not compared with the paper")
     if grid.changed:
         return Finding(BAD, "setting", f"{text}; changed: {', '.join(grid.changed)}: NOT COMPARABLE with the paper")
     return Finding(OK, "setting", f"{text}, as published")
 
 
-def _proposals(grid: Grid, models: dict[str, dict[str, Any]]) -> Finding:
-    """RPN NMS in training and test, of every arm: a baseline with another one is no control. models: of each arm."""
-    nms = {arm: tuple(_at(model, place) for place in _NMS) for arm, model in models.items()}
-    base = nms[grid.specs[grid.baseline].config[BENCHMARK]["baseline"] if grid.task == BENCHMARK else grid.baseline]
-    others = [arm for arm, found in nms.items() if found != base]
+def _check_rpn_nms(grid: Grid, models: dict[str, dict[str, Any]]) -> Finding:
+    """Compare the RPN's NMS thresholds of all arms (`models`): a baseline with other ones is not a control."""
+    nms = {arm: _rpn_nms(model) for arm, model in models.items()}
+    baseline = grid.specs[grid.baseline].config[BENCHMARK]["baseline"] if grid.task == BENCHMARK else grid.baseline
+    text = f"{nms[baseline][0]} in training and {nms[baseline][1]} in test, in the baseline"
     unequal = [arm for arm, (in_training, in_test) in nms.items() if in_training != in_test]
-    text = f"{base[0]} in training, {base[1]} in test, in the baseline"
     if unequal:
-        said = f"{text}; Dynamic R-CNN has the same in both, which {', '.join(unequal)} {_have(unequal)} not"
-        return Finding(BAD, "RPN NMS", said)
+        rule = f"Dynamic R-CNN uses one threshold for both, unlike {', '.join(unequal)}"
+        return Finding(BAD, "RPN NMS", f"{text}; {rule}")
+    others = [arm for arm, values in nms.items() if values != nms[baseline]]
     if others:
-        return Finding(NOTE, "RPN NMS", f"{text}; another one, on purpose, in {', '.join(others)}")
+        return Finding(NOTE, "RPN NMS", f"{text}; intentionally another one in {', '.join(others)}")
     return Finding(OK, "RPN NMS", f"{text} and in every arm")
 
 
-def _have(arms: list[str]) -> str:
-    return "has" if len(arms) == 1 else "have"
+def _rpn_nms(model: dict[str, Any]) -> tuple[float, float]:
+    """The IoU thresholds of the RPN's NMS in training and in test."""
+    parts = model["train_cfg"]["rpn_proposal"], model["test_cfg"]["rpn"]
+    in_training, in_test = (float(part["nms"]["iou_threshold"]) for part in parts)
+    return in_training, in_test
 
 
-def _at(model: dict[str, Any], place: str) -> float:
-    first, second = place.split(".")
-    return float(model[first][second]["nms"]["iou_threshold"])
-
-
-def _versions() -> Iterator[Finding]:
+def _check_versions() -> Iterator[Finding]:
     for package, wanted in _VERSIONS.items():
         try:
             found = version(package)
         except PackageNotFoundError:
             if package == "mmdet":
-                yield Finding(BAD, package, f"is not installed; pip install {package}=={wanted}")
+                yield Finding(BAD, package, f"not installed; pip install {package}=={wanted}")
             continue
-        level, rest = (OK, "") if found == wanted else (BAD, f"; pip install {package}=={wanted}")
-        yield Finding(level, package, f"{found}{rest}")
+        level, advice = (OK, "") if found == wanted else (BAD, f"; pip install {package}=={wanted}")
+        yield Finding(level, package, f"{found}{advice}")
 
 
-def _machine(models: list[dict[str, Any]], *weights: str) -> dict[str, Any] | Finding:
-    """What `dynamic_rcnn.tools.describe_machine` says, also of weights for the first model; a finding if it fails.
+def _describe_machine(models: list[dict[str, Any]], *weights: str) -> dict[str, Any] | Finding:
+    """The output of `dynamic_rcnn.tools.describe_machine`; a finding if it fails, as with an incompatible torchvision.
 
-    It does with a torchvision that is not torch's.
+    Args:
+        models: the model configs to build.
+        weights: the file to load into the first one, if any.
     """
     command = [sys.executable, "-m", "dynamic_rcnn.tools.describe_machine", *weights]
     done = subprocess.run(command, input=json.dumps(models), capture_output=True, text=True, cwd=PROJECT, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return Finding(BAD, "torch and mmdet", f"{lines[-1]}; install anew: pip install -e .")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        return Finding(BAD, "torch and mmdet", f"{lines[-1]}; reinstall them: pip install -e .")
+    machine: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return machine
 
 
-def _devices(machine: dict[str, Any], config: DictConfig) -> Finding:
-    built = f"torch {machine['torch']} for " + (f"CUDA {machine['cuda']}" if machine["cuda"] else "the CPU alone")
+def _check_gpus(machine: dict[str, Any], config: DictConfig) -> Finding:
+    torch = f"torch {machine['torch']} for {'CUDA ' + machine['cuda'] if machine['cuda'] else 'the CPU only'}"
     seen, present = machine["gpus"], visible_gpus()
     if config.cluster.executor == executor.SLURM:
-        return Finding(NOTE, "GPUs", f"{built}; {len(seen)} seen here; those of the jobs' nodes are not looked at")
-    if present and len(seen) < len(present):
-        text = (
-            f"{built} sees {len(seen)} of {len(present)} GPUs; install a torch for this driver (nvidia-smi says which)"
-        )
+        return Finding(NOTE, "GPUs", f"{torch}; it sees {len(seen)} here; the nodes of jobs are not checked")
+    if len(seen) < len(present):
+        text = f"{torch} sees {len(seen)} of {len(present)} GPUs; install a torch for this driver (see nvidia-smi)"
         return Finding(BAD, "GPUs", text)
-    processes = config.base.train.processes
     if seen:
-        return Finding(OK, "GPUs", f"{built}; {len(seen)} of {seen[0]}, {processes} a run")
-    if config.dataset.name == "coco":
-        if evaluates(config):
-            return Finding(NOTE, "GPUs", f"{built}; none is here: on the CPU this takes far longer than minutes")
-        times_arms = config.grid.get("task") == BENCHMARK
-        why = "a CPU's speed is not compared" if times_arms else "a run on COCO would take months"
-        return Finding(BAD, "GPUs", f"{built}; none is here: {why}; use cluster=slurm")
-    return Finding(OK, "GPUs", f"{built}; none is here, runs use the CPU")
+        return Finding(OK, "GPUs", f"{torch}; {len(seen)} of {seen[0]}, {config.base.train.processes} per run")
+    text = f"{torch}; there is no GPU"
+    if config.dataset.name != "coco":
+        return Finding(OK, "GPUs", f"{text}, so runs use the CPU")
+    task = config.grid.get("task", TRAIN)
+    if task == EVALUATE:
+        return Finding(NOTE, "GPUs", f"{text}: on the CPU this takes far longer than minutes")
+    why = "the speed of a CPU is not comparable" if task == BENCHMARK else "a run on COCO would take months"
+    return Finding(BAD, "GPUs", f"{text}: {why}; use cluster=slurm")
 
 
-def _disk(grid: Grid, runs: Path, parameters: dict[str, int]) -> Finding:
-    """Room for the checkpoints at once and the final weights of all runs. parameters: of each arm's model."""
+def _check_disk(grid: Grid, runs: Path, parameters: dict[str, int]) -> Finding:
+    """Compare the free space with the checkpoints and final weights of all runs. parameters: of each arm's model."""
     keep = grid.runs[0].config["train"]["keep_checkpoints"]
-    weights = _BYTES * sum(parameters[spec.arm] for spec in grid.all_runs)
-    place = next(folder for folder in (runs, *runs.parents) if folder.exists())
-    need, free = weights * (2 * (keep + 1) + 1), shutil.disk_usage(place).free
-    text = f"{len(grid.all_runs)} runs need up to {_size(need)}, {_size(free)} are free in {place}"
+    weights = _PARAMETER_BYTES * sum(parameters[spec.arm] for spec in grid.all_runs)
+    folder = next(folder for folder in (runs, *runs.parents) if folder.exists())
+    need, free = weights * (2 * (keep + 1) + 1), shutil.disk_usage(folder).free
+    count = plural("run", len(grid.all_runs))
+    text = f"checkpoints of {count} take up to {need / 1e9:.1f} GB; {folder} has {free / 1e9:.1f} GB free"
     if free < need:
         return Finding(BAD, "disk", f"{text}; make room or choose another runs=")
     return Finding(OK, "disk", text)
-
-
-def _processes(count: int) -> str:
-    return "1 process" if count == 1 else f"{count} processes"
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"

@@ -1,4 +1,4 @@
-"""A line of action=doctor."""
+"""A finding of action=doctor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ OK, NOTE, BAD = "ok", "note", "BAD"
 
 @dataclass(frozen=True)
 class Finding:
+    """One line: how serious it is (`level`), what was checked, and the result."""
+
     level: str
     what: str
     text: str

@@ -1,4 +1,4 @@
-"""What action=doctor says of weights: those that runs start from, and those that are evaluated."""
+"""Findings of action=doctor on weights: those that runs start from, and those that are evaluated."""
 
 from __future__ import annotations
 
@@ -9,47 +9,43 @@ from dynamic_rcnn.run.digest import file_digest, named_digest
 from experiments.config.grid import Grid
 from experiments.doctor.findings import BAD, NOTE, OK, Finding
 
+_FETCH = "python -m dynamic_rcnn.tools.fetch"
 
-def weights_of_arms(weights: dict[str, dict[str, str] | None]) -> Iterator[Finding]:
-    """The ImageNet weights that arms start from, a finding a file. weights: by arm."""
-    known = {each["file"]: each for each in weights.values() if each is not None}
-    for file, found in known.items():
+
+def check_pretrained_weights(weights: dict[str, dict[str, str] | None]) -> Iterator[Finding]:
+    """Yield a finding for each file of ImageNet weights. weights: url and file of each arm's, or None."""
+    files = {each["file"]: each["url"] for each in weights.values() if each is not None}
+    for file, url in files.items():
         arms = [arm for arm, each in weights.items() if each is not None and each["file"] == file]
-        yield _weights(found, "" if len(known) == 1 else f" of {', '.join(arms)}")
+        what = "pretrained weights" if len(files) == 1 else f"pretrained weights of {', '.join(arms)}"
+        yield _check_file(what, Path(file), url)
 
 
-def _weights(weights: dict[str, str], whose: str) -> Finding:
-    what = f"pretrained weights{whose}"
-    path, url = Path(weights["file"]), weights["url"]
+def _check_file(what: str, path: Path, url: str) -> Finding:
     if not path.is_file():
-        way = (
-            f"python -m dynamic_rcnn.tools.fetch brings {url}"
-            if url
-            else "give its absolute path in base.model.backbone.init_cfg.checkpoint"
-        )
-        return Finding(BAD, what, f"{path}: no such file; {way} (jobs may have no way to the web)")
+        advice = f"{_FETCH} downloads {url}" if url else "give its path in base.model.backbone.init_cfg.checkpoint"
+        return Finding(BAD, what, f"{path}: no such file; {advice} (jobs may have no internet access)")
     named, found = named_digest(path), file_digest(path)
     if named is None:
-        return Finding(NOTE, what, f"{path}: sha256 {found[:8]}; its name says nothing to compare with")
+        return Finding(NOTE, what, f"{path}: sha256 {found[:8]}; not checked, because its name has no digest")
     if found.startswith(named):
-        return Finding(OK, what, f"{path}: sha256 as its name says")
-    return Finding(
-        BAD, what, f"{path}: sha256 is {found[:8]}; delete it and get {url} again: python -m dynamic_rcnn.tools.fetch"
-    )
+        return Finding(OK, what, f"{path}: sha256 as in its name")
+    text = f"{path}: sha256 {found[:8]}, unlike its name; delete it and download {url} again: {_FETCH}"
+    return Finding(BAD, what, text)
 
 
-def given_weights(path: Path, fault: str | None) -> Finding:
-    """The weights that are evaluated; a file that is not what its name says has been refused before."""
+def check_evaluated_weights(path: Path, fault: str | None) -> Finding:
+    """Check the weights to evaluate. fault: why they do not fit the model, if so. Their sha256 was checked before."""
     if fault:
         return Finding(BAD, "weights", f"{fault}; choose the base= that they were trained with, or other weights")
     if named_digest(path) is None:
-        return Finding(NOTE, "weights", f"{path}: fit the model; their name says no digest to compare with")
-    return Finding(OK, "weights", f"{path}: fit the model, sha256 as their name says")
+        return Finding(NOTE, "weights", f"{path}: fits the model; sha256 not checked, because its name has no digest")
+    return Finding(OK, "weights", f"{path}: fits the model; sha256 as in its name")
 
 
-def other_weights(grid: Grid) -> Iterator[Finding]:
-    """Whether the printed numbers are of other weights than those that are evaluated."""
+def check_paper_weights(grid: Grid) -> Iterator[Finding]:
+    """Yield a note if the paper's numbers belong to other weights than those to evaluate."""
     wanted, init = (grid.paper or {}).get("weights"), grid.runs[0].init or {}
     if wanted and grid.dataset == "coco" and not init["sha256"].startswith(wanted):
-        text = f"the printed numbers are of other ones (sha256 {wanted}): NOT COMPARABLE with them"
+        text = f"the published numbers belong to other weights (sha256 {wanted}): NOT COMPARABLE with them"
         yield Finding(NOTE, "weights", text)

@@ -1,4 +1,4 @@
-"""The launcher's tables: plan and status, for a terminal or a pipe."""
+"""The launcher's tables and lines: plan, status and progress, for a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from dynamic_rcnn.run.spec import EVALUATE
 from experiments.planning.run_state import PlannedRun, last_evaluation, last_row
 from experiments.views import logs
 
+# state -> its color
 STATES = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "stale": "yellow", "new": "dim"}
-# name -> the width of the terminal from which on it is shown
+_LIVE_ORDER = ("running", "failed", "queued", "new", "stale", "done")  # from the top of a live table
+# column -> the least width of a terminal that shows it
 _COLUMNS = {
     "run": 0,
     "state": 0,
@@ -33,13 +35,13 @@ _COLUMNS = {
     "attempts": 120,
     "cause": 105,
 }
-_OF_SLURM = ("job", "node")  # shown where a run has a job
+_JOB_COLUMNS = ("job", "node")  # shown if any run has a job
 _PIPE_WIDTH = 200
-_LEAST_FOLDED = 20
+_MIN_WRAP_WIDTH = 20
 
 
 def console() -> Console:
-    """A console as wide as the terminal; wide and plain into a pipe."""
+    """A console as wide as the terminal; into a pipe wide and without colors."""
     plain = Console(highlight=False)
     if plain.is_terminal:
         return plain
@@ -47,46 +49,40 @@ def console() -> Console:
 
 
 def plan_table(plan: Sequence[PlannedRun], width: int) -> Text:
-    """A row a run: its state, why, and how far it is."""
+    """One row per run: its state, how far it is, and why it is in this state."""
     rows = [
-        {
-            "run": run.spec.name,
-            "id": run.spec.id,
-            "state": run.state,
-            "iterations": iterations(run),
-            "why": run.why,
-        }
+        {"run": run.spec.name, "id": run.spec.id, "state": run.state, "iterations": iterations(run), "why": run.why}
         for run in plan
     ]
     return _table(rows, ["run", "id", "state", "iterations", "why"], width)
 
 
 def status_table(plan: Sequence[PlannedRun], width: int) -> Text:
-    """A row a run: state, job, progress, the newest logged values, results, attempts, cause of failure and its log.
+    """One row per run: state, job, progress, newest values, results, attempts, cause of failure and its log.
 
-    On a terminal of few columns (`width`) the less important ones are left out.
+    A terminal of few columns (`width`) shows only the important ones.
     """
-    rows = [cells(run) for run in plan]
-    hidden = [] if any(run.job for run in plan) else _OF_SLURM
+    hidden = [] if any(run.job for run in plan) else _JOB_COLUMNS
     names = [name for name, least in _COLUMNS.items() if width >= least and name not in hidden]
-    return _table(rows, names, width)
+    return _table([_status_row(run) for run in plan], names, width)
 
 
 def live_table(plan: Sequence[PlannedRun], width: int, height: int) -> RenderableType:
-    """The status table as far as it fits a terminal of `height` lines, running runs first, under a line of counts."""
-    order = {"running": 0, "failed": 1, "queued": 2, "new": 3, "stale": 4, "done": 4}
-    rows = max(1, height - 4)
-    shown = plan if len(plan) <= rows else sorted(plan, key=lambda run: order[run.state])[:rows]
+    """The counts and as much of the status table as fits on a terminal of `height` lines, running runs first."""
+    shown, rows = plan, max(1, height - 4)
+    if len(plan) > rows:
+        shown = sorted(plan, key=lambda run: _LIVE_ORDER.index(run.state))[:rows]
     hidden = f" ({len(shown)} of {len(plan)} shown)" if len(shown) < len(plan) else ""
     return Group(counts(plan) + hidden, status_table(shown, width))
 
 
 def counts(plan: Sequence[PlannedRun]) -> str:
-    """How many runs are in which state."""
+    """How many runs are in which state, in words."""
     return ", ".join(f"{number} {state}" for state, number in state_counts(plan).items() if number)
 
 
 def state_counts(plan: Sequence[PlannedRun]) -> dict[str, int]:
+    """How many runs are in each state."""
     states = [run.state for run in plan]
     return {state: states.count(state) for state in reversed(STATES)}
 
@@ -104,30 +100,43 @@ def failures(plan: Sequence[PlannedRun], lines: int = 5) -> RenderableType:
 
 
 def progress_line(run: PlannedRun) -> str:
-    """One plain line about a running run."""
-    if run.spec.task == EVALUATE:
-        return f"{run.spec.name}: evaluating"
+    """One line about a running run."""
     row = last_row(run.path)
-    if not row:  # it has not logged yet, or measures and logs nothing
-        return f"{run.spec.name}: " + (f"{run.iteration}/{run.iterations}" if run.iteration else "starting")
-    return (
-        f"{run.spec.name}: iteration {iterations(run)}  loss {row['loss']:.3f}  "
-        f"T {row['T']:.3f}  beta {row['beta']:.3f}  {_duration(seconds_left(run, row)) or '?'} left"
-    )
+    if run.spec.task == EVALUATE:
+        text = "evaluating"
+    elif row:
+        text = f"iteration {iterations(run)}  loss {row['loss']:.3f}  T {row['T']:.3f}  beta {row['beta']:.3f}"
+        text += f"  {_duration(seconds_left(run, row)) or '?'} left"
+    else:  # it has not logged yet, or times its arms and logs nothing
+        text = iterations(run) if run.iteration else "starting"
+    return f"{run.spec.name}: {text}"
 
 
 def iterations(run: PlannedRun) -> str:
-    """How far the run is; of one that trains nothing whether its weights are evaluated."""
+    """How far the run is; for an evaluation of weights, whether it is done."""
     if run.spec.task == EVALUATE:
-        words = {"done": "evaluated", "stale": "evaluated", "running": "evaluating"}
-        return words.get(run.state, "not evaluated")
+        return {"done": "evaluated", "stale": "evaluated", "running": "evaluating"}.get(run.state, "not evaluated")
     return f"{run.iteration}/{run.iterations or '?'}"
 
 
-def cells(run: PlannedRun) -> dict[str, str]:
-    """A run's row of the status table, as text."""
+def newest_metrics(run: PlannedRun) -> dict[str, Any]:
+    """The run's metrics; of a run that is not done, those of its last evaluation; {} without any."""
+    if run.metrics or not run.status or not run.spec.config["train"].get("val_interval"):
+        return run.metrics
+    return last_evaluation(run.path)
+
+
+def seconds_left(run: PlannedRun, row: dict[str, Any]) -> float | None:
+    """How long the run still takes, by the newest row of its training log; None if not known."""
+    if not row or not run.iterations:
+        return None
+    return float((run.iterations - run.iteration) * row["seconds"])
+
+
+def _status_row(run: PlannedRun) -> dict[str, str]:
     row = last_row(run.path) if run.status else {}
     metrics = newest_metrics(run)
+    log = logs.newest_log(run) if run.state == "failed" else None
     return {
         "run": run.spec.name,
         "state": run.state,
@@ -139,32 +148,11 @@ def cells(run: PlannedRun) -> dict[str, str]:
         **{key: f"{row[key]:.3f}" if row else "" for key in ("loss", "T", "beta")},
         **{key: f"{100 * metrics[key]:.1f}" if metrics.get(key) is not None else "" for key in ("AP", "AP90")},
         "attempts": str(len(run.attempts) or ""),
-        "cause": _cause(run),
+        "cause": run.why if log is None else f"{run.why}; log: {_shortest_path(log)}",
     }
 
 
-def newest_metrics(run: PlannedRun) -> dict[str, Any]:
-    """The run's metrics; before it is done, those that it evaluated last on the way; {} if there are none."""
-    if run.metrics or not run.status or not run.spec.config["train"].get("val_interval"):
-        return run.metrics
-    return last_evaluation(run.path)
-
-
-def seconds_left(run: PlannedRun, row: dict[str, Any]) -> float | None:
-    """What a run still takes, by the newest row of its record; None where it cannot be said."""
-    if not row or not run.iterations:
-        return None
-    return float((run.iterations - run.iteration) * row["seconds"])
-
-
-def _cause(run: PlannedRun) -> str:
-    """Why a run is not done; for one that failed with the path of its log."""
-    log = logs.newest_log(run) if run.state == "failed" else None
-    return f"{run.why}; log: {shown_path(log)}" if log is not None else run.why
-
-
-def shown_path(path: Path) -> str:
-    """`path`, from the working directory where that is shorter."""
+def _shortest_path(path: Path) -> str:
     return min(str(path), os.path.relpath(path), key=len)
 
 
@@ -178,29 +166,27 @@ def _duration(seconds: float | None) -> str:
 
 
 def _table(rows: Sequence[dict[str, str]], names: Sequence[str], width: int) -> Text:
-    """Aligned columns under their names; what is too long for the last one goes on below itself, other rows are cut.
+    """Aligned columns. A last column of sentences is wrapped, everything else is cut at the terminal's edge.
 
-    Done by hand: rich's Table takes a second for a thousand rows.
+    rich's own Table takes a second for a thousand rows.
     """
-    widths = [max(len(name), *(len(row[name]) for row in rows)) if rows else len(name) for name in names]
-    before = sum(widths[:-1]) + 2 * (len(names) - 1)
-    folded = max(_LEAST_FOLDED, width - before) if names[-1] in ("cause", "why") else None
+    widths = [max([len(name), *(len(row[name]) for row in rows)]) for name in names]
+    indent = sum(widths[:-1]) + 2 * (len(names) - 1)
+    wrap = max(_MIN_WRAP_WIDTH, width - indent) if names[-1] in ("cause", "why") else None
+    state = sum(widths[: names.index("state")]) + 2 * names.index("state")
     text = Text(no_wrap=True, overflow="crop")
-    text.append(_line(names, widths), style="bold")
+    text.append(_join(names, widths), style="bold")
     for row in rows:
-        cells = [row[name] for name in names]
-        rest: list[str] = []
-        if folded and len(cells[-1]) > folded:
-            cells[-1], *rest = textwrap.wrap(cells[-1], folded)
-        start = len(text) + 1
-        text.append("\n" + _line(cells, widths))
-        if "state" in names:
-            at = start + sum(widths[: names.index("state")]) + 2 * names.index("state")
-            text.stylize(STATES[row["state"]], at, at + len(row["state"]))
-        for more in rest:
-            text.append("\n" + " " * before + more)
+        cells, rest = [row[name] for name in names], list[str]()
+        if wrap and len(cells[-1]) > wrap:
+            cells[-1], *rest = textwrap.wrap(cells[-1], wrap)
+        start = len(text) + 1 + state
+        text.append("\n" + _join(cells, widths))
+        text.stylize(STATES[row["state"]], start, start + len(row["state"]))
+        for line in rest:
+            text.append("\n" + " " * indent + line)
     return text
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

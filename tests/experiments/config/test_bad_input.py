@@ -154,7 +154,10 @@ CASES = [
     (["json=true", "watch=true"], "watch=true json=true: give one of the two"),
     (["lines=0"], "lines=0: must be an integer of at least 1"),
     (["run=3"], "run=3: must be a run such as both/seed1"),
-    (["action=logs", "run=dla/sed0"], "run=dla/sed0: no run of this grid; its runs are named as dla/seed0"),
+    (
+        ["action=logs", "run=dla/sed0"],
+        "run=dla/sed0: this grid has no such run; valid names are, for example, dla/seed0",
+    ),
     (["dataset.name=../up"], "dataset.name=../up: must be usable as the name of a folder"),
     (["dataset.root=/nowhere"], "dataset.root=/nowhere: holds no COCO 2017 (annotations/instances_train2017.json"),
     (["dataset=shapes", "dataset.recipe.train_images=0"], "train_images is 0; it must be an integer from 1"),

@@ -146,7 +146,7 @@ def test_on_coco_without_images_to_train_on(tmp_path: Path, monkeypatch: pytest.
     write_coco_2017(root)
     shutil.rmtree(root / "train2017")
     monkeypatch.setattr(doctor, "COCO", {"val": (4, 12)})
-    monkeypatch.setattr(doctor, "_machine", lambda model, weights: LOADED)
+    monkeypatch.setattr(doctor, "_describe_machine", lambda model, weights: LOADED)
     monkeypatch.setattr(doctor, "visible_gpus", lambda: ["0"])
     weights = named(tmp_path, b"weights")
     settings = ["grid=released", "dataset=coco", f"dataset.root={root}", f"weights={weights}", "cluster=local"]
@@ -154,10 +154,10 @@ def test_on_coco_without_images_to_train_on(tmp_path: Path, monkeypatch: pytest.
     assert built.changed == [] and built.runs[0].processes == 1 and built.pretrain is None
     assert launch.main([*settings, "action=doctor"]) == 0
     out = capsys.readouterr().out
-    assert "note  weights: the printed numbers are of other ones (sha256 62a3f276): NOT COMPARABLE" in out
+    assert "note  weights: the published numbers belong to other weights (sha256 62a3f276): NOT COMPARABLE" in out
     assert "ok    weights:" in out and "ok    val2017: 4 images, 12 annotations" in out and "train2017" not in out
-    assert "nothing is trained; evaluated with 1 process, as published" in out
-    monkeypatch.setattr(doctor, "_machine", lambda model, weights: {**LOADED, "fault": "w.pth: does not fit"})
+    assert "no training; evaluation on 1 process, as published" in out
+    monkeypatch.setattr(doctor, "_describe_machine", lambda model, weights: {**LOADED, "fault": "w.pth: does not fit"})
     (root / "val2017" / "000000000139.jpg").unlink()
     assert launch.main([*settings, "action=doctor"]) == 2
     out = capsys.readouterr().out

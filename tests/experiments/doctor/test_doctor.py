@@ -39,7 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_coco_2017(tmp_path / "coco")
     monkeypatch.setattr(doctor, "COCO", {"train": (12, 33), "val": (4, 12)})
     monkeypatch.setattr(doctor, "COCO_TRAINED_ON", 10)
-    monkeypatch.setattr(doctor, "_machine", machine)
+    monkeypatch.setattr(doctor, "_describe_machine", machine)
     monkeypatch.setattr(doctor, "visible_gpus", lambda: list("01234567"))
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=10**13))
     return tmp_path / "coco"
@@ -58,7 +58,7 @@ def test_a_machine_that_is_ready(root: Path, capsys: Any) -> None:
     assert examine(root) == 0
     out = capsys.readouterr().out
     assert "ok    train2017: 12 images, 33 annotations; 10 images to train on" in out
-    assert "16 images an iteration on 8 processes, learning rate 0.02, as published" in out
+    assert "16 images per iteration on 8 processes, learning rate 0.02, as published" in out
     assert out.endswith("nothing found that would spoil the result\n")
     assert not (root.parent / "runs").exists()
 
@@ -69,7 +69,7 @@ def test_a_machine_that_is_ready(root: Path, capsys: Any) -> None:
         ("cluster.processes=4", "changed: base.train.processes: NOT COMPARABLE"),
         ("base.train.batch_size=32", "changed: base.train.batch_size: NOT COMPARABLE"),
         ("base.optim_wrapper.optimizer.lr=0.01", "changed: base.optim_wrapper.optimizer.lr: NOT COMPARABLE"),
-        ("base.model.test_cfg.rpn.nms.iou_threshold=0.7", "Dynamic R-CNN has the same in both"),
+        ("base.model.test_cfg.rpn.nms.iou_threshold=0.7", "Dynamic R-CNN uses one threshold for both"),
     ],
 )
 def test_another_setting_than_the_published_one(root: Path, override: str, said: str, capsys: Any) -> None:
@@ -79,7 +79,7 @@ def test_another_setting_than_the_published_one(root: Path, override: str, said:
 
 def test_arms_with_another_nms_are_named_and_no_fault(root: Path, capsys: Any) -> None:
     assert examine(root, grid="controls") == 0
-    assert "another one, on purpose, in faster_rcnn, nms_70" in capsys.readouterr().out
+    assert "intentionally another one in faster_rcnn, nms_70" in capsys.readouterr().out
 
 
 def test_counts_that_are_not_cocos(root: Path, capsys: Any) -> None:
@@ -96,7 +96,7 @@ def test_counts_that_are_not_cocos(root: Path, capsys: Any) -> None:
     ("damage", "said"),
     [
         (lambda path: path.unlink(), "is missing or empty"),
-        (lambda path: path.write_bytes(path.read_bytes()[:50]), "cannot be decoded; get it anew"),
+        (lambda path: path.write_bytes(path.read_bytes()[:50]), "cannot be decoded; download it again"),
         (lambda path: cv2.imwrite(str(path), np.zeros((9, 9, 3))), "is 9 x 9, annotated as 96 x 80"),
     ],
 )
@@ -115,14 +115,14 @@ def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     content = b"weights"
     path = tmp_path / f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     weights = {"url": "https://x/y.pth", "file": str(path)}
-    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, weights=weights))
+    monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, weights=weights))
     assert examine(root) == 2
-    assert "no such file; python -m dynamic_rcnn.tools.fetch brings https://x/y.pth" in bad(capsys)[0]
+    assert "no such file; python -m dynamic_rcnn.tools.fetch downloads https://x/y.pth" in bad(capsys)[0]
     path.write_bytes(content)
     assert examine(root) == 0
     path.write_bytes(content[:-1])
     assert examine(root) == 2
-    assert "delete it and get https://x/y.pth again" in bad(capsys)[0]
+    assert "delete it and download https://x/y.pth again" in bad(capsys)[0]
 
 
 def test_the_doctor_checks_all_arms_of_a_timing_grid(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -133,15 +133,15 @@ def test_the_doctor_checks_all_arms_of_a_timing_grid(root: Path, monkeypatch: py
         asked.extend(model["type"] for model in models)
         return machine(models)
 
-    monkeypatch.setattr(doctor, "_machine", noted)
+    monkeypatch.setattr(doctor, "_describe_machine", noted)
     assert examine(root, "cluster.processes=1", grid="speed") == 0
     out = capsys.readouterr().out
     assert asked == ["FasterRCNN", "FasterRCNN", "CascadeRCNN", "MaskRCNN", "CascadeRCNN"]
-    assert "RPN NMS: 0.85 in training, 0.85 in test, in the baseline and in every arm" in out
+    assert "RPN NMS: 0.85 in training and 0.85 in test, in the baseline and in every arm" in out
     assert "disk" not in out
     wrong = "++grid.arms.cascade.set={model.test_cfg.rpn.nms.iou_threshold: 0.7}"
     assert examine(root, "cluster.processes=1", wrong, grid="speed") == 2
-    assert any("same in both, which cascade has not" in line for line in bad(capsys))
+    assert any("one threshold for both, unlike cascade" in line for line in bad(capsys))
 
 
 def test_weights_and_nms_of_every_arm(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -149,30 +149,30 @@ def test_weights_and_nms_of_every_arm(root: Path, tmp_path: Path, monkeypatch: p
     files = {depth: tmp_path / f"r{depth}-{hashlib.sha256(b'x').hexdigest()[:8]}.pth" for depth in (50, 101)}
     files[50].write_bytes(b"x")
     given = {depth: {"url": f"https://x/{depth}", "file": str(file)} for depth, file in files.items()}
-    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, weights=given.__getitem__))
+    monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, weights=given.__getitem__))
     assert examine(root, grid="backbones") == 2
     (line,) = bad(capsys)
     assert "weights of r101_1x, r101_1x_dynamic, r101_2x, r101_2x_dynamic, r101_3x_mst" in line
-    assert f"{files[101]}: no such file; python -m dynamic_rcnn.tools.fetch brings https://x/101" in line
+    assert f"{files[101]}: no such file; python -m dynamic_rcnn.tools.fetch downloads https://x/101" in line
     files[101].write_bytes(b"x")
     assert examine(root, "arms=[r50_1x,r101_1x]", grid="backbones") == 0
     wrong = "++grid.arms.r101_2x.set={model.test_cfg.rpn.nms.iou_threshold: 0.7}"
     assert examine(root, wrong, grid="backbones") == 2
-    assert any("same in both, which r101_2x has not" in line for line in bad(capsys))
+    assert any("one threshold for both, unlike r101_2x" in line for line in bad(capsys))
 
 
 @pytest.mark.parametrize(
     ("differs", "said"),
     [
         ({"gpus": ["H100"] * 2}, "sees 2 of 8 GPUs; install a torch for this driver"),
-        ({"cuda": None, "gpus": []}, "for the CPU alone sees 0 of 8 GPUs"),
+        ({"cuda": None, "gpus": []}, "for the CPU only sees 0 of 8 GPUs"),
         ({"parameters": 10**14}, "make room or choose another runs="),
     ],
 )
 def test_a_machine_that_is_not_ready(
     root: Path, differs: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(doctor, "_machine", lambda models: machine(models, **differs))
+    monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, **differs))
     assert examine(root) == 2
     assert said in bad(capsys)[0]
 
@@ -207,4 +207,4 @@ def test_what_torch_says_here(tmp_path: Path, capsys: Any) -> None:
     settings = ("dataset=shapes_tiny", f"dataset.root={tmp_path}", "cluster=local", f"runs={tmp_path / 'runs'}")
     assert launch.main(["grid=smoke", "action=doctor", *settings]) == 0
     out = capsys.readouterr().out
-    assert "ok    GPUs: torch 2." in out and "ok    disk: 5 runs need up to " in out
+    assert "ok    GPUs: torch 2." in out and "ok    disk: checkpoints of 5 runs take up to " in out

@@ -71,7 +71,7 @@ def test_what_the_job_printed_where_no_attempt_began(runs: Runs, slurm: FakeSlur
 
 def test_a_run_that_has_not_failed_can_be_named(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
     assert shown(runs, capsys) == "no run of this grid has failed; run=ARM/seedN shows the log of any other\n"
-    assert shown(runs, capsys, "run=dla/seed0") == "dla/seed0: new\n    no log: no attempt has begun\n"
+    assert shown(runs, capsys, "run=dla/seed0") == "dla/seed0: new\n    no log: no attempt has started\n"
     runs.record("dla", "done", None)
     write_logs(runs.path("dla"), "attempt1.log")
     assert headings(shown(runs, capsys, "run=dla/seed0")) == ["attempt1.log"]
