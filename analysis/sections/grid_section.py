@@ -31,7 +31,7 @@ def section(records: Records, comparison: Comparison) -> Section:
         *_difference_blocks(records, comparison),
         *_unseen_blocks(comparison),
         *_contrast_blocks(comparison),
-        *_consistency_blocks(records, grid),
+        *([note] if (note := consistency_note(records, grid)) else []),
         *paper_numbers.blocks(comparison),
         Heading("AP at each IoU threshold"),
         f"Mean over seeds in percent, then the differences, each with its {LEVEL} t interval; bold as above.",
@@ -118,11 +118,6 @@ def _contrast_blocks(comparison: Comparison) -> list[Block]:
         note + ": significant after Holm's correction over these pairs.",
         difference_tables.contrast_table(comparison),
     ]
-
-
-def _consistency_blocks(records: Records, grid: Grid) -> list[Block]:
-    note = consistency_note(records, grid)
-    return [note] if note else []
 
 
 def consistency_note(records: Records, grid: Grid) -> Line:

@@ -16,7 +16,7 @@ from analysis.sections.summary import NOTHING_YET
 from analysis.sections.tables import commit_text, known_values, whole
 from analysis.stats import verdict
 from analysis.stats.comparison import describe_state, is_lost
-from analysis.stats.seeds import LEVEL, Ratio
+from analysis.stats.seeds import LEVEL
 from analysis.stats.timing import IMAGES_PER_SECOND, CostRatio, TimingComparison, overhead_verdict
 from dynamic_rcnn.run.results import CPU, INFERENCE, TRAINING
 from dynamic_rcnn.wording import plural
@@ -67,38 +67,30 @@ def _blocks(records: Records, speed: TimingComparison) -> Iterable[Block]:
 
 def _training_table(speed: TimingComparison) -> Table:
     """One row per arm that was trained."""
-    rows: list[Row] = [
-        [
-            _title(speed, arm),
-            _number_cell(speed, speed.seconds(TRAINING, arm), 3),
-            _ratio_to_baseline(speed, arm, speed.ratio(TRAINING, "seconds", arm, speed.baseline)),
-            _megabytes(speed, TRAINING, arm),
-            _ratio_to_baseline(speed, arm, speed.ratio(TRAINING, "peaks", arm, speed.baseline)),
-        ]
-        for arm in speed.arms
-        if speed.seconds(TRAINING, arm)
-    ]
+    rows: list[Row] = []
+    for arm, title in speed.arms.items():
+        if seconds := speed.seconds(TRAINING, arm):
+            ratios = [_ratio_cell(speed, TRAINING, what, arm, speed.baseline) for what in ("seconds", "peaks")]
+            cells = [_number_cell(speed, seconds, 3), ratios[0], _peak_cell(speed, TRAINING, arm), ratios[1]]
+            rows.append([f"{arm}: {title}", *cells])
     return table(["arm", "s / iteration", "ratio to baseline", "peak MB", "ratio to baseline"], rows)
 
 
 def _inference_table(speed: TimingComparison) -> Table:
     """One row per arm."""
     header = ["arm", "network", "images / s", "ratio to baseline", "peak MB", "proposals", "detections"]
-    return table(header, [_inference_row(speed, arm) for arm in speed.arms], text_columns=2)
-
-
-def _inference_row(speed: TimingComparison, arm: str) -> Row:
-    seconds = speed.seconds(INFERENCE, arm)
-    is_same = arm != speed.baseline and speed.same_network(arm, speed.baseline)
-    return [
-        _title(speed, arm),
-        "same as the baseline" if is_same else "",
-        _number_cell(speed, 1 / seconds if seconds else None, 2),
-        _ratio_to_baseline(speed, arm, speed.ratio(INFERENCE, "seconds", speed.baseline, arm)),
-        _megabytes(speed, INFERENCE, arm),
-        _number_cell(speed, speed.mean("proposals", arm), 0),
-        _number_cell(speed, speed.mean("detections", arm), 0),
-    ]
+    rows: list[Row] = []
+    for arm, title in speed.arms.items():
+        seconds = speed.seconds(INFERENCE, arm)
+        is_same = arm != speed.baseline and speed.same_network(arm, speed.baseline)
+        cells = [
+            _number_cell(speed, 1 / seconds if seconds else None, 2),
+            _ratio_cell(speed, INFERENCE, "seconds", speed.baseline, arm),  # fewer seconds, more images per second
+            _peak_cell(speed, INFERENCE, arm),
+            *(_number_cell(speed, speed.mean(field, arm), 0) for field in ("proposals", "detections")),
+        ]
+        rows.append([f"{arm}: {title}", "same as the baseline" if is_same else "", *cells])
+    return table(header, rows, text_columns=2)
 
 
 def _paper_blocks(speed: TimingComparison) -> list[Block]:
@@ -109,10 +101,8 @@ def _paper_blocks(speed: TimingComparison) -> list[Block]:
     pairs = [pair for pair in PAIRS if set(pair) <= set(printed) & set(speed.arms)]
     if not pairs:
         return []
-    note = (
-        "Speeds depend on the GPU, so ratios are compared, by " + RULE + f" (within a factor of {verdict.SPEED}). The "
-    )
-    note += f"published speeds ({paper.dataset}) are of trained weights."
+    factor = f" (within a factor of {verdict.SPEED}). The published speeds ({paper.dataset}) are of trained weights."
+    note = "Speeds depend on the GPU, so ratios are compared, by " + RULE + factor
     header = [paper.table, "published, images / s", "published ratio", "measured ratio", "verdict"]
     rows = [_pair_row(speed, *pair, printed) for pair in pairs]
     return [Heading(f"The paper's speeds ({paper.table})"), note, table(header, rows)]
@@ -120,7 +110,7 @@ def _paper_blocks(speed: TimingComparison) -> list[Block]:
 
 def _pair_row(speed: TimingComparison, arm: str, other: str, printed: dict[str, float]) -> Row:
     claimed = printed[arm] / printed[other]
-    ratio = speed.ratio(INFERENCE, "seconds", other, arm)  # fewer seconds, more images per second
+    ratio = speed.ratio(INFERENCE, "seconds", other, arm)
     decided: Line = verdict.NOT_RUN if ratio is None else verdict.decide_speed(ratio, claimed).text
     if reason := why_not_comparable(speed):
         decided = f"{verdict.NOT_COMPARABLE}: " + reason
@@ -128,7 +118,7 @@ def _pair_row(speed: TimingComparison, arm: str, other: str, printed: dict[str, 
         f"{speed.arms[arm]} to {speed.arms[other]}",
         f"{number(printed[arm], 1)}, {number(printed[other], 1)}",
         number(claimed, 2),
-        _ratio_cell(speed, ratio),
+        _ratio_cell(speed, INFERENCE, "seconds", other, arm),
         decided if reason else incomplete_text(speed) or decided,
     ]
 
@@ -154,8 +144,8 @@ def why_not_comparable(speed: TimingComparison) -> Line | None:
     """Why the timings cannot be compared with the paper's; None if they can."""
     parts: list[Line] = [f"on {speed.grid.dataset}"] if speed.grid.dataset != COCO else []
     parts += ["on a CPU"] if any(run.device == CPU for run in speed.results) else []
-    other = deviation(speed.grid) if speed.grid.dataset == COCO else None
-    parts += [other] if other else []
+    if speed.grid.dataset == COCO and (other := deviation(speed.grid)):
+        parts.append(other)
     return join(", ", parts) if parts else None
 
 
@@ -170,9 +160,9 @@ def incomplete_text(speed: TimingComparison) -> str | None:
 
 def overhead_verdicts(timings: list[TimingComparison]) -> list[Line]:
     """The verdicts on "no extra overhead", or NOT RUN; then the timings that cannot be compared."""
-    measured = [each for each in timings if each.n_done and FULL_METHOD in each.arms]
-    decided = [overhead_text(each) for each in measured if why_not_comparable(each) is None]
-    others = [overhead_text(each) for each in measured if why_not_comparable(each) is not None]
+    timed = [each for each in timings if each.n_done and FULL_METHOD in each.arms]
+    decided = [overhead_text(each) for each in timed if why_not_comparable(each) is None]
+    others = [overhead_text(each) for each in timed if why_not_comparable(each) is not None]
     return [*(decided or [strong(verdict.NOT_RUN)]), *others]
 
 
@@ -198,21 +188,14 @@ def _cost_text(cost: CostRatio, decides: bool, is_same_network: bool) -> str:
     return f"{cost.name} {cost.decision.text}: {shown}" if decides else f"{cost.name}: {shown}"
 
 
-def _title(speed: TimingComparison, arm: str) -> str:
-    return f"{arm}: {speed.arms[arm]}"
-
-
-def _ratio_to_baseline(speed: TimingComparison, arm: str, ratio: Ratio | None) -> TableCell:
-    return _ratio_cell(speed, None if arm == speed.baseline else ratio)
-
-
-def _ratio_cell(speed: TimingComparison, ratio: Ratio | None) -> TableCell:
+def _ratio_cell(speed: TimingComparison, part: str, quantity: str, arm: str, other: str) -> TableCell:
+    ratio = None if arm == other else speed.ratio(part, quantity, arm, other)
     if ratio is None:
         return TableCell(NOTHING)
     return TableCell(Number(ratio.value, "ratio", 3, low=ratio.low, high=ratio.high), speed.paths)
 
 
-def _megabytes(speed: TimingComparison, part: str, arm: str) -> TableCell:
+def _peak_cell(speed: TimingComparison, part: str, arm: str) -> TableCell:
     peak = speed.peak(part, arm)
     return _number_cell(speed, None if peak is None else peak / MEGABYTE, 0)
 
