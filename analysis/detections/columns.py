@@ -82,6 +82,12 @@ def read_detections(objects: Objects, detections: Sequence[Mapping[str, Any]]) -
     )
 
 
+def rows_by_image(image: Integers, images: int, *keys: NDArray[Any]) -> list[Integers]:
+    """For each of `images` images its rows, in the order of the file or sorted by `keys`, the last key first."""
+    order = np.lexsort((*keys, image))
+    return np.split(order, np.searchsorted(image[order], np.arange(1, images)))
+
+
 def _boxes(rows: Sequence[Mapping[str, Any]]) -> Floats:
     try:
         return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask
 
-from analysis.detections.columns import Booleans, Detections, Floats, Integers, Objects
+from analysis.detections.columns import Booleans, Detections, Floats, Integers, Objects, rows_by_image
 
 IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)  # the expression of pycocotools' Params: its 0.9 is 0.8999...
 LOWEST = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)  # what COCOeval compares an IoU with
@@ -112,13 +112,10 @@ def _candidates(
     objects: Objects, ignorable: Booleans, image: Integers, category: Integers, box: Floats
 ) -> Iterator[tuple[int, list[Candidate]]]:
     """Each detection that reaches an object of its category, with all objects it reaches, ignorable ones last."""
-    order = np.lexsort((ignorable, objects.image))
-    images = np.arange(len(objects.image_ids) + 1)
-    ends, object_ends = np.searchsorted(image, images), np.searchsorted(objects.image[order], images)
-    for number in range(len(objects.image_ids)):
-        here = slice(ends[number], ends[number + 1])
-        there = order[object_ends[number] : object_ends[number + 1]]
-        if here.start == here.stop or not len(there):
+    images = len(objects.image_ids)
+    last = rows_by_image(objects.image, images, ignorable)
+    for here, there in zip(rows_by_image(image, images), last, strict=True):
+        if not len(here) or not len(there):
             continue
         ious = mask.iou(box[here], objects.box[there], objects.crowd[there].astype(np.uint8))
         reached = (ious >= LOWEST[0]) & (category[here, None] == objects.category[there])
@@ -128,7 +125,7 @@ def _candidates(
         for row, target, iou in pairs:
             found.setdefault(row, []).append((target, iou))
         for row, candidates in found.items():
-            yield int(here.start) + row, candidates
+            yield int(here[row]), candidates
 
 
 def _choose(

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask
 
-from analysis.detections.columns import Booleans, Detections, Floats, Integers, Objects
+from analysis.detections.columns import Booleans, Detections, Floats, Integers, Objects, rows_by_image
 from analysis.detections.weighted_ap import RECALL_THRESHOLDS
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
@@ -91,15 +91,10 @@ class _Rows:
 
 
 def _by_image(objects: Objects, detections: Detections) -> list[_Image]:
-    order = np.lexsort((-detections.score, detections.image))
-    images = np.arange(len(objects.image_ids) + 1)
-    ends = np.searchsorted(detections.image[order], images)
-    object_order = np.argsort(objects.image, kind="stable")
-    object_ends = np.searchsorted(objects.image[object_order], images)
-    found = []
-    for number in images[:-1]:
-        rows = order[ends[number] : ends[number + 1]][:MAX_DETECTIONS]
-        here = object_order[object_ends[number] : object_ends[number + 1]]
+    images, found = len(objects.image_ids), []
+    ranked = rows_by_image(detections.image, images, -detections.score)
+    for rows, here in zip(ranked, rows_by_image(objects.image, images), strict=True):
+        rows = rows[:MAX_DETECTIONS]
         crowds, plain = here[objects.crowd[here]], here[~objects.crowd[here]]
         category = detections.category[rows]
         shares = _ious(detections.box[rows], objects.box[crowds], crowd=True)

@@ -67,16 +67,13 @@ def training_curves(runs: Runs, column: str, smooth: bool = False) -> Curves:
 
     With `smooth`, each run is first smoothed by a running mean over SMOOTHING of its points.
     """
-    curves = {}
-    for arm, seeds in runs.items():
-        values: dict[int, list[float]] = {}
-        for run in seeds:
-            series = run[column]
-            series = running_mean(series, max(1, round(SMOOTHING * len(series)))) if smooth else series
-            for iteration, value in zip(run["iteration"], series, strict=True):
-                values.setdefault(int(iteration), []).append(value)
-        curves[arm] = _band(values)
-    return curves
+
+    def points(run: dict[str, list[float]]) -> Iterable[tuple[float, float]]:
+        series = run[column]
+        series = running_mean(series, max(1, round(SMOOTHING * len(series)))) if smooth else series
+        return zip(run["iteration"], series, strict=True)
+
+    return {arm: _over_seeds(map(points, seeds)) for arm, seeds in runs.items()}
 
 
 def distributions(records: Records, comparison: Comparison, arms: Sequence[str], kind: str, when: str) -> Curves:
@@ -86,24 +83,20 @@ def distributions(records: Records, comparison: Comparison, arms: Sequence[str],
     """
     chosen = records.histograms[(records.histograms["kind"] == kind) & (records.histograms["when"] == when)]
     rows = comparison.averaged[["arm", "seed", "path"]].merge(chosen, on="path")
-    curves = {}
-    for arm in arms:
-        values: dict[int, list[float]] = {}
-        for counts in rows.loc[rows["arm"] == arm, "counts"]:
-            total = max(1, sum(counts))
-            for position, count in enumerate(counts):
-                values.setdefault(position, []).append(count / total)
-        if values:
-            band, width = _band(values), HISTOGRAMS[kind].limit / len(values)
-            curves[arm] = Band([width * (x + 0.5) for x in band.x], band.middle, band.low, band.high)
-    return curves
+
+    def points(counts: list[int]) -> Iterable[tuple[float, float]]:
+        width, total = HISTOGRAMS[kind].limit / len(counts), max(1, sum(counts))
+        return [(width * (position + 0.5), count / total) for position, count in enumerate(counts)]
+
+    counted = {arm: rows.loc[rows["arm"] == arm, "counts"] for arm in arms}
+    return {arm: _over_seeds(map(points, seeds)) for arm, seeds in counted.items() if len(seeds)}
 
 
-def _band(values: dict[int, list[float]]) -> Band:
+def _over_seeds(seeds: Iterable[Iterable[tuple[float, float]]]) -> Band:
+    """Mean, lowest and highest value at each x, from the (x, value) points of each seed."""
+    values: dict[float, list[float]] = {}
+    for x, value in (point for points in seeds for point in points):
+        values.setdefault(float(x), []).append(value)
     known = {x: numbers for x in sorted(values) if (numbers := finite(values[x]))}
-    return Band(
-        [float(x) for x in known],
-        [mean(numbers) for numbers in known.values()],
-        [min(numbers) for numbers in known.values()],
-        [max(numbers) for numbers in known.values()],
-    )
+    summaries = ([summary(numbers) for numbers in known.values()] for summary in (mean, min, max))
+    return Band(list(known), *summaries)
