@@ -19,7 +19,7 @@ from experiments.planning import cost
 from experiments.planning.manifest import write_manifest
 from experiments.planning.plan import make_plan, plan_or_disk
 from experiments.planning.run_state import FINAL, PlannedRun
-from experiments.planning.slurm_state import below, queued_jobs
+from experiments.planning.slurm_state import queued_jobs, relative_run_dir
 from experiments.views import tables
 from slurm import cli, job_arrays
 from slurm.cli import QueuedJob, SlurmError
@@ -72,7 +72,7 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
 
 def cancel(grid: Grid, runs: Path) -> list[str]:
     """Cancel the grid's jobs; runs that have started write a checkpoint first. Returns what was cancelled."""
-    names = {below(run.path, runs): run.spec.name for run in make_plan(grid, runs)}
+    names = {relative_run_dir(run.path, runs): run.spec.name for run in make_plan(grid, runs)}
     pairs = runs_and_jobs(read_all(runs, grid.dataset), cli.active())
     jobs = [(names[run], job.job) for run, job in pairs if run in names]
     cli.cancel([job for _, job in jobs])
@@ -103,18 +103,18 @@ def _make_arrays(
     """The job arrays for the runs of `plan` to submit. jobs: the grid's in the queue; max_tasks: of one array."""
     wanted = wanted_runs(plan)
     shared = plan[0] if grid.pretrain else None
-    job = jobs.get(below(shared.path, runs)) if shared is not None else None
+    job = jobs.get(relative_run_dir(shared.path, runs)) if shared is not None else None
     if shared is not None and shared not in wanted and job is None and shared.state not in FINAL:
         state = f"{shared.state}{': ' + shared.why if shared.why else ''}"
         raise SlurmError(f"{shared.spec.name}: {state}; the other runs start from it: launch again when it is done")
     return job_arrays.arrays(
-        start=below(shared.path, runs) if shared is not None and shared in wanted else None,
-        runs=[below(run.path, runs) for run in wanted if run is not shared and run.spec.replay is None],
+        start=relative_run_dir(shared.path, runs) if shared is not None and shared in wanted else None,
+        runs=[relative_run_dir(run.path, runs) for run in wanted if run is not shared and run.spec.replay is None],
         start_job=job.job if job else None,
         busy=[job.job for job in jobs.values()],
         most=max_tasks,
         cap=profile.max_parallel,
-        last=[below(run.path, runs) for run in wanted if run.spec.replay is not None],
+        last=[relative_run_dir(run.path, runs) for run in wanted if run.spec.replay is not None],
     )
 
 

@@ -260,7 +260,7 @@ def _last_line(path: Path) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def course(run: PlannedRun) -> str | None:
+def describe_trajectory(run: PlannedRun) -> str | None:
     """What T and beta do against published values of them; None where there are none, and before the run has begun."""
     place = str(run.spec.dataset["name"]), run.spec.config
     if run.state == "new" or not run.iteration or not in_figure(*place):
@@ -274,5 +274,5 @@ def course(run: PlannedRun) -> str | None:
 
 def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:
     """For a person: of each run whether it is on the published trajectory."""
-    found = ((run, course(run)) for run in {run.spec.id: run for run in plan}.values())
+    found = ((run, describe_trajectory(run)) for run in {run.spec.id: run for run in plan}.values())
     return [f"{run.spec.name}: {text}" for run, text in found if text is not None]

@@ -38,13 +38,13 @@ def with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun
     if not submissions:
         return plan
     active = jobs_by_run(submissions, queue.active())
-    plan = [_with_job(run, active.get(below(run.path, runs))) for run in plan]
+    plan = [_with_job(run, active.get(relative_run_dir(run.path, runs))) for run in plan]
     return _with_ends(plan, submissions, active, runs)
 
 
 def submitted(plan: Iterable[PlannedRun], grid: Grid, runs: Path) -> list[Submission]:
     """The submissions that hold a run of `plan` which is not done, oldest first."""
-    undone = {below(run.path, runs) for run in plan if run.state not in FINAL}
+    undone = {relative_run_dir(run.path, runs) for run in plan if run.state not in FINAL}
     if not undone:
         return []
     return [
@@ -54,8 +54,8 @@ def submitted(plan: Iterable[PlannedRun], grid: Grid, runs: Path) -> list[Submis
     ]
 
 
-def below(path: Path, runs: Path) -> str:
-    """A run directory as submissions name it: below the run folder."""
+def relative_run_dir(path: Path, runs: Path) -> str:
+    """A run directory as submissions name it: relative to the folder of runs."""
     return path.relative_to(runs).as_posix()
 
 
@@ -94,7 +94,7 @@ def _with_ends(
     entries = {run: entry for entry in submissions for chunk in entry.chunks if chunk.job for run in chunk.runs}
     unknown: dict[str, str] = {}
     for run in plan:
-        place = below(run.path, runs)
+        place = relative_run_dir(run.path, runs)
         if place in newest and place not in active and _says_nothing(run, newest[place], entries[place].created):
             unknown[place] = newest[place]
     if not unknown:
@@ -102,7 +102,7 @@ def _with_ends(
     states = queue.ended(sorted(set(unknown.values())))
     forgotten = {place: entries[place].folder for place, job in unknown.items() if job not in states}
     started = {place for place, folder in forgotten.items() if any(folder.glob(f"{unknown[place]}_*_log.*"))}
-    places = [below(run.path, runs) for run in plan]
+    places = [relative_run_dir(run.path, runs) for run in plan]
     return [
         _ended(run, unknown[place], states.get(unknown[place]), place in started) if place in unknown else run
         for run, place in zip(plan, places, strict=True)

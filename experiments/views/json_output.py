@@ -32,7 +32,7 @@ from typing import Any
 
 from experiments.config.grid import Grid
 from experiments.planning.cost import Cost
-from experiments.planning.run_state import PlannedRun, course, last_row
+from experiments.planning.run_state import PlannedRun, describe_trajectory, last_row
 from experiments.views import logs
 from experiments.views.tables import newest_metrics, seconds_left, state_counts
 from slurm.site_profile import Profile
@@ -90,7 +90,7 @@ def _run_fields(run: PlannedRun) -> dict[str, Any]:
         "seconds_left": seconds_left(run, last_row(run.path)) if run.state == "running" else None,
         "AP": metrics.get("AP"),
         "AP90": metrics.get("AP90"),
-        "trajectory": course(run),
+        "trajectory": describe_trajectory(run),
         "cause": run.cause if failed else None,
         "message": run.message if failed else None,
         "log": str(log) if log else None,

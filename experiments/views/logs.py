@@ -12,7 +12,7 @@ from dynamic_rcnn.parallel.rank import read_failures
 from dynamic_rcnn.run.attempt_logs import find_logs
 from experiments.config.grid import Grid
 from experiments.planning.run_state import PlannedRun
-from experiments.planning.slurm_state import below
+from experiments.planning.slurm_state import relative_run_dir
 from slurm.submission_record import last_job, read_all
 
 _TAIL_BYTES = 256 * 1024
@@ -99,7 +99,7 @@ def _job_outputs(chosen: Sequence[PlannedRun], grid: Grid, runs: Path) -> dict[P
     folders = {chunk.job: submission.folder for submission in submissions for chunk in submission.chunks}
     outputs = {}
     for run in failed:
-        job = newest.get(below(run.path, runs))
+        job = newest.get(relative_run_dir(run.path, runs))
         if job is not None and not (run.last_attempt and run.last_attempt.job == job):
             paths = sorted(folders[job.split("_")[0]].glob(f"{job}_*_log.*"))
             outputs[run.path] = [path for path in paths if path.stat().st_size]
