@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,29 @@ def overtaken(count: int) -> None:
     Training._log = log_in_another_place
 
 
+def hold(count: int) -> None:
+    """Wait before the log of an iteration until a file named `released` is in the run directory."""
+    from dynamic_rcnn.engine.trainer import Training
+
+    def wait_and_log(self: Any, *args: Any, log: Any = Training._log) -> None:
+        while self.iteration == count and not Path("released").exists():
+            time.sleep(0.02)
+        log(self, *args)
+
+    Training._log = wait_and_log
+
+
+def stop_at_start(count: int) -> None:
+    """SIGTERM as soon as it is handled, before torch is imported."""
+    from dynamic_rcnn.engine.stop_signal import StopSignal
+
+    def install_and_stop(self: Any, install: Any = StopSignal.install) -> None:
+        install(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    StopSignal.install = install_and_stop
+
+
 def stop(count: int) -> None:
     """SIGTERM in an iteration."""
     _loss_in_iteration(count, lambda losses: os.kill(os.getpid(), signal.SIGTERM) or losses)
@@ -130,11 +154,15 @@ def _loss_in_iteration(count: int, change: Any) -> None:
     DynamicRoIHead.loss = loss
 
 
-if __name__ == "__main__":
+def main() -> int:
     moment, count, rank = os.environ["DISTURB"].split()
     spawn.TRAINER = [sys.executable, "-m", "tests.dynamic_rcnn.disturbed"]
     starts_others = "RANK" not in os.environ and (Path(sys.argv[1]) / "spec.json").exists()
     starts_others = starts_others and RunSpec.read(Path(sys.argv[1])).processes > 1
     if moment != "never" and not starts_others and rank in ("all", os.environ.get("RANK", "0")):
         globals()[moment](int(count))
-    sys.exit(train.main())
+    return train.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,6 +16,7 @@ from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.run.files import read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.overrides import load_base
+from tests.dynamic_rcnn.fork_server import ForkedProcess
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -67,14 +68,19 @@ def train(
 ) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own, to which one of the misfortunes in `disturbed` happens at the moment asked for."""
     process = start(run_dir, moment, count, threads, rank)
-    stdout, stderr = process.communicate(timeout=300)
+    stdout, stderr = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def start(
-    run_dir: Path, moment: str = "never", count: int = 0, threads: int = 1, rank: int | str = "all"
-) -> subprocess.Popen[str]:
-    """As `train`, and does not wait. threads: of each of the run's processes."""
+    run_dir: Path,
+    moment: str = "never",
+    count: int = 0,
+    threads: int = 1,
+    rank: int | str = "all",
+    forked: bool = True,
+) -> subprocess.Popen[str] | ForkedProcess:
+    """As `train`, and does not wait. threads: of each of the run's processes; forked: see `fork_server`."""
     processes = RunSpec.read(run_dir).processes if (run_dir / "spec.json").exists() else 1
     env = {
         **os.environ,
@@ -84,6 +90,8 @@ def start(
         "PYTHONPATH": str(PROJECT),
         "DISTURB": f"{moment} {count} {rank}",
     }
+    if forked and threads == 1:
+        return ForkedProcess(run_dir, env)
     command = [sys.executable, "-m", "tests.dynamic_rcnn.disturbed", str(run_dir)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True)

@@ -32,7 +32,7 @@ def run_dir(tmp_path) -> Path:
 
 def evaluate(run_dir: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dynamic_rcnn.evaluate", str(run_dir)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def test_equal_to_what_was_recorded(run_dir):

@@ -27,6 +27,7 @@ from tests.slurm.testcluster.cluster import Cluster, check_machine, start, stop
 from tests.slurm.testcluster.config import Layout
 
 REQUIRED = "REQUIRE_SLURM"
+PATIENCE_S = 600.0  # how long a machine may take, however busy it is
 
 
 class RunningCluster(Cluster):
@@ -38,7 +39,7 @@ class RunningCluster(Cluster):
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH_"))}
         return {**kept, **super().env}
 
-    def run(self, *command: str, timeout: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout: float = PATIENCE_S, **options: Any) -> subprocess.CompletedProcess[str]:
         """Any command, on this cluster; its exit code is the caller's to look at."""
         given: dict[str, Any] = {"env": self.env, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
         return subprocess.run(command, timeout=timeout, check=False, **{**given, **options})
@@ -56,9 +57,9 @@ class RunningCluster(Cluster):
         words = self.run("scontrol", "show", "job", "-o", job).stdout.split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
-    def wait_for_state(self, job: str, *states: str, seconds: float = 40.0) -> str:
+    def wait_for_state(self, job: str, *states: str) -> str:
         """The first of `states` in which `job` is seen."""
-        wait_for(lambda: self.job(job).get("JobState") in states, lambda: f"{self.job(job)}, not {states}", seconds)
+        wait_for(lambda: self.job(job).get("JobState") in states, lambda: f"{self.job(job)}, not {states}")
         return self.job(job)["JobState"]
 
     def clear(self) -> None:
@@ -68,12 +69,12 @@ class RunningCluster(Cluster):
         wait_for(lambda: not self.run("squeue", "-h").stdout, lambda: self.run("squeue").stdout)
 
 
-def wait_for(condition: Callable[[], object], failure: Callable[[], str] | str = "", seconds: float = 40.0) -> None:
-    """Fails with `failure` if `condition` is not true within `seconds`."""
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], object], failure: Callable[[], str] | str = "") -> None:
+    """Fails with `failure` if `condition` does not become true."""
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} s: {failure if isinstance(failure, str) else failure()}")
+            pytest.fail(f"not within {PATIENCE_S:.0f} s: {failure if isinstance(failure, str) else failure()}")
         time.sleep(0.1)
 
 

@@ -1,8 +1,12 @@
 """Stands in for the trainer of one rank in tests of jobs: same files, heartbeat and exit codes, no torch.
 
-The run directory's behaviour.json, or without it FAKE_TRAINER: {"deaf": seconds until it handles signals, "seconds": of
-an iteration, "iterations", "checkpoint_every", "events": [{"what": kill, error, nan, hang, memory or stubborn, "rank",
-"iteration", "attempts": in which it happens}]}.
+The run directory's behaviour.json, or else the environment variable FAKE_TRAINER, configures it:
+
+    seconds, iterations, checkpoint_every   seconds per iteration, number of iterations, iterations between checkpoints
+    deaf       true: never gets as far as handling signals
+    hold       {"at": iteration, "until": file, "attempts": [1, ...]}: waits before this iteration, with heartbeats,
+               until the file exists or a signal asks it to stop
+    events     [{"what": "kill", "error", "nan", "hang", "memory" or "stubborn", "rank", "iteration", "attempts"}]
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ def train(behaviour: dict[str, Any]) -> int:
         write_json_atomic(Path(PROVENANCE), {"schema": 1, "code": os.environ.get("FAKE_CODE", "fake")})
     for iteration in range(start + 1, behaviour["iterations"] + 1):
         beat()
+        hold(behaviour.get("hold"), iteration, start, attempt)
         for event in behaviour.get("events", []):
             due = iteration == max(event["iteration"], start + 1)
             if due and event["rank"] == RANK and attempt in event["attempts"]:
@@ -63,6 +68,14 @@ def save(iteration: int) -> None:
         temporary.replace(CHECKPOINT)
 
 
+def hold(point: dict[str, Any] | None, iteration: int, start: int, attempt: int) -> None:
+    if point is None or iteration != max(point["at"], start + 1) or attempt not in point["attempts"]:
+        return
+    while not Path(point["until"]).exists() and not stop:
+        beat()
+        time.sleep(0.05)
+
+
 def happen(what: str, record: Record) -> None:
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -87,7 +100,8 @@ def happen(what: str, record: Record) -> None:
 if __name__ == "__main__":
     own = Path("behaviour.json")
     asked = json.loads(own.read_text() if own.exists() else os.environ["FAKE_TRAINER"])
-    time.sleep(asked.get("deaf", 0))
+    if asked.get("deaf"):
+        time.sleep(3600)
     signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
     try:
         sys.exit(train(asked))

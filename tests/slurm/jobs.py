@@ -17,9 +17,11 @@ from slurm.code_snapshot import freeze
 from slurm.job_arrays import arrays, begin, submit
 from slurm.site_profile import Profile
 from slurm.submission_record import Submission, jobs_by_run, submissions_folder
+from tests.slurm.cluster import PATIENCE_S
 
 TRAINER = Path(__file__).with_name("fake_trainer.py")
 DATASET = "shapes_tiny"
+RELEASED = "released"  # the file in a run directory that a held trainer waits for
 RETRIES = {
     **dict.fromkeys(("time_out", "preempted", "requeued", "node_failure"), 5),
     **dict.fromkeys(("out_of_memory", "stalled", "killed", "error"), 1),
@@ -34,28 +36,46 @@ class Jobs:
         self.runs = runs
 
     def prepare(
-        self, name: str, *events: dict[str, Any], seconds: float = 0.1, iterations: int = 80, deaf: float = 0
+        self,
+        name: str,
+        *events: dict[str, Any],
+        iterations: int = 80,
+        deaf: bool = False,
+        hold_at: int | None = None,
     ) -> str:
-        """A run of the fake trainer. Returns its directory below the run folder."""
+        """Prepare a run of the fake trainer.
+
+        Args:
+            deaf: the trainer never handles signals.
+            hold_at: iteration before which the first attempt waits until `release`.
+
+        Returns:
+            The run directory, relative to the run folder.
+        """
         run = self.runs / DATASET / name / "seed0-0123456789"
         run.mkdir(parents=True)
         content = {"schema": 1, "arm": name, "seed": 0, "dataset": {}, "config": {}}
         (run / "spec.json").write_text(json.dumps(content))
         behaviour = {
-            "seconds": seconds,
+            "seconds": 0.02,
             "iterations": iterations,
             "checkpoint_every": 10,
             "events": events,
             "deaf": deaf,
+            "hold": hold_at and {"at": hold_at, "until": str(run / RELEASED), "attempts": [1]},
         }
         (run / "behaviour.json").write_text(json.dumps(behaviour))
         return run.relative_to(self.runs).as_posix()
+
+    def release(self, name: str) -> None:
+        """Let a held run go on."""
+        (self.runs / DATASET / name / "seed0-0123456789" / RELEASED).touch()
 
     def submit(self, runs: Sequence[str], **changes: Any) -> Submission:
         """One array for the runs, each on two nodes with two tasks, unless `changes` of the profile say otherwise."""
         settings: Any = OmegaConf.to_container(OmegaConf.load(CONF / "cluster" / "slurm.yaml"))
         small = {"nodes": 2, "gpus_per_node": 2, "cpus_per_task": 1, "mem": "400M", "time": 10, "warning_seconds": 0}
-        profile = Profile.from_dict({**settings, **small, "stall_minutes": 0.1, "retries": RETRIES, **changes})
+        profile = Profile.from_dict({**settings, **small, "stall_minutes": 5, "retries": RETRIES, **changes})
         parts = arrays(None, list(runs), None, [], queue.max_array_size(), None)
         folder = submissions_folder(self.runs, DATASET)
         first = begin(folder, self.runs, "test", parts, freeze(self.runs / ".code"), [str(TRAINER)], profile)
@@ -80,15 +100,15 @@ class Jobs:
         runs = jobs_by_run([submission], queue.active())
         return runs.get(f"{DATASET}/{name}/seed0-0123456789")
 
-    def wait_until_over(self, submission: Submission, seconds: float = 120) -> None:
+    def wait_until_over(self, submission: Submission) -> None:
         names = {chunk.name for chunk in submission.chunks}
-        wait_until(lambda: not any(job.name in names for job in queue.active()), seconds, every=0.5)
+        wait_until(lambda: not any(job.name in names for job in queue.active()), every=0.5)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60, every: float = 0.1) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], object], every: float = 0.1) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"it did not happen within {PATIENCE_S:.0f} s"
         time.sleep(every)
 
 

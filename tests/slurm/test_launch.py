@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments.planning.run_state import code_now
 from slurm import cli as queue
 from tests.slurm.cluster import RunningCluster, slurm_cluster
-from tests.slurm.jobs import TRAINER, wait_until
+from tests.slurm.jobs import PATIENCE_S, TRAINER, wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 WITH_FAKE_TRAINER = f"""
@@ -38,9 +39,12 @@ class Launcher:
     def __init__(self, folder: Path, project: Path = PROJECT) -> None:
         self.folder, self.project, self.runs = folder, project, folder / "runs"
 
-    def __call__(self, *more: str, seconds: float = 0.05, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *more: str, hold: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Launch. hold: the runs wait in the middle until `release`."""
         folders = (f"runs={self.runs}", f"dataset.root={self.folder / 'shapes'}")
-        behaviour = {"seconds": seconds, "iterations": 20, "checkpoint_every": 5, "events": []}
+        behaviour: dict[str, Any] = {"seconds": 0.01, "iterations": 20, "checkpoint_every": 5}
+        if hold:
+            behaviour["hold"] = {"at": 8, "until": str(self.folder / "released"), "attempts": [1]}
         fake = {"FAKE_TRAINER": json.dumps(behaviour), "FAKE_CODE": code_now(), "COLUMNS": "300"}
         return subprocess.run(
             [sys.executable, "-c", WITH_FAKE_TRAINER, str(self.project), *SMALL, *SITE, *folders, *more],
@@ -48,16 +52,19 @@ class Launcher:
             text=True,
             env={**os.environ, **fake, **environment},
             cwd=self.folder,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
+
+    def release(self) -> None:
+        (self.folder / "released").touch()
 
     def states(self, *more: str) -> list[str]:
         done = self("action=status", "json=true", *more)
         assert done.returncode == 0, done.stderr
         return [run["state"] for run in json.loads(done.stdout)["runs"]]
 
-    def wait(self, *more: str) -> None:
-        wait_until(lambda: not queue.active(), 90, every=0.5)
+    def wait(self) -> None:
+        wait_until(lambda: not queue.active(), every=0.5)
 
 
 @pytest.fixture
@@ -69,15 +76,15 @@ def test_submitted_seen_done_and_not_submitted_again(launcher):
     planned = launcher("action=plan")
     assert planned.returncode == 0 and "4 runs (4 arms x 1 seeds): 4 new" in planned.stdout
     assert not launcher.runs.exists()
-    started = time.monotonic()
-    first = launcher(seconds=0.2)
+    first = launcher(hold=True)  # it does not wait for the runs, which are not done before their release
     assert first.returncode == 0, first.stderr
-    assert time.monotonic() - started < 30  # it does not wait for the runs
     (job,) = re.findall(r"^job (\d+): 4 runs, 4 at a time$", first.stdout, re.MULTILINE)
     assert set(launcher.states()) <= {"queued", "running"}
     second = launcher()
     assert second.returncode == 0 and "job " not in second.stdout.splitlines()[0]
-    wait_until(lambda: set(launcher.states()) == {"done"}, 60)
+    launcher.release()
+    launcher.wait()
+    assert set(launcher.states()) == {"done"}
     table = launcher("action=status").stdout
     assert f"{job}_3" in table and "node" in table
     third = launcher()
@@ -86,32 +93,39 @@ def test_submitted_seen_done_and_not_submitted_again(launcher):
 
 
 def test_what_was_submitted_is_what_runs(cluster, tmp_path):
-    """The code is broken while the job waits for its turn."""
+    """The code is broken while one job runs and the other waits for its turn."""
     project = tmp_path / "project"
     for name in ("dynamic_rcnn", "experiments", "slurm"):
         shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     launcher = Launcher(tmp_path, project)
-    submitted = launcher("arms=[dla,dsl]", "cluster.max_parallel=1", seconds=0.2)
+    submitted = launcher("arms=[dla,dsl]", "cluster.max_parallel=1", hold=True)
     assert submitted.returncode == 0, submitted.stderr
     broken = project / "dynamic_rcnn" / "run" / "directory.py"
     broken.write_text("raise SystemExit('edited')\n")
-    Launcher(tmp_path).wait()
+    launcher.release()
+    launcher.wait()
     assert Launcher(tmp_path).states("arms=[dla,dsl]") == ["done", "done"]
 
 
 def test_a_replay_waits_for_the_run_that_it_replays(launcher):
     """There is room for both at once."""
     arm = "++grid.arms.replay={title: the end point of both, set: {}, replay: both}"
-    submitted = launcher(arm, "arms=[both,replay]", "cluster.max_parallel=4", seconds=0.2)
+    submitted = launcher(arm, "arms=[both,replay]", "cluster.max_parallel=4", hold=True)
     assert submitted.returncode == 0, submitted.stderr
     assert len(re.findall(r"^job ", submitted.stdout, re.MULTILINE)) == 2
     assert launcher.states(arm, "arms=[both,replay]").count("done") == 0
-    wait_until(lambda: launcher.states(arm, "arms=[both,replay]") == ["done", "done"], 120)
+    launcher.release()
+    launcher.wait()
+    assert launcher.states(arm, "arms=[both,replay]") == ["done", "done"]
     first, second = (
         json.loads(next(launcher.runs.glob(f"shapes_tiny/{name}/seed0-*/status.json")).read_text())["attempts"]
         for name in ("both", "replay")
     )
     assert second[0]["started"] >= first[-1]["ended"]
+
+
+def running_jobs() -> int:
+    return sum(job.state == "RUNNING" for job in queue.active())
 
 
 @pytest.mark.slow
@@ -120,14 +134,14 @@ def test_one_cap_over_several_arrays(tmp_path, monkeypatch):
         for name, value in small.env.items():
             monkeypatch.setenv(name, value)
         launcher = Launcher(tmp_path)
-        submitted = launcher("seeds=[0,1]", "cluster.max_parallel=2")
+        submitted = launcher("seeds=[0,1]", "cluster.max_parallel=2", hold=True)
         assert submitted.returncode == 0, submitted.stderr
         assert re.findall(r": (\d) runs, (\d) at a time", submitted.stdout) == [("3", "1"), ("3", "1"), ("2", "1")]
-        most = 0
-        while active := queue.active():
-            most = max(most, sum(job.state == "RUNNING" for job in active))
+        wait_until(lambda: running_jobs() == 2)
+        launcher.release()
+        while queue.active():
+            assert running_jobs() <= 2
             time.sleep(0.1)
-        assert most == 2
         assert launcher.states("seeds=[0,1]") == ["done"] * 8
 
 
@@ -137,20 +151,22 @@ def test_a_launcher_killed_after_sbatch_has_lost_nothing(launcher):
     folder.mkdir()
     (folder / "sbatch").write_text(f'#!/bin/bash\n{shutil.which("sbatch")} "$@" > /dev/null\nkill -9 $PPID\n')
     (folder / "sbatch").chmod(0o755)
-    killed = launcher(seconds=0.3, PATH=f"{folder}:{os.environ['PATH']}")
+    killed = launcher(hold=True, PATH=f"{folder}:{os.environ['PATH']}")
     assert killed.returncode == -9
     (file,) = launcher.runs.glob("shapes_tiny/.slurm/*/submission.json")
     assert json.loads(file.read_text())["chunks"][0]["job"] is None
     assert set(launcher.states()) <= {"queued", "running"}
     again = launcher()
     assert (again.returncode, re.findall(r"^job ", again.stdout, re.MULTILINE)) == (0, [])
+    launcher.release()
     launcher.wait()
     assert launcher.states() == ["done"] * 4
 
 
 def test_cancelled_and_launched_again(launcher):
-    assert launcher(seconds=0.5).returncode == 0
-    wait_until(lambda: launcher.states() == ["running"] * 4, 30)
+    assert launcher(hold=True).returncode == 0
+    wait_until(lambda: running_jobs() == 4)
+    wait_until(lambda: launcher.states() == ["running"] * 4)
     cancelled = launcher("action=cancel")
     assert cancelled.returncode == 0 and cancelled.stdout.count("job ") == 4
     launcher.wait()
@@ -188,7 +204,7 @@ def test_a_folder_that_slurm_cannot_write_to(launcher):
 
 
 def test_a_damaged_submission_is_named_and_the_states_are_shown(launcher):
-    assert launcher("arms=[dla]", seconds=0.3).returncode == 0
+    assert launcher("arms=[dla]").returncode == 0
     (file,) = launcher.runs.glob("shapes_tiny/.slurm/*/submission.json")
     whole = file.read_text()
     launcher.wait()
@@ -204,8 +220,8 @@ def test_a_damaged_submission_is_named_and_the_states_are_shown(launcher):
 @pytest.mark.slow
 def test_slurm_does_not_answer(launcher, cluster):
     """States are those on disk, launching refuses, and the jobs go on."""
-    assert launcher("arms=[dla]", seconds=0.6).returncode == 0
-    wait_until(lambda: launcher.states("arms=[dla]") == ["running"], 30)
+    assert launcher("arms=[dla]", hold=True).returncode == 0
+    wait_until(lambda: launcher.states("arms=[dla]") == ["running"])
     cluster.controller_stop()
     try:
         status = launcher("arms=[dla]", "action=status")
@@ -214,6 +230,7 @@ def test_slurm_does_not_answer(launcher, cluster):
         assert launched.returncode == 2 and len(launched.stderr.splitlines()) == 1, launched.stderr
     finally:
         cluster.controller_start()
+    launcher.release()
     launcher.wait()
     assert launcher.states("arms=[dla]") == ["done"]
 
@@ -266,10 +283,11 @@ def test_with_accounting(tmp_path, monkeypatch):
         for name, value in accounted.env.items():
             monkeypatch.setenv(name, value)
         launcher = Launcher(tmp_path)
-        assert launcher("arms=[dla]").returncode == 0
+        assert launcher("arms=[dla]", hold=True).returncode == 0
         (job,) = [job.job for job in queue.active()]
+        launcher.release()
         launcher.wait()
         assert launcher.states("arms=[dla]") == ["done"]
-        wait_until(lambda: "COMPLETED" in queue.ask("sacct", "-n", "-X", "-P", "-o", "State", "-j", job), 30)
+        wait_until(lambda: "COMPLETED" in queue.ask("sacct", "-n", "-X", "-P", "-o", "State", "-j", job))
         monkeypatch.setattr(queue, "_jobs", lambda text: [])  # the controller has forgotten it
         assert queue.ended([job]) == {job: "COMPLETED"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import REQUIRED, RunningCluster, require_slurm, slurm_cluster, wait_for
+from tests.slurm.cluster import PATIENCE_S, REQUIRED, RunningCluster, require_slurm, slurm_cluster, wait_for
 from tests.slurm.testcluster import cluster as clusters
 from tests.slurm.testcluster import namespaces
 from tests.slurm.testcluster.__main__ import main
@@ -64,7 +64,7 @@ def run_task(cluster: RunningCluster, log: Path, *options: str) -> str:
 
 def command(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "tests.slurm.testcluster", *arguments]
-    return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=60, env=env, check=False)
+    return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE_S, env=env, check=False)
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -96,8 +96,11 @@ def test_steps_run_on_two_nodes_which_know_each_other(cluster: RunningCluster, t
 
 
 def test_jobs_get_gpus_of_their_own_and_no_more_than_there_are(cluster: RunningCluster, tmp_path: Path) -> None:
-    script = "echo $CUDA_VISIBLE_DEVICES; sleep 1"
+    script = f"echo $CUDA_VISIBLE_DEVICES; while [ ! -e {tmp_path}/released ]; do sleep 0.1; done"
     jobs = [cluster.submit(script, "-w", "node4", "--gpus-per-node=2", f"--output={tmp_path}/%j") for _ in range(2)]
+    for job in jobs:
+        cluster.wait_for_state(job, "RUNNING")
+    (tmp_path / "released").touch()
     for job in jobs:
         cluster.wait_for_state(job, "COMPLETED")
     assert sorted((tmp_path / job).read_text() for job in jobs) == ["0,1\n", "2,3\n"]
@@ -130,13 +133,13 @@ def test_a_job_that_lost_a_node_runs_again_elsewhere(
 
 def test_jobs_outlive_their_slurmd_and_the_controller(cluster: RunningCluster, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    job = cluster.submit("for i in $(seq 100); do echo $i; sleep 0.1; done", "-w", "node4", f"--output={log}")
+    job = cluster.submit("while :; do echo; sleep 0.1; done", "-w", "node4", f"--output={log}")
     cluster.wait_for_state(job, "RUNNING")
     cluster.controller_stop()
     cluster.slurmd_stop(4)
     assert "is DOWN" in cluster.run("scontrol", "ping").stdout
-    lines = len(log.read_text().split())
-    wait_for(lambda: len(log.read_text().split()) > lines + 5, "the job does not go on")
+    lines = log.read_text().count("\n")
+    wait_for(lambda: log.read_text().count("\n") > lines + 5, "the job does not go on")
     cluster.slurmd_start(4)
     cluster.controller_start()
     state = cluster.job(job)
@@ -157,7 +160,7 @@ def test_two_clusters_side_by_side_and_nothing_stays_of_one(cluster: RunningClus
     wait_for(lambda: "sleep" in cluster.run("squeue", "-h", env=env).stdout)
     assert len(processes_of(folder)) > 5
     assert command("stop", f"folder={folder}").stdout == f"{folder}: stopped and removed\n"
-    assert waits.wait(timeout=5) == -signal.SIGKILL
+    assert waits.wait(timeout=PATIENCE_S) == -signal.SIGKILL
     assert (processes_of(folder), folder.exists()) == ([], False)
     assert command("stop", f"folder={folder}").stdout == f"{folder}: no test cluster there\n"
     assert command("status", f"folder={folder}").returncode == 1
@@ -170,7 +173,7 @@ def test_nothing_stays_of_a_start_that_is_stopped_half_way(folder: Path, number:
     process = subprocess.Popen(words, cwd=PROJECT, stderr=subprocess.DEVNULL)
     wait_for(lambda: (folder / "log/slurmd.node2.log").exists(), "the second node does not start")
     process.send_signal(number)
-    assert process.wait(timeout=20) == (130 if number == signal.SIGTERM else -number)
+    assert process.wait(timeout=PATIENCE_S) == (130 if number == signal.SIGTERM else -number)
     if number == signal.SIGKILL:
         assert command("stop", f"folder={folder}").returncode == 0
     assert (processes_of(folder), folder.exists()) == ([], False)

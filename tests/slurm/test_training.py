@@ -22,7 +22,7 @@ import torch
 from dynamic_rcnn.run.files import read_json, read_jsonl
 from slurm import cli as queue
 from tests.slurm.cluster import RunningCluster, slurm_cluster
-from tests.slurm.jobs import wait_until
+from tests.slurm.jobs import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +144,7 @@ def _kill_the_launcher_between_two_submissions(launcher: Launcher) -> None:
 def _disturb(launcher: Launcher, cluster: RunningCluster, jobs: dict[str, str]) -> None:
     """Do something to each arm's job as soon as it trains."""
     left = set(ARMS)
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + PATIENCE_S
     while left:
         assert time.monotonic() < deadline, left
         for arm in [arm for arm in left if launcher.iteration(arm) >= 6]:
@@ -152,7 +152,7 @@ def _disturb(launcher: Launcher, cluster: RunningCluster, jobs: dict[str, str]) 
             nodes = next(job.nodes for job in queue.active() if job.job == jobs[arm])
             _DISTURBANCES[arm](cluster, jobs[arm], nodes)
         time.sleep(0.2)
-    wait_until(lambda: "time-out" in launcher.outcomes("dla"), 600)
+    wait_until(lambda: "time-out" in launcher.outcomes("dla"))
     queue.ask("scontrol", "update", f"jobid={jobs['dla']}", "TimeLimit=10")  # a requeued job keeps its limit
 
 
@@ -179,7 +179,7 @@ _DISTURBANCES = {"baseline": _preempt, "dla": _time_out, "dsl": _stop_a_node, "b
 def _finish(launcher: Launcher, cluster: RunningCluster) -> None:
     """Nothing but launching again."""
     for _ in range(5):
-        wait_until(lambda: not any(run["state"] in ("queued", "running") for run in launcher.status().values()), 600, 2)
+        wait_until(lambda: not any(run["state"] in ("queued", "running") for run in launcher.status().values()), 2)
         if all(run["state"] == "done" for run in launcher.status().values()):
             return
         done = launcher()
@@ -187,10 +187,10 @@ def _finish(launcher: Launcher, cluster: RunningCluster) -> None:
     raise AssertionError(launcher("action=status").stdout)
 
 
-def _wait_or_show(condition: Callable[[], object], seconds: float, runs: Path) -> None:
+def _wait_or_show(condition: Callable[[], object], runs: Path) -> None:
     """wait_until; if it does not happen, the trainers' logs are printed, and where each of them hangs."""
     try:
-        wait_until(condition, seconds)
+        wait_until(condition)
     except AssertionError:
         subprocess.run(["pkill", "-ABRT", "-f", "dynamic_rcnn.train"], check=False)
         time.sleep(2)
@@ -223,15 +223,15 @@ def test_begun_on_slurm_and_finished_here_and_the_other_way_round(cluster: Runni
     local.runs = slurm.runs
     local.command[-2] = f"runs={slurm.runs}"
     assert slurm().returncode == 0
-    wait_until(lambda: slurm.iteration("pretrain") >= 4, 600)
+    wait_until(lambda: slurm.iteration("pretrain") >= 4)
     assert slurm("action=cancel").returncode == 0
-    wait_until(lambda: not queue.active(), 600)
+    wait_until(lambda: not queue.active())
     process = subprocess.Popen(local.command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    _wait_or_show(lambda: local.iteration("both") >= 6, 600, slurm.runs)
+    _wait_or_show(lambda: local.iteration("both") >= 6, slurm.runs)
     process.send_signal(signal.SIGINT)
     assert process.wait(600) == 130
     assert slurm().returncode == 0
-    wait_until(lambda: not queue.active(), 600)
+    wait_until(lambda: not queue.active())
     assert slurm.outcomes("pretrain")[-1] == slurm.outcomes("both")[-1] == "done"
     assert len(slurm.outcomes("pretrain")) >= 2 and len(slurm.outcomes("both")) >= 2
     for arm in ("pretrain", "both"):

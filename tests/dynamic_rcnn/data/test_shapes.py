@@ -231,7 +231,7 @@ def test_interrupted_drawing_leaves_no_data_set(tmp_path: Path, signal_number: i
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal_number)
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=600) != 0
     assert not [name for name in names_in(tmp_path) if not name.startswith(".")]
     if signal_number == signal.SIGINT:
         assert names_in(tmp_path) == []

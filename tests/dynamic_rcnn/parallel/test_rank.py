@@ -88,10 +88,26 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         signal.signal(number, handler)
 
 
+BEGIN = """
+import os, sys, time, json, signal
+from pathlib import Path
+rank = int(os.environ["RANK"])
+Path(f"pid{rank}.tmp").write_text(str(os.getpid()))
+Path(f"pid{rank}.tmp").rename(f"pid{rank}")
+
+def wait_for_end_of(other):
+    while not Path(f"pid{other}").exists():
+        time.sleep(0.01)
+    process = Path("/proc") / Path(f"pid{other}").read_text()
+    while process.exists() and "State:\tZ" not in (process / "status").read_text():
+        time.sleep(0.01)
+
+"""
+
+
 def trained_by(monkeypatch: pytest.MonkeyPatch, code: str) -> int:
-    """The exit code of a parent whose two processes run `code`, with `rank` and `say` at hand."""
-    begin = "import os, sys, time, json, signal\nfrom pathlib import Path\nrank = int(os.environ['RANK'])\n"
-    monkeypatch.setattr(spawn, "TRAINER", [sys.executable, "-c", begin + code])
+    """The exit code of a parent whose two processes run `code` after BEGIN."""
+    monkeypatch.setattr(spawn, "TRAINER", [sys.executable, "-c", BEGIN + code])
     return spawn.run_processes(2, None)
 
 
@@ -125,12 +141,12 @@ def test_only_rank_0_has_the_watched_pipe(run_dir: Path, monkeypatch: pytest.Mon
 
 
 def test_one_that_fails_ends_the_others_and_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert trained_by(monkeypatch, "sys.exit(7) if rank else time.sleep(60)") == 1
+    assert trained_by(monkeypatch, "sys.exit(7) if rank else time.sleep(3600)") == 1
     assert ended() == (2, "error", "rank 1 ended with exit code 7; the log has the rest", 7)
 
 
 def test_one_that_is_killed_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "os.kill(os.getpid(), signal.SIGKILL) if rank else (time.sleep(0.2), sys.exit(76))"
+    code = "os.kill(os.getpid(), signal.SIGKILL) if rank else (wait_for_end_of(1), sys.exit(76))"
     assert trained_by(monkeypatch, code) == 1
     said = "rank 1 was ended by signal 9 (often the kernel's, when memory runs out); a relaunch resumes the run"
     assert ended() == (2, "killed", said, 7)
@@ -139,8 +155,8 @@ def test_one_that_is_killed_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPa
 def test_what_a_failed_process_has_left_is_recorded(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "from dynamic_rcnn.parallel.rank import Rank, write_failure\n"
-        "if rank: write_failure(Rank.of_this_process(), 'out of memory', 'MemoryError: none left')\n"
-        "sys.exit(1 if rank else 76)"
+        "if rank: write_failure(Rank.of_this_process(), 'out of memory', 'MemoryError: none left'); sys.exit(1)\n"
+        "wait_for_end_of(1); sys.exit(76)"
     )
     assert trained_by(monkeypatch, code) == 1
     assert ended() == (2, "out of memory", "rank 1: MemoryError: none left", 7)
@@ -149,7 +165,7 @@ def test_what_a_failed_process_has_left_is_recorded(run_dir: Path, monkeypatch: 
 def test_what_rank_0_has_recorded_stays(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "from dynamic_rcnn.run.status import Record\n"
-        "if rank: time.sleep(0.3); sys.exit(1)\n"
+        "if rank: wait_for_end_of(0); sys.exit(1)\n"
         "record = Record(Path(), 20); record.start(8); record.end('bad input', 'its own words'); sys.exit(2)"
     )
     assert trained_by(monkeypatch, code) == 2
@@ -157,7 +173,7 @@ def test_what_rank_0_has_recorded_stays(run_dir: Path, monkeypatch: pytest.Monke
 
 
 def test_a_signal_while_they_start_is_an_interruption(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert trained_by(monkeypatch, "if rank: os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)") == 130
+    assert trained_by(monkeypatch, "if rank: os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(3600)") == 130
     assert ended() == (2, "interrupted", "stopped by a signal while it was starting", 7)
 
 

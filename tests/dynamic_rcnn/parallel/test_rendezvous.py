@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,12 @@ def test_a_file_of_another_attempt_is_passed_over(run_dir: Path) -> None:
         old = {"schema": 1, "attempt": "7_0.0", "host": "127.0.0.1", "port": stale.getsockname()[1]}
         write_json_atomic(run_dir / "rendezvous.json", old)
         found: list[Any] = []
-        other = threading.Thread(target=lambda: found.append(rendezvous.meet(Rank(1, 2, 1, "7_0.1"), nothing)))
+        looked = threading.Event()  # set each time that it has looked at the stale file in vain
+        other = threading.Thread(target=lambda: found.append(rendezvous.meet(Rank(1, 2, 1, "7_0.1"), looked.set)))
         other.start()
-        time.sleep(0.3)  # it has looked at the stale file by now
+        assert looked.wait(timeout=300)
         store = rendezvous.meet(Rank(0, 2, 0, "7_0.1"), nothing)
-        other.join(timeout=20)
+        other.join(timeout=300)
         stale.settimeout(0.0)
         with pytest.raises(BlockingIOError):
             stale.accept()

@@ -45,6 +45,18 @@ def run_dir(tmp_path: Path) -> Path:
     return path
 
 
+def wait_for_writes(folder: Path) -> None:
+    """Return when the old copy has written all of its files ten times more into a folder."""
+
+    def number() -> int:
+        status = folder / "status.json"
+        return int(json.loads(status.read_text()).get("number", 0)) if status.exists() else 0
+
+    enough = number() + 10
+    while number() < enough:
+        time.sleep(0.01)
+
+
 def lost(holder: Holder) -> bool | None:
     return False
 
@@ -96,7 +108,7 @@ def test_one_of_another_host_that_was_not_seen_to_end_is_fenced_off(run_dir):
 def test_a_lost_copy_that_still_runs_cannot_overwrite_its_successor(run_dir):
     old = subprocess.Popen([sys.executable, "-c", WRITER, str(run_dir)], stdout=subprocess.PIPE, text=True)
     assert old.stdout is not None and old.stdout.readline() == "claimed\n"
-    time.sleep(0.2)
+    wait_for_writes(run_dir)
     try:
         for stop in (False, True):  # once while it writes, once frozen in whatever it was doing
             if stop:
@@ -106,7 +118,7 @@ def test_a_lost_copy_that_still_runs_cannot_overwrite_its_successor(run_dir):
                 Path("train.jsonl").write_text(json.dumps({"iteration": 1, "writer": "new"}) + "\n")
                 before = sorted(path.name for path in Path("checkpoints").iterdir())
                 old.send_signal(signal.SIGCONT)
-                time.sleep(0.5)
+                wait_for_writes(next(run_dir.parent.glob("*.lost2" if stop else "*.lost1")))
                 assert old.poll() is None
                 assert json.loads(Path("status.json").read_text())["writer"] == "new"
                 assert read_jsonl(Path("train.jsonl")) == [{"iteration": 1, "writer": "new"}]
