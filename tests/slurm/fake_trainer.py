@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,11 @@ def train(behaviour: dict[str, Any]) -> int:
         beat()
         hold(behaviour.get("hold"), iteration, start, attempt)
         for event in behaviour.get("events", []):
-            due = iteration == max(event["iteration"], start + 1)
-            if due and event["rank"] == RANK and attempt in event["attempts"]:
-                happen(event["what"], record)
+            if iteration == max(event["iteration"], start + 1) and attempt in event["attempts"]:
+                if event["rank"] == RANK:
+                    happen(event["what"], record)
+                elif event["what"] != "stubborn":  # as in a collective operation, which never completes
+                    wait_until_stopped()
         time.sleep(behaviour["seconds"])
         if RANK == 0:
             record.log({"iteration": iteration, "loss": 1.0, "T": 0.5, "beta": 0.25, "seconds": 0.005})
@@ -68,12 +71,16 @@ def save(iteration: int) -> None:
         temporary.replace(CHECKPOINT)
 
 
+def wait_until_stopped(released: Callable[[], bool] = lambda: False) -> None:
+    while not stop and not released():
+        beat()
+        time.sleep(0.05)
+
+
 def hold(point: dict[str, Any] | None, iteration: int, start: int, attempt: int) -> None:
     if point is None or iteration != max(point["at"], start + 1) or attempt not in point["attempts"]:
         return
-    while not Path(point["until"]).exists() and not stop:
-        beat()
-        time.sleep(0.05)
+    wait_until_stopped(Path(point["until"]).exists)
 
 
 def happen(what: str, record: Record) -> None:

@@ -21,7 +21,6 @@ from tests.slurm.cluster import PATIENCE_S
 
 TRAINER = Path(__file__).with_name("fake_trainer.py")
 DATASET = "shapes_tiny"
-RELEASED = "released"  # the file in a run directory that a held trainer waits for
 RETRIES = {
     **dict.fromkeys(("time_out", "preempted", "requeued", "node_failure"), 5),
     **dict.fromkeys(("out_of_memory", "stalled", "killed", "error"), 1),
@@ -62,14 +61,14 @@ class Jobs:
             "checkpoint_every": 10,
             "events": events,
             "deaf": deaf,
-            "hold": hold_at and {"at": hold_at, "until": str(run / RELEASED), "attempts": [1]},
+            "hold": hold_at and {"at": hold_at, "until": str(run.parent / "released"), "attempts": [1]},
         }
         (run / "behaviour.json").write_text(json.dumps(behaviour))
         return run.relative_to(self.runs).as_posix()
 
     def release(self, name: str) -> None:
         """Let a held run go on."""
-        (self.runs / DATASET / name / "seed0-0123456789" / RELEASED).touch()
+        (self.runs / DATASET / name / "released").touch()
 
     def submit(self, runs: Sequence[str], **changes: Any) -> Submission:
         """One array for the runs, each on two nodes with two tasks, unless `changes` of the profile say otherwise."""

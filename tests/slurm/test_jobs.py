@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from slurm import cli as queue
-from tests.slurm.jobs import RELEASED, RETRIES, Jobs, fake_trainers_of, wait_until
+from tests.slurm.jobs import RETRIES, Jobs, fake_trainers_of, wait_until
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_node_fails_and_another_loses_contact(jobs, cluster):
     assert note.startswith("took over from process ") and note.endswith("its directory is now seed0-0123456789.lost1")
     lines = (place / "seed0-0123456789" / "metrics.json").read_text()
     assert fake_trainers_of(old), "the first copy has ended: nothing is tested here"
-    (old / RELEASED).touch()
+    jobs.release("lost")
     wait_until(lambda: not fake_trainers_of(old))  # the first copy trains to its end, in the directory moved aside
     assert (place / "seed0-0123456789" / "metrics.json").read_text() == lines
     for number in silent:
