@@ -10,7 +10,7 @@ workers    number of processes; the results do not depend on it
 
 Writes, beside each grid's manifest, <grid>-<setting>.images.json and <grid>-<setting>.images.png: the images on which
 the full method (or the first arm) and its baseline differ most. Writes neither if the detections of a run do not give
-the AP in its metrics.json. The ground truth is read from where the runs' specs say; missing shapes are drawn.
+the AP in its metrics.json. The runs' specs say where the ground truth is; missing shapes are drawn.
 analysis/report.py shows the results, and reports those that are missing or of other detections.
 """
 
@@ -94,10 +94,10 @@ def _analyse(records: Records, grid: Grid, runs: Path, resamples: int, seed: int
     paths = sorted({path for own in arms.values() for path in own})
     coco, folder = _ground_truth(runs, paths)
     objects = read_objects(coco)
-    found = {path: read_detections(objects, evaluation.read_detections(runs / path / DETECTIONS)) for path in paths}
-    matched = {path: match(objects, each) for path, each in found.items()}
+    by_path = {path: read_detections(objects, evaluation.read_detections(runs / path / DETECTIONS)) for path in paths}
+    matched = {path: match(objects, each) for path, each in by_path.items()}
     check_recorded(comparison.averaged, matched)
-    detections = {arm: [found[path] for path in own] for arm, own in arms.items()}
+    detections = {arm: [by_path[path] for path in own] for arm, own in arms.items()}
     matches = {arm: [matched[path] for path in own] for arm, own in arms.items()}
     resampled = bootstrap(matches, resamples, np.random.default_rng(seed), workers)
     pairs = [(arm, grid.baseline_of(arm)) for arm in compared]

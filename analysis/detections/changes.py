@@ -27,9 +27,9 @@ def ap_by_category_and_size(objects: Objects, detections: Detections) -> pd.Data
     rows = []
     for size in AREAS:
         accumulation = Accumulation(match(objects, detections, size))
-        found = [(ALL, accumulation.metrics(everything))]
-        found += zip(objects.names, accumulation.by_category(everything), strict=True)
-        rows += [{"category": name, "size": size, **dict(zip(METRICS, row, strict=True))} for name, row in found]
+        values = [(ALL, accumulation.metrics(everything))]
+        values += zip(objects.names, accumulation.by_category(everything), strict=True)
+        rows += [{"category": name, "size": size, **dict(zip(METRICS, row, strict=True))} for name, row in values]
     return pd.DataFrame(rows, columns=["category", "size", *METRICS])
 
 
@@ -60,8 +60,8 @@ def image_scores(matches: Matches) -> Floats:
     images = len(matches.image_ids)
     kept = matches.score >= MIN_SCORE
     true = [np.bincount(matches.image[kept & flags], minlength=images) for flags in matches.true]
-    found = [np.bincount(matches.image[kept & ~flags], minlength=images) for flags in matches.ignored]
-    either = np.array(found) + np.bincount(matches.object_image, minlength=images)
+    positives = [np.bincount(matches.image[kept & ~flags], minlength=images) for flags in matches.ignored]
+    either = np.array(positives) + np.bincount(matches.object_image, minlength=images)
     scores = np.where(either > 0, 2 * np.array(true) / np.maximum(either, 1), 1.0)
     return np.asarray(scores.sum(axis=0) / len(IOU_THRESHOLDS))
 

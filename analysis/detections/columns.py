@@ -100,11 +100,11 @@ def _positions(known: Integers, rows: Sequence[Mapping[str, Any]], field: str) -
         values = np.array([row[field] for row in rows], np.int64)
     except OverflowError:
         raise UserError(f"detections: a {field} is too large for any annotations") from None
-    found = np.searchsorted(known, values).astype(np.int64)
-    unknown = np.unique(values[(found == len(known)) | (known[np.minimum(found, len(known) - 1)] != values)])
+    positions = np.searchsorted(known, values).astype(np.int64)
+    unknown = np.unique(values[(positions == len(known)) | (known[np.minimum(positions, len(known) - 1)] != values)])
     if unknown.size:
         raise UserError(
             f"detections: {field} {unknown[0]} is not in the annotations ({unknown.size} such values); "
             "they belong to another data set"
         )
-    return found
+    return positions

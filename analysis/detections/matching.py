@@ -75,10 +75,10 @@ def match(objects: Objects, detections: Detections, area: str = "all") -> Matche
         for at, lowest in enumerate(LOWEST.tolist()):
             if best < lowest:
                 break
-            found = _choose(candidates, lowest, taken[at], crowd, last)
-            if found is not None:
-                taken[at].add(found)
-                matched[at, detection], ignored[at, detection] = True, last[found]
+            target = _choose(candidates, lowest, taken[at], crowd, last)
+            if target is not None:
+                taken[at].add(target)
+                matched[at, detection], ignored[at, detection] = True, last[target]
     size = box[:, 2] * box[:, 3]
     ignored |= ~matched & ((size < smallest) | (size > largest))
 
@@ -113,18 +113,18 @@ def _candidates(
 ) -> Iterator[tuple[int, list[Candidate]]]:
     """Each detection that reaches an object of its category, with all objects it reaches, ignorable ones last."""
     images = len(objects.image_ids)
-    last = rows_by_image(objects.image, images, ignorable)
-    for here, there in zip(rows_by_image(image, images), last, strict=True):
+    targets = rows_by_image(objects.image, images, ignorable)
+    for here, there in zip(rows_by_image(image, images), targets, strict=True):
         if not len(here) or not len(there):
             continue
         ious = mask.iou(box[here], objects.box[there], objects.crowd[there].astype(np.uint8))
         reached = (ious >= LOWEST[0]) & (category[here, None] == objects.category[there])
         rows, columns = np.nonzero(reached)
-        found: dict[int, list[Candidate]] = {}
+        reached_by: dict[int, list[Candidate]] = {}
         pairs = zip(rows.tolist(), there[columns].tolist(), ious[rows, columns].tolist(), strict=True)
         for row, target, iou in pairs:
-            found.setdefault(row, []).append((target, iou))
-        for row, candidates in found.items():
+            reached_by.setdefault(row, []).append((target, iou))
+        for row, candidates in reached_by.items():
             yield int(here[row]), candidates
 
 

@@ -91,7 +91,7 @@ class _Rows:
 
 
 def _by_image(objects: Objects, detections: Detections) -> list[_Image]:
-    images, found = len(objects.image_ids), []
+    images, grouped = len(objects.image_ids), []
     ranked = rows_by_image(detections.image, images, -detections.score)
     for rows, here in zip(ranked, rows_by_image(objects.image, images), strict=True):
         rows = rows[:MAX_DETECTIONS]
@@ -101,8 +101,8 @@ def _by_image(objects: Objects, detections: Detections) -> list[_Image]:
         crowd = (shares * (category[:, None] == objects.category[crowds])).max(axis=1, initial=0)
         ious = _ious(detections.box[rows], objects.box[plain], crowd=False)
         same = category[:, None] == objects.category[plain]
-        found.append(_Image(category, detections.score[rows], plain, ious, same, crowd))
-    return found
+        grouped.append(_Image(category, detections.score[rows], plain, ious, same, crowd))
+    return grouped
 
 
 def _ious(box: Floats, others: Floats, crowd: bool) -> Floats:
@@ -197,7 +197,7 @@ def _average_precision(true: Booleans, positives: int) -> float:
     """COCO's AP at one IoU threshold, for detections by falling score."""
     if not len(true) or not positives:
         return 0.0
-    found = np.cumsum(true)
-    precision = np.maximum.accumulate((found / np.arange(1, len(true) + 1))[::-1])[::-1]
-    at = np.searchsorted(found / positives, RECALL_THRESHOLDS)
+    counts = np.cumsum(true)
+    precision = np.maximum.accumulate((counts / np.arange(1, len(true) + 1))[::-1])[::-1]
+    at = np.searchsorted(counts / positives, RECALL_THRESHOLDS)
     return float(precision[at[at < len(true)]].sum() / len(RECALL_THRESHOLDS))

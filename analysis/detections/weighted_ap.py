@@ -177,8 +177,8 @@ def _means(by_segment: Floats) -> Floats:
     """The metrics of precision as (10, categories, 101)."""
     # In the memory order of COCOeval's array, because a sum of floats depends on its order
     values = np.ascontiguousarray(by_segment.transpose(0, 2, 1))
-    found = [values if iou is None else values[_index(iou)] for iou in METRICS.values()]
-    return np.array([np.mean(part.reshape(-1)) for part in found])
+    parts = [values if iou is None else values[_index(iou)] for iou in METRICS.values()]
+    return np.array([np.mean(part.reshape(-1)) for part in parts])
 
 
 def _cumulated(values: Counts) -> Counts:
@@ -189,5 +189,5 @@ def _cumulated(values: Counts) -> Counts:
 
 
 def _index(iou: float) -> int:
-    (found,) = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou, rtol=0, atol=1e-6))
-    return int(found)
+    (position,) = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou, rtol=0, atol=1e-6))
+    return int(position)

@@ -64,5 +64,5 @@ def _span(span: Span) -> str:
         return "<br>"
     if span.style == CODE:  # a backtick would end the code, a bar the table's cell
         return f"`{span.text.replace('`', chr(39)).replace('|', '/')}`"
-    text = _SPECIAL.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), span.text)
+    text = _SPECIAL.sub(lambda match: _ENTITIES.get(match[0], f"\\{match[0]}"), span.text)
     return {PLAIN: text, STRONG: f"**{text}**"}.get(span.style, f"*{text}*")

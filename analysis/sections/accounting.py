@@ -21,7 +21,7 @@ def section(records: Records) -> Section:
     text = (
         "Run directories by data set; the columns from done to replaced add up to started. "
         + emphasis("Replaced")
-        + ": moved aside, because other code had made it (stale) or because it was given up while a copy of it went on "
+        + ": moved aside, because other code had made it (stale) or because it was given up and a copy took its place "
         "(lost). "
         + emphasis("Resumed")
         + ": done after more than one attempt. "
@@ -62,16 +62,16 @@ def _count_cell(started: pd.DataFrame) -> TableCell:
 def _started(records: Records) -> pd.DataFrame:
     """One row per directory that was not moved aside.
 
-    Columns: path, state, attempts, listed (only in aside.json), dataset, unasked (no grid asks for it).
+    Columns: path, state, attempts, listed (only in aside.json), dataset, unasked (in no grid).
     """
     columns = ["path", "state", "attempts"]
     runs = records.runs.loc[records.runs["state"] != MISSING, columns]
     listed = [(each.path, each.state, each.attempts) for each in records.aside or [] if not each.is_replaced]
-    found = pd.DataFrame([*runs.itertuples(index=False), *listed], columns=columns).astype({"attempts": "float64"})
-    found["listed"] = [False] * len(runs) + [True] * len(listed)
-    found["dataset"] = [str(path).split("/")[0] for path in found["path"]]
-    found["unasked"] = found["path"].isin([*records.unasked(), *(path for path, _, _ in listed)])
-    return found
+    started = pd.DataFrame([*runs.itertuples(index=False), *listed], columns=columns).astype({"attempts": "float64"})
+    started["listed"] = [False] * len(runs) + [True] * len(listed)
+    started["dataset"] = [str(path).split("/")[0] for path in started["path"]]
+    started["unasked"] = started["path"].isin([*records.unasked(), *(path for path, _, _ in listed)])
+    return started
 
 
 def _dataset(each: Aside) -> str:

@@ -31,26 +31,26 @@ def difference_by_iou(comparison: Comparison) -> Curves:
     """Arm minus baseline at each IoU threshold in points of AP, with its interval as the band."""
 
     def estimate(iou: float, arm: str) -> Estimate:
-        found = comparison.difference(iou, arm)
-        return (found.value, found.low, found.high) if found else (None, None, None)
+        difference = comparison.difference(iou, arm)
+        return (difference.value, difference.low, difference.high) if difference else (None, None, None)
 
     return _by_iou(comparison.others, estimate)
 
 
 def _by_iou(arms: Iterable[str], estimate: Callable[[float, str], Estimate]) -> Curves:
-    """A band for each arm; where an end is not known it is the value, which is NaN where there is none."""
+    """A band for each arm. An unknown end is the value itself, an unknown value NaN."""
     bands = {}
     for arm in arms:
-        found = [estimate(iou, arm) for iou in IOU_THRESHOLDS]
-        middle = [math.nan if value is None else value for value, _, _ in found]
-        low = [value if end is None else end for value, (_, end, _) in zip(middle, found, strict=True)]
-        high = [value if end is None else end for value, (_, _, end) in zip(middle, found, strict=True)]
+        estimates = [estimate(iou, arm) for iou in IOU_THRESHOLDS]
+        middle = [math.nan if value is None else value for value, _, _ in estimates]
+        low = [value if end is None else end for value, (_, end, _) in zip(middle, estimates, strict=True)]
+        high = [value if end is None else end for value, (_, _, end) in zip(middle, estimates, strict=True)]
         bands[arm] = Band(IOU_THRESHOLDS, middle, low, high)
     return bands
 
 
 def training_runs(records: Records, comparison: Comparison, arms: list[str]) -> Runs:
-    """The curves of the averaged runs of `arms`, by seed. Of an iteration that was logged twice the last counts."""
+    """The curves of the averaged runs of `arms`, by seed. The last row of an iteration counts."""
     averaged = comparison.averaged
     done = averaged.loc[averaged["arm"].isin(arms), ["arm", "seed", "path"]]
     frame = done.merge(records.curves, on="path").sort_values(["arm", "seed", "iteration"], kind="stable")

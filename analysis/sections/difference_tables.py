@@ -84,10 +84,10 @@ def _noise_row(comparison: Comparison, metrics: Sequence[str]) -> Row:
 
 
 def _paired_row(comparison: Comparison, arm: str) -> Row:
-    found = [comparison.difference(metric, arm) for metric in AP_METRICS]
+    differences = [comparison.difference(metric, arm) for metric in AP_METRICS]
     runs = comparison.paths(arm, comparison.grid.baseline_of(arm))
-    title = f"sd of the paired differences, {arm} ({plural('pair', found[0].pairs if found[0] else 0)})"
-    return [title, *(TableCell(Number(each.paired_sd if each else None, "sd"), runs) for each in found)]
+    title = f"sd of the paired differences, {arm} ({plural('pair', differences[0].pairs if differences[0] else 0)})"
+    return [title, *(TableCell(Number(each.paired_sd if each else None, "sd"), runs) for each in differences)]
 
 
 def whose_baseline(grid: Grid) -> str:

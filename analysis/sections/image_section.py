@@ -18,42 +18,42 @@ HEADING = Heading("Bootstrap over images")
 TOLERANCE = 1e-6  # in points of AP, for sums in another order
 
 
-def blocks(found: ImageStatistics | None, comparison: Comparison) -> list[Block]:
+def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Block]:
     """The part's blocks, or why there are none."""
-    if found is None:
+    if results is None:
         how = "computes it from the saved detections and the ground truth."
         return [HEADING, "Not computed. " + code(COMMAND) + f" {how}"]
-    if reason := _why_not_shown(found, comparison):
+    if reason := _why_not_shown(results, comparison):
         return [HEADING, f"Not shown: {reason}; run " + code(COMMAND) + " again."]
     return [
         HEADING,
-        _introduction(found),
-        _difference_table(found, comparison),
+        _introduction(results),
+        _difference_table(results, comparison),
         Heading("Where AP is lost"),
         "The gain in AP at one IoU threshold, in points, if all errors of one kind were fixed (TIDE kinds; background "
         "is below IoU 0.1); mean over seeds. Gains do not add up.",
-        _error_table(found, comparison),
-        *_change_blocks(found, comparison),
-        *_sheet_blocks(found, comparison),
+        _error_table(results, comparison),
+        *_change_blocks(results, comparison),
+        *_sheet_blocks(results, comparison),
     ]
 
 
-def _introduction(found: ImageStatistics) -> Line:
+def _introduction(results: ImageStatistics) -> Line:
     return (
-        f"Difference of means over seeds in points of AP on the {found.images} validation images, with its {LEVEL} "
-        f"percentile interval over {found.resamples:,} resamples of the images, shared by all arms (paired bootstrap). "
+        f"Difference of means over seeds in points of AP on the {results.images} validation images, with its {LEVEL} "
+        f"percentile interval over {results.resamples:,} resamples, the same for all arms (paired bootstrap). "
         + strong("Bold")
         + ": the interval excludes 0, not corrected for the number of arms. The interval shows how much the difference "
         "depends on the choice of images, for these trained models; it does not cover the noise between seeds."
     )
 
 
-def _why_not_shown(found: ImageStatistics, comparison: Comparison) -> str | None:
+def _why_not_shown(results: ImageStatistics, comparison: Comparison) -> str | None:
     """Other runs are finished now, or a difference contradicts the metrics of the runs."""
     averaged = set(comparison.averaged["path"])
-    if averaged != set(found.runs):
-        return f"computed from {len(found.runs)} runs, while {len(averaged)} runs are finished and averaged now"
-    for row in found.differences:
+    if averaged != set(results.runs):
+        return f"computed from {len(results.runs)} runs, while {len(averaged)} runs are finished and averaged now"
+    for row in results.differences:
         own = comparison.difference(row["metric"], row["arm"]) if row["arm"] in comparison.others else None
         if own is not None and row["value"] is not None and abs(100 * row["value"] - own.value) > TOLERANCE:
             there = f"{row['arm']} differs by {signed(100 * row['value'])} in {row['metric']} there"
@@ -61,8 +61,8 @@ def _why_not_shown(found: ImageStatistics, comparison: Comparison) -> str | None
     return None
 
 
-def _difference_table(found: ImageStatistics, comparison: Comparison) -> Table:
-    differences = {(row["arm"], row["metric"]): row for row in found.differences}
+def _difference_table(results: ImageStatistics, comparison: Comparison) -> Table:
+    differences = {(row["arm"], row["metric"]): row for row in results.differences}
     rows: list[Row] = []
     for arm in comparison.others:
         runs = comparison.paths(arm, comparison.grid.baseline_of(arm))
@@ -77,10 +77,10 @@ def _interval_cell(row: dict[str, Any] | None, runs: list[str]) -> TableCell:
     return TableCell(Number(value, "difference", 2, True, low > 0 or high < 0, low=low, high=high), runs)
 
 
-def _error_table(found: ImageStatistics, comparison: Comparison) -> Table:
+def _error_table(results: ImageStatistics, comparison: Comparison) -> Table:
     rows: list[Row] = []
-    for iou in sorted({row["iou"] for row in found.errors}):
-        own = {row["arm"]: row for row in found.errors if row["iou"] == iou}
+    for iou in sorted({row["iou"] for row in results.errors}):
+        own = {row["arm"]: row for row in results.errors if row["iou"] == iou}
         for arm in (arm for arm in comparison.grid.arms if arm in own):
             percents = [_percent(own[arm][name]) for name in ("AP", *KINDS)]
             runs = comparison.paths(arm)
@@ -92,8 +92,8 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def _change_blocks(found: ImageStatistics, comparison: Comparison) -> list[Block]:
-    arm = next((arm for arm in (FULL_METHOD, *comparison.others) if arm in found.changes), None)
+def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Block]:
+    arm = next((arm for arm in (FULL_METHOD, *comparison.others) if arm in results.changes), None)
     if arm is None:
         return []
     theirs, ours = (comparison.paths(each) for each in (comparison.grid.baseline_of(arm), arm))
@@ -105,15 +105,15 @@ def _change_blocks(found: ImageStatistics, comparison: Comparison) -> list[Block
             TableCell(Number(100 * row["arm"], "mean"), ours),
             TableCell(Number(100 * row["difference"], "difference", is_signed=True), [*theirs, *ours]),
         ]
-        for row in found.changes[arm]
+        for row in results.changes[arm]
     ]
     text = f"The classes and object sizes in which AP of {arm} and of the baseline differ most; mean over seeds."
     header = ["class", "size", "AP, baseline", f"AP, {arm}", "difference"]
     return [Heading("What changed most"), text, table(header, rows, text_columns=2)]
 
 
-def _sheet_blocks(found: ImageStatistics, comparison: Comparison) -> list[Block]:
-    sheet = found.sheet
+def _sheet_blocks(results: ImageStatistics, comparison: Comparison) -> list[Block]:
+    sheet = results.sheet
     if sheet is None:
         return []
     caption = (

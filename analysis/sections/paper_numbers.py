@@ -22,8 +22,8 @@ def blocks(comparison: Comparison) -> list[Block]:
         return []
     heading, note = _introduction(grid, paper)
     is_comparable = grid.dataset == COCO and deviation(grid) is None
-    found: list[Block] = [Heading(heading), note, paper_table(paper, grid)]
-    return [*found, *([cell_verdicts(comparison, paper)] if is_comparable else []), *_test_dev_blocks(grid, paper)]
+    always: list[Block] = [Heading(heading), note, paper_table(paper, grid)]
+    return [*always, *([cell_verdicts(comparison, paper)] if is_comparable else []), *_test_dev_blocks(grid, paper)]
 
 
 def _introduction(grid: Grid, paper: Paper) -> tuple[str, Line]:

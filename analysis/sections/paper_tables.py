@@ -37,15 +37,15 @@ def paper_tables(comparisons: Sequence[Comparison | TimingComparison]) -> Table:
 
 
 def _progress(grid: str, comparisons: Sequence[Comparison | TimingComparison]) -> Line:
-    own = [found for found in comparisons if found.grid.dataset == COCO and found.grid.name == grid]
-    published = [found for found in own if _is_comparable(found)]
+    own = [each for each in comparisons if each.grid.dataset == COCO and each.grid.name == grid]
+    published = [each for each in own if _is_comparable(each)]
     if not published:
         others = f"; {plural('grid', len(own))} with another setting or device, {NOT_COMPARABLE}" if own else ""
         return strong(NOT_RUN) + others
-    done, asked = sum(found.n_done for found in published), sum(len(found.runs) for found in published)
+    done, asked = sum(each.n_done for each in published), sum(len(each.runs) for each in published)
     verdicts = "; its section has the verdicts on the printed values" if any(f.grid.paper for f in published) else ""
     return f"{done} of {plural('run', asked)} done{verdicts}"
 
 
-def _is_comparable(found: Comparison | TimingComparison) -> bool:
-    return (why_not_comparable(found) if isinstance(found, TimingComparison) else deviation(found.grid)) is None
+def _is_comparable(each: Comparison | TimingComparison) -> bool:
+    return (why_not_comparable(each) if isinstance(each, TimingComparison) else deviation(each.grid)) is None

@@ -1,4 +1,4 @@
-"""What a reader may want to know of each run that a number was made of."""
+"""The facts about each run that the report shows behind its numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FACTS = ("id", "arm", "seed", "state", "attempts", "commit", "dirty", "device", 
 
 
 def run_facts(records: Records) -> dict[str, dict[str, Any]]:
-    """Path -> FACTS (those that are known) of each run; command: what repeats it."""
+    """Path -> the known FACTS of each run; `command` repeats this run alone."""
     trained = {cell.path for grid in records.grids if grid.trains for cell in grid.cells}
     known_runs = records.runs.dropna(subset=["id", "arm"])
     arms = dict(zip(known_runs["id"], known_runs["arm"], strict=True))
@@ -28,10 +28,10 @@ def run_facts(records: Records) -> dict[str, dict[str, Any]]:
 
 
 def repeat_command(launch: str, arms: list[str], seed: int) -> str:
-    """`launch`, the command that launched a run among others, for `arms` and `seed` alone; others as they are."""
+    """The command that launched a run among others, limited to `arms` and `seed`; other commands unchanged."""
     try:
         words = shlex.split(launch)
-    except ValueError:  # it was not written by the launcher
+    except ValueError:  # not written by the launcher
         return launch
     if not any(word.startswith("grid=") for word in words):
         return launch
@@ -40,5 +40,5 @@ def repeat_command(launch: str, arms: list[str], seed: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A number read into a column with gaps is a float."""
+    """An integer from a column with gaps, where it is a float, as an integer."""
     return int(value) if isinstance(value, float) else value

@@ -49,17 +49,17 @@ def _words(metric: str, difference: Difference | None, other: str) -> str:
         return f"{metric} has no value for this arm or for {other}"
     if difference.is_significant is None:
         return f"{metric} {signed(difference.value)}, no interval (one seed per arm)"
-    found = f"{metric} {signed(difference.value)} {interval(difference.low, difference.high)}"
+    text = f"{metric} {signed(difference.value)} {interval(difference.low, difference.high)}"
     if not difference.is_significant:
-        return f"{found}, no significant difference from {other}"
-    return f"{found}, {'above' if difference.value > 0 else 'below'} {other}"
+        return f"{text}, no significant difference from {other}"
+    return f"{text}, {'above' if difference.value > 0 else 'below'} {other}"
 
 
 def _over_all_metrics(comparison: Comparison) -> list[str]:
     """How many of the table's differences are significant, and whether their signs are the paper's."""
     pairs = [(arm, metric) for arm in comparison.others for metric in AP_METRICS]
-    found = {pair: comparison.difference(pair[1], pair[0]) for pair in pairs}
-    known = {pair: d for pair, d in found.items() if d is not None and d.is_significant is not None}
+    differences = {pair: comparison.difference(pair[1], pair[0]) for pair in pairs}
+    known = {pair: d for pair, d in differences.items() if d is not None and d.is_significant is not None}
     if not known:
         return []
     significant = {pair: d.value for pair, d in known.items() if d.is_significant}
