@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run.attempt_logs import find_logs, log_name
 from dynamic_rcnn.run.lock import is_locked
+from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
 from experiments.launching.common import checked_launch, launch_command, moved_aside, restart, wanted_runs, write_spec
 from experiments.launching.local_queue import Job, LocalQueue
@@ -95,11 +96,10 @@ def _make_job(run: PlannedRun, after: Sequence[str], arguments: Sequence[str]) -
 
 
 def _announcement(queue: LocalQueue, count: int) -> str:
-    each = f"{queue.threads} {'thread' if queue.threads == 1 else 'threads'} each"
-    if queue.processes > 1:
-        each = f"{queue.processes} processes of {each}"
+    processes = f"{queue.processes} processes of " if queue.processes > 1 else ""
     gpus = f"GPUs {','.join(queue.gpus)}" if queue.gpus else "on the CPU: no GPU is visible"
-    return f"{count} {'run' if count == 1 else 'runs'} to go, {queue.slots} at a time, {each}, {gpus}"
+    threads = plural("thread", queue.threads)
+    return f"{plural('run', count)} to go, {queue.slots} at a time, {processes}{threads} each, {gpus}"
 
 
 def _run_jobs(queue: LocalQueue, jobs: list[Job], grid: Grid, runs: Path) -> None:

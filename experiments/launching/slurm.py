@@ -26,7 +26,7 @@ from slurm.cli import QueuedJob, SlurmError
 from slurm.code_snapshot import freeze, frozen_place
 from slurm.job_arrays import Array
 from slurm.site_profile import Profile
-from slurm.submission_record import read_all, runs_and_jobs, submissions_folder
+from slurm.submission_record import Chunk, read_all, runs_and_jobs, submissions_folder
 
 CODE = ".code"
 TRAINER = ("-m", "dynamic_rcnn.train", ".")  # arguments of the job's Python
@@ -37,12 +37,7 @@ _SBATCH_S = 45.0  # from the start of a submission until its sbatch has surely e
 def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: Sequence[str]) -> int:
     """Submit every run of the grid that is neither done nor in the queue.
 
-    Args:
-        grid: the runs that should exist.
-        runs: the folder of run directories.
-        cluster: the settings `cluster` of the configuration.
-        rerun: "stale" to repeat the runs that other code made, else "none".
-        arguments: of the command line, for the record.
+    Args: those of `experiments.launching.local.launch`.
 
     Returns:
         0, or 1 if some run could not be submitted.
@@ -56,7 +51,8 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
     with checked_launch(grid, runs, restart(make_plan(grid, runs), rerun)):
         folder.mkdir(parents=True, exist_ok=True)
         # grids share runs, such as a pretraining: two launchers must not both submit one
-        with hold_lock(folder, lambda: _second_submission(folder), _LOCK_PATIENCE_S):
+        busy = SlurmError(f"{folder}: another launcher is submitting runs on this data set; try again later")
+        with hold_lock(folder, lambda: busy, _LOCK_PATIENCE_S):
             _wait_for_interrupted_sbatch(grid, runs)
             plan = make_plan(grid, runs)
             restarted = restart(plan, rerun)
@@ -105,8 +101,7 @@ def _make_arrays(
     shared = plan[0] if grid.pretrain else None
     job = jobs.get(relative_run_dir(shared.path, runs)) if shared is not None else None
     if shared is not None and shared not in wanted and job is None and shared.state not in FINAL:
-        state = f"{shared.state}{': ' + shared.why if shared.why else ''}"
-        raise SlurmError(f"{shared.spec.name}: {state}; the other runs start from it: launch again when it is done")
+        raise SlurmError(f"{tables.state_line(shared)}; the other runs start from it: launch again when it is done")
     return job_arrays.arrays(
         start=relative_run_dir(shared.path, runs) if shared is not None and shared in wanted else None,
         runs=[relative_run_dir(run.path, runs) for run in wanted if run is not shared and run.spec.replay is None],
@@ -149,14 +144,8 @@ def _wait_for_interrupted_sbatch(grid: Grid, runs: Path) -> None:
     """Wait for the sbatch of a launcher that was killed: it may still submit its job, whose name is on record."""
     announced = False
     while True:
-        names = {
-            chunk.name
-            for submission in read_all(runs, grid.dataset)
-            if time.time() - submission.created < _SBATCH_S
-            for chunk in submission.chunks
-            if chunk.job is None
-        }
-        if not names or not names - {job.name for job in cli.active()}:
+        names = {chunk.name for chunk in _chunks_since(time.time() - _SBATCH_S, grid, runs) if chunk.job is None}
+        if not names or names <= {job.name for job in cli.active()}:
             return
         if not announced:
             print(f"an earlier launch was interrupted: waiting up to {_SBATCH_S:.0f} s for its jobs", flush=True)
@@ -166,7 +155,7 @@ def _wait_for_interrupted_sbatch(grid: Grid, runs: Path) -> None:
 
 def _submitted_since(started: float, grid: Grid, runs: Path) -> Collection[Path]:
     """The directories of the runs that have been submitted, or may have been, since `started` (epoch seconds)."""
-    chunks = [chunk for entry in read_all(runs, grid.dataset) if entry.created >= started for chunk in entry.chunks]
+    chunks = _chunks_since(started, grid, runs)
     uncertain = {chunk.name for chunk in chunks if chunk.job is None}  # their sbatch was interrupted
     if uncertain:
         try:
@@ -174,6 +163,11 @@ def _submitted_since(started: float, grid: Grid, runs: Path) -> Collection[Path]
         except SlurmError as error:
             print(f"{error}; runs that may have been submitted stay moved aside", flush=True)
     return {runs / run for chunk in chunks if chunk.job or chunk.name in uncertain for run in chunk.runs}
+
+
+def _chunks_since(created: float, grid: Grid, runs: Path) -> list[Chunk]:
+    """The job arrays on record whose submission began at `created` (epoch seconds) or later."""
+    return [chunk for entry in read_all(runs, grid.dataset) if entry.created >= created for chunk in entry.chunks]
 
 
 def _refuse_restart_of_needed(grid: Grid, runs: Path, plan: list[PlannedRun], rerun: str) -> None:
@@ -184,10 +178,6 @@ def _refuse_restart_of_needed(grid: Grid, runs: Path, plan: list[PlannedRun], re
         raise SlurmError(
             f"rerun={rerun}: {stale[0]} is {rerun}, and runs in the queue may need it; wait for them or cancel them"
         )
-
-
-def _second_submission(folder: Path) -> SlurmError:
-    return SlurmError(f"{folder}: another launcher is submitting runs on this data set; try again later")
 
 
 def _check_folder_name(runs: Path) -> None:

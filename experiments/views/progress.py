@@ -61,7 +61,7 @@ class _PlainLines:
         show_running = time.monotonic() - self.last > _LINES_S
         for run in plan:
             if self.states.get(run.spec.name, run.state) != run.state:
-                print(f"{run.spec.name}: {run.state}{': ' + run.why if run.why else ''}", flush=True)
+                print(tables.state_line(run), flush=True)
             self.states[run.spec.name] = run.state
             if show_running and run.state == "running":
                 print(tables.progress_line(run), flush=True)

@@ -38,6 +38,7 @@ _COLUMNS = {
 _JOB_COLUMNS = ("job", "node")  # shown if any run has a job
 _PIPE_WIDTH = 200
 _MIN_WRAP_WIDTH = 20
+_LOG_LINES = 5  # of a failed run
 
 
 def console() -> Console:
@@ -87,7 +88,12 @@ def state_counts(plan: Sequence[PlannedRun]) -> dict[str, int]:
     return {state: states.count(state) for state in reversed(STATES)}
 
 
-def failures(plan: Sequence[PlannedRun], lines: int = 5) -> RenderableType:
+def state_line(run: PlannedRun) -> str:
+    """The run's name, its state, and why it is in this state."""
+    return f"{run.spec.name}: {run.state}{': ' + run.why if run.why else ''}"
+
+
+def failures(plan: Sequence[PlannedRun]) -> RenderableType:
     """What failed and why, with the last lines of each log."""
     parts: list[RenderableType] = []
     for run in plan:
@@ -95,7 +101,7 @@ def failures(plan: Sequence[PlannedRun], lines: int = 5) -> RenderableType:
             parts.append(Text.assemble((run.spec.name, "red"), f" {run.why}"))
             log = logs.newest_log(run)
             if log is not None and log.exists():
-                parts.append(Text("\n".join(f"    {line}" for line in [f"{log}:", *logs.tail(log, lines)])))
+                parts.append(Text("\n".join(f"    {line}" for line in [f"{log}:", *logs.tail(log, _LOG_LINES)])))
     return Group(*parts)
 
 
