@@ -1,4 +1,4 @@
-"""A data set in COCO 2017's exact layout: folders, file names, 80 classes with gapped ids; a few small images."""
+"""A few small images in the exact layout of COCO 2017: folders, file names, 80 classes with gaps in their ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANNOTATIONS = "annotations/instances_{}2017.json"
 
 
 def write_coco_2017(root: Path, train_images: int = 12, val_images: int = 4) -> None:
-    """The last training image has no box; another one is too small to be trained on."""
+    """Write the data set. The last training image has no box, and another one is too small to train on."""
     (root / "annotations").mkdir(parents=True)
     for split, count in (("train", train_images), ("val", val_images)):
         rng = np.random.RandomState(count)

@@ -1,4 +1,4 @@
-"""A run folder and what Slurm says of it, for tests that need no cluster."""
+"""Fixtures: a folder of runs, and a Slurm that answers from memory."""
 
 from __future__ import annotations
 

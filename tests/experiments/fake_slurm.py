@@ -1,4 +1,4 @@
-"""Slurm's words and a grid's runs in tests of what the launcher makes of them; see conftest.py for the fixtures."""
+"""A Slurm that answers from memory, and the runs of a grid; see conftest.py for the fixtures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARMS = ("baseline", "dla", "dsl", "both")
 
 
 class FakeSlurm:
-    """What squeue says: `jobs` in the queue, and how those that left it ended; None: Slurm does not answer."""
+    """`jobs` are in the queue, or None if Slurm does not answer; `ends` are the states of jobs that have left it."""
 
     def __init__(self) -> None:
         self.jobs: list[QueuedJob] | None = []

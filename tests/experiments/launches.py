@@ -1,4 +1,4 @@
-"""Launching in tests: the real command, or the launcher with a trainer that only pretends."""
+"""Launch grids in tests, with the real command or with a fake trainer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL = ("grid=smoke", "dataset.recipe.train_images=2", "dataset.recipe.val_imag
 
 
 class Folder:
-    """A folder for runs and drawn shapes, and launches into it. pretrain: whether arms share a start."""
+    """A folder for runs and drawn shapes, to launch into. pretrain: whether the arms start from a shared run."""
 
     def __init__(self, path: Path, pretrain: bool = False) -> None:
         self.path = path
@@ -80,7 +80,7 @@ class Folder:
         return dict(json.loads((self.run(arm, seed) / "status.json").read_text()))
 
     def release(self, arm: str) -> None:
-        """Let a run go on that is held (see fake_trainer.py)."""
+        """Let a held run continue (see fake_trainer.py)."""
         (self.run(arm) / "go").touch()
 
     def iteration(self, arm: str) -> int:
@@ -101,15 +101,15 @@ def _environment(behaviour: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60, every: float = 0.05) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 300, every: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(every)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Everything below a folder with time of change and size."""
+    """The modification time and size of everything in a folder."""
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
 
 
@@ -124,5 +124,5 @@ def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
 
 def end(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[int, str, str]:
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err

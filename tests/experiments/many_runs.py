@@ -1,9 +1,9 @@
-"""A thousand runs on disk, as a large sweep leaves them, and how long plan and status take over them.
+"""Time plan and status on a thousand runs, as a large sweep leaves them on disk.
 
     python -m tests.experiments.many_runs FOLDER
 
-200 arms x 5 seeds: half done, then runs that are failed, and runs that are new. The launcher's code is copied into
-FOLDER, with a grid of its own, so that the time is that of the command itself, the start of Python included.
+200 arms x 5 seeds: half of them done, the others failed or new. The launcher's code is copied into FOLDER with a grid
+of its own, so that the time of the whole command is measured, with the start of Python.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ARM = "    arm{number:03}: {{title: arm {number}, set: {{model.train_cfg.rcnn.d
 
 
 def copied_project(folder: Path) -> Path:
-    """The launcher in `folder`, with a grid `many` of ARMS arms. Returns the path of launch.py."""
+    """Copy the launcher into `folder`, with a grid `many` of ARMS arms. Returns the path of launch.py."""
     project = folder / "project"
     shutil.copytree(PROJECT / "experiments", project / "experiments", ignore=shutil.ignore_patterns("__pycache__"))
     for package in ("dynamic_rcnn", "slurm"):
@@ -54,7 +54,7 @@ def copied_project(folder: Path) -> Path:
 
 
 def make_runs(runs: Path, grid: Grid) -> None:
-    """Write the directories of a grid's runs: of eight, four are done, two failed, one is killed, and one is new."""
+    """Write a grid's run directories: of eight, four are done, two have failed, one was killed, and one is new."""
     for number, spec in enumerate(grid.runs):
         path = spec.directory(runs)
         if number % 8 != 7:
@@ -110,7 +110,7 @@ def _attempt(number: int, outcome: str, first: int, last: int) -> dict[str, Any]
 
 
 def measure(command: list[str], times: int = 3) -> float:
-    """The least seconds that a command takes."""
+    """The shortest time of a command, in seconds."""
     taken = []
     for _ in range(times):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""action=doctor on data in COCO's layout, whole and damaged; what torch says of this machine is asked once."""
+"""action=doctor on valid and damaged data in the layout of COCO."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PARAMETERS = 41_000_000
 
 
 def machine(models: list[Any], parameters: int = PARAMETERS, weights: Any = None, **more: Any) -> dict[str, Any]:
-    """What `dynamic_rcnn.tools.describe_machine` would say; weights: by the depth of a model's backbone, or of all."""
+    """The output of `dynamic_rcnn.tools.describe_machine`. weights: of all models, or a function of their depth."""
     found = [weights(model["backbone"]["depth"]) if callable(weights) else weights for model in models]
     return {**MACHINE, "parameters": [parameters] * len(models), "weights": found, **more}
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """COCO at a small scale, its counts taken for the published ones, beside a machine with 8 GPUs and much disk."""
+    """A small data set whose counts replace those of COCO, on a machine with 8 GPUs and a large disk."""
     write_coco_2017(tmp_path / "coco")
     monkeypatch.setattr(doctor, "COCO", {"train": (12, 33), "val": (4, 12)})
     monkeypatch.setattr(doctor, "COCO_TRAINED_ON", 10)
@@ -54,7 +54,7 @@ def bad(capsys: Any) -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
 
 
-def test_a_machine_that_is_ready(root: Path, capsys: Any) -> None:
+def test_nothing_is_bad_on_a_machine_that_is_ready(root: Path, capsys: Any) -> None:
     assert examine(root) == 0
     out = capsys.readouterr().out
     assert "ok    train2017: 12 images, 33 annotations; 10 images to train on" in out
@@ -72,17 +72,17 @@ def test_a_machine_that_is_ready(root: Path, capsys: Any) -> None:
         ("base.model.test_cfg.rpn.nms.iou_threshold=0.7", "Dynamic R-CNN uses one threshold for both"),
     ],
 )
-def test_another_setting_than_the_published_one(root: Path, override: str, said: str, capsys: Any) -> None:
+def test_a_setting_other_than_the_published_one_is_bad(root: Path, override: str, said: str, capsys: Any) -> None:
     assert examine(root, override) == 2
     assert any(said in line for line in bad(capsys))
 
 
-def test_arms_with_another_nms_are_named_and_no_fault(root: Path, capsys: Any) -> None:
+def test_arms_with_another_nms_are_noted(root: Path, capsys: Any) -> None:
     assert examine(root, grid="controls") == 0
     assert "intentionally another one in faster_rcnn, nms_70" in capsys.readouterr().out
 
 
-def test_counts_that_are_not_cocos(root: Path, capsys: Any) -> None:
+def test_wrong_counts_of_coco_are_bad(root: Path, capsys: Any) -> None:
     path = root / ANNOTATIONS.format("train")
     content = json.loads(path.read_text())
     content["annotations"].pop()
@@ -100,18 +100,20 @@ def test_counts_that_are_not_cocos(root: Path, capsys: Any) -> None:
         (lambda path: cv2.imwrite(str(path), np.zeros((9, 9, 3))), "is 9 x 9, annotated as 96 x 80"),
     ],
 )
-def test_an_image_that_is_damaged(root: Path, damage: Any, said: str, capsys: Any) -> None:
+def test_a_damaged_image_is_bad(root: Path, damage: Any, said: str, capsys: Any) -> None:
     damage(root / "val2017" / "000000000139.jpg")
     assert examine(root) == 2
     assert said in bad(capsys)[0]
 
 
-def test_an_empty_folder(tmp_path: Path, capsys: Any) -> None:
+def test_an_empty_data_folder_is_an_error(tmp_path: Path, capsys: Any) -> None:
     assert examine(tmp_path) == 2
     assert "holds no COCO 2017 (annotations/instances_train2017.json" in capsys.readouterr().err
 
 
-def test_pretrained_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_missing_or_damaged_pretrained_weights_are_bad(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     content = b"weights"
     path = tmp_path / f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     weights = {"url": "https://x/y.pth", "file": str(path)}
@@ -144,8 +146,10 @@ def test_the_doctor_checks_all_arms_of_a_timing_grid(root: Path, monkeypatch: py
     assert any("one threshold for both, unlike cascade" in line for line in bad(capsys))
 
 
-def test_weights_and_nms_of_every_arm(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """R-50 and R-101 start from files of their own; an arm whose RPN NMS differs between training and test is named."""
+def test_weights_and_nms_are_checked_for_every_arm(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """R-50 and R-101 start from different files; an arm whose RPN NMS differs between training and test is named."""
     files = {depth: tmp_path / f"r{depth}-{hashlib.sha256(b'x').hexdigest()[:8]}.pth" for depth in (50, 101)}
     files[50].write_bytes(b"x")
     given = {depth: {"url": f"https://x/{depth}", "file": str(file)} for depth, file in files.items()}
@@ -169,7 +173,7 @@ def test_weights_and_nms_of_every_arm(root: Path, tmp_path: Path, monkeypatch: p
         ({"parameters": 10**14}, "make room or choose another runs="),
     ],
 )
-def test_a_machine_that_is_not_ready(
+def test_missing_gpus_and_a_full_disk_are_bad(
     root: Path, differs: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, **differs))
@@ -202,8 +206,8 @@ def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: 
     assert found["baseline"] is None and found["both"].startswith("so far on")
 
 
-def test_what_torch_says_here(tmp_path: Path, capsys: Any) -> None:
-    """The real question, on the smallest data set: parameters of the model, and no pretrained weights to look for."""
+def test_the_doctor_describes_this_machine(tmp_path: Path, capsys: Any) -> None:
+    """Runs the real describe_machine, on the smallest data set, whose model has no pretrained weights."""
     settings = ("dataset=shapes_tiny", f"dataset.root={tmp_path}", "cluster=local", f"runs={tmp_path / 'runs'}")
     assert launch.main(["grid=smoke", "action=doctor", *settings]) == 0
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""COCO's whole path, on data in its exact layout: R-50 runs are stopped, resume, evaluate and are reported."""
+"""R-50 runs on data in the layout of COCO: stopped, resumed, evaluated and reported."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dynamic_rcnn.run.files import read_json
 from tests.experiments.coco_layout import write_coco_2017
+from tests.experiments.launches import wait_until
 
 PROJECT = Path(__file__).resolve().parents[3]
 RESIZE = "{type: Resize, scale: [128, 96], keep_ratio: true}"
@@ -38,10 +39,27 @@ def start(tmp_path: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
 
-def iterations(tmp_path: Path) -> list[int]:
-    """Of the runs that have begun."""
-    found = (tmp_path / "runs" / "coco").glob("*/seed0-*/status.json")
-    return [read_json(path)["iteration"] for path in found]
+def statuses(tmp_path: Path) -> list[dict[str, Any]]:
+    return [read_json(path) for path in (tmp_path / "runs" / "coco").glob("*/seed0-*/status.json")]
+
+
+def interrupt(launcher: subprocess.Popen[str], tmp_path: Path, count: int) -> None:
+    """Send Ctrl-C when all runs have trained an iteration; those that are faster are suspended until then."""
+    held: set[int] = set()
+
+    def all_held() -> bool:
+        for status in statuses(tmp_path):
+            process = status["attempts"][-1]["pid"]
+            if status["iteration"] and process not in held:
+                held.add(process)
+                os.kill(process, signal.SIGSTOP)
+        assert launcher.poll() is None, launcher.communicate()[0]
+        return len(held) == count
+
+    wait_until(all_held)
+    launcher.send_signal(signal.SIGINT)
+    for process in held:
+        os.kill(process, signal.SIGCONT)
 
 
 @pytest.mark.slow
@@ -50,24 +68,18 @@ def iterations(tmp_path: Path) -> list[int]:
     [("ablation", "baseline,dla,dsl,both"), ("controls", "baseline,faster_rcnn,t_60"), ("mask", "r50,r50_dynamic")],
 )
 def test_r50_runs_on_coco_are_stopped_resumed_evaluated_and_reported(tmp_path: Path, grid: str, arms: str) -> None:
-    """All at once, so that each of them is stopped and resumes."""
     write_coco_2017(tmp_path / "coco")
     count = len(arms.split(","))
     settings = [f"grid={grid}", f"arms=[{arms}]", f"cluster.slots={count}", "cluster.threads=1"]
     if grid == "mask":
         settings.append(TRAIN_PIPELINE.replace("with_bbox: true", "with_bbox: true, with_mask: true"))
     first = start(tmp_path, *settings)
-    deadline = time.monotonic() + 300
-    while len(found := iterations(tmp_path)) < count or min(found) < 1:
-        assert time.monotonic() < deadline and first.poll() is None, first.communicate()[0]
-        time.sleep(0.1)
-    first.send_signal(signal.SIGINT)
-    assert first.wait(120) == 130
+    interrupt(first, tmp_path, count)
+    assert first.wait(300) == 130
     second = start(tmp_path, *settings)
     assert second.wait(900) == 0, second.communicate()[0]
-    statuses = [read_json(path) for path in (tmp_path / "runs" / "coco").glob("*/seed0-*/status.json")]
-    assert [status["state"] for status in statuses] == ["done"] * count
-    assert [len(status["attempts"]) for status in statuses] == [2] * count
+    assert [status["state"] for status in statuses(tmp_path)] == ["done"] * count
+    assert [len(status["attempts"]) for status in statuses(tmp_path)] == [2] * count
     report = [sys.executable, str(PROJECT / "analysis" / "report.py")]
     page = tmp_path / "REPORT.md"
     assert subprocess.run([*report, f"runs={tmp_path / 'runs'}", f"out={page}"]).returncode == 0

@@ -1,4 +1,4 @@
-"""Every arm of every grid of the paper takes training steps at shapes scale, and trains with what its name says."""
+"""Every arm of every grid of the paper takes a training step on shapes, with the method that its name stands for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def batch(spec: RunSpec, root: Path) -> Any:
-    """Four images as the arm's own pipeline has them."""
+    """Four images from the pipeline of the arm."""
     found = build.SeededDataset(build.build_dataset(spec, "train", root), spec.seed)
     return pseudo_collate([found[index, 0] for index in range(4)])
 

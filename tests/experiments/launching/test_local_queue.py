@@ -128,7 +128,7 @@ def test_more_processes_than_gpus_are_refused() -> None:
         slots_and_threads(3, None, None, ["0", "1"], cores=16)
 
 
-def test_without_gpus_the_variable_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gpus_cuda_visible_devices_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     LocalQueue(1, 1).run([python("a", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))", tmp_path)])
     assert (tmp_path / "a.log").read_text() == "None\n"
@@ -156,14 +156,14 @@ def test_output_and_errors_are_appended_to_the_log(tmp_path: Path) -> None:
     assert (tmp_path / "a.log").read_text() == "before\nout\nerr\n"
 
 
-def test_a_busy_job_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_job_is_started_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_queue, "BUSY_DELAY_S", 0.2)
     code = "import os, sys; sys.exit(0 if os.path.exists('seen') else open('seen', 'w').close() or 75)"
     jobs = [python("a", code, tmp_path), python("b", "", tmp_path, after=["a"])]
     assert LocalQueue(1, 1).run(jobs) == {"a": 0, "b": 0}
 
 
-def test_a_job_that_is_not_ready_lets_others_pass(tmp_path: Path) -> None:
+def test_a_job_that_is_not_ready_does_not_block_others(tmp_path: Path) -> None:
     code = "import time; print(time.time())"
     done = tmp_path / "second.log"
     jobs = [
@@ -203,7 +203,7 @@ def test_a_signal_stops_the_jobs_and_waits_for_them(tmp_path: Path, number: sign
     queue = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], cwd=PROJECT, **heard)
     wait_until(lambda: all(has_text(tmp_path / name) for name in "ab"))
     queue.send_signal(number)
-    assert queue.wait(timeout=60) == 130
+    assert queue.wait(timeout=300) == 130
     assert {path.name for path in tmp_path.glob("*.stopped")} == {"a.stopped", "b.stopped"}
     assert not (tmp_path / "c").exists()
     assert not any(alive(int((tmp_path / name).read_text())) for name in "ab")
@@ -216,7 +216,7 @@ def test_a_second_interrupt_kills_at_once(tmp_path: Path) -> None:
     queue.send_signal(signal.SIGINT)
     assert queue.stderr is not None and b"stopping 2 jobs" in queue.stderr.readline()
     queue.send_signal(signal.SIGINT)
-    assert queue.wait(timeout=60) == 130
+    assert queue.wait(timeout=300) == 130
     assert not any(alive(int((tmp_path / name).read_text())) for name in "ab")
 
 
@@ -232,7 +232,7 @@ def test_jobs_survive_a_queue_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\nexec sleep 30\n", "no program"])
-def test_a_broken_nvidia_smi_means_no_gpus_and_a_line(
+def test_a_broken_nvidia_smi_is_reported_and_no_gpu_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
 ) -> None:
     program = tmp_path / "nvidia-smi"

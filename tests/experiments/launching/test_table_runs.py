@@ -1,4 +1,4 @@
-"""Runs of Tables 1 and 7 at shapes scale, shortened: killed, resumed to the same bits, evaluated again, reported."""
+"""Short runs of Tables 1 and 7 on shapes: killed, resumed bit for bit, evaluated again, reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""action=logs: of every run that failed, the end of each log that says how."""
+"""action=logs prints the end of each log that shows how a run failed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def headings(out: str) -> list[str]:
 
 
 def fail(runs: Runs, ranks: Sequence[int], token: str = "7_1.0") -> None:
-    """The second attempt of dla, of four ranks, has failed; `ranks` have left word of it."""
+    """Write a failed second attempt of dla with four ranks, of which `ranks` recorded a failure."""
     runs.submit()
     runs.record("dla", "error", "7_1", attempt={"restart": 0, "log": "logs/attempt2.log"})
     first = [f"attempt1{rank}.log" for rank in ("", ".rank1")]
@@ -41,7 +41,7 @@ def fail(runs: Runs, ranks: Sequence[int], token: str = "7_1.0") -> None:
         write_json_atomic(runs.path("dla") / "logs" / f"failure.rank{rank}.json", note)
 
 
-def test_the_tasks_that_failed_and_the_last_lines_of_their_logs(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+def test_the_ends_of_the_logs_of_failed_ranks_are_printed(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
     slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
     fail(runs, ranks=[2])
     out = shown(runs, capsys)
@@ -51,13 +51,13 @@ def test_the_tasks_that_failed_and_the_last_lines_of_their_logs(runs: Runs, slur
     assert shown(runs, capsys, "run=dla/seed0", "lines=3").count("    attempt2") == 6
 
 
-def test_all_ranks_where_none_says_that_it_failed(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+def test_all_ranks_are_printed_if_none_recorded_a_failure(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
     slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
-    fail(runs, ranks=[1], token="7_1.9")  # word of another attempt
+    fail(runs, ranks=[1], token="7_1.9")  # recorded in another attempt
     assert headings(shown(runs, capsys)) == ["attempt2.log", *(f"attempt2.rank{rank}.log" for rank in (1, 2, 3))]
 
 
-def test_what_the_job_printed_where_no_attempt_began(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+def test_the_output_of_the_job_is_printed_if_no_attempt_started(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
     runs.submit()
     slurm.ends = {"7_1": "FAILED"}
     slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
@@ -77,7 +77,7 @@ def test_a_run_that_has_not_failed_can_be_named(runs: Runs, slurm: FakeSlurm, ca
     assert headings(shown(runs, capsys, "run=dla/seed0")) == ["attempt1.log"]
 
 
-def test_a_run_that_failed_here(tmp_path: Path) -> None:
+def test_logs_of_runs_that_failed_on_this_machine(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.launch("arms=[dla,dsl]", dla={"fail": 7}, dsl={"crash": True})
     out = folder.launch("action=logs", "arms=[dla,dsl]")[1]
@@ -87,7 +87,7 @@ def test_a_run_that_failed_here(tmp_path: Path) -> None:
     assert "ImportError: no module named torch" in out
 
 
-def test_the_tail_of_a_long_log_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_end_of_a_long_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_TAIL_BYTES", 20)
     (tmp_path / "log").write_text("\n".join(f"line {number}" for number in range(1000)))
     assert logs.tail(tmp_path / "log", 40)[-2:] == ["line 998", "line 999"]
