@@ -81,7 +81,7 @@ def test_runs_that_die_without_a_status_are_failed(folder: Folder) -> None:
     assert code == 1
     assert "dla/seed0 the process exited with code 1 before it wrote a status" in out
     assert "    ImportError: no module named torch" in out
-    assert "dsl/seed0 killed: its process is gone without a word" in out and "signal 9" in out
+    assert "dsl/seed0 killed: the process died without writing its status" in out and "signal 9" in out
     assert "2 of 2 runs are not done" in out
     assert folder.launch("arms=[dla,dsl]")[0] == 0
     assert [attempt["outcome"] for attempt in folder.status("dsl")["attempts"]] == ["killed", "done"]
