@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.reading.records import Records, collect
+from analysis.reading.run_table import RunTable, collect
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import read_detections
 from dynamic_rcnn.run.files import DETECTIONS
@@ -27,7 +27,7 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
         folder: a folder of runs, or of records.
 
     Returns:
-        One row per run directory, with the columns of `analysis.reading.raw_tables.RUN_COLUMNS`: identity, final state,
+        One row per run directory, with the columns of `analysis.reading.run_table.RUN_COLUMNS`: identity, final state,
         software and hardware, metrics as fractions in [0, 1]. `grids` lists the keys of the grids that contain the run.
 
     Raises:
@@ -49,7 +49,7 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
 
     Returns:
         One row per logged iteration, with path, dataset, arm and seed of the run and the columns of train.jsonl
-        (`analysis.reading.raw_tables.CURVE_COLUMNS`): losses, T, beta, proposal statistics; `seconds` per iteration.
+        (`analysis.reading.run_table.CURVE_COLUMNS`): losses, T, beta, proposal statistics; `seconds` per iteration.
 
     Raises:
         UserError: `folder` contains neither a run nor a grid.
@@ -87,7 +87,7 @@ def load_detections(folder: Path | str) -> pd.DataFrame:
     return frame.merge(runs[_RUN], on="path")[[*_RUN, *_DETECTION]]
 
 
-def _collect(folder: Path | str) -> Records:
+def _collect(folder: Path | str) -> RunTable:
     records = collect(Path(folder))
     for line in records.problems:
         warnings.warn(line, stacklevel=3)

@@ -39,9 +39,9 @@ from analysis.detections.contact_sheet import draw_contact_sheet
 from analysis.detections.matching import Matches, match
 from analysis.detections.tide import error_frame, find_errors
 from analysis.detections.weighted_ap import METRICS, Accumulation
-from analysis.reading.image_statistics import place, sheet_place, sources
-from analysis.reading.manifest import Grid, choose
-from analysis.reading.records import Records, collect
+from analysis.reading.image_statistics import detection_digests, path_for, sheet_path_for
+from analysis.reading.manifest import choose
+from analysis.reading.run_table import RunTable, collect
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import CONFIDENCE
@@ -50,6 +50,7 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import ap as evaluation
 from dynamic_rcnn.run.files import DETECTIONS, SCHEMA, write_bytes_atomic, write_json_atomic
+from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.spec import RunSpec
 
 DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
-def _analyse(records: Records, grid: Grid, runs: Path, resamples: int, seed: int, workers: int) -> str | None:
+def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed: int, workers: int) -> str | None:
     """Write the files of one grid. Returns a line about them, or None if there is nothing to compare."""
     comparison = Comparison(records, grid)
     arms = _arms_with_detections(comparison, runs)
@@ -105,18 +106,19 @@ def _analyse(records: Records, grid: Grid, runs: Path, resamples: int, seed: int
     shown = FULL_METHOD if FULL_METHOD in compared else compared[0]
     content = {
         **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
-        **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed, "runs": sources(runs, paths)},
+        **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
+        "runs": detection_digests(runs, paths),
         "differences": [asdict(resampled.estimate(metric, *pair, CONFIDENCE)) for pair in pairs for metric in METRICS],
         "errors": _json_rows(errors),
         "sheet": _write_sheet(grid, runs, coco, objects, folder, shown, detections, matches),
         "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
     }
-    write_json_atomic(runs / place(grid), content)
-    return f"{runs / place(grid)}: {len(paths)} runs on {len(objects.image_ids)} images"
+    write_json_atomic(runs / path_for(grid), content)
+    return f"{runs / path_for(grid)}: {len(paths)} runs on {len(objects.image_ids)} images"
 
 
 def _write_sheet(
-    grid: Grid,
+    grid: Manifest,
     runs: Path,
     coco: COCO,
     objects: Objects,
@@ -126,7 +128,7 @@ def _write_sheet(
     matches: Mapping[str, list[Matches]],
 ) -> dict[str, Any] | None:
     """Write the contact sheet of `arm` and its baseline; without one, remove an earlier sheet. Returns its content."""
-    pair, path = (arm, grid.baseline_of(arm)), runs / sheet_place(grid)
+    pair, path = (arm, grid.baseline_of(arm)), runs / sheet_path_for(grid)
     boxes, matched = [detections[name] for name in pair], [matches[name] for name in pair]
     try:
         content, png = draw_contact_sheet(coco, objects, folder, pair, boxes, matched)

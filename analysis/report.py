@@ -29,8 +29,8 @@ if __name__ == "__main__":
     cli.exit_quietly_on_interrupt()
 
 from analysis.reading import checksums
-from analysis.reading.records import collect
-from analysis.reading.run_files import REPORT
+from analysis.reading.reader import REPORT
+from analysis.reading.run_table import collect
 from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.latex import to_latex
 from analysis.rendering.markdown import to_markdown

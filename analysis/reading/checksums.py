@@ -1,4 +1,4 @@
-"""SHA256SUMS of committed records: each file as `analysis/records.py` took it; `sha256sum -c` reads it."""
+"""SHA256SUMS of committed records: the digest of every file, in the format of `sha256sum -c`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from analysis.reading.run_files import RECORD_FILES, is_file
+from analysis.reading.run import RECORD_FILES, is_file
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.digest import file_digest
 from dynamic_rcnn.run.files import read_text
@@ -14,19 +14,23 @@ from dynamic_rcnn.wording import plural
 
 NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
-_ANEW = "python analysis/records.py writes it anew"
+_UNCHECKED = "so no file is checked; python analysis/records.py writes it again"
 
 
 def write(folder: Path) -> None:
-    """Write the digest of every file below `folder` into its SHA256SUMS, sorted by path."""
+    """Write the SHA256SUMS of a folder, sorted by path."""
     lines = [f"{file_digest(folder / file)}  {file}\n" for file in sorted(_files(folder))]
     (folder / NAME).write_text("".join(lines), encoding="utf-8")
 
 
 def check(path: Path) -> dict[str, str]:
-    """File below the folder of SHA256SUMS `path` -> what is wrong with it; {} where every file is as listed.
+    """Compare a folder with its SHA256SUMS. Hidden files are ignored: nothing reads them.
 
-    Raises UserError if `path` is damaged. Hidden files are not looked at: nothing here reads them.
+    Returns:
+        File, relative to the folder -> what is wrong with it.
+
+    Raises:
+        UserError: SHA256SUMS is damaged.
     """
     folder, listed = path.parent, _read(path)
     faults = {file: fault for file, digest in listed.items() if (fault := _fault(folder / file, digest))}
@@ -35,20 +39,21 @@ def check(path: Path) -> dict[str, str]:
 
 
 def require(folder: Path) -> None:
-    """Raises UserError if `folder` has a SHA256SUMS and is not as it says: a copy would hide that."""
+    """Raises UserError if `folder` contradicts its SHA256SUMS: a copy would hide that."""
     faults = check(folder / NAME) if (folder / NAME).exists() else {}
     if faults:
         file, fault = next(iter(faults.items()))
-        raise UserError(f"{folder / file}: {fault} ({plural('such file', len(faults))}); put back what was recorded")
+        raise UserError(f"{folder / file}: {fault} ({plural('such file', len(faults))}); restore the recorded file")
 
 
 def problems(faults: dict[str, str]) -> list[str]:
-    """A line a file."""
-    return [f"{file}: {fault}; put back what was recorded, or take the records anew" for file, fault in faults.items()]
+    """One line per file."""
+    way_out = "restore the recorded file, or write the records again"
+    return [f"{file}: {fault}; {way_out}" for file, fault in faults.items()]
 
 
 def spoiled_runs(faults: dict[str, str]) -> set[str]:
-    """The run directories in which a file that the report reads is not as it was recorded."""
+    """The run directories in which a file that the report reads is not the recorded one."""
     parts = [file.split("/") for file, fault in faults.items() if not fault.startswith("not listed")]
     parts += [file.split("/") for file in faults if file.rsplit("/", 1)[-1] in RECORD_FILES]
     return {"/".join(part[:3]) for part in parts if len(part) > 3}
@@ -59,16 +64,12 @@ def _read(path: Path) -> dict[str, str]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.__class__.__name__}), so no file is checked; {_ANEW}"
-        ) from None
-    found = [_LINE.fullmatch(line) for line in lines]
+        raise UserError(f"{path}: cannot be read ({error.__class__.__name__}), {_UNCHECKED}") from None
     listed: dict[str, str] = {}
-    for number, match in enumerate(found or [None], start=1):
+    for number, line in enumerate(lines or [""], start=1):
+        match = _LINE.fullmatch(line)
         if match is None or not _is_within(match[2]) or match[2] in listed:
-            raise UserError(
-                f"{path}: line {number} is no checksum of a file in this folder, so no file is checked; {_ANEW}"
-            )
+            raise UserError(f"{path}: line {number} is not the checksum of a file in this folder, {_UNCHECKED}")
         listed[match[2]] = match[1]
     return listed
 
@@ -78,12 +79,12 @@ def _is_within(file: str) -> bool:
 
 
 def _files(folder: Path) -> set[str]:
-    """Every file below `folder` but SHA256SUMS, relative to it."""
+    """Every file below `folder` except SHA256SUMS, relative to it. Folders that cannot be read are left out."""
     names = set()
-    for parent, folders, files in os.walk(folder):  # what cannot be read in it is left out
+    for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        places = (Path(parent, name) for name in files if not name.startswith("."))
-        names |= {place.relative_to(folder).as_posix() for place in places if is_file(place)}
+        paths = (Path(parent, name) for name in files if not name.startswith("."))
+        names |= {path.relative_to(folder).as_posix() for path in paths if is_file(path)}
     return names - {NAME}
 
 
@@ -93,6 +94,6 @@ def _fault(path: Path, digest: str) -> str | None:
             return "a pipe, not a file"
         return None if file_digest(path) == digest else f"differs from {NAME}"
     except FileNotFoundError:
-        return f"missing, and listed in {NAME}"
+        return f"missing, but listed in {NAME}"
     except OSError as error:
         return f"cannot be read ({error.__class__.__name__})"

@@ -1,109 +1,110 @@
-"""Whether a grid's finished runs can stand against each other: one setting an arm; the same code, start and torch."""
+"""Whether the finished runs of a grid can be compared: one setting per arm; the same code, start weights and torch."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from analysis.reading.manifest import Grid
+from analysis.reading.run import origin_row
+from dynamic_rcnn.run.manifest import Manifest
+from dynamic_rcnn.run.provenance import Provenance
 
-MADE_BY = {
+ORIGIN = {
     "code": "code",
     "init_sha256": "start weights",
     "torch": "torch",
     "device": "device",
     "processor": "processor",
 }
-CHECKOUT = {"commit": "commit", "dirty": "uncommitted changes"}  # named, but not beside results: `code` is what ran
+CHECKOUT = {"commit": "commit", "dirty": "uncommitted changes"}  # listed as problems only: `code` is what ran
 NOT_RECORDED = "not recorded"
 _SHA256_DIGITS = 64
 
 
-def mixed_arms(done: pd.DataFrame) -> dict[str, list[str]]:
-    """Arm -> its settings, for arms whose finished runs have more than one: they are not averaged.
+def mixed_arms(finished: pd.DataFrame) -> dict[str, list[str]]:
+    """The arms whose finished runs have several settings, and these settings. Such runs are not averaged.
 
-    done: a row a finished run of one grid, with its arm and its setting.
+    Args:
+        finished: one row per finished run of a grid, with its arm and setting.
     """
-    settings = {str(arm): sorted(set(rows["setting"].dropna())) for arm, rows in done.groupby("arm", sort=False)}
+    settings = {str(arm): sorted(set(rows["setting"].dropna())) for arm, rows in finished.groupby("arm", sort=False)}
     return {arm: found for arm, found in settings.items() if len(found) > 1}
 
 
-def differences(done: pd.DataFrame, names: dict[str, str] = MADE_BY) -> dict[str, dict[str, pd.DataFrame]]:
-    """What finished runs of one grid were made by, where that differs: its name -> value -> the runs' rows.
+def differences(finished: pd.DataFrame, names: dict[str, str] = ORIGIN) -> dict[str, dict[str, pd.DataFrame]]:
+    """In what the finished runs of a grid differ.
 
-    names: columns of `done` and what to call them.
+    Args:
+        finished: one row per finished run.
+        names: columns to compare, and their names in texts.
+
+    Returns:
+        Name -> value -> the rows with this value, for columns with several values.
     """
     found = {}
     for column, name in names.items():
-        values = done[column].map(_text)
-        groups = {str(value): rows for value, rows in done.groupby(values, sort=True)}
+        groups = {str(value): rows for value, rows in finished.groupby(finished[column].map(_text), sort=True)}
         if len(groups) > 1:
             found[name] = groups
     return found
 
 
-def problems(grid: Grid, done: pd.DataFrame) -> list[str]:
-    """A line for each arm of several settings, and for each thing in which finished runs differ."""
+def problems(grid: Manifest, finished: pd.DataFrame) -> list[str]:
+    """One line per arm with several settings, and per column in which finished runs differ."""
     lines = [
         f"{grid.key}: the finished runs of arm {arm} have {len(settings)} settings ({', '.join(settings)}); "
         "they are not averaged"
-        for arm, settings in mixed_arms(done).items()
+        for arm, settings in mixed_arms(finished).items()
     ]
-    for name, groups in differences(done, MADE_BY | CHECKOUT).items():
-        words = "; ".join(f"{_shown(value)} in {_runs(rows)}" for value, rows in groups.items())
+    for name, groups in differences(finished, ORIGIN | CHECKOUT).items():
+        words = "; ".join(f"{_shortened(value)} in {_runs(rows)}" for value, rows in groups.items())
         lines.append(f"{grid.key}: the finished runs differ in {name}: {words}")
     return lines
 
 
-def changed_attempts(run: dict[str, Any], earlier: list[dict[str, Any]]) -> list[str]:
-    """A line for each thing by which a run's earlier attempts were made otherwise than its last one.
-
-    run: its row, with its path and what MADE_BY and CHECKOUT name. earlier: the latter, of attempts before.
-    """
+def changed_attempts(path: str, provenance: Provenance) -> list[str]:
+    """One line per property in which earlier attempts of the run at `path` differ from its last one."""
+    last, earlier = origin_row(provenance), [origin_row(each) for each in provenance.earlier]
     lines = []
-    for column, name in (MADE_BY | CHECKOUT).items() if earlier else ():
-        others = sorted({_text(each[column]) for each in earlier} - {_text(run[column])})
+    for column, name in (ORIGIN | CHECKOUT).items():
+        others = sorted({_text(each[column]) for each in earlier} - {_text(last[column])})
         if others:
-            before = ", ".join(map(_shown, others))
-            lines.append(f"{run['path']}: begun with another {name} ({before}) than {_shown(_text(run[column]))}")
+            before = ", ".join(map(_shortened, others))
+            lines.append(f"{path}: started with another {name} ({before}) than {_shortened(_text(last[column]))}")
     return lines
 
 
-def wrong_cells(runs: pd.DataFrame, grid: Grid) -> list[str]:
-    """A line for each run whose seed or setting is another one than that of the grid's cell that it fills."""
-    known = runs.set_index("path")[["seed", "setting"]]
+def wrong_cells(runs: pd.DataFrame, grid: Manifest) -> list[str]:
+    """One line per run whose seed or setting differs from that of its cell in the grid."""
+    known = {path: own for path, *own in runs[["path", "seed", "setting"]].itertuples(index=False)}
     lines = []
-    for cell in grid.cells:
-        if cell.path not in known.index:
-            continue
-        seed, setting = known.loc[cell.path]
+    for cell in (cell for cell in grid.cells if cell.path in known):
+        seed, setting = known[cell.path]
         if pd.notna(seed) and int(seed) != cell.seed:
-            lines.append(f"{cell.path}: its spec says seed {int(seed)}, the grid {grid.key} says seed {cell.seed}")
+            lines.append(f"{cell.path}: seed {int(seed)} in its spec, seed {cell.seed} in grid {grid.key}")
         if pd.notna(setting) and cell.setting not in (None, setting):
-            lines.append(f"{cell.path}: its spec is of setting {setting}, the grid {grid.key} asks for {cell.setting}")
+            lines.append(f"{cell.path}: setting {setting} in its spec, setting {cell.setting} in grid {grid.key}")
     return lines
 
 
 def wrong_replays(runs: pd.DataFrame, curves: pd.DataFrame) -> list[str]:
-    """A line for each finished run that trained with other T or beta than the run that it replays ended with.
+    """One line per finished run whose T and beta are not the final ones of the run that it replays.
 
-    runs: a row a run. curves: a row a logged iteration, with the run's path, T and beta.
+    Args:
+        runs: one row per run.
+        curves: one row per logged iteration, with the run's path, T and beta.
     """
-    done = runs[runs["state"] == "done"]
-    paths = dict(zip(done["id"], done["path"], strict=True))
+    finished = runs[runs["state"] == "done"]
+    paths = dict(zip(finished["id"], finished["path"], strict=True))
     lines = []
-    for path, replayed in done.loc[done["replay"].notna(), ["path", "replay"]].itertuples(index=False):
+    for path, replayed in finished.loc[finished["replay"].notna(), ["path", "replay"]].itertuples(index=False):
         source = paths.get(replayed)
         if source is None:
-            lines.append(f"{path}: replays run {replayed}, which is not here, finished; nothing shows its T and beta")
+            lines.append(f"{path}: replays run {replayed}, which is missing or not finished; T and beta unchecked")
         elif not (ended := _states(curves, source)) or not (trained := _states(curves, path)):
             bare = path if ended else source
-            lines.append(
-                f"{bare}: has no curves, so nothing shows that {path} held the T and beta at which {source} ended"
-            )
+            lines.append(f"{bare}: no curves, so T and beta of the replay {path} are not checked against {source}")
         elif set(trained) != {ended[-1]}:
-            lines.append(f"{path}: did not train with the T and beta at which {source}, which it replays, ended")
+            lines.append(f"{path}: did not train with the final T and beta of {source}, which it replays")
     return lines
 
 
@@ -113,10 +114,10 @@ def _states(curves: pd.DataFrame, path: str) -> list[tuple[float, float]]:
 
 
 def _text(value: object) -> str:
-    return NOT_RECORDED if value is None or value != value else str(value)  # NaN alone is not itself
+    return NOT_RECORDED if value is None or value != value else str(value)  # only NaN differs from itself
 
 
-def _shown(value: str) -> str:
+def _shortened(value: str) -> str:
     return value[:10] if len(value) == _SHA256_DIGITS else value
 
 

@@ -1,213 +1,158 @@
-"""Walks a runs folder: rows of what its run directories say, and a line a problem."""
+"""Reads a folder of runs, one `Run` per directory. What cannot be read becomes one line in `problems`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
-
-from analysis.reading import checksums, consistency, image_statistics, train_log
-from analysis.reading import superseded as aside
-from analysis.reading.raw_tables import Found
-from analysis.reading.run_files import (
-    REPORT_FILES,
-    detections_fault,
-    is_folder,
-    read_metrics,
-    read_provenance,
-    read_spec,
-    read_state,
-    read_status,
-)
-from analysis.reading.superseded import Aside
-from analysis.reading.train_log import read_train_log
+from analysis.reading import checksums, superseded
+from analysis.reading.consistency import changed_attempts
+from analysis.reading.image_statistics import GRID_FILES
+from analysis.reading.run import CHECKSUM, MISSING, OWN_FILES, UNREADABLE, Run, detections_fault, is_folder, read_spec
+from analysis.reading.superseded import SupersededRun
+from analysis.reading.train_log import EMPTY, read_train_log
 from dynamic_rcnn.cli import is_text
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS, MASK_METRICS
 from dynamic_rcnn.run import files
-from dynamic_rcnn.run.results import read_timing_results
-from dynamic_rcnn.run.spec import BENCHMARK, TRAIN, is_aside
-from dynamic_rcnn.run.state import State
+from dynamic_rcnn.run.files import read_content
+from dynamic_rcnn.run.provenance import Provenance
+from dynamic_rcnn.run.results import EvaluationResults
+from dynamic_rcnn.run.spec import TRAIN, is_aside
+from dynamic_rcnn.run.state import CORRUPT, State, read_state
+from dynamic_rcnn.run.status import Status
 
-MISSING, UNREADABLE = "missing", "unreadable"
-CHECKSUM = "checksum"  # the cause of an unreadable run whose files are not as they were recorded
-
-_OWN_FILES = {
-    *(files.SPEC, files.STATUS, files.PROVENANCE, files.TRAIN_LOG, files.EVALUATIONS),
-    *(files.DETECTIONS, files.METRICS, files.LOGS, files.CHECKPOINTS, files.LOCK),
-}
+REPORT = "REPORT.md"
+REPORT_FILES = (REPORT, "report.html", "REPORT_files")  # written beside the runs by analysis/report.py
 _Result = TypeVar("_Result")
 
 
 class Reader:
-    """Gathers rows and problems while it walks a runs folder.
-
-    moved: the directories that were moved aside.
-    faults: file -> how it differs from the folder's SHA256SUMS; {} if there is none, or a damaged one.
-    """
+    """Reads the folder `root` and collects `problems`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.found = Found()
-        self.moved: list[Aside] = []
-        self.faults: dict[str, str] = {}
-        faults = self.attempt(checksums.check, root / checksums.NAME) if (root / checksums.NAME).exists() else None
-        self.are_checked = faults is not None
-        if (root / aside.NAME).exists() and not (root / checksums.NAME).exists():
-            self.found.problems.append(
-                f"{checksums.NAME}: missing beside {aside.NAME}, so no file is checked; put it back"
+        self.problems: list[str] = []
+        self._faults: dict[str, str] = {}
+        self._moved: list[SupersededRun] = []
+        sums = root / checksums.NAME
+        faults = self.attempt(checksums.check, sums) if sums.exists() else None
+        self._are_checked = faults is not None
+        if (root / superseded.NAME).exists() and not sums.exists():
+            self.problems.append(
+                f"{checksums.NAME}: missing beside {superseded.NAME}, so no file is checked; put it back"
             )
-        self.faults = faults or {}
-        self.found.problems += checksums.problems(self.faults)
-        self._spoiled = checksums.spoiled_runs(self.faults)
-
-    def content(self) -> dict[str, Any]:
-        """What Records holds besides the grids, by its name there."""
-        found = {"problems": self.found.problems, "timings": self.found.timings}
-        return {**self.found.tables(), "aside": self._aside(), **found}
+        self._faults = faults or {}
+        self.problems += checksums.problems(self._faults)
+        self._spoiled = checksums.spoiled_runs(self._faults)
 
     def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
-        """`read(path)`; None and a line in `problems` if it raises UserError; None for a file with a fault."""
-        if path.relative_to(self.root).as_posix() in self.faults:
+        """Return `read(path)`; None with a problem if it fails, and for a file that SHA256SUMS contradicts."""
+        name = self._name(path)
+        if name in self._faults:
             return None
         try:
             return read(path)
         except UserError as error:
-            self.found.problems.append(str(error).replace(f"{self.root}/", ""))
+            self._add_problem(str(error))
         except (OSError, UnicodeDecodeError) as error:
-            where = path.relative_to(self.root).as_posix()
-            self.found.problems.append(f"{where}: cannot be read ({error.__class__.__name__})")
+            self.problems.append(f"{name}: cannot be read ({error.__class__.__name__})")
         return None
 
-    def run_directories(self) -> list[Path]:
-        """The run directories, sorted, with those that SHA256SUMS lists and that are gone; others lie in `aside`.
-
-        Whatever else lies around is a problem.
-        """
+    def runs(self) -> list[Run]:
+        """Read all run directories, and those that SHA256SUMS lists and that are missing, sorted by path."""
         found = {self.root / path for path in self._spoiled if not is_aside(Path(path))}
-        for folder in self._inside(self.root):
-            if folder.name in (checksums.NAME, aside.NAME, *REPORT_FILES):
-                continue
-            for arm in self._inside(folder) if self._is_folder(folder) else []:
-                if arm.name.endswith(image_statistics.GRID_FILES):
-                    continue
-                for run in self._inside(arm) if self._is_folder(arm) else []:
-                    if self._is_folder(run) and is_aside(run):
-                        self.moved.append(aside.moved(run.relative_to(self.root).as_posix()))
-                    elif is_folder(run):
-                        found.add(run)
-        return sorted(found)
+        for run_dir in self._run_directories():
+            if is_aside(run_dir):
+                self._moved.append(superseded.superseded_run(self._name(run_dir)))
+            else:
+                found.add(run_dir)
+        return [self._read_run(path) for path in sorted(found)]
 
-    def _aside(self) -> list[Aside] | None:
-        """The directories in no table that were moved aside or are listed; None if the list cannot be read."""
-        path = self.root / aside.NAME
-        listed = self.attempt(aside.read, path) if path.exists() or aside.NAME in self.faults else []
+    def superseded(self) -> list[SupersededRun] | None:
+        """The directories that no table contains, after `runs` was called; None if their list cannot be read."""
+        path = self.root / superseded.NAME
+        listed = self.attempt(superseded.read, path) if path.exists() or superseded.NAME in self._faults else []
         if listed is None:
             return None
-        away = [each for each in listed if not (self.root / each.path).exists()]
-        return sorted([*away, *self.moved], key=lambda each: each.path)
+        missing = [run for run in listed if not (self.root / run.path).exists()]
+        return sorted([*missing, *self._moved], key=lambda run: run.path)
 
-    def _inside(self, folder: Path) -> list[Path]:
-        """What lies in `folder`, sorted, without hidden names."""
-        found = self.attempt(_children, folder) or []
-        for path in found:
-            if not is_text(path.name):
-                self.found.problems.append(f"{path.relative_to(self.root).as_posix()!a}: its name is no text; ignored")
-        return [path for path in found if is_text(path.name)]
+    def _run_directories(self) -> Iterator[Path]:
+        """The folders <dataset>/<arm>/<run>. Anything unknown is a problem."""
+        for dataset in self._children(self.root):
+            if dataset.name in (checksums.NAME, superseded.NAME, *REPORT_FILES) or not self._is_folder(dataset):
+                continue
+            for arm in self._children(dataset):
+                if not arm.name.endswith(GRID_FILES) and self._is_folder(arm):
+                    yield from filter(self._is_folder, self._children(arm))
+
+    def _children(self, folder: Path) -> list[Path]:
+        """The content of a folder, sorted, without hidden files."""
+        found = self.attempt(lambda path: sorted(path.iterdir()), folder) or []
+        for path in (path for path in found if not is_text(path.name)):
+            self.problems.append(f"{self._name(path)!a}: the file name is not valid UTF-8; ignored")
+        return [path for path in found if is_text(path.name) and not path.name.startswith(".")]
 
     def _is_folder(self, path: Path) -> bool:
-        found = is_folder(path)
-        if not found:
-            self.found.problems.append(f"{path.relative_to(self.root).as_posix()}: no part of a run; ignored")
-        return found
+        if not is_folder(path):
+            self.problems.append(f"{self._name(path)}: not part of a run; ignored")
+        return is_folder(path)
 
-    def read_runs(self, paths: Sequence[Path]) -> None:
-        """Add what each of `paths` says to the tables."""
-        for path in paths:
-            self._read_run(path)
+    def _read_run(self, run_dir: Path) -> Run:
+        run = Run(self._name(run_dir), UNREADABLE, spec=self.attempt(read_spec, run_dir / files.SPEC))
+        if run.path in self._spoiled:
+            run.cause = CHECKSUM
+            return run
+        for child in self._children(run_dir):
+            if child.name not in OWN_FILES:
+                self.problems.append(f"{run.path}/{child.name}: not part of a run; ignored")
+        state = self.attempt(read_state, run_dir) or State(UNREADABLE)
+        run.cause, run.status = state.cause, state.status
+        if run.spec is None:
+            return run
+        run.state = MISSING if state.name == "absent" else state.name
+        self._read_results(run_dir, run, state)
+        self._read_origin(run_dir, run)
+        self._read_log(run_dir, run)
+        if run.state == "done":
+            self._check_finished(run_dir, run)
+        return run
 
-    def _read_run(self, path: Path) -> None:
-        """Add what `path` says to the tables."""
-        name = path.relative_to(self.root).as_posix()
-        if name in self._spoiled:
-            known = self.attempt(read_spec, path / files.SPEC) or {"dataset": name.split("/")[0]}
-            self.found.rows["runs"].append({"path": name, **known, "state": UNREADABLE, "cause": CHECKSUM})
-            return
-        for child in self._inside(path):
-            if child.name not in _OWN_FILES:
-                self.found.problems.append(f"{name}/{child.name}: no part of a run; ignored")
-        spec = self.attempt(read_spec, path / files.SPEC)
-        state = self.attempt(read_state, path) or State(UNREADABLE)
-        row: dict[str, Any] = {
-            "path": name,
-            "iteration": state.iteration,
-            "max_iterations": state.max_iterations,
-        }
-        row |= {"state": MISSING if state.name == "absent" else state.name, "cause": state.cause}
-        if spec is None:
-            row |= {"state": UNREADABLE, "dataset": name.split("/")[0]}
-            self.found.rows["runs"].append(row)
-            return
-        row |= spec
-        for file, read in ((files.STATUS, read_status), (files.PROVENANCE, read_provenance)):
-            if not (path / file).exists() and state.name != "done":
-                continue
-            value = self.attempt(read, path / file)
-            row |= value or {}
-            if value is None and state.name == "absent":
-                row |= {"state": UNREADABLE, "cause": file}
-        self._read_curves(path, row)
-        if (path / files.METRICS).exists():
-            read_results = self._read_timing_results if row["task"] == BENCHMARK else self._read_metrics
-            read_results(path, row)
-        self._check_finished(path, row)
-        self.found.rows["runs"].append(row)
+    def _read_results(self, run_dir: Path, run: Run, state: State) -> None:
+        run.results, path = state.results, run_dir / files.METRICS
+        fault = state.message if state.cause == CORRUPT else None
+        if isinstance(run.results, EvaluationResults) and None in (run.results.by_iou, run.results.per_class):
+            fault = f"{path}: by_iou and per_class must be given"
+        if fault is not None:
+            self._add_problem(fault)
+            run.state, run.cause = UNREADABLE, files.METRICS if path.exists() else None
+        elif run.status is None and (state.name == "done" or (run_dir / files.STATUS).exists()):
+            self.attempt(lambda path: read_content(Status, path), run_dir / files.STATUS)
 
-    def _check_finished(self, path: Path, row: dict[str, Any]) -> None:
-        """What was otherwise in earlier attempts; detections cut off, where no checksum says that they are whole."""
-        earlier = row.pop("earlier", [])
-        if row["state"] != "done":
-            return
-        self.found.problems += consistency.changed_attempts(row, earlier)
-        file = path / files.DETECTIONS
-        if not self.are_checked and file.exists() and (fault := detections_fault(file)):
-            self.found.problems.append(f"{row['path']}/{files.DETECTIONS}: {fault}")
+    def _read_origin(self, run_dir: Path, run: Run) -> None:
+        path = run_dir / files.PROVENANCE
+        if path.exists() or run.state == "done":
+            run.provenance = self.attempt(lambda path: read_content(Provenance, path), path)
+            if run.provenance is None and run.state == MISSING:
+                run.state, run.cause = UNREADABLE, files.PROVENANCE
 
-    def _read_timing_results(self, path: Path, row: dict[str, Any]) -> None:
-        value = self.attempt(read_timing_results, path)
-        if value is None:
-            row["state"], row["cause"] = UNREADABLE, files.METRICS
-        else:
-            self.found.timings[row["path"]] = value
+    def _read_log(self, run_dir: Path, run: Run) -> None:
+        log = self.attempt(read_train_log, run_dir / files.TRAIN_LOG)
+        run.log = log or EMPTY
+        is_trained = run.state == "done" and run.spec is not None and run.spec.task == TRAIN
+        if is_trained and log is not None and run.status and (fault := log.fault(run.status.max_iterations)):
+            self.problems.append(f"{run.path}/{files.TRAIN_LOG}: {fault}")
 
-    def _read_metrics(self, path: Path, row: dict[str, Any]) -> None:
-        value = self.attempt(read_metrics, path)
-        if value is None:
-            row["state"], row["cause"] = UNREADABLE, files.METRICS
-            return
-        assert value.by_iou is not None and value.per_class is not None
-        row["images"] = value.images
-        row |= {metric: value.metrics.get(metric) for metric in (*BOX_METRICS, *MASK_METRICS)}
-        by_iou = zip(IOU_THRESHOLDS, value.by_iou, strict=True)
-        self.found.rows["thresholds"] += [{"path": row["path"], "iou": iou, "AP": ap} for iou, ap in by_iou]
-        for name, scores in value.per_class.items():
-            self.found.rows["classes"].append(
-                {"path": row["path"], "name": name, "AP": scores.get("AP"), "AP90": scores.get("AP90")}
-            )
+    def _check_finished(self, run_dir: Path, run: Run) -> None:
+        if run.provenance is not None:
+            self.problems += changed_attempts(run.path, run.provenance)
+        detections = run_dir / files.DETECTIONS
+        if not self._are_checked and detections.exists() and (fault := detections_fault(detections)):
+            self.problems.append(f"{run.path}/{files.DETECTIONS}: {fault}")
 
-    def _read_curves(self, path: Path, row: dict[str, Any]) -> None:
-        found = self.attempt(read_train_log, path / files.TRAIN_LOG)
-        if found is None:
-            found = train_log.EMPTY
-        elif row["state"] == "done" and row["task"] == TRAIN and (fault := found.fault(row["max_iterations"])):
-            self.found.problems.append(f"{row['path']}/{files.TRAIN_LOG}: {fault}")
-        self.found.curves.append((row["path"], found.columns))
-        self.found.rows["histograms"] += [{"path": row["path"], **entry} for entry in found.histograms]
-        seconds = found.columns["seconds"][np.isfinite(found.columns["seconds"])]
-        row["seconds"] = float(np.median(seconds)) if len(seconds) else None
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    def _add_problem(self, text: object) -> None:
+        self.problems.append(str(text).replace(f"{self.root}/", ""))

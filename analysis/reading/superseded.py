@@ -1,27 +1,34 @@
-"""Run directories that no table has: moved aside, or asked for by no grid. Records keep a list of them, aside.json."""
+"""Run directories that no table contains: replaced and moved aside, or in no grid. Records list them in aside.json."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import SCHEMA, read_json, write_json_atomic
+from pydantic import AfterValidator
+
+from dynamic_rcnn.run.files import FileContent, Part, read_content, write_content
 
 NAME = "aside.json"
 NO_TABLE = "in no table"
 
 
-@dataclass(frozen=True)
-class Aside:
-    """A directory's path, relative to the runs folder, and why it is in no table.
+def _check_path(path: str) -> str:
+    if path.count("/") != 2:
+        raise ValueError("must be <dataset>/<arm>/<directory>")
+    return path
 
-    reason: NO_TABLE, or of one that was moved aside the suffix without its number: stale, lost.
-    state, attempts: of one of NO_TABLE; None where they were not known.
+
+class SupersededRun(Part):
+    """A run directory and why no table contains it.
+
+    Attributes:
+        path: relative to the folder of runs.
+        reason: NO_TABLE, or for a directory that was moved aside its suffix without number: "stale", "lost".
+        state, attempts: of a NO_TABLE directory; None if unknown.
     """
 
-    path: str
+    path: Annotated[str, AfterValidator(_check_path)]
     reason: str
     state: str | None = None
     attempts: int | None = None
@@ -31,33 +38,21 @@ class Aside:
         return self.reason != NO_TABLE
 
 
-def moved(path: str) -> Aside:
-    """Of a directory that was moved aside: seed0-<id>.stale1 is 'stale'."""
-    return Aside(path, path.rsplit(".", 1)[-1].rstrip("0123456789") or "replaced")
+class SupersededList(FileContent):
+    """The content of aside.json."""
+
+    directories: list[SupersededRun]
 
 
-def write(folder: Path, directories: list[Aside]) -> None:
-    rows = [asdict(each) for each in sorted(directories, key=lambda each: each.path)]
-    write_json_atomic(folder / NAME, {"schema": SCHEMA, "directories": rows})
+def superseded_run(path: str) -> SupersededRun:
+    """Describe a directory that was moved aside: seed0-<id>.stale1 is "stale"."""
+    return SupersededRun(path=path, reason=path.rsplit(".", 1)[-1].rstrip("0123456789") or "replaced")
 
 
-def read(path: Path) -> list[Aside]:
-    """The list at `path`. Raises UserError if it is no such list."""
-    rows = read_json(path).get("directories")
-    if not isinstance(rows, list) or not all(map(_is_row, rows)):
-        raise UserError(
-            f"{path}: field 'directories' must be a list of path (<dataset>/<arm>/<directory>), reason, state and "
-            "attempts; python analysis/records.py writes it anew"
-        )
-    return [Aside(row["path"], row["reason"], row.get("state"), row.get("attempts")) for row in rows]
+def write(folder: Path, runs: list[SupersededRun]) -> None:
+    write_content(folder / NAME, SupersededList(directories=sorted(runs, key=lambda run: run.path)))
 
 
-def _is_row(row: Any) -> bool:
-    return (
-        isinstance(row, dict)
-        and isinstance(row.get("path"), str)
-        and row["path"].count("/") == 2
-        and isinstance(row.get("reason"), str)
-        and isinstance(row.get("state"), str | None)
-        and isinstance(row.get("attempts"), int | None)
-    )
+def read(path: Path) -> list[SupersededRun]:
+    """Read the list at `path`. Raises UserError if it is not valid."""
+    return read_content(SupersededList, path, "python analysis/records.py writes it again").directories

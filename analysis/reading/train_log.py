@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import read_text
+from dynamic_rcnn.run import files
 from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
 
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
@@ -64,7 +64,7 @@ def read_train_log(path: Path) -> TrainLog:
     if not path.exists():
         return EMPTY
     decode, rows = msgspec.json.Decoder(_Row).decode, []
-    lines = read_text(path).split("\n")
+    lines = files.read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
         try:
             if line:

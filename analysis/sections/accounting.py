@@ -6,9 +6,9 @@ from collections import Counter
 
 import pandas as pd
 
-from analysis.reading.reader import MISSING, UNREADABLE
-from analysis.reading.records import Records
-from analysis.reading.superseded import Aside
+from analysis.reading.run import MISSING, UNREADABLE
+from analysis.reading.run_table import RunTable
+from analysis.reading.superseded import SupersededRun
 from analysis.rendering.model import Block, Row, Section, TableCell, table
 from analysis.rendering.text import emphasis
 
@@ -16,7 +16,7 @@ NOT_KNOWN = "not known"
 STATES = ("done", "failed", "running", UNREADABLE)
 
 
-def section(records: Records) -> Section:
+def section(records: RunTable) -> Section:
     """The section with its table."""
     text = (
         "Run directories by data set; the columns from done to replaced add up to started. "
@@ -31,10 +31,10 @@ def section(records: Records) -> Section:
     return Section("accounting", "Every run that was started", [text, _table(records)])
 
 
-def _table(records: Records) -> Block:
+def _table(records: RunTable) -> Block:
     """One row per data set."""
     started = _started(records)
-    replaced = None if records.aside is None else [each for each in records.aside if each.is_replaced]
+    replaced = None if records.superseded is None else [each for each in records.superseded if each.is_replaced]
     header = ["data set", "started", *STATES, "replaced", "resumed", "in no table"]
     rows: list[Row] = []
     for name in sorted({*started["dataset"], *map(_dataset, replaced or [])}):
@@ -43,7 +43,7 @@ def _table(records: Records) -> Block:
     return table(header, rows) if rows else "No run was started."
 
 
-def _cells(started: pd.DataFrame, replaced: list[Aside] | None) -> list[TableCell | str]:
+def _cells(started: pd.DataFrame, replaced: list[SupersededRun] | None) -> list[TableCell | str]:
     states = [_count_cell(started[started["state"] == state]) for state in STATES]
     resumed = _count_cell(started[(started["state"] == "done") & (started["attempts"] > 1)])
     if replaced is None:
@@ -59,20 +59,20 @@ def _count_cell(started: pd.DataFrame) -> TableCell:
     return TableCell(str(len(started)), started.loc[~started["listed"], "path"].tolist())
 
 
-def _started(records: Records) -> pd.DataFrame:
+def _started(records: RunTable) -> pd.DataFrame:
     """One row per directory that was not moved aside.
 
     Columns: path, state, attempts, listed (only in aside.json), dataset, unasked (in no grid).
     """
     columns = ["path", "state", "attempts"]
     runs = records.runs.loc[records.runs["state"] != MISSING, columns]
-    listed = [(each.path, each.state, each.attempts) for each in records.aside or [] if not each.is_replaced]
+    listed = [(each.path, each.state, each.attempts) for each in records.superseded or [] if not each.is_replaced]
     started = pd.DataFrame([*runs.itertuples(index=False), *listed], columns=columns).astype({"attempts": "float64"})
     started["listed"] = [False] * len(runs) + [True] * len(listed)
     started["dataset"] = [str(path).split("/")[0] for path in started["path"]]
-    started["unasked"] = started["path"].isin([*records.unasked(), *(path for path, _, _ in listed)])
+    started["unasked"] = started["path"].isin([*records.runs_in_no_grid(), *(path for path, _, _ in listed)])
     return started
 
 
-def _dataset(each: Aside) -> str:
+def _dataset(each: SupersededRun) -> str:
     return each.path.split("/")[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.reading.manifest import Grid
 from analysis.rendering.model import Row, Table, TableCell, table
 from analysis.rendering.text import BREAK, Line, code, interval, join, mean_sd, number, signed, strong
 from analysis.sections.comparability import COCO, deviation, incomplete
@@ -18,6 +17,7 @@ from analysis.stats.seeds import LEVEL
 from analysis.stats.verdict import Decision
 from dynamic_rcnn.run import published_curves as trajectory
 from dynamic_rcnn.run import published_trends as trends
+from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
 
 ABLATION = "ablation"
@@ -55,7 +55,7 @@ class Claim:
     options: str = ""
     weights: str | None = None
 
-    def arms(self, grid: Grid) -> list[str]:
+    def arms(self, grid: Manifest) -> list[str]:
         """The arms whose runs decide the claim."""
         return [self.arm, grid.baseline] if self.kind == "difference" else [self.arm]
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from analysis.reading.manifest import Grid
 from analysis.rendering.text import Line, code, join
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison, describe_state, is_lost
-from dynamic_rcnn.run.manifest import PUBLISHED_BASE
+from dynamic_rcnn.run.manifest import PUBLISHED_BASE, Manifest
 from dynamic_rcnn.wording import plural
 
 COCO = "coco"
 VAL2017_IMAGES = 5000
 
 
-def deviation(grid: Grid, weights: str | None = None) -> Line | None:
+def deviation(grid: Manifest, weights: str | None = None) -> Line | None:
     """How a COCO grid deviates from the published setting, or None.
 
     Args:

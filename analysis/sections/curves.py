@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from analysis.reading.records import Records
+from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Band, Curves
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import finite, mean, running_mean
@@ -49,7 +49,7 @@ def _by_iou(arms: Iterable[str], estimate: Callable[[float, str], Estimate]) -> 
     return bands
 
 
-def training_runs(records: Records, comparison: Comparison, arms: list[str]) -> Runs:
+def training_runs(records: RunTable, comparison: Comparison, arms: list[str]) -> Runs:
     """The curves of the averaged runs of `arms`, by seed. The last row of an iteration counts."""
     averaged = comparison.averaged
     done = averaged.loc[averaged["arm"].isin(arms), ["arm", "seed", "path"]]
@@ -76,7 +76,7 @@ def training_curves(runs: Runs, column: str, smooth: bool = False) -> Curves:
     return {arm: _over_seeds(map(points, seeds)) for arm, seeds in runs.items()}
 
 
-def distributions(records: Records, comparison: Comparison, arms: Sequence[str], kind: str, when: str) -> Curves:
+def distributions(records: RunTable, comparison: Comparison, arms: Sequence[str], kind: str, when: str) -> Curves:
     """The share of proposals (kind iou) or targets (kind target) in each bin, by the middle of the bin.
 
     Mean over seeds, band from the lowest to the highest seed; arms without histograms are left out.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.reading.manifest import Grid
 from analysis.rendering.model import Number, Row, Table, TableCell, table
 from analysis.rendering.text import NOTHING
 from analysis.sections.tables import arm_title
 from analysis.stats.comparison import Comparison, Metric
 from analysis.stats.seeds import Difference
 from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS
+from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
 
 SAME_RUNS = "same runs"
@@ -90,7 +90,7 @@ def _paired_row(comparison: Comparison, arm: str) -> Row:
     return [title, *(TableCell(Number(each.paired_sd if each else None, "sd"), runs) for each in differences)]
 
 
-def whose_baseline(grid: Grid) -> str:
+def whose_baseline(grid: Manifest) -> str:
     return "each arm's own baseline" if grid.baselines else "the baseline"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analysis.reading.records import Records
+from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Curves, Figure, Panel
 from analysis.sections import curves
 from analysis.sections.difference_tables import whose_baseline
@@ -32,7 +32,7 @@ BAND = "Line: mean over seeds; band: from the lowest to the highest seed."
 MAX_ARMS = 8  # a figure has as many colours
 
 
-def figures(records: Records, comparison: Comparison) -> list[Figure]:
+def figures(records: RunTable, comparison: Comparison) -> list[Figure]:
     """The figures of the section; none while no run has finished."""
     if not comparison.n_done:
         return []
@@ -108,7 +108,7 @@ def _state_figure(runs: curves.Runs, key: str, what: str) -> Figure:
 
 
 def _distribution_figures(
-    records: Records, comparison: Comparison, arms: list[str], key: str, what: str
+    records: RunTable, comparison: Comparison, arms: list[str], key: str, what: str
 ) -> list[Figure]:
     """One figure, of the first and the last tenth of training; none if the runs have no histograms."""
     panels = []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from analysis.reading import consistency
-from analysis.reading.manifest import Grid
-from analysis.reading.records import Records
+from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Block, Heading, Section
 from analysis.rendering.text import Line, code, emphasis, join, strong
 from analysis.sections import difference_tables, image_section, paper_numbers, tables
@@ -13,12 +12,13 @@ from analysis.sections.grid_figures import figures
 from analysis.sections.summary import paragraph
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import CONFIDENCE, LEVEL, POWER
+from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
 
 MAX_CLASSES = 20
 
 
-def section(records: Records, comparison: Comparison) -> Section:
+def section(records: RunTable, comparison: Comparison) -> Section:
     """The section of a grid whose runs train."""
     grid = comparison.grid
     blocks = [
@@ -52,20 +52,20 @@ def section(records: Records, comparison: Comparison) -> Section:
     return Section(grid.key, grid_title(grid), blocks)
 
 
-def grid_title(grid: Grid) -> str:
+def grid_title(grid: Manifest) -> str:
     return f"{grid.title} ({grid.dataset})"
 
 
-def grid_facts(grid: Grid) -> Line:
+def grid_facts(grid: Manifest) -> Line:
     return "Grid " + code(grid.name) + ", setting " + code(grid.setting) + ", data set " + code(grid.dataset)
 
 
-def _baselines(grid: Grid) -> Line:
+def _baselines(grid: Manifest) -> Line:
     own = [code(other) + " of " + code(arm) for arm, other in grid.baselines.items()]
     return join(", ", ["baseline " + code(grid.baseline), *own])
 
 
-def _difference_blocks(records: Records, comparison: Comparison) -> list[Block]:
+def _difference_blocks(records: RunTable, comparison: Comparison) -> list[Block]:
     differences = (
         f"Difference of means in points of AP, with its {LEVEL} t interval from the sd pooled over all arms, which "
         "assumes equal variances. "
@@ -86,9 +86,9 @@ def _difference_blocks(records: Records, comparison: Comparison) -> list[Block]:
     ]
 
 
-def _start_note(records: Records, comparison: Comparison) -> Line:
+def _start_note(records: RunTable, comparison: Comparison) -> Line:
     """What the intervals do not cover if all runs start from the same weights."""
-    starts = records.starts(comparison.grid)
+    starts = records.start_runs(comparison.grid)
     if len(starts) != 1:
         return ""
     start = " All runs start from the weights of one run (" + code(starts["id"].iloc[0])
@@ -120,9 +120,9 @@ def _contrast_blocks(comparison: Comparison) -> list[Block]:
     ]
 
 
-def consistency_note(records: Records, grid: Grid) -> Line:
+def consistency_note(records: RunTable, grid: Manifest) -> Line:
     """In what the finished runs differ besides their arms; empty if in nothing."""
-    done = records.done(grid)
+    done = records.finished_runs(grid)
     parts: list[Line] = []
     for name, groups in consistency.differences(done).items():
         counts = " and ".join(plural("run", rows["path"].nunique()) for rows in groups.values())
@@ -146,7 +146,7 @@ def _mask_blocks(comparison: Comparison) -> list[Block]:
     ]
 
 
-def _class_blocks(records: Records, comparison: Comparison) -> list[Block]:
+def _class_blocks(records: RunTable, comparison: Comparison) -> list[Block]:
     averaged = records.classes["path"].isin(comparison.averaged["path"])
     count = records.classes.loc[averaged, "name"].nunique()
     if not 0 < count <= MAX_CLASSES:

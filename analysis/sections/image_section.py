@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from analysis.detections.changes import MIN_SCORE
 from analysis.detections.tide import KINDS
-from analysis.reading.image_statistics import COMMAND, ImageStatistics
+from analysis.reading.image_statistics import COMMAND, DifferenceRow, ImageStatistics
 from analysis.rendering.model import Block, Heading, Number, Picture, Row, Table, TableCell, table
 from analysis.rendering.text import NOTHING, Line, code, signed, strong
 from analysis.sections.claims import FULL_METHOD
@@ -54,15 +52,15 @@ def _why_not_shown(results: ImageStatistics, comparison: Comparison) -> str | No
     if averaged != set(results.runs):
         return f"computed from {len(results.runs)} runs, while {len(averaged)} runs are finished and averaged now"
     for row in results.differences:
-        own = comparison.difference(row["metric"], row["arm"]) if row["arm"] in comparison.others else None
-        if own is not None and row["value"] is not None and abs(100 * row["value"] - own.value) > TOLERANCE:
-            there = f"{row['arm']} differs by {signed(100 * row['value'])} in {row['metric']} there"
+        own = comparison.difference(row.metric, row.arm) if row.arm in comparison.others else None
+        if own is not None and row.value is not None and abs(100 * row.value - own.value) > TOLERANCE:
+            there = f"{row.arm} differs by {signed(100 * row.value)} in {row.metric} there"
             return f"{there}, but by {signed(own.value)} in the metrics of the runs"
     return None
 
 
 def _difference_table(results: ImageStatistics, comparison: Comparison) -> Table:
-    differences = {(row["arm"], row["metric"]): row for row in results.differences}
+    differences = {(row.arm, row.metric): row for row in results.differences}
     rows: list[Row] = []
     for arm in comparison.others:
         runs = comparison.paths(arm, comparison.grid.baseline_of(arm))
@@ -70,19 +68,19 @@ def _difference_table(results: ImageStatistics, comparison: Comparison) -> Table
     return table(["arm minus baseline", *AP_METRICS], rows)
 
 
-def _interval_cell(row: dict[str, Any] | None, runs: list[str]) -> TableCell:
-    if row is None or None in (row["value"], row["low"], row["high"]):
+def _interval_cell(row: DifferenceRow | None, runs: list[str]) -> TableCell:
+    if row is None or row.value is None or row.low is None or row.high is None:
         return TableCell(NOTHING)
-    value, low, high = (100 * row[name] for name in ("value", "low", "high"))
+    value, low, high = (100 * each for each in (row.value, row.low, row.high))
     return TableCell(Number(value, "difference", 2, True, low > 0 or high < 0, low=low, high=high), runs)
 
 
 def _error_table(results: ImageStatistics, comparison: Comparison) -> Table:
     rows: list[Row] = []
-    for iou in sorted({row["iou"] for row in results.errors}):
-        own = {row["arm"]: row for row in results.errors if row["iou"] == iou}
+    for iou in sorted({row.iou for row in results.errors}):
+        own = {row.arm: row for row in results.errors if row.iou == iou}
         for arm in (arm for arm in comparison.grid.arms if arm in own):
-            percents = [_percent(own[arm][name]) for name in ("AP", *KINDS)]
+            percents = [_percent(value) for value in (own[arm].AP, *own[arm].gains.values())]
             runs = comparison.paths(arm)
             rows.append([f"{iou:.2f}", arm, *(TableCell(Number(value, "mean"), runs) for value in percents)])
     return table(["IoU", "arm", "AP", *KINDS], rows, text_columns=2)
@@ -99,11 +97,11 @@ def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Blo
     theirs, ours = (comparison.paths(each) for each in (comparison.grid.baseline_of(arm), arm))
     rows: list[Row] = [
         [
-            row["category"],
-            row["size"],
-            TableCell(Number(100 * row["baseline"], "mean"), theirs),
-            TableCell(Number(100 * row["arm"], "mean"), ours),
-            TableCell(Number(100 * row["difference"], "difference", is_signed=True), [*theirs, *ours]),
+            row.category,
+            row.size,
+            TableCell(Number(100 * row.baseline, "mean"), theirs),
+            TableCell(Number(100 * row.arm, "mean"), ours),
+            TableCell(Number(100 * row.difference, "difference", is_signed=True), [*theirs, *ours]),
         ]
         for row in results.changes[arm]
     ]
@@ -117,7 +115,7 @@ def _sheet_blocks(results: ImageStatistics, comparison: Comparison) -> list[Bloc
     if sheet is None:
         return []
     caption = (
-        f"{comparison.grid.dataset}: the {sheet.images} images whose F1 differs most between {sheet.baseline} and "
+        f"{comparison.grid.dataset}: the {len(sheet.images)} images whose F1 differs most between {sheet.baseline} and "
         f"{sheet.arm} (mean over seeds and IoU 0.5 to 0.95, of detections with a score of at least {MIN_SCORE}), with "
         "both values. From the left: ground truth, then the detections of each arm's first seed. The images were "
         "chosen by this difference, so they are extremes and not representative."

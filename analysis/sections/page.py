@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.reading.records import Records
+from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Bullets, CodeBlock, Page, Section
 from analysis.rendering.text import Line, code, strong
 from analysis.sections import accounting, grid_section, released_section, timing_section
@@ -27,7 +27,7 @@ REBUILD = (
 )
 
 
-def build(records: Records) -> Page:
+def build(records: RunTable) -> Page:
     """The whole report."""
     comparisons = [Comparison(records, grid) for grid in records.grids if grid.timed_arms is None]
     timings = [TimingComparison(records, grid) for grid in records.grids if grid.timed_arms is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from analysis.reading.manifest import Grid, Paper
 from analysis.rendering.model import Block, Heading, Table, table
 from analysis.rendering.text import Line, code, number, signed
 from analysis.sections.comparability import COCO, deviation, incomplete
@@ -10,6 +9,7 @@ from analysis.sections.tables import arm_title
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn.metrics.names import AP_METRICS, MASK_METRICS
+from dynamic_rcnn.run.manifest import Manifest, Paper
 
 RULE = "the rule in " + code("analysis/stats/verdict.py")
 IN_BRACKETS = "In brackets: the difference from the paper's own baseline."
@@ -26,7 +26,7 @@ def blocks(comparison: Comparison) -> list[Block]:
     return [*always, *([cell_verdicts(comparison, paper)] if is_comparable else []), *_test_dev_blocks(grid, paper)]
 
 
-def _introduction(grid: Grid, paper: Paper) -> tuple[str, Line]:
+def _introduction(grid: Manifest, paper: Paper) -> tuple[str, Line]:
     if grid.dataset != COCO:
         heading = f"The paper's numbers: COCO, NOT comparable with {grid.dataset}"
         reason = (
@@ -44,14 +44,14 @@ def _introduction(grid: Grid, paper: Paper) -> tuple[str, Line]:
     return "The paper's numbers", note + ". Cells of one table are not independent; nothing corrects for their number."
 
 
-def paper_table(paper: Paper, grid: Grid) -> Table:
+def paper_table(paper: Paper, grid: Manifest) -> Table:
     """The paper's rows, each number with its difference from the paper's own baseline."""
     known = (*AP_METRICS, *MASK_METRICS)
     metrics = [metric for metric in known if any(metric in row for row in paper.rows.values())]
     return _printed_table(f"{paper.table}, {paper.dataset}", paper.rows, metrics, grid)
 
 
-def _test_dev_blocks(grid: Grid, paper: Paper) -> list[Block]:
+def _test_dev_blocks(grid: Manifest, paper: Paper) -> list[Block]:
     if not paper.test_dev:
         return []
     metrics = list(dict.fromkeys(metric for row in paper.test_dev.values() for metric in row))
@@ -63,7 +63,7 @@ def _test_dev_blocks(grid: Grid, paper: Paper) -> list[Block]:
     ]
 
 
-def _printed_table(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Grid) -> Table:
+def _printed_table(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Manifest) -> Table:
     def cell(arm: str, metric: str) -> str:
         value, base = printed[arm].get(metric), printed.get(grid.baseline_of(arm), {}).get(metric)
         is_baseline = arm in (grid.baseline, *grid.baselines.values())

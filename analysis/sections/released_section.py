@@ -5,7 +5,7 @@ Nothing here is averaged, or compared with runs that were trained.
 
 from __future__ import annotations
 
-from analysis.reading.records import Records
+from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Block, Heading, Number, Row, Section, Table, TableCell, table
 from analysis.rendering.text import NOTHING, Line, code, number, strong
 from analysis.sections.claims import retest_text
@@ -17,7 +17,7 @@ from analysis.stats.comparison import Comparison
 from dynamic_rcnn.metrics.names import AP_METRICS
 
 
-def section(records: Records, comparison: Comparison) -> Section:
+def section(records: RunTable, comparison: Comparison) -> Section:
     """The section of a grid whose runs evaluate weights."""
     grid = comparison.grid
     assert grid.weights is not None

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.reading.records import Records
+from analysis.reading.run_table import RunTable
 
 FACTS = ("id", "arm", "seed", "state", "attempts", "commit", "dirty", "device", "torch", "command")
 
 
-def run_facts(records: Records) -> dict[str, dict[str, Any]]:
+def run_facts(records: RunTable) -> dict[str, dict[str, Any]]:
     """Path -> the known FACTS of each run; `command` repeats this run alone."""
     trained = {cell.path for grid in records.grids if grid.trains for cell in grid.cells}
     known_runs = records.runs.dropna(subset=["id", "arm"])

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.reading.manifest import Grid
-from analysis.reading.reader import MISSING
-from analysis.reading.records import Records
+from analysis.reading.run import MISSING
+from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Number, Row, Table, TableCell, table
 from analysis.rendering.text import NOTHING, Line, code
 from analysis.stats.comparison import Comparison, Metric, describe_state
 from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS, RECALL_METRICS, SIZE_METRICS
+from dynamic_rcnn.run.manifest import Manifest
 
 SHORT_COMMIT = 8
 
@@ -76,7 +76,7 @@ def _count(comparison: Comparison, arm: str) -> str:
     return str(comparison.summary("AP", arm).n)
 
 
-def class_table(records: Records, comparison: Comparison) -> Table:
+def class_table(records: RunTable, comparison: Comparison) -> Table:
     """One row per class: AP and AP90 of each arm, mean over seeds."""
     finished = comparison.averaged[["arm", "path"]]
     means = finished.merge(records.classes, on="path").groupby(["name", "arm"])[["AP", "AP90"]].mean()
@@ -91,9 +91,9 @@ def class_table(records: Records, comparison: Comparison) -> Table:
     return table(["class", *(f"{metric}, {arm}" for metric, arm in columns)], rows)
 
 
-def run_table(records: Records, comparison: Comparison) -> Table:
+def run_table(records: RunTable, comparison: Comparison) -> Table:
     """One row per run, those that the others start from first: how it ended, on what, and its AP and AP90."""
-    starts = records.starts(comparison.grid)
+    starts = records.start_runs(comparison.grid)
     rows = [*starts.to_dict("records"), *comparison.runs.to_dict("records")]
     header = ["arm", "seed", "id", "state", "attempts", "commit", "device", "s / iteration", "AP", "AP90"]
     return table(header, [_run_row(known_values(row)) for row in rows], text_columns=7)
@@ -142,6 +142,6 @@ def state_counts(comparison: Comparison, arm: str) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts)
 
 
-def arm_title(grid: Grid, arm: str) -> str:
+def arm_title(grid: Manifest, arm: str) -> str:
     """The name and the title of an arm."""
     return f"{arm}: {grid.arms[arm]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from analysis.reading.records import Records
+from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Block, Heading, Number, Row, Section, Table, TableCell, table
 from analysis.rendering.text import NOTHING, Line, code, join, number, strong
 from analysis.sections.claims import FULL_METHOD
@@ -25,13 +25,13 @@ MEGABYTE = 1e6
 PAIRS = ((FULL_METHOD, "cascade"), ("dynamic_mask", "cascade_mask"))  # arms whose published speeds are compared
 
 
-def section(records: Records, speed: TimingComparison) -> Section:
+def section(records: RunTable, speed: TimingComparison) -> Section:
     """The section of a grid whose runs time several arms."""
     grid = speed.grid
     return Section(grid.key, grid_title(grid), [grid_facts(grid) + ".", *_blocks(records, speed)])
 
 
-def _blocks(records: Records, speed: TimingComparison) -> Iterable[Block]:
+def _blocks(records: RunTable, speed: TimingComparison) -> Iterable[Block]:
     if not speed.n_done:
         yield NOTHING_YET
         return

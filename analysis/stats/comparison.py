@@ -6,14 +6,13 @@ A metric is a name of `dynamic_rcnn.metrics.names`, or an IoU threshold as a flo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from analysis.reading.consistency import mixed_arms
-from analysis.reading.reader import UNREADABLE
-from analysis.reading.records import Records
+from analysis.reading.run import UNREADABLE
+from analysis.reading.run_table import RunTable
 from analysis.stats.seeds import (
     Difference,
     Pooled,
@@ -43,21 +42,28 @@ class Comparison:
         n_done: number of finished runs.
         mixed: arms whose runs have several settings, and these settings.
         averaged: the finished runs of all other arms. Only `states` counts the rest.
+        others: the arms that are not a baseline, in table order.
     """
 
-    def __init__(self, table: Records, grid: Manifest) -> None:
+    def __init__(self, table: RunTable, grid: Manifest) -> None:
         self._table, self.grid = table, grid
-        self.runs = table.of(grid)
+        self.runs = table.runs_of(grid)
         finished = self.runs[self.runs["state"] == "done"]
         self.n_done = len(finished)
         self.mixed = mixed_arms(finished)
         self.averaged = finished[~finished["arm"].isin(list(self.mixed))]
+        baselines = {grid.baseline, *grid.baselines.values()}
+        self.others = [arm for arm in grid.arms if arm not in baselines]
         self._values = _values(table, self.averaged)
         self._noise: dict[Metric, Pooled] = {}
-        self._corrected: dict[tuple[str, Metric], dict[str, Difference | None]] = {}
+        self._differences: dict[Metric, dict[str, Difference | None]] = {}
+        self._contrasts: dict[Metric, dict[str, Difference | None]] = {}
         self._paths: dict[str, dict[int, str]] = {}  # arm -> seed -> path, in table order
         for arm, seed, path in self.averaged[["arm", "seed", "path"]].itertuples(index=False):
             self._paths.setdefault(arm, {})[seed] = path
+        self._states: dict[str, Counter[str]] = {arm: Counter() for arm in grid.arms}
+        for arm, state, cause in self.runs[["arm", "state", "cause"]].itertuples(index=False):
+            self._states[arm][describe_state(state, cause)] += 1
 
     def unseen(self) -> Comparison | None:
         """Without the seeds whose results were known when settings were chosen; None if that is all seeds or none."""
@@ -65,12 +71,6 @@ class Comparison:
         if not cells or len(cells) == len(self.grid.cells):
             return None
         return Comparison(self._table, self.grid.model_copy(update={"cells": cells}))
-
-    @property
-    def others(self) -> list[str]:
-        """The arms that are not a baseline, in table order."""
-        baselines = {self.grid.baseline, *self.grid.baselines.values()}
-        return [arm for arm in self.grid.arms if arm not in baselines]
 
     def values(self, metric: Metric, arm: str) -> dict[int, float]:
         """Seed -> percent, of the finished runs in which the metric is defined."""
@@ -114,27 +114,22 @@ class Comparison:
 
         None if either has no finished run, or if they are the same runs.
         """
-        pairs = {other: (other, self.grid.baseline_of(other)) for other in self.others}
-        return self._differences("baselines", metric, pairs).get(arm)
+        if metric not in self._differences:
+            found = {other: self._minus(metric, other, self.grid.baseline_of(other)) for other in self.others}
+            self._differences[metric] = corrected_by_holm(found)
+        return self._differences[metric].get(arm)
 
     def contrast(self, metric: Metric, pair: tuple[str, str]) -> Difference | None:
         """The first arm minus the second one, corrected for the number of contrasts (Holm); None as `difference`."""
-        pairs = {" ".join(each): each for each in self.grid.contrasts}
-        return self._differences("contrasts", metric, pairs)[" ".join(pair)]
+        if metric not in self._contrasts:
+            found = {" ".join(each): self._minus(metric, *each) for each in self.grid.contrasts}
+            self._contrasts[metric] = corrected_by_holm(found)
+        return self._contrasts[metric][" ".join(pair)]
 
-    def _differences(
-        self, family: str, metric: Metric, pairs: Mapping[str, tuple[str, str]]
-    ) -> dict[str, Difference | None]:
-        """The difference of each pair, corrected over the family of pairs."""
-        if (family, metric) not in self._corrected:
-            found = {
-                name: None
-                if self.same_runs(arm, other)
-                else difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
-                for name, (arm, other) in pairs.items()
-            }
-            self._corrected[family, metric] = corrected_by_holm(found)
-        return self._corrected[family, metric]
+    def _minus(self, metric: Metric, arm: str, other: str) -> Difference | None:
+        if self.same_runs(arm, other):
+            return None
+        return difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
 
     def detectable(self, metric: Metric, arm: str) -> float | None:
         """The smallest difference of this arm from its baseline that their numbers of seeds detect 4 times out of 5."""
@@ -143,9 +138,7 @@ class Comparison:
 
     def states(self, arm: str) -> list[tuple[str, int]]:
         """The states of the arm's runs with their causes, and how many runs have each; done first."""
-        rows = self.runs.loc[self.runs["arm"] == arm, ["state", "cause"]]
-        counts = Counter(describe_state(state, cause) for state, cause in rows.itertuples(index=False))
-        return sorted(counts.items(), key=lambda item: (item[0] != "done", item[0]))
+        return sorted(self._states[arm].items(), key=lambda item: (item[0] != "done", item[0]))
 
     def trajectories(self, arm: str) -> list[Trajectory]:
         """T at the published iterations, for each of the arm's runs, finished or not."""
@@ -185,7 +178,7 @@ def is_lost(state: str) -> bool:
     return state.startswith(("failed", UNREADABLE))
 
 
-def _values(table: Records, runs: pd.DataFrame) -> dict[tuple[Metric, str], dict[int, float]]:
+def _values(table: RunTable, runs: pd.DataFrame) -> dict[tuple[Metric, str], dict[int, float]]:
     """(metric, arm) -> seed -> percent."""
     names, keys = [*BOX_METRICS, *MASK_METRICS], ["arm", "seed", "path"]
     by_name = runs.melt(keys, names, "metric", "score")

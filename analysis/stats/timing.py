@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from analysis.reading.records import Records
+from analysis.reading.run_table import RunTable
 from analysis.stats import verdict
 from analysis.stats.seeds import Ratio, paired_ratio
 from dynamic_rcnn.run.manifest import Manifest
@@ -44,9 +44,9 @@ class TimingComparison:
         arms: name -> title of the timed arms. baseline: one of them; "" if no run is finished.
     """
 
-    def __init__(self, table: Records, grid: Manifest) -> None:
+    def __init__(self, table: RunTable, grid: Manifest) -> None:
         self.grid = grid
-        self.runs = table.of(grid)
+        self.runs = table.runs_of(grid)
         finished = self.runs.loc[self.runs["state"] == "done", "path"]
         self.paths: list[str] = [path for path in finished if path in table.timings]
         self.results = [table.timings[path] for path in self.paths]

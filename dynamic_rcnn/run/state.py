@@ -11,7 +11,7 @@ from pathlib import Path
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import METRICS, SPEC, STATUS, TRAIN_LOG, read_content
 from dynamic_rcnn.run.lock import is_locked
-from dynamic_rcnn.run.results import read_results
+from dynamic_rcnn.run.results import EvaluationResults, TimingResults, read_results
 from dynamic_rcnn.run.status import Status
 
 CORRUPT = "corrupt record"  # the cause of a run whose directory nobody should write over
@@ -24,14 +24,19 @@ class State:
     name: absent, running, done or failed; the plan decides which done runs are stale.
     cause: of a failure, as the trainer wrote it; "killed" if the process died without writing its status; CORRUPT.
     status: the content of status.json; None if it is missing or corrupt.
-    metrics: of a run that is done; {} for one that times its arms.
+    results: the content of metrics.json; None if it is missing or corrupt.
     """
 
     name: str
     cause: str | None = None
     message: str | None = None
     status: Status | None = field(default=None, compare=False)
-    metrics: dict[str, float | None] = field(default_factory=dict, compare=False)
+    results: EvaluationResults | TimingResults | None = field(default=None, compare=False)
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics of a run that is done; {} for one that times its arms."""
+        return {**self.results.metrics} if self.results else {}
 
     @property
     def iteration(self) -> int:
@@ -54,7 +59,7 @@ def read_state(run_dir: Path) -> State:
         fault = str(error)
     if (run_dir / METRICS).exists():
         try:
-            return State("done", status=status, metrics={**read_results(run_dir).metrics})
+            return State("done", status=status, results=read_results(run_dir))
         except UserError as error:
             return State("failed", CORRUPT, str(error), status)
     if running:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import report
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.rendering.markdown import to_markdown
 from analysis.sections.page import build
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS

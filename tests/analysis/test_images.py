@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analysis import images, records, report
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import evaluate_file, write_detections
@@ -108,14 +108,14 @@ def test_results_of_other_detections_are_a_problem(runs: Path, tmp_path: Path) -
     compute(runs)
     (run,) = (runs / "mine/both").glob("seed1-*")
     detect(run, [])
-    said = "made of other detections than those of the runs now; python analysis/images.py makes it again"
+    said = "computed from other detections than the runs have now; python analysis/images.py writes it again"
     assert any(said in line for line in collect(runs).problems)
     assert "Not computed" in page(runs, tmp_path)
     compute(runs)
     assert not any(said in line for line in collect(runs).problems)
     (file,) = runs.glob("mine/*.images.json")
     edit_json(file, differences=[{"arm": "both"}])
-    assert any("field 'differences' must be a list of rows with arm, metric" in line for line in collect(runs).problems)
+    assert any("differences[0].metric: must be given" in line for line in collect(runs).problems)
 
 
 def test_results_that_contradict_the_runs_are_not_shown(runs: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_results_that_contradict_the_runs_are_not_shown(runs: Path, tmp_path: Pa
     assert f"Not shown: {rows[0]['arm']} differs by " in page(runs, tmp_path)
     rows[0]["value"] = "0.01"
     edit_json(file, differences=rows)
-    assert any("field 'differences' must be a list of rows with arm" in line for line in collect(runs).problems)
+    assert any("differences[0].value=0.01: must be a number" in line for line in collect(runs).problems)
 
 
 def test_an_undefined_interval_is_not_a_fault(runs: Path, tmp_path: Path) -> None:
@@ -181,27 +181,28 @@ CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "differen
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("differences", 3, "field 'differences' must be a list of rows with arm, metric, value, low, high"),
-        ("errors", [[]], "field 'errors' must be a list of rows with arm, iou, AP"),
-        ("runs", [], "fields 'runs' and 'changes' must be objects"),
-        ("changes", None, "fields 'runs' and 'changes' must be objects"),
-        (
-            "changes",
-            {"both": [{}]},
-            "field 'changes' must be a list of rows with category, size, arm, baseline, difference",
-        ),
-        ("differences", [{**DIFFERENCE, "low": -1e400}], "field 'differences' must be a list of rows with"),
-        ("differences", [{**DIFFERENCE, "low": 0.9}], "field 'differences' must be a list of rows with"),
-        ("changes", {"both": [{**CHANGE, "difference": None}]}, "field 'changes' must be a list of rows with"),
+        ("differences", 3, "differences=3: must be a list"),
+        ("errors", [[]], "errors[0]=[]: must have arm, iou, AP, classification, localisation, both, duplicate"),
+        ("runs", [], "runs=[]: must be a mapping"),
+        ("changes", None, "changes=None: must be a mapping"),
+        ("changes", {"both": [{}]}, "changes.both[0].category: must be given; changes.both[0].size: must be given"),
+        ("differences", [{**DIFFERENCE, "low": -1e400}], "differences[0].low=-inf: must be a finite number"),
+        ("differences", [{**DIFFERENCE, "low": 0.9}], "low must not be above high"),
+        ("changes", {"both": [{**CHANGE, "difference": None}]}, "changes.both[0].difference=None: must be a number"),
         ("setting", "ffffffffff", "of grid 'ablation', setting 'ffffffffff'"),
-        ("resamples", True, "fields 'images' and 'resamples' must be integers above 0"),
-        ("images", "3", "fields 'images' and 'resamples' must be integers"),
-        ("resamples", None, "fields 'images' and 'resamples' must be integers"),
-        ("runs", {"mine/no/such": "0"}, "made of other detections than those of the runs now"),
-        ("sheet", {"arm": "both"}, "field 'sheet' must have arm, baseline, a list of images, and sha256"),
-        ("sheet", {"arm": "a", "baseline": "b", "images": 3, "sha256": "0"}, "a list of images"),
-        ("sheet", 7, "field 'sheet' must have arm, baseline, a list of images, and sha256"),
-        ("sheet", {"arm": "a", "baseline": "b", "images": [], "sha256": "0"}, "missing, or not as it was made"),
+        ("resamples", True, "resamples=True: must be an integer"),
+        ("images", "3", "images=3: must be an integer"),
+        ("images", 0, "images=0: must be greater than 0"),
+        ("resamples", None, "resamples=None: must be an integer"),
+        ("runs", {"mine/no/such": "0"}, "computed from other detections than the runs have now"),
+        ("sheet", {"arm": "both"}, "sheet.baseline: must be given; sheet.images: must be given"),
+        ("sheet", {"arm": "a", "baseline": "b", "images": 3, "sha256": "0"}, "sheet.images=3: must be a list"),
+        ("sheet", 7, "sheet=7: must be a mapping"),
+        (
+            "sheet",
+            {"arm": "a", "baseline": "b", "images": [], "sha256": "0"},
+            "missing, or changed since it was written",
+        ),
     ],
 )
 def test_a_damaged_file_is_a_problem_and_not_shown(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis import records
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import START, RunsFolder, ablation, markdown
@@ -85,14 +85,15 @@ def test_recorded_runs_that_are_gone_or_cannot_be_read_are_not_dropped(
     kept = {path: (out / path).read_bytes() for path in names(out)}
     (tmp_path / "runs/shapes/both").rename(tmp_path / "both")
     with pytest.raises(
-        UserError, match=rf"{folder.path('both', 0)}: would be lost \(3 such runs\): in runs= it is gone"
+        UserError,
+        match=rf"{folder.path('both', 0)}: would be lost \(3 such runs\): it is missing or unreadable in runs=",
     ):
         copy(tmp_path)
     assert {path: (out / path).read_bytes() for path in names(out)} == kept
     (tmp_path / "both").rename(tmp_path / "runs/shapes/both")
     (tmp_path / "runs/shapes/both/notes").write_text("mine")
     copy(tmp_path)
-    assert capsys.readouterr().err.endswith("problem: shapes/both/notes: no part of a run; ignored\n")
+    assert capsys.readouterr().err.endswith("problem: shapes/both/notes: not part of a run; ignored\n")
 
 
 def test_a_damaged_file_is_copied_as_it_is(tmp_path: Path) -> None:
@@ -133,16 +134,16 @@ def test_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
     mine = tmp_path / "out/records/thesis.tex"
     mine.parent.mkdir(parents=True)
     mine.write_text("years of work")
-    refused(tmp_path, f"{mine}: no record, and {mine.parent} is replaced as a whole")
+    refused(tmp_path, f"{mine}: not a record, and {mine.parent} is replaced; move it away or choose")
     assert mine.read_text() == "years of work"
-    refused(tmp_path, "lies within runs=", f"out={tmp_path / 'runs/records'}")
-    refused(tmp_path, "lies within runs=", f"out={tmp_path}")
+    refused(tmp_path, "inside runs=", f"out={tmp_path / 'runs/records'}")
+    refused(tmp_path, "inside runs=", f"out={tmp_path}")
 
 
 def test_runs_elsewhere_do_not_replace_the_committed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ablation(tmp_path / "runs")
     monkeypatch.setattr(records, "ROOT", tmp_path / "project")
-    with pytest.raises(UserError, match=r"out= must be given beside runs=: its default, the committed records, would"):
+    with pytest.raises(UserError, match=r"out= must be given with runs=: its default, the committed records, would"):
         records.main([f"runs={tmp_path / 'runs'}"])
 
 

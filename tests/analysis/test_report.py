@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.sections.page import build
 from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, markdown, row_of, write_report
@@ -266,7 +266,7 @@ def test_masks_have_a_table_if_there_are_any(tmp_path: Path) -> None:
     below = masks[masks.index("arm minus baseline") :]
     assert row_of(below, "arm minus", "both")[1].startswith("**+5.00**<br>[")
     edit_json(path, metrics={**metrics, "segm_AP": 35.0})
-    assert "metric 'segm\\_AP' is 35.0; it must be a fraction" in markdown(tmp_path)
+    assert "metrics.segm\\_AP=35.0: must be " in markdown(tmp_path)
 
 
 def test_printed_values_of_masks_get_a_verdict(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from benchmarks import time_report
 from dynamic_rcnn.errors import UserError
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from analysis import records, report
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from dynamic_rcnn.errors import UserError
 from tests.analysis.synthetic import RunsFolder, ablation, edit_json, markdown, row_of, write_report
 
-AGAIN = "; put back what was recorded, or take the records anew"
+AGAIN = "; restore the recorded file, or write the records again"
 MANIFEST = "shapes/ablation-0123456789.grid.json"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunsFolder:
-    """Records of the ablation, untouched; both has AP 50 51 52."""
+    """RunTable of the ablation, untouched; both has AP 50 51 52."""
     made = ablation(tmp_path / "runs")
     records.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'records'}"])
     made.root = tmp_path / "records"
@@ -59,14 +59,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]]]] = {
     "cut": (_cut, [("detections.json.gz", "differs from SHA256SUMS")]),
     "spec": (lambda run: (run / "spec.json").write_text("{}"), [("spec.json", "differs from SHA256SUMS")]),
     "pipe": (lambda run: _pipe(run / "detections.json.gz"), [("detections.json.gz", "a pipe, not a file")]),
-    "gone": (lambda run: (run / "train.jsonl").unlink(), [("train.jsonl", "missing, and listed in SHA256SUMS")]),
+    "gone": (lambda run: (run / "train.jsonl").unlink(), [("train.jsonl", "missing, but listed in SHA256SUMS")]),
     "directory": (
         shutil.rmtree,
         [
-            (name, "missing, and listed in SHA256SUMS")
+            (name, "missing, but listed in SHA256SUMS")
             for name in ("detections.json.gz", "metrics.json", "provenance.json", "spec.json", "status.json")
         ]
-        + [("train.jsonl", "missing, and listed in SHA256SUMS")],
+        + [("train.jsonl", "missing, but listed in SHA256SUMS")],
     ),
 }
 
@@ -78,7 +78,7 @@ def test_a_run_that_is_not_as_recorded_is_in_no_mean(folder: RunsFolder, name: s
     damage(folder.root / run)
     found = collect(folder.root)
     assert found.problems == [f"{run}/{file}: {fault}{AGAIN}" for file, fault in faults]
-    rows = found.of(found.grids[0]).set_index(["arm", "seed"])
+    rows = found.runs_of(found.grids[0]).set_index(["arm", "seed"])
     assert list(rows.loc[("both", 2), ["state", "cause"]]) == ["unreadable", "checksum"]
     assert (rows.drop(index=("both", 2))["state"] == "done").all()
     text = markdown(folder.root)
@@ -101,7 +101,7 @@ def test_edited_records_are_not_copied_under_new_checksums(folder: RunsFolder, t
     again = [f"runs={folder.root}", f"out={tmp_path / 'again'}"]
     assert records.main(again) == 0
     _ap(folder.root / folder.path("both", 2))
-    with pytest.raises(UserError, match=r"metrics\.json: differs from SHA256SUMS \(1 such file\); put back"):
+    with pytest.raises(UserError, match=r"metrics\.json: differs from SHA256SUMS \(1 such file\); restore"):
         records.main(again)
 
 
@@ -137,6 +137,6 @@ def test_a_damaged_list_is_one_problem(folder: RunsFolder, content: bytes, line:
     (folder.root / "SHA256SUMS").write_bytes(content)
     found = collect(folder.root)
     (problem,) = found.problems
-    said = "cannot be read (UnicodeDecodeError)" if line is None else f"line {line} is no checksum of a file"
+    said = "cannot be read (UnicodeDecodeError)" if line is None else f"line {line} is not the checksum of a file"
     assert problem.startswith(f"SHA256SUMS: {said}") and "so no file is checked" in problem
     assert (found.runs["state"] == "done").all()

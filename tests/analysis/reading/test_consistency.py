@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.rendering.markdown import to_markdown
 from analysis.sections.page import build
 from dynamic_rcnn.run.spec import RunSpec
@@ -81,7 +81,7 @@ def test_a_run_that_was_resumed_by_other_code_is_named(tmp_path: Path) -> None:
     made = json.loads((run / "provenance.json").read_text())
     edit_json(run / "provenance.json", earlier=[{**made, "command": "another"}, {**made, "code": "01dc0de"}])
     folder.manifest()
-    assert told(tmp_path)[1] == [f"{folder.path('both', 0)}: begun with another code (01dc0de) than c0dec0dec0"]
+    assert told(tmp_path)[1] == [f"{folder.path('both', 0)}: started with another code (01dc0de) than c0dec0dec0"]
 
 
 def test_runs_that_are_not_done_differ_in_nothing(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_run_of_another_setting_than_the_manifest_says_is_named_and_not_averag
     cell["path"] = folder.path("both", 1)
     folder.manifest()
     both = folder.spec("both", 1).setting
-    said = f"{cell['path']}: its spec is of setting {both}, the grid {GRID} asks for {cell['setting']}"
+    said = f"{cell['path']}: setting {both} in its spec, setting {cell['setting']} in grid {GRID}"
     assert said in collect(tmp_path).problems
     check_dla_is_not_averaged(tmp_path)
 
@@ -173,7 +173,7 @@ def test_a_replay_must_have_trained_with_the_end_of_what_it_replays(tmp_path: Pa
     name = moved.relative_to(tmp_path).as_posix()
     lines = [line for line in collect(tmp_path).problems if "replays" in line]
     assert lines == [
-        f"{name}: did not train with the T and beta at which {source.relative_to(tmp_path)}, which it replays, ended"
+        f"{name}: did not train with the final T and beta of {source.relative_to(tmp_path)}, which it replays"
     ]
     last = json.loads((source / "train.jsonl").read_text().splitlines()[-1])
     rows = [json.loads(line) for line in (moved / "train.jsonl").read_text().splitlines()]
@@ -182,10 +182,8 @@ def test_a_replay_must_have_trained_with_the_end_of_what_it_replays(tmp_path: Pa
     assert [line for line in collect(tmp_path).problems if "replays" in line] == []
     for run in (source, moved):
         (run / "train.jsonl").rename(run / "away")
-        said = f"{run.relative_to(tmp_path)}: has no curves, so nothing shows that {name} held the T and beta at which"
+        said = f"{run.relative_to(tmp_path)}: no curves, so T and beta of the replay {name} are not checked against"
         assert any(line.startswith(said) for line in collect(tmp_path).problems)
         (run / "away").rename(run / "train.jsonl")
     (source / "metrics.json").unlink()
-    assert any(
-        "which is not here, finished; nothing shows its T and beta" in line for line in collect(tmp_path).problems
-    )
+    assert any("which is missing or not finished; T and beta unchecked" in line for line in collect(tmp_path).problems)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from tests.analysis.synthetic import PAPER, RunsFolder, ablation
 
 BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.sections.page import build
 from dynamic_rcnn.run.spec import RunSpec
 from tests.analysis.synthetic import START, RunsFolder, ablation, edit_json, write_json
@@ -119,7 +119,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "binary": (_binary_curve, "train.jsonl: cannot be read (UnicodeDecodeError)", "done"),
     "line": (_broken_curve, "train.jsonl: line 2: not valid JSON (input data was truncated)", "done"),
-    "stray": (_stray, "notes.txt: no part of a run; ignored", "done"),
+    "stray": (_stray, "notes.txt: not part of a run; ignored", "done"),
     "cut": (_cut_detections, "detections.json.gz: broken or cut off (EOFError)", "done"),
     "plain": (_plain_detections, "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
     "damaged": (_damaged_detections, "detections.json.gz: broken or cut off (error)", "done"),
@@ -154,8 +154,12 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "count": (_edited_row("iteration", -1), "train.jsonl: line 1: field 'iteration': expected int >= 0", "done"),
     "surrogate": (_edited("provenance.json", command="\ud800"), "provenance.json: not valid JSON (half a surr", "done"),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
-    "content": (_other_content, "', the content gives '", "unreadable"),
-    "id": (_other_id, "spec.json: field 'id' is '0123456789', the content gives '", "unreadable"),
+    "content": (
+        _other_content,
+        ", the id of the content, which was changed after the run; put the file back",
+        "unreadable",
+    ),
+    "id": (_other_id, "spec.json: id=0123456789: must be ", "unreadable"),
     "number": (_no_number, "spec.json: config.lr: must be a finite number", "unreadable"),
     "name": (_spec_of_another_run, "the spec of shapes/both/seed9-", "unreadable"),
 }
@@ -171,7 +175,7 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> 
     named = [line for line in records.problems if expected in line]
     assert len(named) == 1 and named[0].startswith(folder.path("both", 1))
     assert str(tmp_path) not in "".join(records.problems)
-    rows = records.of(records.grids[0]).set_index(["arm", "seed"])
+    rows = records.runs_of(records.grids[0]).set_index(["arm", "seed"])
     assert rows.loc[("both", 1), "state"] == state
     assert (rows.drop(index=("both", 1))["state"] == "done").all()
 
@@ -201,8 +205,8 @@ def test_stray_files_beside_runs_are_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "shapes/both/old.csv").write_text("1,2")
     assert collect(tmp_path).problems == [
-        "notes.txt: no part of a run; ignored",
-        "shapes/both/old.csv: no part of a run; ignored",
+        "notes.txt: not part of a run; ignored",
+        "shapes/both/old.csv: not part of a run; ignored",
     ]
 
 
@@ -212,9 +216,9 @@ def test_links_names_and_a_folder_that_cannot_be_read_end_nothing(tmp_path: Path
     (tmp_path / "shapes/both/gone").symlink_to("nowhere")
     Path(os.fsdecode(os.fsencode(tmp_path / "shapes") + b"/\xff")).mkdir()
     assert collect(tmp_path).problems == [
-        "'shapes/\\udcff': its name is no text; ignored",
-        "shapes/both/gone: no part of a run; ignored",
-        "shapes/loop: no part of a run; ignored",
+        "'shapes/\\udcff': the file name is not valid UTF-8; ignored",
+        "shapes/both/gone: not part of a run; ignored",
+        "shapes/loop: not part of a run; ignored",
     ]
 
 
@@ -224,4 +228,4 @@ def test_a_run_that_was_moved_aside_is_no_run(tmp_path: Path) -> None:
     shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
     records = collect(tmp_path)
     assert records.problems == [] and len(records.runs) == 13
-    assert list(records.starts(records.grids[0])["path"]) == [f"shapes/pretrain/seed0-{START}"]
+    assert list(records.start_runs(records.grids[0])["path"]) == [f"shapes/pretrain/seed0-{START}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.sections import curves
 from analysis.sections.grid_figures import figures
 from analysis.stats.comparison import Comparison

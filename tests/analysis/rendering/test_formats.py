@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.rendering import html, latex, markdown
 from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.model import Heading, NamedTable, Number, Page, Section, table

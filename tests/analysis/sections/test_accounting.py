@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis import records
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import RunsFolder, edit_json, markdown, row_of
@@ -22,12 +22,12 @@ def folder(tmp_path: Path) -> RunsFolder:
     """One run in each state, one with two attempts, two that are in no grid, and three directories moved aside."""
     made = RunsFolder(tmp_path / "runs")
     resumed = made.done("baseline", 0, 0.4)
-    edit_json(resumed / "status.json", attempts=[{}, {}])
+    edit_json(resumed / "status.json", attempts=[{"number": 1}, {"number": 2}])
     made.done("baseline", 1, 0.4)
     made.start("both", 0, "failed", cause="NaN")
     (made.done("both", 1, 0.5) / "metrics.json").write_text("{")
     made.ask("dla", 0)
-    edit_json(made.done("dsl", 0, 0.5) / "status.json", attempts=[{}, {}, {}])
+    edit_json(made.done("dsl", 0, 0.5) / "status.json", attempts=[{"number": number} for number in (1, 2, 3)])
     made.start("dsl", 1, "failed")
     made.cells = made.cells[:-2]
     made.manifest()
@@ -86,6 +86,9 @@ def test_an_unreadable_list_is_a_problem_and_not_a_zero(folder: RunsFolder, tmp_
     assert any(line.startswith("aside.json: differs from SHA256SUMS") for line in collect(out).problems)
     (out / "SHA256SUMS").unlink()
     edit_json(out / "aside.json", directories=[{"path": "shapes"}])
-    assert any("aside.json: field 'directories' must be a list of path" in line for line in collect(out).problems)
+    assert any(
+        "aside.json: directories[0].path=shapes: must be <dataset>/<arm>/<directory>; " in line
+        for line in collect(out).problems
+    )
     with pytest.raises(UserError, match=r"aside\.json cannot be read"):
         records.main([f"runs={out}", f"out={tmp_path / 'again'}"])

@@ -50,7 +50,7 @@ def test_claims_on_coco_get_a_verdict(tmp_path: Path) -> None:
 def test_a_failed_run_makes_a_claim_not_comparable_and_resumed_runs_are_counted(tmp_path: Path) -> None:
     coco = RunsFolder(tmp_path, "coco")
     resumed = coco.done("both", 0, 0.39)
-    edit_json(resumed / "status.json", attempts=[{}, {}])
+    edit_json(resumed / "status.json", attempts=[{"number": 1}, {"number": 2}])
     coco.done("baseline", 0, 0.37)
     coco.start("baseline", 1, "failed", "NaN")
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.rendering.model import Band
 from analysis.sections.curves import Runs, training_curves, training_runs
 from analysis.stats.comparison import Comparison

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.rendering import markdown
 from analysis.sections.paper_tables import TABLES, paper_tables
 from analysis.stats.comparison import Comparison

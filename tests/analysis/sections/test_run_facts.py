@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.sections.run_facts import repeat_command, run_facts
 from dynamic_rcnn import PROJECT as ROOT
 from experiments.config.compose import settle

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from analysis import records
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from analysis.rendering.markdown import to_markdown
 from analysis.sections.page import build
 from analysis.stats.seeds import paired_ratio

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.reading.records import collect
+from analysis.reading.run_table import collect
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import RunsFolder, ablation
@@ -17,11 +17,11 @@ def test_tidy_tables(tmp_path: Path) -> None:
     records = collect(tmp_path)
     assert records.problems == []
     assert len(records.runs) == 13 and len(records.curves) == 130 and len(records.thresholds) == 130
-    rows = records.done(records.grids[0])
+    rows = records.finished_runs(records.grids[0])
     assert list(rows["arm"]) == ["baseline"] * 3 + ["dla"] * 3 + ["dsl"] * 3 + ["both"] * 3
     assert list(rows["AP"][:3]) == [0.40, 0.41, 0.42]
     assert rows["ARs"].isna().all()
-    assert list(records.starts(records.grids[0])["arm"]) == ["pretrain"]
+    assert list(records.start_runs(records.grids[0])["arm"]) == ["pretrain"]
 
 
 def test_states_come_from_disk(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_states_come_from_disk(tmp_path: Path) -> None:
     folder.manifest()
     with locked(held):
         records = collect(tmp_path)
-    rows = records.of(records.grids[0])
+    rows = records.runs_of(records.grids[0])
     assert list(rows["state"]) == ["done", "failed", "failed", "running", "missing"]
     assert list(rows["cause"][1:3]) == ["NaN", "killed"]
 
@@ -46,9 +46,7 @@ def test_a_run_that_no_grid_asks_for_is_named(tmp_path: Path) -> None:
     folder.cells.pop()
     folder.manifest()
     records = collect(tmp_path)
-    assert records.problems == [
-        f"{folder.path('both', 7)}: no grid in this folder asks for this run; it is in no table"
-    ]
+    assert records.problems == [f"{folder.path('both', 7)}: in no grid of this folder, so in no table"]
 
 
 def test_a_seed_that_contradicts_the_grid_is_named(tmp_path: Path) -> None:
@@ -56,7 +54,7 @@ def test_a_seed_that_contradicts_the_grid_is_named(tmp_path: Path) -> None:
     folder.done("baseline", 0, 0.4)
     folder.cells[0]["seed"] = 5
     folder.manifest()
-    assert "its spec says seed 0, the grid shapes-ablation-0123456789 says seed 5" in collect(tmp_path).problems[0]
+    assert "seed 0 in its spec, seed 5 in grid shapes-ablation-0123456789" in collect(tmp_path).problems[0]
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:

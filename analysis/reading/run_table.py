@@ -1,0 +1,184 @@
+"""A folder of runs as tidy tables: `collect(folder)` returns a `RunTable`.
+
+What cannot be read becomes one line in `RunTable.problems`; everything else is still read. Metrics are fractions in
+[0, 1], as recorded, and NaN where undefined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.reading import consistency, image_statistics
+from analysis.reading.image_statistics import ImageStatistics
+from analysis.reading.manifest import find_manifests
+from analysis.reading.reader import Reader
+from analysis.reading.run import MISSING, Run, origin_row
+from analysis.reading.superseded import SupersededRun
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS, MASK_METRICS
+from dynamic_rcnn.run.manifest import Manifest, read_manifest
+from dynamic_rcnn.run.provenance import Origin
+from dynamic_rcnn.run.results import EvaluationResults, TimingResults
+from dynamic_rcnn.run.train_log import LOG_COLUMNS
+
+# fmt: off
+RUN_COLUMNS = [
+    "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
+    "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256", "command",
+    "torch", "seconds", "images",
+    *BOX_METRICS, *MASK_METRICS,
+]
+# fmt: on
+CURVE_COLUMNS = ["path", *LOG_COLUMNS]
+
+
+@dataclass
+class RunTable:
+    """The content of a folder of runs. The column `path`, relative to the folder, joins the tables.
+
+    Attributes:
+        grids: the manifests.
+        runs: one row per run directory (RUN_COLUMNS).
+        curves: one row per logged iteration (CURVE_COLUMNS).
+        thresholds: path, iou, AP. classes: path, name, AP, AP90.
+        histograms: path, kind, when, counts (see `train_log.TrainLog`).
+        problems: one line per file that cannot be read or contradicts another one.
+        images: key of a grid -> statistics over its images, if they were computed.
+        timings: path -> results of a run that times its arms.
+        superseded: run directories that are in no table and not in `runs`; None if their list cannot be read.
+    """
+
+    grids: list[Manifest]
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    thresholds: pd.DataFrame
+    classes: pd.DataFrame
+    histograms: pd.DataFrame
+    timings: dict[str, TimingResults]
+    superseded: list[SupersededRun] | None
+    problems: list[str]
+    images: dict[str, ImageStatistics] = field(default_factory=dict)
+
+    def runs_of(self, grid: Manifest) -> pd.DataFrame:
+        """One row per run of `grid`, in table order; the state of one that was never started is MISSING.
+
+        setting: as in the run's spec; as in the manifest if there is no spec; both if they differ.
+        """
+        order = {arm: position for position, arm in enumerate(grid.arms)}
+        cells = sorted(grid.cells, key=lambda cell: (order[cell.arm], cell.seed))
+        planned = pd.DataFrame(
+            [(cell.arm, cell.seed, cell.path, cell.setting) for cell in cells],
+            columns=["arm", "seed", "path", "setting"],
+            dtype=object,
+        )
+        known = self.runs.drop(columns=["arm", "seed"]).rename(columns={"setting": "own_setting"})
+        rows = planned.merge(known, on="path", how="left")
+        own, expected = rows.pop("own_setting"), rows["setting"]
+        differs = own.notna() & expected.notna() & (own != expected)
+        both = expected.astype(str) + "/" + own.astype(str)
+        rows["setting"] = own.where(own.notna(), expected).where(~differs, both)
+        rows["state"] = rows["state"].fillna(MISSING)
+        return rows
+
+    def finished_runs(self, grid: Manifest) -> pd.DataFrame:
+        """The finished runs of `grid`, in table order."""
+        rows = self.runs_of(grid)
+        return rows[rows["state"] == "done"]
+
+    def runs_in_no_grid(self) -> list[str]:
+        """Paths of the runs that are in no grid and that no run starts from."""
+        planned = {cell.path for grid in self.grids for cell in grid.cells}
+        starts = set(self.runs["init"].dropna())
+        return self.runs.loc[~self.runs["path"].isin(planned) & ~self.runs["id"].isin(starts), "path"].tolist()
+
+    def start_runs(self, grid: Manifest) -> pd.DataFrame:
+        """The runs that the runs of `grid` start from."""
+        ids = set(self.runs_of(grid)["init"].dropna())
+        return self.runs[self.runs["id"].isin(ids) & (self.runs["dataset"] == grid.dataset)]
+
+
+def collect(folder: Path) -> RunTable:
+    """Read a folder of runs.
+
+    Raises:
+        UserError: there is no such folder, or it contains neither a run nor a grid.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; runs= must name a folder of runs, made by experiments/launch.py")
+    reader = Reader(folder)
+    grids = [grid for path in find_manifests(folder) if (grid := reader.attempt(read_manifest, path)) is not None]
+    runs = reader.runs()
+    if not grids and not runs and reader.problems:
+        raise UserError(f"{folder}: nothing in this folder can be read: {reader.problems[0]}")
+    if not grids and not runs:
+        raise UserError(f"{folder}: no run and no grid in this folder; make some with experiments/launch.py")
+    table = _build_table(sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting)), runs, reader)
+    table.problems += [f"{path}: in no grid of this folder, so in no table" for path in table.runs_in_no_grid()]
+    table.problems += consistency.wrong_replays(table.runs, table.curves)
+    for grid in table.grids:
+        statistics = reader.attempt(partial(image_statistics.read, grid), folder / image_statistics.path_for(grid))
+        if statistics is not None:
+            table.images[grid.key] = statistics
+        table.problems += consistency.wrong_cells(table.runs, grid)
+        table.problems += consistency.problems(grid, table.finished_runs(grid))
+    return table
+
+
+def _build_table(grids: list[Manifest], runs: list[Run], reader: Reader) -> RunTable:
+    scored = [(run.path, run.results) for run in runs if isinstance(run.results, EvaluationResults)]
+    thresholds = [
+        (path, iou, ap)
+        for path, each in scored
+        for iou, ap in zip(IOU_THRESHOLDS, each.by_iou or [None] * len(IOU_THRESHOLDS), strict=True)
+    ]
+    classes = [
+        (path, name, scores.get("AP"), scores.get("AP90"))
+        for path, each in scored
+        for name, scores in (each.per_class or {}).items()
+    ]
+    histograms = [{"path": run.path, **entry} for run in runs for entry in run.log.histograms]
+    return RunTable(
+        grids=grids,
+        runs=pd.DataFrame(map(_row, runs), columns=RUN_COLUMNS),
+        curves=_curve_table(runs),
+        thresholds=pd.DataFrame(thresholds, columns=["path", "iou", "AP"]),
+        classes=pd.DataFrame(classes, columns=["path", "name", "AP", "AP90"]),
+        histograms=pd.DataFrame(histograms, columns=["path", "kind", "when", "counts"]),
+        timings={run.path: run.results for run in runs if isinstance(run.results, TimingResults)},
+        superseded=reader.superseded(),
+        problems=reader.problems,
+    )
+
+
+def _row(run: Run) -> dict[str, Any]:
+    """One row of `RunTable.runs`."""
+    row: dict[str, Any] = {"path": run.path, "dataset": run.path.split("/")[0], "state": run.state, "cause": run.cause}
+    if run.spec is not None:
+        spec = run.spec
+        row |= {"dataset": str(spec.dataset["name"]), "arm": spec.arm, "seed": spec.seed}
+        row |= {"id": spec.id, "setting": spec.setting}
+        row |= {"init": (spec.init or {}).get("run"), "replay": (spec.replay or {}).get("run")}
+    if run.status is not None:
+        row |= {"iteration": run.status.iteration, "max_iterations": run.status.max_iterations}
+        row |= {"attempts": len(run.status.attempts)}
+    row |= origin_row(run.provenance or Origin())
+    seconds = run.log.columns["seconds"][np.isfinite(run.log.columns["seconds"])]
+    row |= {"seconds": float(np.median(seconds)) if len(seconds) else None}
+    if isinstance(run.results, EvaluationResults):
+        row |= {"images": run.results.images, **run.results.metrics}
+    return row
+
+
+def _curve_table(runs: list[Run]) -> pd.DataFrame:
+    """The curves of all runs. Built from arrays: a list of dicts of 2,000 runs would fill the memory."""
+    logs = [run.log.columns for run in runs]
+    paths = np.repeat([run.path for run in runs], [len(log["iteration"]) for log in logs])
+    columns = {name: np.concatenate([log[name] for log in logs]) for name in LOG_COLUMNS} if logs else {}
+    frame = pd.DataFrame({"path": pd.Series(paths, dtype=object), **columns}, columns=CURVE_COLUMNS)
+    return frame.astype({"iteration": int})
