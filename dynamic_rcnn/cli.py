@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from dynamic_rcnn.errors import UserError, unknown_name
 
@@ -79,6 +80,14 @@ def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_BAD_INPUT
+
+
+def paths(arguments: Sequence[str], *names: str) -> list[Path]:
+    """Read arguments that are paths. Raises UserError unless there is one for each of `names`."""
+    if len(arguments) != len(names) or any(argument.startswith("-") for argument in arguments):
+        given = " ".join(arguments) or "none"
+        raise UserError(f"arguments {given}: must be {' '.join(names) or 'none'}; --help explains them")
+    return [Path(argument) for argument in arguments]
 
 
 def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:

@@ -1,60 +1,50 @@
-"""Evaluate a run's saved detections, without its model: `python -m dynamic_rcnn.evaluate RUN_DIR`.
+"""Compute the metrics of a run's saved detections again, without its model. Torch-free.
 
-Prints the metrics and says whether `metrics.json` holds exactly these; writes it where it is missing.
-Exit codes: 0 equal or written, 1 `metrics.json` says something else (it is left as it is), 2 bad input. Torch-free.
+    python -m dynamic_rcnn.evaluate RUN_DIR
+
+Prints the metrics and compares them with metrics.json, or writes that file if it is missing.
+Exit codes: 0 equal or written, 1 metrics.json differs (it is not changed), 2 bad input.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from dynamic_rcnn import cli
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import evaluate_file
+from dynamic_rcnn.metrics.ap import compute_metrics
 from dynamic_rcnn.run.files import DETECTIONS, METRICS, STATUS, read_json, write_content
-from dynamic_rcnn.run.results import EvaluationResults, read_results
+from dynamic_rcnn.run.results import read_results
 from dynamic_rcnn.run.spec import RunSpec
 
-USAGE = "usage: python -m dynamic_rcnn.evaluate RUN_DIR   (a run directory with detections.json.gz)"
 
-
-def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> EvaluationResults:
-    """Compute the content of metrics.json from the saved detections.
-
-    Args:
-        run_dir: directory of the run, with its detections.
-        spec: of the run.
-        root: folder to which the paths in `spec.dataset` are relative.
-        iteration: how far the weights were trained that made the detections.
-    """
-    content = evaluate_file(root / spec.dataset["val_ann"], run_dir / DETECTIONS, spec.has_masks)
-    return EvaluationResults(iteration=iteration, **content)
-
-
-def evaluate_again(run_dir: Path) -> int:
-    """Evaluate the detections in `run_dir` and compare with its metrics.json. Returns the exit code."""
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate the detections in a run directory. Returns the exit code; raises UserError for bad input."""
+    run_dir = cli.paths(arguments, "RUN_DIR")[0].resolve()
     spec = RunSpec.read(run_dir)
     if not (run_dir / DETECTIONS).exists():
         raise UserError(f"{run_dir / DETECTIONS}: missing; the run has not been evaluated yet")
     root, _ = dataset.prepare(spec.dataset)
-    found = compute_metrics(run_dir, spec, root, _iteration(run_dir))
-    for name, value in found.metrics.items():
+    computed = compute_metrics(run_dir, spec, root, _read_iteration(run_dir))
+    for name, value in computed.metrics.items():
         print(f"{name:6s} {'undefined' if value is None else repr(value)}")
     if not (run_dir / METRICS).exists():
-        write_content(run_dir / METRICS, found)
-        print(f"written: {METRICS}, which was missing")
+        write_content(run_dir / METRICS, computed)
+        print(f"{METRICS} was missing and has been written")
         return 0
     recorded = read_results(run_dir)
-    if recorded == found:
-        print(f"{METRICS} holds exactly these")
+    if recorded == computed:
+        print(f"{METRICS} has the same values")
         return 0
-    print(f"{METRICS} says something else (AP {recorded.metrics.get('AP')!r}); it is left as it is", file=sys.stderr)
+    print(f"{METRICS} has other values (AP {recorded.metrics.get('AP')!r}); it was not changed", file=sys.stderr)
     return 1
 
 
-def _iteration(run_dir: Path) -> int:
-    """How far the evaluated weights were trained: as recorded; detections are written after the last iteration."""
+def _read_iteration(run_dir: Path) -> int:
+    """The iteration of the evaluated weights. Detections are written after the last one."""
     source = METRICS if (run_dir / METRICS).exists() else STATUS
     iteration = read_json(run_dir / source).get("iteration")
     if not isinstance(iteration, int):
@@ -62,16 +52,5 @@ def _iteration(run_dir: Path) -> int:
     return iteration
 
 
-def main() -> int:
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        print(USAGE, file=sys.stderr)
-        return 2
-    try:
-        return evaluate_again(Path(sys.argv[1]).resolve())
-    except UserError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.run(main, __doc__ or ""))

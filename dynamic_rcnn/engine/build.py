@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
 
 import cv2
 import torch
@@ -21,8 +22,10 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from dynamic_rcnn import method  # noqa: F401  registers the head and the operators
+from dynamic_rcnn.engine.pretrained import weights_folder
 from dynamic_rcnn.engine.seeding import seed_all
-from dynamic_rcnn.engine.stop_signal import leave_to_parent
+from dynamic_rcnn.engine.stop_signal import ignore_signals
+from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -39,17 +42,35 @@ def use_mmdet_scope() -> None:
 
 
 def build_model(spec: RunSpec, initialise: bool = True) -> BaseDetector:
-    """The detector with its weights initialised from the seed (before any weights are loaded).
+    """Build the detector of `spec`, with weights from its seed and, if configured, a pretrained backbone.
 
-    initialise: false where all weights come from a file; the backbone's published ones are not looked for then.
+    Args:
+        spec: the run.
+        initialise: whether to initialise the weights; False if all of them will be loaded from a file.
+
+    Raises:
+        UserError: the pretrained weights are missing or cannot be downloaded.
     """
     use_mmdet_scope()
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # else three lines on how each parameter is initialised
     seed_all(spec.seed, "weights")
     model = MODELS.build(_mutable(spec.config["model"]))
     if initialise:
-        model.init_weights()
+        try:
+            model.init_weights()
+        except (URLError, FileNotFoundError) as error:
+            raise UserError(_pretrained_fault(spec, error)) from None
     return model
+
+
+def _pretrained_fault(spec: RunSpec, error: URLError | FileNotFoundError) -> str:
+    field = f"base.model.backbone.init_cfg={spec.config['model']['backbone'].get('init_cfg')}"
+    if isinstance(error, FileNotFoundError):
+        return f"{field}: no such file ({error}); give its absolute path"
+    return (
+        f"{field}: cannot be downloaded here ({error.reason}); put the file into {weights_folder()} "
+        "(python -m dynamic_rcnn.tools.fetch does), or set another one"
+    )
 
 
 class SeededDataset(Dataset):
@@ -124,7 +145,7 @@ class Batches:
                 num_workers=self.workers,
                 collate_fn=pseudo_collate,
                 pin_memory=torch.cuda.is_available(),
-                worker_init_fn=leave_to_parent,
+                worker_init_fn=ignore_signals,
             )
         )
 

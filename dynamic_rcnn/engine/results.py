@@ -1,4 +1,4 @@
-"""A run's results: evaluated in training, and at its end. All of its processes predict, rank 0 evaluates and writes."""
+"""A run's results, during training and at its end. All processes predict; rank 0 evaluates and writes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.inference import predict
-from dynamic_rcnn.evaluate import compute_metrics
-from dynamic_rcnn.metrics.ap import evaluate, write_detections
+from dynamic_rcnn.metrics.ap import compute_metrics, evaluate, write_detections
 from dynamic_rcnn.run.files import DETECTIONS, EVALUATIONS, append_jsonl, read_jsonl
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.results import EvaluationResults
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector
 
 
-def evaluate_now(spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> None:
-    """Evaluate weights in the middle of training, into evaluations.jsonl."""
-    detections = _detections(spec, model, root)
+def evaluate_during_training(spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> None:
+    """Evaluate the current weights and append their metrics to evaluations.jsonl."""
+    detections = _detect(spec, model, root)
     if detections is None:
         return
     metrics = evaluate(root / spec.dataset["val_ann"], detections, spec.has_masks)["metrics"]
@@ -33,9 +32,9 @@ def is_evaluated(iteration: int) -> bool:
     return any(row["iteration"] == iteration for row in read_jsonl(Path(EVALUATIONS)))
 
 
-def final(spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> EvaluationResults | None:
-    """Write detections.json.gz; what it holds makes the content of metrics.json, on rank 0; None on the others."""
-    detections = _detections(spec, model, root)
+def evaluate_final(spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> EvaluationResults | None:
+    """Write detections.json.gz and compute metrics.json's content from it; None on all ranks but 0."""
+    detections = _detect(spec, model, root)
     if detections is None:
         return None
     write_detections(Path(DETECTIONS), detections)
@@ -43,9 +42,9 @@ def final(spec: RunSpec, model: BaseDetector, root: Path, iteration: int) -> Eva
     return compute_metrics(Path(), spec, root, iteration)
 
 
-def _detections(spec: RunSpec, model: BaseDetector, root: Path) -> list[dict[str, Any]] | None:
+def _detect(spec: RunSpec, model: BaseDetector, root: Path) -> list[dict[str, Any]] | None:
     dataset = build.build_dataset(spec, "val", root)
     beat()
-    found = predict(model, dataset, spec.config["train"]["workers"])
+    detections = predict(model, dataset, spec.config["train"]["workers"])
     beat()
-    return found
+    return detections

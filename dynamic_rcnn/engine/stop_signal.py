@@ -48,7 +48,7 @@ class StopSignal:
             self.check()
 
 
-def leave_to_parent(worker: int) -> None:
+def ignore_signals(worker: int) -> None:
     """For processes that load images: Slurm and Ctrl-C signal them as well, and their parent still needs them."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

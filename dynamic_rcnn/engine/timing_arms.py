@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dynamic_rcnn.engine import build
-from dynamic_rcnn.engine import setup as start
+from dynamic_rcnn.engine.losses import UncheckedLosses
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
@@ -16,52 +16,52 @@ from dynamic_rcnn.run.spec import RunSpec
 if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector
 
-PAIRS = 2  # with one a proposal NMS left fewer detections than are allowed in some arms on shapes, and all in others
+PAIRS = 2  # per proposal; with 1, NMS left fewer than the most allowed detections in some arms on shapes, not in all
 OF_RESULT = ("bboxes", "scores", "labels")
 
 
 class TrainingArm:
-    """An arm in training: its model and optimizer, and the losses of its iterations that nobody has looked at yet."""
+    """An arm in training: its model, optimizer and learning rate schedule."""
 
-    def __init__(self, spec: RunSpec, device: torch.device) -> None:
+    def __init__(self, spec: RunSpec, device: torch.device, losses: UncheckedLosses) -> None:
         self.spec = spec
-        self.model = start.built(spec).to(device)
+        self.model = build.build_model(spec).to(device)
         self.model.train()
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = [each for each in build.build_schedulers(spec, self.optimizer) if not each.by_epoch]
         self.iteration = 0
-        self.losses: list[tuple[int, Tensor]] = []
+        self.losses = losses
 
     def work(self, batch: Any) -> None:
-        """One iteration, as a training run does it; arms draw the same random numbers in the same iteration."""
+        """Train one iteration as a training run does. In the same iteration all arms draw the same random numbers."""
         seed_all(self.spec.seed, "iteration", self.iteration, 0)
         logs = self.model.train_step(batch, self.optimizer)
         self.iteration += 1
-        self.losses.append((self.iteration, logs["loss"].detach()))
+        self.losses.add(self.iteration, logs["loss"])
         for scheduler in self.schedulers:
             scheduler.step()
         beat()
 
 
 class InferenceArm:
-    """An arm at inference."""
+    """An arm at inference: its model, and how much work its heads leave to do."""
 
     def __init__(self, spec: RunSpec, device: torch.device) -> None:
-        self.model = start.built(spec).to(device)
+        self.model = build.build_model(spec).to(device)
         self.model.eval()
         self.proposals = self.score_thr = self.detections = 0.0
 
     def work(self, batch: Any) -> None:
-        """Detect on a batch of one image: preprocessing, network and post-processing; the result is dropped."""
+        """Detect on a batch of one image: preprocessing, network and post-processing."""
         with torch.no_grad():
             self.model.test_step(batch)
         beat()
 
     def calibrate(self, batches: list[Any]) -> None:
-        """Fix how much there is to do after the heads, which random weights would leave to chance.
+        """Set the score threshold, so that all arms have the same number of boxes to post-process.
 
-        The score threshold is set so that over these images PAIRS times as many (box, class) pairs pass it as there are
-        proposals, the same number in every arm. NMS and the most detections an image stay as configured.
+        With random weights that number would be arbitrary. Over these images, PAIRS (box, class) pairs per proposal
+        pass the threshold. NMS and the maximum number of detections per image stay as configured.
         """
         head = self.model.roi_head
         pairs, proposals = [], 0
@@ -79,7 +79,7 @@ class InferenceArm:
 
 
 def raw_scores(model: BaseDetector, batch: Any) -> tuple[Tensor, int]:
-    """([N, classes] scores of the N proposals of one image before any threshold, without the background's; N)."""
+    """Scores [N, classes], without the background's, of the N proposals of one image, before any threshold; and N."""
     data = model.data_preprocessor(batch, False)
     features = model.extract_feat(data["inputs"])
     proposals = model.rpn_head.predict(features, data["data_samples"], rescale=False)
@@ -89,17 +89,17 @@ def raw_scores(model: BaseDetector, batch: Any) -> tuple[Tensor, int]:
 
 
 def detect(model: BaseDetector, batch: Any) -> dict[str, Tensor]:
-    """bboxes [N, 4] xyxy, scores and labels [N] of one image, and its masks where the model has them."""
+    """Detect on one image: bboxes [N, 4] xyxy in pixels, scores [N], labels [N], and masks if the model has them."""
     (sample,) = model.test_step(batch)
     instances = sample.pred_instances
     return {name: instances[name] for name in (*OF_RESULT, "masks") if name in instances}
 
 
-def same_networks(arms: dict[str, BaseDetector], batches: list[Any]) -> list[list[str]]:
-    """The names in groups of one network each, in order.
+def group_same_networks(arms: dict[str, BaseDetector], batches: list[Any]) -> list[list[str]]:
+    """Group the names of arms whose models are the same network at inference.
 
-    Two are one network if their parameters and buffers have the same names and shapes and if, with the weights of the
-    first in both, every detection on `batches` is equal to the last bit. Models get such weights.
+    Two models are the same network if their parameters and buffers have the same names and shapes, and if with the
+    weights of the first in both every detection on `batches` is equal to the last bit. Changes the models' weights.
     """
     groups: list[list[str]] = []
     for name, model in arms.items():
@@ -113,7 +113,7 @@ def same_networks(arms: dict[str, BaseDetector], batches: list[Any]) -> list[lis
 
 
 def is_same_network(first: BaseDetector, second: BaseDetector, batches: list[Any]) -> bool:
-    """See `same_networks`."""
+    """See `group_same_networks`; copies the weights of `first` to `second`."""
     weights, others = first.state_dict(), second.state_dict()
     if {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in others.items()}:
         return False

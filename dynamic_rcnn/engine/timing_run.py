@@ -1,16 +1,15 @@
-"""A timing run: what the arms of a grid cost in training and at inference, interleaved in one process.
+"""A run that times the arms of a grid in training and at inference, interleaved in one process.
 
-Separate runs do not tell a difference of a few percent: clocks, neighbours and temperature move more than that. Here
-all arms are in one process, and each round has a block of every arm in an order drawn from the seed, on the same
-batches, from the same random state: what disturbs a round disturbs all of its arms, and their ratio stays.
+Separate runs cannot resolve a difference of a few percent: clocks, other jobs and temperature change more than that.
+Here each round times one block of every arm, in an order drawn from the seed, on the same batches and from the same
+random state. A disturbance slows all arms of a round, so their ratio is unaffected.
 
-Each arm does its `warmup` first, which is not timed. Images are loaded between the rounds, outside of all timing. A
-block's clock starts and stops when the device has done what it was given. On a GPU a block also has the arm's peak
-memory: what was allocated at most, less what all arms together hold between blocks, plus what this arm holds itself
-(weights, buffers and momentum, as found while it was built). A CPU has no such counter.
+Each arm first does its `warmup`, which is not timed. Images are loaded between rounds, outside of all timing. The clock
+of a block starts and stops with the device synchronised. On a GPU a block also has the arm's peak memory: the maximum
+allocated, minus what all arms hold between blocks, plus what this arm holds (weights, buffers and momentum). A CPU has
+no such counter.
 
-Weights are the seed's, the backbone's where the model names some. Nothing is saved on the way: a run that is
-interrupted, which it is within an iteration or while it builds an arm, starts over.
+Weights are random except those of a pretrained backbone. An interrupted run starts over.
 """
 
 from __future__ import annotations
@@ -28,15 +27,14 @@ from typing import Any
 import torch
 from mmengine.dataset import BaseDataset, pseudo_collate
 
-from dynamic_rcnn.engine import build
-from dynamic_rcnn.engine import setup as start
+from dynamic_rcnn.engine import build, start
+from dynamic_rcnn.engine.losses import UncheckedLosses, raise_if_bad
 from dynamic_rcnn.engine.seeding import derive
 from dynamic_rcnn.engine.stop_signal import StopSignal
-from dynamic_rcnn.engine.timing_arms import InferenceArm, TrainingArm, same_networks
-from dynamic_rcnn.engine.trainer import first_not_finite
-from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
+from dynamic_rcnn.engine.timing_arms import InferenceArm, TrainingArm, group_same_networks
+from dynamic_rcnn.errors import InterruptedRunError, UserError
 from dynamic_rcnn.parallel import comm as distributed
-from dynamic_rcnn.run.files import METRICS, remove_temporary, write_content
+from dynamic_rcnn.run.files import METRICS, write_content
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.results import CPU, INFERENCE, TRAINING, InferenceTimes, TimingResults, TrainingTimes
 from dynamic_rcnn.run.spec import RunSpec
@@ -44,44 +42,38 @@ from dynamic_rcnn.run.status import Record
 
 
 class TimingRun:
-    """A run that times arms. Its `iteration` is the number of blocks that it has done."""
+    """A run that times arms; implements `train.Task`. `iteration` is the number of finished blocks."""
 
-    def __init__(self, spec: RunSpec, stop: StopSignal) -> None:
+    def __init__(self, spec: RunSpec, stop: StopSignal, losses: UncheckedLosses) -> None:
         if distributed.world_size() > 1:
             raise UserError(f"config.train.processes={spec.processes}: a timing run has one process; set it to 1")
         self.spec = spec
         self.stop = stop
+        self.losses = losses
         self.settings = spec.config["benchmark"]
-        self.meter = Meter(start.device())
+        self.meter = Meter(start.select_device())
         stop.check()
-        self.root, self.fingerprint = start.prepared(spec)
+        self.root, self.fingerprint = start.prepare_data(spec)
         stop.check()
         self.record = Record(Path(), spec.config["train"]["max_iters"])
         self.iteration = 0
-        self.trained: dict[str, TrainingArm] = {}
         self.parts: dict[str, dict[str, Any]] = {}
         beat()
 
-    def restore(self, note: str | None = None) -> None:
-        """Start the attempt, from the beginning. note: what the attempt's record is to say besides."""
-        remove_temporary(Path())
-        self.record.start(0)
-        if note:
-            self.record.note(note)
-
-    def write_provenance(self) -> None:
-        """Record what it takes to repeat this attempt."""
+    def restore(self, note: str | None) -> None:
+        """Start the attempt, from the beginning."""
+        start.start_attempt(self.record, 0, [note])
         start.write_provenance(self.meter.device, self.fingerprint, None)
 
     def run(self) -> None:
-        """Time both parts. Raises InterruptedRunError after an iteration, or an image's, if a signal has come."""
+        """Time both parts. A signal raises InterruptedRunError after an iteration or an image."""
         self.stop.check()
         self.stop.only_note()
-        self.parts[INFERENCE] = self._inference()
-        self.parts[TRAINING] = self._training()
+        self.parts[INFERENCE] = self._time_inference()
+        self.parts[TRAINING] = self._time_training()
 
     def finish(self) -> None:
-        """Write the result, which makes the run done."""
+        """Write metrics.json, which makes the run done."""
         results = TimingResults(
             iteration=self.iteration,
             baseline=self.settings["baseline"],
@@ -93,17 +85,10 @@ class TimingRun:
         write_content(Path(METRICS), results)
         self.record.end("done")
 
-    def bad_loss(self) -> int | None:
-        """The first iteration of any arm since the last check whose loss is not finite; waits for the device."""
-        found = [bad for arm in self.trained.values() if (bad := first_not_finite(arm.losses)) is not None]
-        for arm in self.trained.values():
-            arm.losses.clear()
-        return min(found, default=None)
-
-    def _inference(self) -> dict[str, Any]:
+    def _time_inference(self) -> dict[str, Any]:
         settings = self.settings[INFERENCE]
         images = build.build_dataset(self.spec, "val", self.root)
-        warmup = loaded(images, 0, settings["warmup"])
+        warmup = load_images(images, 0, settings["warmup"])
         arms: dict[str, InferenceArm] = {}
         held: dict[str, int] = {}
         for name in self.spec.config["arms"]:
@@ -114,9 +99,9 @@ class TimingRun:
             self._work(arms[name], warmup)
             held[name] = self.meter.allocated() - before
         self._check_stop()
-        groups = same_networks({name: arm.model for name, arm in arms.items()}, warmup)
+        groups = group_same_networks({name: arm.model for name, arm in arms.items()}, warmup)
         size = settings["images"]
-        blocks = self._rounds(INFERENCE, arms, held, lambda number: loaded(images, number * size, size))
+        blocks = self._time_rounds(INFERENCE, arms, held, lambda number: load_images(images, number * size, size))
         by_arm = {
             field: {name: getattr(arm, field) for name, arm in arms.items()}
             for field in ("proposals", "detections", "score_thr")
@@ -124,7 +109,7 @@ class TimingRun:
         fixed = {"unit": "image", "block": size, "warmup": settings["warmup"]}
         return {**fixed, "same_network": groups, **by_arm, "blocks": blocks}
 
-    def _training(self) -> dict[str, Any]:
+    def _time_training(self) -> dict[str, Any]:
         settings, train = self.settings[TRAINING], self.spec.config["train"]
         images = build.build_dataset(self.spec, "train", self.root)
         if len(images) == 0:
@@ -133,42 +118,40 @@ class TimingRun:
         grouped = train["group_by_aspect_ratio"]
         batches = build.Batches(images, self.spec.seed, train["batch_size"], 0, grouped)
         warmup, size = settings["warmup"], settings["iterations"]
+        arms: dict[str, TrainingArm] = {}
         held: dict[str, int] = {}
         for name in settings["arms"]:
             self._check_stop()
             before = self.meter.allocated()
-            self.trained[name] = TrainingArm(self._spec(name), self.meter.device)
+            arms[name] = TrainingArm(self._spec(name), self.meter.device, self.losses)
             for first in range(0, warmup, size):
-                self._work(self.trained[name], taken(batches, first, min(size, warmup - first)))
-            self._check_losses()
+                self._work(arms[name], take_batches(batches, first, min(size, warmup - first)))
+            raise_if_bad(self.losses.first_bad())
             held[name] = self.meter.allocated() - before
-        blocks = self._rounds(TRAINING, self.trained, held, lambda number: taken(batches, warmup + number * size, size))
+        blocks = self._time_rounds(
+            TRAINING, arms, held, lambda number: take_batches(batches, warmup + number * size, size)
+        )
         fixed = {"unit": "iteration", "block": size, "warmup": warmup, "batch_size": train["batch_size"]}
         return {**fixed, "blocks": blocks}
 
-    def _rounds(
+    def _time_rounds(
         self, part: str, arms: dict[str, Any], held: dict[str, int], load: Callable[[int], list[Any]]
     ) -> list[dict[str, Any]]:
-        """The blocks of all rounds. load: the inputs of a round, the same for every arm."""
+        """Time all rounds. held: bytes that each arm holds; load: loads the inputs of a round, equal for all arms."""
         blocks = []
         for number in range(self.settings[part]["rounds"]):
             inputs = load(number)
-            for name in order(list(arms), self.spec.seed, part, number):
+            for name in draw_order(list(arms), self.spec.seed, part, number):
                 seconds, peak = self.meter.time(partial(self._work, arms[name], inputs), held[name])
                 blocks.append({"round": number, "arm": name, "seconds": seconds / len(inputs), "peak_bytes": peak})
-                self._check_losses()
+                raise_if_bad(self.losses.first_bad())
                 self.iteration += 1
                 print(f"{part}, round {number}, {name}: {seconds / len(inputs):.4f} s", flush=True)
             self.record.progress(self.iteration)
         return blocks
 
-    def _check_losses(self) -> None:
-        bad = self.bad_loss()
-        if bad is not None:
-            raise NaNLossError(f"the loss is not finite at iteration {bad}")
-
     def _work(self, arm: TrainingArm | InferenceArm, inputs: list[Any]) -> None:
-        """The arm's work on `inputs`, one by one, until a signal comes."""
+        """Have the arm process `inputs` one by one, until a signal arrives."""
         for each in inputs:
             self._check_stop()
             arm.work(each)
@@ -182,7 +165,7 @@ class TimingRun:
 
 
 class Meter:
-    """Time and peak memory of work on a device."""
+    """Measures time and peak memory on a device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -190,7 +173,7 @@ class Meter:
         self.name = torch.cuda.get_device_name() if self.cuda else CPU
 
     def time(self, work: Callable[[], None], held: int) -> tuple[float, int | None]:
-        """(seconds, peak bytes) of `work`. held: bytes that the arm at work holds before it begins."""
+        """Run `work`. Returns its seconds and peak bytes (None on a CPU). held: bytes that the working arm holds."""
         before = self.allocated()
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -203,21 +186,21 @@ class Meter:
         return seconds, torch.cuda.max_memory_allocated() - before + held if self.cuda else None
 
     def allocated(self) -> int:
-        """Bytes that are in use on the device; 0 on a CPU."""
-        gc.collect()  # what only cycles still hold
+        """Bytes in use on the device; 0 on a CPU."""
+        gc.collect()  # frees reference cycles
         if not self.cuda:
             return 0
         torch.cuda.synchronize()
         return torch.cuda.memory_allocated()
 
 
-def order(arms: list[str], seed: int, part: str, number: int) -> list[str]:
-    """The order of the arms in a round."""
+def draw_order(arms: list[str], seed: int, part: str, number: int) -> list[str]:
+    """The random order of the arms in a round."""
     return random.Random(derive(seed, "order", part, number)).sample(arms, len(arms))
 
 
-def taken(batches: build.Batches, first: int, count: int) -> list[Any]:
-    """`count` training batches from the `first`-th on, over the ends of epochs."""
+def take_batches(batches: build.Batches, first: int, count: int) -> list[Any]:
+    """Load `count` training batches from number `first` on, across the ends of epochs."""
     found: list[Any] = []
     while len(found) < count:
         epoch, position = divmod(first + len(found), len(batches))
@@ -225,6 +208,6 @@ def taken(batches: build.Batches, first: int, count: int) -> list[Any]:
     return found
 
 
-def loaded(images: BaseDataset, first: int, count: int) -> list[Any]:
-    """`count` batches of one image from the `first`-th on; after the last image comes the first."""
+def load_images(images: BaseDataset, first: int, count: int) -> list[Any]:
+    """Load `count` batches of one image each from number `first` on, starting over after the last image."""
     return [pseudo_collate([images[number % len(images)]]) for number in range(first, first + count)]

@@ -1,12 +1,10 @@
-"""Training: the loop of one run, what it saves and how it goes on.
+"""A run that trains: its loop, and what it saves and restores.
 
-All randomness is a function of the seed, the iteration and the rank (`randomness`), batches are addressed by epoch and
-position (`build`), and T, beta and their windows are in the checkpoint, each process's own: an interrupted run
-continues bit for bit.
+An interrupted run continues bit for bit: all randomness is a function of the seed, the iteration and the rank
+(`seeding`), batches are addressed by epoch and position (`build`), and a checkpoint holds T, beta and their windows of
+every process.
 
-The working directory is the run directory, and every path is relative to it: see `run.claim`. Of several processes only
-rank 0 writes. A row of train.jsonl holds T, beta, their statistics and the counts of rank 0, and the mean of the
-processes' losses; the seconds an iteration are rank 0's, for whom every other process waits.
+The working directory is the run directory, and every path is relative to it (see `run.claim`). Only rank 0 writes.
 """
 
 from __future__ import annotations
@@ -18,8 +16,8 @@ from typing import Any
 import torch
 from mmengine.model import MMDistributedDataParallel
 
-from dynamic_rcnn.engine import build, checkpoint, results
-from dynamic_rcnn.engine import setup as start
+from dynamic_rcnn.engine import build, checkpoint, results, start
+from dynamic_rcnn.engine.losses import UncheckedLosses, raise_if_bad
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
@@ -32,16 +30,17 @@ from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
 
 
-class Training:
-    """One process's share of one run: the objects that training changes, and how they are saved and restored."""
+class TrainingRun:
+    """One process's share of the training; implements `train.Task`."""
 
-    def __init__(self, spec: RunSpec, stop: StopSignal) -> None:
+    def __init__(self, spec: RunSpec, stop: StopSignal, losses: UncheckedLosses) -> None:
         self.spec = spec
         self.stop = stop
+        self.losses = losses
         self.settings = spec.config["train"]
-        self.device = start.device()
+        self.device = start.select_device()
         stop.check()
-        self.root, self.fingerprint = start.prepared(spec)
+        self.root, self.fingerprint = start.prepare_data(spec)
         stop.check()
         beat()
         images = build.build_dataset(spec, "train", self.root)
@@ -55,50 +54,48 @@ class Training:
             self.settings["workers"],
             self.settings["group_by_aspect_ratio"],
         )
-        self.model = start.built(spec).to(self.device)
+        self.model = build.build_model(spec).to(self.device)
         if self.head.schedule.all_reduce and distributed.world_size() == 1:
             raise UserError(
                 "dynamic_rcnn.all_reduce: true has no effect here, where one process trains a run; set it to false"
             )
-        held = start.replayed(spec)
-        if held is not None:
-            self.head.fix_schedule(*held)
+        final_schedule = start.read_final_schedule(spec)
+        if final_schedule is not None:
+            self.head.fix_schedule(*final_schedule)
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
         self.record = Record(Path(), self.max_iterations)
         self.iteration = 0
-        self.unchecked: list[tuple[int, torch.Tensor]] = []  # losses that no one has looked at yet
         beat()
 
     @property
     def head(self) -> Any:
         return self.model.roi_head
 
-    def restore(self, note: str | None = None) -> None:
-        """Start the attempt: from the newest whole checkpoint, else from the run that `init` names, else as built.
+    def restore(self, note: str | None) -> None:
+        """Start the attempt from the newest intact checkpoint, else from the weights of the run in `spec.init`, if any.
 
-        Rank 0 reads, and hands what it read to the others: shared file systems may show files to them late.
-        note: what the attempt's record is to say besides.
+        Rank 0 reads and broadcasts, because shared file systems may show files to other machines late.
         """
-        notes = [note] if note else []
-        data = None
+        data: bytes | None = None
+        damaged: list[str] = []
         if distributed.is_main():
-            for folder in (Path(), Path(CHECKPOINTS)):
-                remove_temporary(folder)
-            data, passed_over = checkpoint.read_newest(Path(CHECKPOINTS))
-            notes += passed_over
+            remove_temporary(Path(CHECKPOINTS))
+            data, damaged = checkpoint.read_newest(Path(CHECKPOINTS))
         data = distributed.broadcast(data)
         if data is not None:
             self._load(checkpoint.deserialise(data))
         elif self.spec.init is not None and distributed.is_main():
-            start.load_start(self.model, self.spec)
-        self.trained = self._wrapped()
+            start.load_start_weights(self.model, self.spec)
+        self.wrapped_model = self._wrap_model()
+        sha256 = None
         if distributed.is_main():
-            self.record.start(self.iteration)
+            resumed = f"resumed after iteration {self.iteration}" if self.iteration else None
+            start.start_attempt(self.record, self.iteration, [note, *damaged, resumed])
             self.record.forget_after(self.iteration)
-            for line in [*notes, f"resumed after iteration {self.iteration}"] if self.iteration else notes:
-                self.record.note(line)
+            sha256 = file_digest(start.find_start_weights(self.spec)) if self.spec.init else None
+        start.write_provenance(self.device, self.fingerprint, sha256)
         beat()
 
     def _load(self, content: dict[str, Any]) -> None:
@@ -113,31 +110,25 @@ class Training:
             scheduler.load_state_dict(state)
         self.head.load_schedule(schedules[distributed.rank()])
 
-    def _wrapped(self) -> Any:
-        """The model as `train_step` needs it: with several processes, averaging their gradients.
+    def _wrap_model(self) -> Any:
+        """The model for `train_step`; with several processes it averages their gradients.
 
-        The wrapper gives every process rank 0's weights now, and rank 0's buffers before each iteration: a checkpoint
-        holds rank 0's. Without find_unused_parameters it would arrange its buckets anew after the first iteration, in
-        the order in which gradients came, and with them the order of summation: an iteration after a resume would not
-        be, bit for bit, what it is in a run that was never interrupted.
+        The wrapper gives every process the weights of rank 0 now, and its buffers before each iteration. Without
+        find_unused_parameters it would rearrange its buckets after the first iteration, and with them the order of
+        summation, so that a resumed run would not continue bit for bit.
         """
         if distributed.world_size() == 1:
             return self.model
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
         return MMDistributedDataParallel(self.model, device_ids=devices, find_unused_parameters=True)
 
-    def write_provenance(self) -> None:
-        """Record what it takes to repeat this attempt."""
-        sha256 = file_digest(start.start_weights(self.spec)) if self.spec.init and distributed.is_main() else None
-        start.write_provenance(self.device, self.fingerprint, sha256)
-
     def run(self) -> None:
-        """Train from where the run stands to the end. Raises InterruptedRunError after an iteration's checkpoint."""
+        """Train to the last iteration. A signal raises InterruptedRunError after an iteration and its checkpoint."""
         self.stop.check()
         self.stop.only_note()
         self.model.train()
         if self._evaluation_due() and not distributed.broadcast(results.is_evaluated(self.iteration)):
-            self._evaluate()  # what was killed after saving this iteration
+            self._evaluate()  # the previous attempt was killed between this iteration's checkpoint and its evaluation
         while self.iteration < self.max_iterations:
             epoch, position = divmod(self.iteration, len(self.batches))
             started, first = time.perf_counter(), self.iteration
@@ -150,13 +141,13 @@ class Training:
                 self._save_and_evaluate_if_due()
                 if self.iteration == self.max_iterations:
                     break
-        self.check_losses()
+        self._check_losses()
 
     def _step(self, batch: Any) -> dict[str, torch.Tensor]:
         seed_all(self.spec.seed, "iteration", self.iteration, distributed.rank())
-        logs: dict[str, torch.Tensor] = self.trained.train_step(batch, self.optimizer)
+        logs: dict[str, torch.Tensor] = self.wrapped_model.train_step(batch, self.optimizer)
         self.iteration += 1
-        self.unchecked.append((self.iteration, logs["loss"].detach()))
+        self.losses.add(self.iteration, logs["loss"])
         end_of_epoch = self.iteration % len(self.batches) == 0
         for scheduler in self.schedulers:
             if end_of_epoch or not scheduler.by_epoch:
@@ -169,24 +160,16 @@ class Training:
         return self.iteration == self.max_iterations or (every > 0 and self.iteration % every == 0)
 
     def _evaluation_due(self) -> bool:
-        """Whether to evaluate in the midst of training; the final weights are for `finish`."""
+        """Whether to evaluate after this iteration; `finish` evaluates the final weights."""
         return 0 < self.iteration < self.max_iterations and self._due("val_interval")
 
-    def bad_loss(self) -> int | None:
-        """The first iteration since the last check whose loss is not finite on this process; waits for the device."""
-        bad = first_not_finite(self.unchecked)
-        self.unchecked.clear()
-        return bad
+    def _check_losses(self) -> None:
+        """Raise NaNLossError on all processes if a loss since the last check is not finite on one of them."""
+        raise_if_bad(distributed.earliest(self.losses.first_bad()))
 
-    def check_losses(self) -> None:
-        """Raise NaNLossError, on all processes, if a loss since the last check is not finite on one of them."""
-        bad = distributed.earliest(self.bad_loss())
-        if bad is not None:
-            raise NaNLossError(f"the loss is not finite at iteration {bad}")
-
-    def check_finite(self) -> None:
-        """Raise NaNLossError, on all processes, if a loss or a weight is not finite; waits for the device."""
-        self.check_losses()
+    def _check_finite(self) -> None:
+        """Raise NaNLossError on all processes if a loss or a weight is not finite; waits for the device."""
+        self._check_losses()
         fault = None
         try:
             checkpoint.check_finite(self.model)
@@ -197,7 +180,7 @@ class Training:
             raise NaNLossError(fault)
 
     def _log(self, logs: dict[str, torch.Tensor], seconds: float) -> None:
-        self.check_losses()
+        self._check_losses()
         losses = distributed.mean({name: float(value.detach()) for name, value in logs.items()})
         if distributed.is_main():
             rate = float(self.optimizer.get_lr()["lr"][0])
@@ -207,11 +190,11 @@ class Training:
             self.record.progress(self.iteration)
 
     def _save_and_evaluate_if_due(self) -> None:
-        """Save before evaluating, which may take long: a run that is killed there evaluates when it is resumed."""
+        """Save before evaluating, so that a run that is killed during an evaluation repeats it when resumed."""
         stop = distributed.any_of(self.stop.received)
         evaluate = self._evaluation_due()
         if self._due("checkpoint_interval") or evaluate or stop:
-            self.save()
+            self._save()
         if stop and self.iteration < self.max_iterations:
             raise InterruptedRunError(f"stopped by a signal after iteration {self.iteration}")
         if evaluate:
@@ -219,11 +202,11 @@ class Training:
 
     def _evaluate(self) -> None:
         with self.stop.at_once(f"in the evaluation after iteration {self.iteration}"):
-            results.evaluate_now(self.spec, self.model, self.root, self.iteration)
+            results.evaluate_during_training(self.spec, self.model, self.root, self.iteration)
 
-    def save(self) -> None:
-        """Write a checkpoint of this iteration; never one of weights that a NaN has reached."""
-        self.check_finite()
+    def _save(self) -> None:
+        """Write a checkpoint, unless a weight is not finite."""
+        self._check_finite()
         schedules = distributed.gather(self.head.schedule.state_dict())
         if schedules is not None:
             parts = (self.model, self.optimizer, self.schedulers, schedules)
@@ -232,21 +215,13 @@ class Training:
             self.record.progress(self.iteration)
 
     def finish(self) -> None:
-        """Evaluate the final weights and write the results; metrics.json comes last and makes the run done."""
+        """Evaluate the final weights and write the results. metrics.json, which makes the run done, comes last."""
         with self.stop.at_once("in the evaluation after the last iteration"):
             if distributed.is_main():
                 checkpoint.save_weights(Path(WEIGHTS), self.spec.id, self.iteration, self.model)
-            metrics = results.final(self.spec, self.model, self.root, self.iteration)
+            metrics = results.evaluate_final(self.spec, self.model, self.root, self.iteration)
         if metrics is not None:
             self.record.progress(self.iteration)
             write_content(Path(METRICS), metrics)
             checkpoint.remove_all(Path(CHECKPOINTS))
             self.record.end("done")
-
-
-def first_not_finite(losses: list[tuple[int, torch.Tensor]]) -> int | None:
-    """The first iteration whose loss is not finite; waits for the device. losses: (iteration, scalar)."""
-    if not losses:
-        return None
-    finite = torch.isfinite(torch.stack([loss for _, loss in losses])).tolist()
-    return next((iteration for (iteration, _), good in zip(losses, finite, strict=True) if not good), None)

@@ -1,7 +1,7 @@
 """COCO evaluation of saved detections, boxes and masks: what `metrics.json` holds, with pycocotools and numpy only.
 
-A run writes its detections with `write_detections`, then computes its metrics with `evaluate_file` from that
-file: evaluating it again, without the model, gives the same numbers to the last bit.
+A run writes its detections with `write_detections`, then computes its metrics from that file. Computing them again,
+without the model, gives the same numbers to the last bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from pycocotools.cocoeval import COCOeval
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import masks as coco_masks
 from dynamic_rcnn.metrics import names
-from dynamic_rcnn.run.files import write_bytes_atomic
+from dynamic_rcnn.run.files import DETECTIONS, write_bytes_atomic
+from dynamic_rcnn.run.results import EvaluationResults
+from dynamic_rcnn.run.spec import RunSpec
 
 Detection = dict[str, Any]
 
@@ -82,9 +84,17 @@ def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool
     }
 
 
-def evaluate_file(ground_truth: Path | COCO, detections: Path, masks: bool = False) -> dict[str, Any]:
-    """`evaluate` of a file that `write_detections` wrote."""
-    return evaluate(ground_truth, read_detections(detections), masks)
+def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> EvaluationResults:
+    """Compute the content of metrics.json from a run's saved detections.
+
+    Args:
+        run_dir: directory of the run.
+        spec: of the run.
+        root: folder to which the paths in `spec.dataset` are relative.
+        iteration: how far the evaluated weights were trained.
+    """
+    content = evaluate(root / spec.dataset["val_ann"], read_detections(run_dir / DETECTIONS), spec.has_masks)
+    return EvaluationResults(iteration=iteration, **content)
 
 
 def load_ground_truth(path: Path) -> COCO:

@@ -28,7 +28,7 @@ DECIDES_RESULT = (
     "engine.inference",
     "engine.results",
     "engine.seeding",
-    "engine.setup",
+    "engine.start",
     "engine.timing_arms",
     "engine.timing_run",
     "engine.trainer",
@@ -50,9 +50,12 @@ DOES_NOT_DECIDE_RESULT = (
     "",
     "data",
     "engine",
+    "engine.ending",
+    "engine.losses",
+    "engine.pretrained",
     "engine.stop_signal",
+    "cli",
     "errors",
-    "evaluate",
     "method.statistics",  # what is logged
     "metrics",
     "parallel",
@@ -73,8 +76,6 @@ DOES_NOT_DECIDE_RESULT = (
     "run.spec",
     "run.status",
     "run.train_log",
-    "tools",
-    "tools.fetch",
 )
 
 

@@ -1,11 +1,13 @@
-"""What this machine's Python offers runs: `python -m dynamic_rcnn.tools.describe_machine [WEIGHTS]`.
+"""Print what this machine's Python offers to runs, as one JSON object.
 
-Input: a list of model configs.
+    python -m dynamic_rcnn.tools.describe_machine [WEIGHTS] < MODELS
 
-Prints one JSON object: torch, cuda (what torch was built for, or null), gpus (names, as torch sees them), of each model
-parameters (how many; it is built without loading anything) and weights (null, or url and file of the backbone's), and
-fault (why the file WEIGHTS does not fit the first model, or null).
-It is a process of its own for who must not import torch, or wants to survive a driver that crashes.
+MODELS   a JSON list of model configurations
+
+Fields: torch (version), cuda (the version that torch was built for, or null), gpus (names), parameters (number per
+model; models are built without loading weights), weights (per model, url and file of the backbone's pretrained weights,
+or null), and fault (why the file WEIGHTS does not fit the first model, or null). It is a process of its own for callers
+that must not import torch, or must survive a crashing driver.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +23,26 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
+from dynamic_rcnn import cli
 from dynamic_rcnn.engine.build import use_mmdet_scope
 from dynamic_rcnn.engine.checkpoint import load_weights
+from dynamic_rcnn.engine.pretrained import weights_folder
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.tools.fetch import weights_folder
 
 _TORCHVISION = "torchvision://"
 
 
 def describe(models: list[dict[str, Any]], weights: Path | None = None) -> dict[str, Any]:
-    """What the module's head lists, for model configs as in a spec."""
+    """The fields above, for models configured as in a spec."""
     use_mmdet_scope()
-    built = [MODELS.build(ConfigDict(model)) for model in models]
+    networks = [MODELS.build(ConfigDict(model)) for model in models]
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
-        "parameters": [sum(each.numel() for each in model.parameters()) for model in built],
+        "parameters": [sum(each.numel() for each in model.parameters()) for model in networks],
         "weights": [_weights_of(model["backbone"].get("init_cfg") or {}) for model in models],
-        "fault": _fault(built[0], weights) if weights else None,
+        "fault": _fault(networks[0], weights) if weights else None,
     }
 
 
@@ -55,7 +59,7 @@ def _fault(model: torch.nn.Module, weights: Path) -> str | None:
 
 
 def _weights(checkpoint: str) -> dict[str, str]:
-    """Where weights come from and lie. mmengine takes torchvision's from the folder of torch.hub, else from the web."""
+    """URL and local file. mmengine looks for torchvision's weights in the folder of torch.hub, then downloads them."""
     if not checkpoint.startswith(_TORCHVISION):
         return {"url": "", "file": checkpoint}
     from mmengine.runner.checkpoint import get_torchvision_models
@@ -64,6 +68,13 @@ def _weights(checkpoint: str) -> dict[str, str]:
     return {"url": url, "file": str(weights_folder() / url.rsplit("/", 1)[-1])}
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> int:
+    """Describe the machine. Returns exit code 0."""
+    weights = cli.paths(arguments, "WEIGHTS")[0] if arguments else None
     warnings.simplefilter("ignore")
-    print(json.dumps(describe(json.load(sys.stdin), *map(Path, sys.argv[1:]))))
+    print(json.dumps(describe(json.load(sys.stdin), weights)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, __doc__ or ""))

@@ -12,7 +12,7 @@ from analysis import images, records, report
 from analysis.reading.run_table import collect
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import evaluate_file, write_detections
+from dynamic_rcnn.metrics.ap import evaluate, read_detections, write_detections
 from dynamic_rcnn.run.spec import RunSpec
 from tests.analysis.synthetic import RunsFolder, edit_json, make_another_run, row_of
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
@@ -39,7 +39,10 @@ def detect(run: Path, found: list[dict[str, Any]]) -> None:
     """Give a run these detections and their metrics."""
     write_detections(run / "detections.json.gz", found)
     data = RunSpec.read(run).dataset
-    edit_json(run / "metrics.json", **evaluate_file(Path(data["root"]) / data["val_ann"], run / "detections.json.gz"))
+    edit_json(
+        run / "metrics.json",
+        **evaluate(Path(data["root"]) / data["val_ann"], read_detections(run / "detections.json.gz")),
+    )
 
 
 def detections(truth: dict[str, Any], shift: float) -> list[dict[str, Any]]:
@@ -68,7 +71,7 @@ def test_differences_equal_pycocotools_and_the_same_seed_gives_the_same_bytes(ru
         paths = sorted((runs / "mine" / arm).iterdir())
         spec = json.loads((paths[0] / "spec.json").read_text())["dataset"]
         ground_truth = Path(spec["root"]) / spec["val_ann"]
-        found = [evaluate_file(ground_truth, path / "detections.json.gz") for path in paths]
+        found = [evaluate(ground_truth, read_detections(path / "detections.json.gz")) for path in paths]
         values[arm] = sum(each["metrics"]["AP75"] for each in found) / 2
     rows = {(row["arm"], row["metric"]): row for row in content["differences"]}
     assert rows["both", "AP75"]["value"] == pytest.approx(values["both"] - values["baseline"], abs=1e-12)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn import train
+from dynamic_rcnn import cli, train
 from dynamic_rcnn.parallel import processes as spawn
 from dynamic_rcnn.run.spec import RunSpec
 
@@ -23,14 +23,14 @@ def die() -> None:
 
 def iteration(count: int) -> None:
     """SIGKILL after the log of an iteration, before its checkpoint."""
-    from dynamic_rcnn.engine.trainer import Training
+    from dynamic_rcnn.engine.trainer import TrainingRun
 
-    def log_and_die(self: Any, *args: Any, log: Any = Training._log) -> None:
+    def log_and_die(self: Any, *args: Any, log: Any = TrainingRun._log) -> None:
         log(self, *args)
         if self.iteration == count:
             die()
 
-    Training._log = log_and_die
+    TrainingRun._log = log_and_die
 
 
 def checkpoint(count: int) -> None:
@@ -60,7 +60,7 @@ def evaluated(count: int) -> None:
     """SIGKILL after the row of an evaluation on the way."""
     from dynamic_rcnn.engine import results
 
-    results.evaluate_now = lambda *args, now=results.evaluate_now: (now(*args), die())
+    results.evaluate_during_training = lambda *args, now=results.evaluate_during_training: (now(*args), die())
 
 
 def nan(count: int) -> None:
@@ -79,15 +79,15 @@ def error(count: int) -> None:
 
 def overtaken(count: int) -> None:
     """Another attempt puts a copy in the run directory's place."""
-    from dynamic_rcnn.engine.trainer import Training
+    from dynamic_rcnn.engine.trainer import TrainingRun
     from dynamic_rcnn.run import claim
 
-    def log_in_another_place(self: Any, *args: Any, log: Any = Training._log) -> None:
+    def log_in_another_place(self: Any, *args: Any, log: Any = TrainingRun._log) -> None:
         if self.iteration == count:
             claim._swap(Path.cwd())
         log(self, *args)
 
-    Training._log = log_in_another_place
+    TrainingRun._log = log_in_another_place
 
 
 def hold(count: int) -> None:
@@ -133,11 +133,11 @@ def stop_in_last_evaluation(count: int) -> None:
     """The same in the evaluation of the final weights."""
     from dynamic_rcnn.engine import results
 
-    def final(*args: Any, final: Any = results.final) -> Any:
+    def final(*args: Any, final: Any = results.evaluate_final) -> Any:
         stop_in_evaluation(0)
         return final(*args)
 
-    results.final = final
+    results.evaluate_final = final
 
 
 def _loss_in_iteration(count: int, change: Any) -> None:
@@ -161,7 +161,7 @@ def main() -> int:
     starts_others = starts_others and RunSpec.read(Path(sys.argv[1])).processes > 1
     if moment != "never" and not starts_others and rank in ("all", os.environ.get("RANK", "0")):
         globals()[moment](int(count))
-    return train.main()
+    return cli.run(train.main, train.__doc__ or "")
 
 
 if __name__ == "__main__":

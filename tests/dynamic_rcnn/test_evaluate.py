@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dynamic_rcnn.data import dataset
-from dynamic_rcnn.evaluate import compute_metrics
-from dynamic_rcnn.metrics.ap import write_detections
+from dynamic_rcnn.metrics.ap import compute_metrics, write_detections
 from dynamic_rcnn.run.files import write_content, write_json_atomic
 from tests.dynamic_rcnn.runs import prepare, small_spec
 
@@ -41,7 +40,7 @@ def test_equal_to_what_was_recorded(run_dir):
     recorded = json.loads((run_dir / "metrics.json").read_text())["metrics"]
     assert 0.2 < recorded["AP90"] < 0.8
     assert f"AP90   {recorded['AP90']!r}\n" in result.stdout
-    assert result.stdout.endswith("metrics.json holds exactly these\n")
+    assert result.stdout.endswith("metrics.json has the same values\n")
 
 
 def test_a_missing_metrics_file_is_written_again(run_dir):
@@ -58,13 +57,13 @@ def test_an_edited_metrics_file_is_noticed_and_left(run_dir):
     result = evaluate(run_dir)
     assert (result.returncode, result.stderr) == (
         1,
-        "metrics.json says something else (AP 0.389); it is left as it is\n",
+        "metrics.json has other values (AP 0.389); it was not changed\n",
     )
     assert json.loads((run_dir / "metrics.json").read_text()) == edited
 
 
 def test_bad_input_is_one_line(run_dir, tmp_path):
-    assert evaluate(tmp_path).stderr == f"evaluate: {tmp_path}/spec.json: missing\n"
+    assert evaluate(tmp_path).stderr == f"error: {tmp_path}/spec.json: missing\n"
     (run_dir / "detections.json.gz").write_bytes(b"no gzip")
     result = evaluate(run_dir)
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "detections.json.gz" in result.stderr

@@ -16,6 +16,9 @@ import torch
 
 from dynamic_rcnn import train as trainer
 from dynamic_rcnn.data import dataset
+from dynamic_rcnn.engine import ending
+from dynamic_rcnn.engine.ending import classify
+from dynamic_rcnn.engine.losses import UncheckedLosses
 from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.metrics.ap import read_detections
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, Rank
@@ -101,30 +104,29 @@ def test_training_gives_signs_of_life_and_logs_no_noise(tmp_path, data):
 
 
 def test_a_device_that_has_failed_is_an_error_not_a_crash():
-    class Broken:
-        def bad_loss(self) -> None:
+    class Broken(UncheckedLosses):
+        def first_bad(self) -> None:
             raise RuntimeError("CUDA error: device-side assert triggered")
 
-    end = trainer._end(RuntimeError("CUDA error: an illegal memory access"), Rank(), Broken())  # type: ignore[arg-type]
+    end = classify(RuntimeError("CUDA error: an illegal memory access"), Rank(), Broken())
     assert (end.cause, end.exit_code) == ("error", 1) and end.message.endswith("an illegal memory access")
 
 
 def test_a_device_that_does_not_answer_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(trainer, "_DEVICE_PATIENCE_S", 0.1)
+    monkeypatch.setattr(ending, "_DEVICE_PATIENCE_S", 0.1)
 
-    class Stuck:
-        def bad_loss(self) -> None:
+    class Stuck(UncheckedLosses):
+        def first_bad(self) -> None:
             time.sleep(3600)
 
-    assert trainer._end(RuntimeError("x"), Rank(), Stuck()).cause == "error"  # type: ignore[arg-type]
+    assert classify(RuntimeError("x"), Rank(), Stuck()).cause == "error"
 
 
 def test_an_operator_that_chokes_on_nan_is_not_the_cause():
-    class Diverged:
-        def bad_loss(self) -> int:
-            return 7
-
-    end = trainer._end(IndexError("x"), Rank(), Diverged())  # type: ignore[arg-type]
+    losses = UncheckedLosses()
+    for iteration in (6, 7, 8):
+        losses.add(iteration, torch.tensor(1.0 if iteration == 6 else float("nan")))
+    end = classify(IndexError("x"), Rank(), losses)
     assert (end.cause, end.message) == ("NaN", "the loss is not finite at iteration 7")
 
 
@@ -142,7 +144,9 @@ def test_two_processes_do_not_train_one_run(tmp_path, data):
     with locked(run_dir):
         second = train(run_dir)
     assert second.returncode == EXIT_LOCKED
-    assert second.stderr.startswith(f"{run_dir}: another process is training this run (process {os.getpid()} on ")
+    assert second.stderr.startswith(
+        f"error: {run_dir}: another process is training this run (process {os.getpid()} on "
+    )
     assert not (run_dir / "status.json").exists()
 
 
@@ -156,7 +160,7 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path, data):
     try:
         run_dir = prepare(disk, small_spec(data, train__max_iters=8))
         failed = train(run_dir)
-        assert failed.returncode == trainer.EXIT_FAILED
+        assert failed.returncode == ending.EXIT_FAILED
         state = read_state(run_dir)
         assert (state.name, state.cause) == ("failed", "disk")
         assert "No space left on device; free some space or choose another runs=" in (state.message or "")
@@ -193,7 +197,7 @@ def test_a_run_on_a_data_set_in_coco_format(tmp_path):
 def test_bad_input_is_one_line(tmp_path):
     assert train(tmp_path / "absent").returncode == 2
     missing = train(tmp_path)
-    assert missing.stderr.strip().splitlines()[-1] == f"{tmp_path}/spec.json: missing"
+    assert missing.stderr.strip().splitlines()[-1] == f"error: {tmp_path}/spec.json: missing"
     assert "Traceback" not in missing.stderr
 
 
@@ -203,7 +207,7 @@ def test_a_run_whose_start_is_missing_says_which(tmp_path, data):
     assert train(run_dir).returncode == 2
     message = read_state(run_dir).message or ""
     assert message.startswith(
-        "the weights of run 0123456789, which this one starts from, are missing; if that run is done"
+        "the weights of run 0123456789, from which this one starts, are missing; if that run is done"
     )
 
 
@@ -229,6 +233,6 @@ def test_a_download_that_fails_says_what_and_where_to(tmp_path, data):
     ],
 )
 def test_causes(error, cause, code):
-    end = trainer._end(error, Rank())
+    end = classify(error, Rank(), UncheckedLosses())
     assert (end.cause, end.exit_code) == (cause, code)
     assert "\n" not in end.message

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from dynamic_rcnn.engine import setup as start
+from dynamic_rcnn.engine import start
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import append_jsonl, read_jsonl, write_json_atomic
 from dynamic_rcnn.run.state import read_state
@@ -44,8 +44,8 @@ def test_it_needs_the_other_run_and_holds_its_final_values(tmp_path):
     ("logged", "iteration", "said"),
     [
         (2, 2, None),
-        (0, 2, "does not reach iteration 2, whose T and beta run {run} ended with"),
-        (1, 2, "does not reach iteration 2"),
+        (0, 2, "lacks T and beta of iteration 2, with which run {run} ended"),
+        (1, 2, "lacks T and beta of iteration 2"),
         (2, None, "run {run}, whose final T and beta this one replays, is not done; launch again when it is"),
     ],
 )
@@ -61,10 +61,10 @@ def test_only_a_whole_record_of_a_finished_run_is_replayed(tmp_path, monkeypatch
         write_json_atomic(source / "metrics.json", {"schema": 1, "iteration": iteration, "metrics": {}})
     monkeypatch.chdir(run_dir)
     if said is None:
-        assert start.replayed(replay) == (0.7, 0.5)
+        assert start.read_final_schedule(replay) == (0.7, 0.5)
         return
     with pytest.raises(UserError) as error:
-        start.replayed(replay)
+        start.read_final_schedule(replay)
     assert said.format(run=dynamic.id) in str(error.value)
 
 
@@ -75,5 +75,5 @@ def test_a_last_row_without_its_state_is_refused(tmp_path, monkeypatch):
     append_jsonl(source / "train.jsonl", {"iteration": 2, "T": 0.6})
     write_json_atomic(source / "metrics.json", {"schema": 1, "iteration": 2, "metrics": {}})
     monkeypatch.chdir(run_dir)
-    with pytest.raises(UserError, match="does not reach iteration 2, whose T and beta"):
-        start.replayed(replay)
+    with pytest.raises(UserError, match="lacks T and beta of iteration 2"):
+        start.read_final_schedule(replay)

@@ -12,17 +12,18 @@ import torch
 
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build, timing_run
+from dynamic_rcnn.engine.losses import UncheckedLosses
 from dynamic_rcnn.engine.stop_signal import StopSignal
-from dynamic_rcnn.engine.timing_run import Meter, TimingRun, loaded, order, taken
+from dynamic_rcnn.engine.timing_run import Meter, TimingRun, draw_order, load_images, take_batches
 from dynamic_rcnn.errors import InterruptedRunError
 from tests.dynamic_rcnn.runs import small_spec
 
 
 def test_the_order_of_a_round_is_the_seeds_and_every_arm_comes_first_as_often() -> None:
     arms = ["baseline", "both", "cascade"]
-    orders = [order(arms, 0, "training", number) for number in range(3000)]
-    assert orders[:5] == [order(arms, 0, "training", number) for number in range(5)]
-    assert orders[:20] != [order(arms, 1, "training", number) for number in range(20)]
+    orders = [draw_order(arms, 0, "training", number) for number in range(3000)]
+    assert orders[:5] == [draw_order(arms, 0, "training", number) for number in range(5)]
+    assert orders[:20] != [draw_order(arms, 1, "training", number) for number in range(20)]
     assert all(sorted(each) == arms for each in orders)
     first = Counter(each[0] for each in orders)
     assert all(900 < first[arm] < 1100 for arm in arms)  # sd 26
@@ -34,13 +35,13 @@ def test_batches_go_on_over_the_end_of_an_epoch_and_images_over_the_last(tmp_pat
     batches = build.Batches(build.build_dataset(spec, "train", root), 0, 5, 0, False)
 
     def ids(first: int, count: int) -> list[list[int]]:
-        return [[sample.img_id for sample in batch["data_samples"]] for batch in taken(batches, first, count)]
+        return [[sample.img_id for sample in batch["data_samples"]] for batch in take_batches(batches, first, count)]
 
     whole = ids(0, 2 * len(batches))
     assert len(whole) == 2 * len(batches) and whole[: len(batches)] != whole[len(batches) :]
     assert ids(len(batches) - 1, 3) == whole[len(batches) - 1 : len(batches) + 2]
     images = build.build_dataset(spec, "val", root)
-    found = [batch["data_samples"][0].img_id for batch in loaded(images, len(images) - 1, 3)]
+    found = [batch["data_samples"][0].img_id for batch in load_images(images, len(images) - 1, 3)]
     everyone = [images[number]["data_samples"].img_id for number in range(len(images))]
     assert found == [everyone[-1], everyone[0], everyone[1]]
 
@@ -64,7 +65,7 @@ def test_a_signal_while_an_arm_is_built_ends_the_run_before_the_next(
     stop, built = StopSignal(), []
 
     class Arm:
-        def __init__(self, arm: Any, device: torch.device) -> None:
+        def __init__(self, arm: Any, device: torch.device, losses: Any = None) -> None:
             built.append(arm)
             stop.received = len(built) == 2
 
@@ -73,9 +74,8 @@ def test_a_signal_while_an_arm_is_built_ends_the_run_before_the_next(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(timing_run, "InferenceArm" if part == "inference" else "TrainingArm", Arm)
-    monkeypatch.setattr(TimingRun, "bad_loss", lambda run: None)
-    run = TimingRun(spec, stop)
+    run = TimingRun(spec, stop, UncheckedLosses())
     stop.only_note()
     with pytest.raises(InterruptedRunError, match="stopped by a signal after 0 blocks; it will start over"):
-        run._inference() if part == "inference" else run._training()
+        run._time_inference() if part == "inference" else run._time_training()
     assert len(built) == 2

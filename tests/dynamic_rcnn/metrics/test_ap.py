@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import evaluate, evaluate_file, read_detections, write_detections
+from dynamic_rcnn.metrics.ap import evaluate, read_detections, write_detections
 
 # The order of COCOeval.stats
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -239,9 +239,9 @@ def test_saved_detections_evaluate_to_the_same_bits(tmp_path: Path) -> None:
         }
         for item in detections
     ]
-    first = evaluate_file(annotations, saved)
+    first = evaluate(annotations, read_detections(saved))
     write_detections(saved, read_detections(saved))
-    assert json.dumps(evaluate_file(annotations, saved)) == json.dumps(first)
+    assert json.dumps(evaluate(annotations, read_detections(saved))) == json.dumps(first)
     assert first["metrics"] == evaluate(loaded(content), read_detections(saved))["metrics"]
     json.dumps(first, allow_nan=False)  # no numpy numbers
 

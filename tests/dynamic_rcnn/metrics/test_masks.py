@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from dynamic_rcnn.data.coco_format import validate
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import masks
-from dynamic_rcnn.metrics.ap import evaluate, evaluate_file, read_detections, write_detections
+from dynamic_rcnn.metrics.ap import evaluate, read_detections, write_detections
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
 from tests.dynamic_rcnn.metrics.test_ap import coco_of, loaded
 
@@ -155,9 +155,9 @@ def test_saved_masks_evaluate_to_the_same_bits(tmp_path: Path) -> None:
     annotations.write_text(json.dumps(content))
     write_detections(saved, found)
     assert [item["segmentation"] for item in read_detections(saved)] == [item["segmentation"] for item in found]
-    first = evaluate_file(annotations, saved, masks=True)
+    first = evaluate(annotations, read_detections(saved), masks=True)
     write_detections(saved, read_detections(saved))
-    assert json.dumps(evaluate_file(annotations, saved, masks=True)) == json.dumps(first)
+    assert json.dumps(evaluate(annotations, read_detections(saved), masks=True)) == json.dumps(first)
     for wrong in ("x", {"size": [60], "counts": "a"}, {"size": [60, 60], "counts": [1]}, {"counts": "a"}):
         saved.write_bytes(gzip.compress(json.dumps([{**found[0], "segmentation": wrong}]).encode()))
         with pytest.raises(UserError, match="not detections"):

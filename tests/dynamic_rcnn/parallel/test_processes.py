@@ -14,9 +14,9 @@ import pytest
 import torch
 from mmengine.dataset import pseudo_collate
 
-from dynamic_rcnn import train as trainer
+from dynamic_rcnn.cli import EXIT_BAD_INPUT
 from dynamic_rcnn.data import dataset
-from dynamic_rcnn.engine import build, checkpoint
+from dynamic_rcnn.engine import build, checkpoint, ending
 from dynamic_rcnn.engine import inference as predict
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.metrics.ap import write_detections
@@ -99,7 +99,7 @@ def test_statistics_are_per_process_unless_all_reduce_averages_them(tmp_path, da
 def test_killed_and_stopped_it_ends_as_the_undisturbed_run(tmp_path, data, together):
     """Killed with all of its processes, stopped before an evaluation that is due, resumed."""
     run_dir = prepare(tmp_path, spec_of(data))
-    assert train(run_dir, "iteration", 4).returncode == trainer.EXIT_FAILED
+    assert train(run_dir, "iteration", 4).returncode == ending.EXIT_FAILED
     first, second = schedules(run_dir)
     assert first["iou_window"] != second["iou_window"] and first["iou_threshold"] != second["iou_threshold"]
     averaged = read_jsonl(together["averaged"] / "train.jsonl")[1]["T"]  # after the same two iterations
@@ -181,7 +181,7 @@ def test_nan_on_one_process_is_the_failure_of_all(tmp_path, data):
     spec = spec_of(data, train__log_interval=4)
     run_dir = prepare(tmp_path, spec)
     failed = train(run_dir, "nan", 2, rank=1)
-    assert failed.returncode == trainer.EXIT_FAILED
+    assert failed.returncode == ending.EXIT_FAILED
     state = read_state(run_dir)
     assert (state.cause, state.message) == ("NaN", "the loss is not finite at iteration 2")
     said = [line for line in failed.stderr.splitlines() if line.startswith("NaN: ")]
@@ -192,7 +192,7 @@ def test_nan_on_one_process_is_the_failure_of_all(tmp_path, data):
 def test_the_process_that_failed_is_named_and_the_others_end_soon(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data))
     failed = train(run_dir, "error", 2, rank=1)  # it gives up waiting long before the collectives do
-    assert failed.returncode == trainer.EXIT_FAILED
+    assert failed.returncode == ending.EXIT_FAILED
     state, said = read_state(run_dir), "RuntimeError: a device that does not do what it should"
     assert (state.cause, state.message) == ("error", f"rank 1: {said}")
     left = read_json(run_dir / "logs" / "failure.rank1.json")
@@ -204,14 +204,14 @@ def test_a_wrong_number_of_processes_is_refused(tmp_path, data):
     env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
     command = [sys.executable, "-m", "dynamic_rcnn.train", str(run_dir)]
     refused = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
-    assert refused.returncode == trainer.EXIT_BAD_INPUT
+    assert refused.returncode == EXIT_BAD_INPUT
     said = "WORLD_SIZE=2: this run has base.train.processes=1; start as many processes"
     assert (read_state(run_dir).cause, read_state(run_dir).message) == ("bad input", said)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data, processes=3))
-    assert train(run_dir).returncode == trainer.EXIT_BAD_INPUT
+    assert train(run_dir).returncode == EXIT_BAD_INPUT
     message = read_state(run_dir).message or ""
     assert message.startswith("base.train.batch_size=4 cannot be divided among 3 processes: take 1, 2 or 4, or batch")
 
@@ -233,13 +233,13 @@ def ends(*causes: str) -> list[dict[str, Any]]:
 )
 def test_all_agree_on_the_cause(causes, agreed, monkeypatch):
     monkeypatch.setattr(distributed, "exchange_ends", lambda mine: ends(*causes))
-    assert trainer._agreed(trainer.End(causes[0], "", 0)).cause == agreed
+    assert ending._agree(ending.End(causes[0], "", 0)).cause == agreed
 
 
 def test_of_two_losses_that_are_not_finite_the_first_counts(monkeypatch):
-    both = [trainer.End("NaN", "at 9", 0, 9), trainer.End("NaN", "at 7", 1, 7)]
+    both = [ending.End("NaN", "at 9", 0, 9), ending.End("NaN", "at 7", 1, 7)]
     monkeypatch.setattr(distributed, "exchange_ends", lambda mine: [vars(end) for end in both])
-    assert trainer._agreed(both[0]).message == "at 7"
+    assert ending._agree(both[0]).message == "at 7"
 
 
 def test_one_process_has_no_group():
@@ -297,7 +297,7 @@ def test_processes_stop_in_order_when_their_parent_is_killed(tmp_path, data):
 @pytest.mark.slow
 def test_a_killed_process_and_one_that_was_overtaken(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data))
-    assert train(run_dir, "iteration", 2, rank=1).returncode == trainer.EXIT_FAILED
+    assert train(run_dir, "iteration", 2, rank=1).returncode == ending.EXIT_FAILED
     state = read_state(run_dir)
     assert state.cause == "killed" and (state.message or "").startswith("rank 1 was ended by signal 9")
     lost = train(run_dir, "overtaken", 4, rank=0)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from dynamic_rcnn import cli
 from dynamic_rcnn.tools import fetch
 
 WEIGHTS = bytes(range(256)) * 3000
@@ -89,7 +90,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 
 
 def call(tmp_path: Path, *arguments: str) -> int:
-    return fetch.main([f"root={tmp_path / 'coco'}", *arguments])
+    return cli.report_errors(lambda: fetch.main([f"root={tmp_path / 'coco'}", *arguments]))
 
 
 def names(folder: Path) -> list[str]:
@@ -103,20 +104,20 @@ def test_all_is_put_in_its_place_once(server: Server, tmp_path: Path, capsys: An
     assert weights.read_bytes() == WEIGHTS
     asked = len(server.asked)
     assert call(tmp_path, f"source={server.url}") == 0
-    assert len(server.asked) == asked and capsys.readouterr().out.count("there already") == 2
+    assert len(server.asked) == asked and capsys.readouterr().out.count(": exists") == 2
 
 
-def test_a_connection_that_breaks_is_gone_on_with(server: Server, tmp_path: Path) -> None:
+def test_a_broken_connection_is_resumed(server: Server, tmp_path: Path) -> None:
     server.breaks = [100_000, 200_000, 1]
     assert call(tmp_path, f"source={server.url}", "only=resnet50") == 0
     assert [wanted for _, wanted in server.asked] == [None, "bytes=100000-", "bytes=300000-", "bytes=300001-"]
     assert next((tmp_path / "hub").iterdir()).read_bytes() == WEIGHTS
 
 
-def test_a_call_goes_on_where_an_earlier_one_stopped(server: Server, tmp_path: Path, capsys: Any) -> None:
+def test_a_later_call_resumes_an_interrupted_download(server: Server, tmp_path: Path, capsys: Any) -> None:
     server.breaks = [100_000] + [0] * 5
     assert call(tmp_path, f"source={server.url}", "only=resnet50") == 2
-    assert "0.1 MB are kept, calling again goes on from there" in capsys.readouterr().err
+    assert "0.1 MB are kept; repeat the command to resume" in capsys.readouterr().err
     assert call(tmp_path, f"source={server.url}", "only=resnet50") == 0
     assert server.asked[-1][1] == "bytes=100000-" and len(names(tmp_path / "hub")) == 1
 
@@ -135,7 +136,7 @@ def test_a_damaged_transfer_is_noticed_deleted_and_fetched_anew(
     server.files = {name: content[:50] + b"x" + content[51:] for name, content in good.items()}
     assert call(tmp_path, f"source={server.url}", f"only={only}") == 2
     message = capsys.readouterr().err
-    assert "damaged in the transfer, or another file; it is deleted; call again" in message and message.count("\n") == 1
+    assert "it was deleted; repeat the command" in message and message.count("\n") == 1
     assert names(tmp_path / ("coco" if only == "val2017" else "hub")) == []
     server.files = good
     assert call(tmp_path, f"source={server.url}", f"only={only}") == 0
@@ -173,14 +174,14 @@ def test_a_proxy_is_asked_in_the_place_of_the_publisher(
     ("argument", "said"),
     [
         ("only=val", "unknown item 'val' in only; valid: resnet50, val2017"),
-        ("sauce=x", "unknown argument 'sauce=x'; valid: keep=..., only=..., root=..., source=..."),
-        ("keep=yes", "keep=yes: must be true or false"),
-        ("source=/nowhere", "source=/nowhere: holds no val2017.zip; put it there, or leave val2017 out with only="),
+        ("sauce=x", "unknown argument 'sauce'; valid: keep, only, root, source"),
+        ("keep=yes", "argument 'keep' is 'yes'; it must be true or false"),
+        ("source=/nowhere", "source=/nowhere: has no val2017.zip; put it there, or leave val2017 out with only="),
     ],
 )
 def test_bad_input(argument: str, said: str, server: Server, tmp_path: Path, capsys: Any) -> None:
     assert call(tmp_path, argument) == 2
-    assert capsys.readouterr().err == f"fetch: {said}\n"
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 def test_what_the_server_does_not_have(server: Server, tmp_path: Path, capsys: Any) -> None:
@@ -196,7 +197,7 @@ def test_a_full_archive_is_kept_if_asked_for(server: Server, tmp_path: Path) -> 
 
 def test_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "dynamic_rcnn.tools.fetch", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "only    of annotations, val2017, train2017" in done.stdout
+    assert done.returncode == 0 and "only    some of annotations, val2017, train2017" in done.stdout
 
 
 def test_the_weights_are_those_that_mmengine_loads_for_the_bases() -> None:

@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build
-from dynamic_rcnn.engine.timing_arms import PAIRS, InferenceArm, is_same_network, raw_scores, same_networks
+from dynamic_rcnn.engine.timing_arms import PAIRS, InferenceArm, group_same_networks, is_same_network, raw_scores
 from dynamic_rcnn.run.results import read_timing_results
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import launch
@@ -105,7 +105,7 @@ def test_baseline_and_both_are_one_network_and_the_others_are_not(images: Any) -
     baseline, both = models["baseline"], models["both"]
     with torch.no_grad():  # other weights than the baseline's, which is_same_network has to undo
         both.roi_head.bbox_head.fc_cls.weight.add_(1.0)
-    assert same_networks(models, batches) == [["baseline", "both"], ["cascade"]]
+    assert group_same_networks(models, batches) == [["baseline", "both"], ["cascade"]]
     ours, theirs = ([(key, value.shape) for key, value in each.state_dict().items()] for each in (baseline, both))
     assert ours == theirs
     both.roi_head.test_cfg.score_thr = 0.2  # the same parameters, another computation

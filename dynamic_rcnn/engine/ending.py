@@ -1,0 +1,131 @@
+"""How an attempt that did not finish ended: from an exception to the recorded cause and the exit code.
+
+Imports no torch: an attempt may end before torch is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import threading
+import traceback
+from dataclasses import asdict, dataclass
+
+from dynamic_rcnn.engine.losses import UncheckedLosses
+from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, NaNLossError, UserError
+from dynamic_rcnn.parallel.processes import EXIT_CODES
+from dynamic_rcnn.parallel.rank import EXIT_LOCKED, EXIT_LOST, Rank, write_failure
+from dynamic_rcnn.run.status import Record, SupersededError
+
+EXIT_FAILED = 1
+LOST = "lost"  # another process of the run is gone, and this one does not know why; not recorded
+SUPERSEDED = "superseded"
+_OF_ALL_RANKS = ("NaN", "interrupted")
+_DEVICE_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended that did not finish.
+
+    Args:
+        cause: an outcome of status.json, LOST or SUPERSEDED.
+        message: one line.
+        rank: of the process.
+        iteration: of a loss that is not finite.
+    """
+
+    cause: str
+    message: str
+    rank: int = 0
+    iteration: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        codes = {SUPERSEDED: EXIT_LOCKED, LOST: EXIT_LOST, **EXIT_CODES}
+        return codes.get(self.cause, EXIT_FAILED)
+
+
+def classify(error: Exception, me: Rank, losses: UncheckedLosses, stopped: bool = False) -> End:
+    """The end that `error` stands for; prints the traceback if the cause is not known.
+
+    Args:
+        error: what ended the attempt.
+        me: this process.
+        losses: those that have not been checked; an operator that fails on NaN is not the cause.
+        stopped: whether a signal asked this process to stop.
+    """
+    if isinstance(error, NaNLossError):
+        return End("NaN", str(error), me.number)
+    bad = _first_bad(losses)
+    if bad is not None:
+        return End("NaN", f"the loss is not finite at iteration {bad}", me.number, bad)
+    if stopped and _is_loss_of_another(error, me):
+        return End("interrupted", "stopped by a signal that ended other processes of the run first", me.number)
+    return End(*_cause(error, me), me.number)
+
+
+def conclude(end: End, me: Rank, record: Record) -> int:
+    """Agree with the other processes on the cause, print and record it. Returns the exit code."""
+    if me.number > 0 and end.cause not in (LOST, SUPERSEDED, "interrupted"):
+        write_failure(me, end.cause, end.message)
+    if me.size > 1:
+        end = _agree(end)
+    where = f"rank {end.rank}: " if end.rank > 0 and end.cause not in _OF_ALL_RANKS else ""
+    print(f"{end.cause}: {where}{end.message}", file=sys.stderr, flush=True)
+    if me.number == 0 and end.cause not in (LOST, SUPERSEDED):
+        try:
+            if not record.started:  # it failed before the iteration to resume from was known
+                record.start(record.iteration)
+            record.end(end.cause, where + end.message)
+        except (OSError, SupersededError) as error:
+            print(f"the status could not be written: {error}", file=sys.stderr)
+    return end.exit_code
+
+
+def _first_bad(losses: UncheckedLosses) -> int | None:
+    """As `losses.first_bad()`; None if the device does not answer soon: it failed, or waits for a lost process."""
+    found: list[int | None] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):
+            found.append(losses.first_bad())
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_DEVICE_PATIENCE_S)
+    return found[0] if found else None
+
+
+def _cause(error: Exception, me: Rank) -> tuple[str, str]:
+    """(cause, one line) of an error."""
+    known = {InterruptedRunError: "interrupted", SupersededError: SUPERSEDED, UserError: "bad input"}
+    for kind, cause in {**known, LostProcessError: "error"}.items():
+        if isinstance(error, kind):
+            return cause, str(error)
+    line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return "disk", f"{line}; free some space or choose another runs="
+    if _is_loss_of_another(error, me):
+        return LOST, f"another process of this run is gone ({line.split(' This is')[0]})"
+    traceback.print_exc()
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return ("out of memory" if memory or "can't allocate memory" in line else "error"), line
+
+
+def _is_loss_of_another(error: Exception, me: Rank) -> bool:
+    if me.size == 1:
+        return False
+    from dynamic_rcnn.parallel import comm as distributed
+
+    return distributed.is_loss_of_another(error)
+
+
+def _agree(mine: End) -> End:
+    """The end, among those that all processes exchange, which caused the others."""
+    from dynamic_rcnn.parallel import comm as distributed
+
+    order = {SUPERSEDED: 0, "NaN": 1, "interrupted": 3, LOST: 4}  # 2: all other causes
+    ends = [End(**each) for each in distributed.exchange_ends(asdict(mine))]
+    return min(ends, key=lambda end: (order.get(end.cause, 2), end.iteration, end.rank))

@@ -1,0 +1,114 @@
+"""How a run starts: device, data, provenance, and what it takes from the run that it continues or replays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from dynamic_rcnn.data import dataset
+from dynamic_rcnn.engine import checkpoint
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.parallel import comm as distributed
+from dynamic_rcnn.run import provenance
+from dynamic_rcnn.run.files import METRICS, TRAIN_LOG, WEIGHTS, read_json, read_jsonl, remove_temporary
+from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.status import Record
+
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
+
+_AGAIN = "if that run is done, move its directory away and launch again; this repeats it"
+
+
+def select_device() -> torch.device:
+    """This process's GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def prepare_data(spec: RunSpec) -> tuple[Path, str]:
+    """Draw or check the data. Returns its root folder and fingerprint. Rank 0 draws before the others look."""
+    found = dataset.prepare(spec.dataset) if distributed.is_main() else None
+    distributed.any_of(False)
+    return found or dataset.prepare(spec.dataset)
+
+
+def start_attempt(record: Record, iteration: int, notes: Iterable[str | None] = ()) -> None:
+    """Open an attempt in the run's status, with notes; only rank 0 may call this."""
+    remove_temporary(Path())
+    record.start(iteration)
+    for note in filter(None, notes):
+        record.note(note)
+
+
+def write_provenance(device: torch.device, fingerprint: str, init_sha256: str | None) -> None:
+    """Record what is needed to repeat this attempt. fingerprint: of the data; init_sha256: of the initial weights."""
+    if distributed.is_main():
+        name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+        provenance.write(Path(), provenance.collect(name, torch.get_num_threads(), fingerprint, init_sha256))
+
+
+def load_given_weights(model: BaseDetector, spec: RunSpec) -> None:
+    """Load the weights file that an evaluation was planned with. Raises UserError as `checkpoint.load_weights`."""
+    assert spec.init is not None
+    checkpoint.load_weights(model, Path(spec.init["file"]), spec.init["sha256"])
+
+
+def load_start_weights(model: BaseDetector, spec: RunSpec) -> None:
+    """Load the final weights of the run that this one starts from. Raises UserError if they are missing or damaged."""
+    try:
+        checkpoint.load_weights(model, find_start_weights(spec))
+    except UserError as error:
+        raise UserError(str(error) if _AGAIN in str(error) else f"{error}; {_AGAIN}") from None
+
+
+def find_start_weights(spec: RunSpec) -> Path:
+    """The weights file of the run that this one starts from, in a directory beside this run's."""
+    assert spec.init is not None
+    run = spec.init["run"]
+    return _find(run, WEIGHTS, f"the weights of run {run}, from which this one starts, are missing; {_AGAIN}")
+
+
+def read_final_schedule(spec: RunSpec) -> tuple[float, float] | None:
+    """The final (T, beta) of rank 0 of the run that this one replays; None if it replays none.
+
+    Rank 0 reads and broadcasts, because shared file systems may show files to other machines late.
+
+    Raises:
+        UserError: on all processes, if that run is not done or its train.jsonl lacks the last iteration.
+    """
+    if spec.replay is None:
+        return None
+    found: tuple[float, float] | None = None
+    fault = None
+    if distributed.is_main():
+        try:
+            found = _final_schedule(spec.replay["run"])
+        except UserError as error:
+            fault = str(error)
+    found, fault = distributed.broadcast((found, fault))
+    if fault is not None:
+        raise UserError(fault)
+    return found
+
+
+def _final_schedule(run: str) -> tuple[float, float]:
+    fault = f"run {run}, whose final T and beta this one replays, is not done; launch again when it is"
+    metrics = _find(run, METRICS, fault)
+    log = metrics.with_name(TRAIN_LOG)
+    rows, iteration = read_jsonl(log), read_json(metrics).get("iteration")
+    last = rows[-1] if rows else {}
+    threshold, beta = last.get("T"), last.get("beta")
+    if last.get("iteration") != iteration or threshold is None or beta is None:
+        raise UserError(f"{log}: lacks T and beta of iteration {iteration}, with which run {run} ended; {_AGAIN}")
+    return float(threshold), float(beta)
+
+
+def _find(run: str, name: str, fault: str) -> Path:
+    """A file of another run of the same data set. The working directory is <dataset>/<arm>/<run>."""
+    found = sorted(Path.cwd().parent.parent.glob(f"*/seed*-{run}/{name}"))
+    if not found:
+        raise UserError(fault)
+    return found[0]
