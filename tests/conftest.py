@@ -15,7 +15,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # pytest -n 2 occupies all cores by itself: more threads of torch would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SLURM = "tests/slurm"
+SLURM = "tests/slurm/"
+LONGEST = (
+    SLURM,
+    "tests/dynamic_rcnn/parallel/",
+    "tests/dynamic_rcnn/test_train.py",
+    "tests/dynamic_rcnn/engine/",
+    "tests/experiments/launching/",
+)
 
 
 class ByFile(LoadScopeScheduling):
@@ -23,8 +30,18 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return SLURM if file.startswith(f"{SLURM}/") else file
+        return SLURM if file.startswith(SLURM) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    config.option.loadscopereorder = False  # by number of tests, which says little about their time
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes longest, so that no process is left alone with it at the end."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((rank for rank, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST))
+
+    items.sort(key=rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,11 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from experiments import launch
+from experiments.launching import slurm as launching
 from experiments.planning.run_state import code_now
 from slurm import cli as queue
 from tests.slurm.cluster import RunningCluster, slurm_cluster
@@ -34,7 +38,10 @@ SITE = ("cluster=slurm", "cluster.cpus_per_task=1", "cluster.mem=400M", "cluster
 
 
 class Launcher:
-    """launch.py with the fake trainer, on a run folder of its own."""
+    """launch.py with the fake trainer, on a run folder of its own.
+
+    project: another copy of the code, launched in a process of its own, as for another PATH.
+    """
 
     def __init__(self, folder: Path, project: Path = PROJECT) -> None:
         self.folder, self.project, self.runs = folder, project, folder / "runs"
@@ -46,14 +53,27 @@ class Launcher:
         if hold:
             behaviour["hold"] = {"at": 8, "until": str(self.folder / "released"), "attempts": [1]}
         fake = {"FAKE_TRAINER": json.dumps(behaviour), "FAKE_CODE": code_now(), "COLUMNS": "300"}
+        arguments = [*SMALL, *SITE, *folders, *more]
+        if self.project == PROJECT and "PATH" not in environment:
+            return self._launch_here(arguments, {**fake, **environment})
         return subprocess.run(
-            [sys.executable, "-c", WITH_FAKE_TRAINER, str(self.project), *SMALL, *SITE, *folders, *more],
+            [sys.executable, "-c", WITH_FAKE_TRAINER, str(self.project), *arguments],
             capture_output=True,
             text=True,
             env={**os.environ, **fake, **environment},
             cwd=self.folder,
             timeout=PATIENCE_S,
         )
+
+    def _launch_here(self, arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(launching, "TRAINER", (str(TRAINER),))
+            patch.chdir(self.folder)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            code = launch.main(arguments)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def release(self) -> None:
         (self.folder / "released").touch()
