@@ -151,6 +151,13 @@ def test_the_readme_is_short_and_every_link_leads_somewhere():
     assert [f"{path.name}: {link}" for path, link in local if not (path.parent / link).exists()] == []
 
 
+def test_every_file_that_is_named_exists():
+    tops = "experiments|dynamic_rcnn|slurm|analysis|benchmarks|tests|docs|containers"
+    named = {name for text in PAGES.values() for name in re.findall(rf"\b(?:{tops})/[\w./-]*\w", text)}
+    assert len(named) > 40
+    assert [name for name in sorted(named - {"experiments/conf/cluster/mysite.yaml"}) if not (ROOT / name).exists()] == []
+
+
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text()
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
