@@ -1,4 +1,4 @@
-"""Imports point one way (see README): the method knows nothing of grids, clusters or reports, and planning no torch."""
+"""Imports point one way, as docs/architecture.md draws it, and planning and reporting load no torch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ COMMON = ("dynamic_rcnn.PROJECT", "dynamic_rcnn.cli", "dynamic_rcnn.errors", "dy
 TORCH_FREE = ("dynamic_rcnn.cli", "dynamic_rcnn.errors", "dynamic_rcnn.run", "dynamic_rcnn.data")
 TORCH_FREE += ("dynamic_rcnn.parallel.rank", "dynamic_rcnn.parallel.processes")
 TORCH_FREE += ("dynamic_rcnn.metrics", "dynamic_rcnn.evaluate", "experiments", "slurm", "analysis")
+ROOMS = {  # in the order of imports; other modules of a package may be imported by all of them
+    "experiments": "launch doctor launching views planning config",
+    "dynamic_rcnn": "train tools engine evaluate method ops metrics parallel data run",
+    "analysis": "report images records frames sections stats reading detections rendering",
+}
 
 
 def modules() -> dict[str, Path]:
@@ -76,10 +81,16 @@ def test_analysis_reads_run_directories_only_detections_and_for_images_the_groun
     assert sorted(found) == ["analysis.frames imports dynamic_rcnn.metrics.ap.read_detections", *images]
 
 
-def test_the_rooms_of_analysis_import_one_way() -> None:
-    """sections -> stats -> reading -> detections -> rendering."""
-    rooms = [f"analysis.{room}" for room in ("sections", "stats", "reading", "detections", "rendering")]
-    assert [offences(room, "analysis", but=tuple(rooms[at:])) for at, room in enumerate(rooms)] == [[]] * len(rooms)
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_nothing_to_the_left_of_them(package: str) -> None:
+    rooms = [f"{package}.{room}" for room in ROOMS[package].split()]
+    assert set(rooms) <= set(modules())
+    assert [offence for at, room in enumerate(rooms) for offence in offences(room, *rooms[:at])] == []
+
+
+def test_the_documentation_lists_the_rooms_in_this_order() -> None:
+    page = (PROJECT / "docs/architecture.md").read_text("utf-8")
+    assert [rooms for rooms in ROOMS.values() if ", ".join(f"`{room}`" for room in rooms.split()) not in page] == []
 
 
 def test_experiments_make_no_reports() -> None:
