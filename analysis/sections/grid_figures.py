@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Curves, Figure, Panel
@@ -77,20 +78,15 @@ def _ap_figure(comparison: Comparison, arms: list[str], key: str, what: str) -> 
     axis, ticks = "IoU threshold", (0.5, 0.6, 0.7, 0.8, 0.9)
     values = _of(arms, curves.ap_by_iou(comparison))
     differences = _of(arms, curves.difference_by_iou(comparison))
-    panels = [
-        Panel("AP", "AP", axis, "AP (%)", values, has_error_bars=True, ticks=ticks),
-        Panel(
-            *("difference", f"arm minus {against}", axis, "difference in AP (points)", differences, True, 0.008, False),
-            ticks=ticks,
-            marks_zero=True,
-        ),
-    ]
+    left = Panel("AP", "AP", axis, "AP (%)", values, has_error_bars=True, ticks=ticks)
+    right = Panel("difference", f"arm minus {against}", axis, "difference in AP (points)", differences)
+    right = replace(right, has_error_bars=True, dodge=0.008, starts_at_zero=False, ticks=ticks, marks_zero=True)
     caption = (
         f"{what}. Left: mean over seeds. Right: difference from {whose_baseline(grid)} in points of AP, with the arms "
         f"side by side at each threshold. Error bars: {LEVEL} t intervals from the pooled sd of the arms (seed noise "
         "only, not corrected for multiple comparisons); none with one seed."
     )
-    return Figure(f"{key}-ap-by-iou.svg", "AP against the IoU threshold", caption, panels, 2, 4.6)
+    return Figure(f"{key}-ap-by-iou.svg", "AP against the IoU threshold", caption, [left, right], 2, 4.6)
 
 
 def _of(arms: list[str], bands: Curves) -> Curves:

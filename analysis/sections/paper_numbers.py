@@ -12,7 +12,7 @@ from dynamic_rcnn.metrics.names import AP_METRICS, MASK_METRICS
 from dynamic_rcnn.run.manifest import Manifest, Paper
 
 RULE = "the rule in " + code("analysis/stats/verdict.py")
-IN_BRACKETS = "In brackets: the difference from the paper's own baseline."
+IN_BRACKETS = "In brackets: the difference from the paper's own baseline. "
 
 
 def blocks(comparison: Comparison) -> list[Block]:
@@ -22,26 +22,22 @@ def blocks(comparison: Comparison) -> list[Block]:
         return []
     heading, note = _introduction(grid, paper)
     is_comparable = grid.dataset == COCO and deviation(grid) is None
-    always: list[Block] = [Heading(heading), note, paper_table(paper, grid)]
-    return [*always, *([cell_verdicts(comparison, paper)] if is_comparable else []), *_test_dev_blocks(grid, paper)]
+    verdicts = [cell_verdicts(comparison, paper)] if is_comparable else []
+    return [Heading(heading), note, paper_table(paper, grid), *verdicts, *_test_dev_blocks(grid, paper)]
 
 
 def _introduction(grid: Manifest, paper: Paper) -> tuple[str, Line]:
+    """The heading and the first paragraph."""
+    printed = f"Numbers printed in the paper ({paper.source}). "
     if grid.dataset != COCO:
-        heading = f"The paper's numbers: COCO, NOT comparable with {grid.dataset}"
-        reason = (
-            f"Data set, model and schedule differ, so no value can be compared with one measured on {grid.dataset}; "
-        )
-        reason += "at most the direction and the pattern of the differences can be."
-        return heading, f"Numbers printed in the paper ({paper.source}). {IN_BRACKETS} {reason}"
+        differ = f"Data set, model and schedule differ: no value can be compared with one measured on {grid.dataset}, "
+        text = printed + IN_BRACKETS + differ + "at most the direction and the pattern of the differences."
+        return f"The paper's numbers: COCO, NOT comparable with {grid.dataset}", text
     if (other := deviation(grid)) is not None:
-        heading = "The paper's numbers: NOT comparable with this setting"
-        return (
-            heading,
-            f"Numbers printed in the paper ({paper.source}). This is not the published setting: " + other + ".",
-        )
-    note = "Each printed value against the mean over seeds, by " + RULE
-    return "The paper's numbers", note + ". Cells of one table are not independent; nothing corrects for their number."
+        note = printed + "This is not the published setting: " + other + "."
+        return "The paper's numbers: NOT comparable with this setting", note
+    rule = "Each printed value against the mean over seeds, by " + RULE
+    return "The paper's numbers", rule + ". Cells of one table are not independent; nothing corrects for their number."
 
 
 def paper_table(paper: Paper, grid: Manifest) -> Table:
@@ -58,7 +54,7 @@ def _test_dev_blocks(grid: Manifest, paper: Paper) -> list[Block]:
     return [
         Heading("The paper's numbers on COCO test-dev: no verdict"),
         "The annotations of test-dev are not public: these numbers cannot be compared with anything measured here and "
-        f"get no verdict ({paper.source}). {IN_BRACKETS}",
+        f"get no verdict ({paper.source}). {IN_BRACKETS.strip()}",
         _printed_table(f"{paper.table}, COCO test-dev", paper.test_dev, metrics, grid),
     ]
 

@@ -21,13 +21,10 @@ def section(records: RunTable, comparison: Comparison) -> Section:
     """The section of a grid whose runs evaluate weights."""
     grid = comparison.grid
     assert grid.weights is not None
-    evaluated = code(grid.weights.name) + " (sha256 " + code(grid.weights.sha256) + ") was evaluated. "
+    weights = code(grid.weights.name) + " (sha256 " + code(grid.weights.sha256) + ")"
+    noise = " was evaluated. These numbers have no noise between seeds and are not compared with those of trained runs."
     blocks = [
-        grid_facts(grid)
-        + ". Nothing was trained: "
-        + evaluated
-        + "These numbers have no noise between seeds and are not "
-        "compared with those of trained runs.",
+        grid_facts(grid) + ". Nothing was trained: " + weights + noise,
         Heading("AP of the weights"),
         f"AP in percent on {grid.dataset}.",
         _ap_table(comparison),
