@@ -1,0 +1,1 @@
+"""Statistics of finished runs: pure functions over seeds, the comparison of arms, verdicts, and timings."""

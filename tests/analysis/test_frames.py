@@ -1,4 +1,4 @@
-"""Records as DataFrames."""
+"""The records as data frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records command: what it takes, what it refuses, and that the report from its copy is the same."""
+"""The records command: what it copies, what it rejects, and that the report from the copy is the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_takes_what_the_report_needs_and_no_more(tmp_path: Path) -> None:
+def test_copies_what_the_report_needs_and_no_more(tmp_path: Path) -> None:
     folder = ablation(tmp_path / "runs")
     run = tmp_path / "runs" / folder.path("both", 0)
     for extra in ("checkpoints/weights.pth", "logs/attempt1.log", "lock"):
@@ -45,7 +45,7 @@ def test_takes_what_the_report_needs_and_no_more(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["records"]
 
 
-def test_runs_that_no_grid_asks_for_stay_behind(tmp_path: Path) -> None:
+def test_runs_in_no_grid_are_not_copied(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path / "runs")
     folder.done("baseline", 0, 0.4)
     folder.ask("baseline", 1)
@@ -77,7 +77,7 @@ def test_chooses_grids_by_name(tmp_path: Path) -> None:
         copy(tmp_path, "grids=smok")
 
 
-def test_recorded_runs_that_are_gone_or_cannot_be_read_are_not_dropped(
+def test_recorded_runs_that_are_missing_or_unreadable_are_not_dropped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = ablation(tmp_path / "runs")
@@ -96,7 +96,7 @@ def test_recorded_runs_that_are_gone_or_cannot_be_read_are_not_dropped(
     assert capsys.readouterr().err.endswith("problem: shapes/both/notes: not part of a run; ignored\n")
 
 
-def test_a_damaged_file_is_copied_as_it_is(tmp_path: Path) -> None:
+def test_a_damaged_file_is_copied_unchanged(tmp_path: Path) -> None:
     folder = ablation(tmp_path / "runs")
     path = f"{folder.path('dla', 2)}/metrics.json"
     (tmp_path / "runs" / path).write_text("{")
@@ -121,7 +121,7 @@ def test_large_detections_are_left_out_by_name(tmp_path: Path, capsys: pytest.Ca
     assert markdown(out) == markdown(tmp_path / "runs")
 
 
-def test_refuses_a_running_run(tmp_path: Path) -> None:
+def test_rejects_a_running_run(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path / "runs")
     run = folder.start("both", 0, "running")
     folder.manifest()
@@ -129,7 +129,7 @@ def test_refuses_a_running_run(tmp_path: Path) -> None:
         refused(tmp_path, f"{folder.path('both', 0)}: still running; wait for it or cancel it")
 
 
-def test_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
+def test_rejects_a_folder_with_other_files(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
     mine = tmp_path / "out/records/thesis.tex"
     mine.parent.mkdir(parents=True)
@@ -147,14 +147,14 @@ def test_runs_elsewhere_do_not_replace_the_committed_records(tmp_path: Path, mon
         records.main([f"runs={tmp_path / 'runs'}"])
 
 
-def test_refuses_runs_without_a_grid(tmp_path: Path) -> None:
+def test_rejects_runs_without_a_grid(tmp_path: Path) -> None:
     RunsFolder(tmp_path / "runs").done("both", 0, 0.5)
     refused(tmp_path, "no grid manifest in this folder")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("between", [False, True])
-def test_what_a_killed_copy_left_is_put_back_or_away(tmp_path: Path, between: bool) -> None:
+def test_what_a_killed_copy_left_is_restored_or_removed(tmp_path: Path, between: bool) -> None:
     ablation(tmp_path / "runs")
     out = copy(tmp_path)
     kept = names(out)

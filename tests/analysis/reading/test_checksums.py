@@ -1,4 +1,4 @@
-"""SHA256SUMS of records: every file that is not as it was recorded is named, and its run is in no table."""
+"""SHA256SUMS of records: every changed file is a problem, and its run is in no table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> RunsFolder:
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum on this machine")
-def test_sha256sum_reads_it_and_it_lists_every_file(folder: RunsFolder) -> None:
+def test_sha256sum_accepts_the_file_and_it_lists_every_file(folder: RunsFolder) -> None:
     result = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder.root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     files = {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file()}
@@ -72,7 +72,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_run_that_is_not_as_recorded_is_in_no_mean(folder: RunsFolder, name: str) -> None:
+def test_a_changed_run_is_in_no_mean(folder: RunsFolder, name: str) -> None:
     damage, faults = DAMAGE[name]
     run = folder.path("both", 2)
     damage(folder.root / run)
@@ -105,7 +105,7 @@ def test_edited_records_are_not_copied_under_new_checksums(folder: RunsFolder, t
         records.main(again)
 
 
-def test_a_file_that_is_not_listed_is_named(folder: RunsFolder) -> None:
+def test_an_unlisted_file_is_a_problem(folder: RunsFolder) -> None:
     """Notes do no harm; what the report would read of a run, as a metrics.json put beside a failed one, is not read."""
     run = folder.path("both", 2)
     (folder.root / run / "notes.txt").write_text("mine")
@@ -119,7 +119,7 @@ def test_a_file_that_is_not_listed_is_named(folder: RunsFolder) -> None:
     assert list(found.runs.loc[found.runs["path"] == run, "cause"]) == ["checksum"]
 
 
-def test_a_manifest_or_images_that_differ_are_not_used(folder: RunsFolder) -> None:
+def test_a_changed_manifest_or_image_file_is_not_used(folder: RunsFolder) -> None:
     images = MANIFEST.replace(".grid.", ".images.")
     (folder.root / images).write_text("{}")
     assert collect(folder.root).problems == [f"{images}: not listed in SHA256SUMS{AGAIN}"]

@@ -1,4 +1,4 @@
-"""Runs that cannot stand against each other: two settings in an arm, other code, other start weights, one run twice."""
+"""Runs that cannot be compared: an arm with two settings, other code, other start weights, one run twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def told(runs: Path) -> tuple[str, list[str]]:
         ({"processor": "A fast one"}, "processor", ("A fast one", "not recorded")),
     ],
 )
-def test_what_finished_runs_differ_in_is_named(
+def test_differences_between_finished_runs_are_problems(
     tmp_path: Path, changes: dict[str, Any], name: str, values: tuple[str, str]
 ) -> None:
     folder = ablation(tmp_path)
@@ -62,7 +62,7 @@ def test_what_finished_runs_differ_in_is_named(
         ({"dirty": False}, "uncommitted changes: False in {}; True in {}"),
     ],
 )
-def test_other_checkouts_are_a_problem_but_no_reason_for_a_difference(
+def test_another_checkout_is_a_problem_but_not_noted_beside_results(
     tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
     folder = RunsFolder(tmp_path)
@@ -75,7 +75,7 @@ def test_other_checkouts_are_a_problem_but_no_reason_for_a_difference(
     assert "The finished runs differ" not in text
 
 
-def test_a_run_that_was_resumed_by_other_code_is_named(tmp_path: Path) -> None:
+def test_a_run_resumed_with_other_code_is_a_problem(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     run = folder.done("both", 0, 0.5)
     made = json.loads((run / "provenance.json").read_text())
@@ -84,7 +84,7 @@ def test_a_run_that_was_resumed_by_other_code_is_named(tmp_path: Path) -> None:
     assert told(tmp_path)[1] == [f"{folder.path('both', 0)}: started with another code (01dc0de) than c0dec0dec0"]
 
 
-def test_runs_that_are_not_done_differ_in_nothing(tmp_path: Path) -> None:
+def test_unfinished_runs_are_not_compared(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     folder.done("baseline", 0, 0.4)
     edit_json(folder.start("both", 0, "failed", cause="NaN") / "provenance.json", code="0ther")
@@ -103,13 +103,13 @@ def check_dla_is_not_averaged(runs: Path) -> None:
     assert "**dla has runs of 2 settings** and no mean." in text
 
 
-def test_an_arm_of_two_settings_is_not_averaged(tmp_path: Path) -> None:
+def test_an_arm_with_two_settings_is_not_averaged(tmp_path: Path) -> None:
     folder = ablation(tmp_path)
     make_another_run(tmp_path / folder.path("dla", 1), config={"train": {"max_iters": 7}})
     check_dla_is_not_averaged(tmp_path)
 
 
-def test_a_run_of_another_setting_than_the_manifest_says_is_named_and_not_averaged(tmp_path: Path) -> None:
+def test_a_run_whose_setting_differs_from_the_manifest_is_a_problem_and_not_averaged(tmp_path: Path) -> None:
     """A cell that points at the run of another arm, and its own run, which no cell points at."""
     folder = ablation(tmp_path)
     for cell in folder.cells:
@@ -125,7 +125,7 @@ def test_a_run_of_another_setting_than_the_manifest_says_is_named_and_not_averag
     check_dla_is_not_averaged(tmp_path)
 
 
-def test_a_run_of_two_arms_counts_once(tmp_path: Path) -> None:
+def test_a_run_that_two_arms_share_counts_once(tmp_path: Path) -> None:
     """AP 40 41 42 against 50 51 52, the first also as another arm: df stays 4, and there is nothing to compare."""
     folder = RunsFolder(tmp_path)
     for seed in range(3):
@@ -152,14 +152,14 @@ def test_an_older_manifest_is_read(tmp_path: Path) -> None:
     assert len(grid.arms) == len(ARMS)
 
 
-def test_the_note_on_the_start_stays_beside_a_stale_start(tmp_path: Path) -> None:
+def test_the_note_on_the_start_run_ignores_a_stale_start_run(tmp_path: Path) -> None:
     ablation(tmp_path)
     start = tmp_path / f"shapes/pretrain/seed0-{START}"
     shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
     assert "All runs start from the weights of one run" in told(tmp_path)[0]
 
 
-def test_a_replay_must_have_trained_with_the_end_of_what_it_replays(tmp_path: Path) -> None:
+def test_a_replay_must_have_trained_with_the_final_state_of_its_source(tmp_path: Path) -> None:
     """A replay holds T and beta; `both` moves them until its last iteration."""
     folder = RunsFolder(tmp_path)
     source, replay = folder.done("both", 0, 0.5), folder.done("baseline", 0, 0.4)

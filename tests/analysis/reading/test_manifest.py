@@ -1,4 +1,4 @@
-"""What a grid's manifest may not say."""
+"""Invalid manifests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_MANIFESTS)
-def test_a_bad_manifest_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> None:
+def test_an_invalid_manifest_is_a_problem_and_the_rest_is_read(tmp_path: Path, name: str) -> None:
     changes, expected = BAD_MANIFESTS[name]
     folder = ablation(tmp_path)
     folder.manifest("smoke")
@@ -55,14 +55,14 @@ def test_a_bad_manifest_is_named_and_the_rest_goes_on(tmp_path: Path, name: str)
     assert records.problems[0].startswith("shapes/ablation-0123456789.grid.json: ")
 
 
-def test_a_run_asked_for_twice_is_named(tmp_path: Path) -> None:
+def test_a_run_that_is_listed_twice_is_a_problem(tmp_path: Path) -> None:
     folder = ablation(tmp_path)
     folder.manifest(runs=[*folder.cells, folder.cells[4]])
     (problem, *_) = collect(tmp_path).problems
     assert "runs=dla, seed 1: is given more than once" in problem
 
 
-def test_names_that_the_launcher_refuses_are_refused(tmp_path: Path) -> None:
+def test_names_that_the_launcher_rejects_are_rejected(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path, "my data")
     folder.done("baseline", 0, 0.4)
     folder.manifest()

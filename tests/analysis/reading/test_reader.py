@@ -1,4 +1,4 @@
-"""What the reader makes of missing, corrupt, foreign and newer files: each is named, the rest goes on."""
+"""Missing, corrupt, foreign and newer files: each is a problem, and everything else is read."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_bad_file_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> None:
+def test_an_invalid_file_is_a_problem_and_the_rest_is_read(tmp_path: Path, name: str) -> None:
     damage, expected, state = CASES[name]
     folder = ablation(tmp_path)
     damage(tmp_path / folder.path("both", 1))
@@ -180,8 +180,8 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(tmp_path: Path, name: str) -> 
     assert (rows.drop(index=("both", 1))["state"] == "done").all()
 
 
-def test_a_report_is_made_without_the_spec_of_a_run_that_no_command_names(tmp_path: Path) -> None:
-    """Such a run has no id; nor has a run that replays none one to look for."""
+def test_a_report_is_written_if_a_run_has_no_spec(tmp_path: Path) -> None:
+    """Such a run has no id, and a run that replays nothing has none to look up."""
     folder = ablation(tmp_path)
     for arm in ("both", "dla"):
         edit_json(tmp_path / folder.path(arm, 1) / "provenance.json", command="python experiments/launch.py grid=x")
@@ -190,7 +190,7 @@ def test_a_report_is_made_without_the_spec_of_a_run_that_no_command_names(tmp_pa
     assert facts[folder.path("dla", 1)]["command"] == "python experiments/launch.py grid=x 'arms=[dla]' 'seeds=[1]'"
 
 
-def test_a_status_that_is_no_number_is_named(tmp_path: Path) -> None:
+def test_a_status_that_is_not_a_number_is_a_problem(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     run = folder.start("both", 0, "failed")
     write_json(run / "status.json", {"schema": 1, "state": "failed", "iteration": "many", "attempts": []})
@@ -200,7 +200,7 @@ def test_a_status_that_is_no_number_is_named(tmp_path: Path) -> None:
     assert any("status.json" in line for line in records.problems)
 
 
-def test_stray_files_beside_runs_are_named(tmp_path: Path) -> None:
+def test_unknown_files_beside_runs_are_problems(tmp_path: Path) -> None:
     ablation(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "shapes/both/old.csv").write_text("1,2")
@@ -210,7 +210,7 @@ def test_stray_files_beside_runs_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_links_names_and_a_folder_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
+def test_broken_links_and_invalid_names_are_problems(tmp_path: Path) -> None:
     ablation(tmp_path)
     (tmp_path / "shapes/loop").symlink_to("loop")
     (tmp_path / "shapes/both/gone").symlink_to("nowhere")
@@ -222,7 +222,7 @@ def test_links_names_and_a_folder_that_cannot_be_read_end_nothing(tmp_path: Path
     ]
 
 
-def test_a_run_that_was_moved_aside_is_no_run(tmp_path: Path) -> None:
+def test_a_directory_that_was_moved_aside_is_not_a_run(tmp_path: Path) -> None:
     ablation(tmp_path)
     start = tmp_path / f"shapes/pretrain/seed0-{START}"
     shutil.copytree(start, start.with_name(f"{start.name}.stale1"))

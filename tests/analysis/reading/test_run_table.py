@@ -1,4 +1,4 @@
-"""Run directories as tidy tables."""
+"""A folder of runs as tidy tables."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_states_come_from_disk(tmp_path: Path) -> None:
     assert list(rows["cause"][1:3]) == ["NaN", "killed"]
 
 
-def test_a_run_that_no_grid_asks_for_is_named(tmp_path: Path) -> None:
+def test_a_run_in_no_grid_is_a_problem(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     folder.done("baseline", 0, 0.4)
     folder.done("both", 7, 0.5)
@@ -49,7 +49,7 @@ def test_a_run_that_no_grid_asks_for_is_named(tmp_path: Path) -> None:
     assert records.problems == [f"{folder.path('both', 7)}: in no grid of this folder, so in no table"]
 
 
-def test_a_seed_that_contradicts_the_grid_is_named(tmp_path: Path) -> None:
+def test_a_seed_that_contradicts_the_grid_is_a_problem(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     folder.done("baseline", 0, 0.4)
     folder.cells[0]["seed"] = 5

@@ -29,7 +29,7 @@ def test_histograms_of_the_first_and_the_last_tenth_of_training(tmp_path: Path) 
     assert bands["dla"].middle[:2] == pytest.approx([12 / 43, 1 / 43]) and sum(bands["dla"].middle) == pytest.approx(1)
 
 
-def test_records_from_before_there_were_histograms_are_read_without(tmp_path: Path) -> None:
+def test_records_without_histograms_are_read(tmp_path: Path) -> None:
     ablation(tmp_path)
     for log in tmp_path.glob("*/*/*/train.jsonl"):
         rows = [json.loads(line) for line in log.read_text().splitlines()]

@@ -40,7 +40,7 @@ def test_pooled_sd_weights_by_degrees_of_freedom() -> None:
     assert noise.sd == pytest.approx(math.sqrt(2.5 / 3), rel=1e-15)
 
 
-def test_one_seed_an_arm_has_no_noise_to_speak_of() -> None:
+def test_the_noise_of_one_seed_per_arm_is_unknown() -> None:
     noise = pooled([[1.0], [2.0]])
     assert noise == Pooled(None, 0)
     found = difference({0: 2.0}, {0: 1.0}, noise)
@@ -58,7 +58,7 @@ def test_difference_with_its_interval() -> None:
     assert found.is_significant is True
 
 
-def test_an_interval_around_zero_tells_nothing_apart() -> None:
+def test_an_interval_around_zero_is_not_significant() -> None:
     found = difference({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0}, Pooled(1.0, 2))
     assert found is not None and found.low is not None and found.low < 0
     assert found.is_significant is False
@@ -66,7 +66,7 @@ def test_an_interval_around_zero_tells_nothing_apart() -> None:
     assert equal is not None and equal.is_significant is False
 
 
-def test_a_negative_difference_can_be_told_apart() -> None:
+def test_a_negative_difference_can_be_significant() -> None:
     found = difference({0: 1.0, 1: 1.2}, {0: 9.0, 1: 9.2}, Pooled(0.1, 2))
     assert found is not None and found.value == pytest.approx(-8) and found.is_significant is True
 
@@ -90,13 +90,13 @@ def test_t_quantile_against_a_printed_table(confidence: float, df: int, expected
     assert t_quantile(confidence, df) == pytest.approx(expected, abs=5e-5)
 
 
-def test_running_mean_is_cut_short_at_the_ends() -> None:
+def test_running_mean_has_a_shorter_window_at_the_ends() -> None:
     assert running_mean([1.0, 2.0, 6.0, 7.0], 3) == [1.5, 3.0, 5.0, 6.5]
     assert running_mean([1.0, math.nan, 3.0], 3) == [1.0, 2.0, 3.0]
     assert running_mean([4.0, 5.0], 1) == [4.0, 5.0]
 
 
-def test_order_does_not_move_a_digit() -> None:
+def test_order_does_not_change_a_digit() -> None:
     values = [0.1, 0.7, 1e16, -1e16, 0.3]
     assert summarize(values) == summarize(reversed(values))
 
@@ -143,7 +143,7 @@ def test_holms_correction_by_hand() -> None:
     assert [each.corrected for each in most.values() if each] == [1.0, 1.0]
 
 
-def test_what_so_many_seeds_can_show() -> None:
+def test_the_smallest_detectable_difference() -> None:
     """t(.95, 12) + t(.80, 12) = 1.7823 + 0.8726; sd 0.45, 3 and 5 seeds: sqrt(1/3 + 1/5) = 0.7303."""
     assert detectable(Pooled(0.45, 12), [3, 5]) == pytest.approx((1.7823 + 0.8726) * 0.45 * 0.7303, abs=1e-3)
     assert detectable(Pooled(None, 0), [1, 1]) is None and detectable(Pooled(0.45, 12), [0, 5]) is None

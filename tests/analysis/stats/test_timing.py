@@ -142,7 +142,7 @@ def test_inference_counts_where_the_arms_are_different_networks(tmp_path: Path) 
         ({"changed": ["base.data.test_pipeline"]}, "changed: `base.data.test_pipeline`"),
     ],
 )
-def test_elsewhere_nothing_is_compared(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+def test_timings_elsewhere_are_not_compared(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     timing_run(tmp_path, TRAINING, INFERENCE, **changes)
     text = markdown(tmp_path)
     said = row_of(text, "headline claims", "no extra")[2]
@@ -166,7 +166,7 @@ def test_the_section_has_the_speeds_and_the_ratio_of_table_6(tmp_path: Path) -> 
     assert "Ablation: AP by arm" not in text and "1 of 1 run done" in text
 
 
-def test_a_run_that_has_not_finished_decides_nothing(tmp_path: Path) -> None:
+def test_an_unfinished_run_decides_nothing(tmp_path: Path) -> None:
     (timing_run(tmp_path, TRAINING, INFERENCE) / "metrics.json").unlink()
     text = markdown(tmp_path)
     assert row_of(text, "headline claims", "no extra")[2] == "**NOT RUN**"
@@ -186,7 +186,7 @@ def test_a_run_that_has_not_finished_decides_nothing(tmp_path: Path) -> None:
         (None, None, "INCONCLUSIVE: 1 run not finished"),
     ],
 )
-def test_with_a_run_that_failed_or_is_not_done_the_others_decide_nothing(
+def test_if_a_run_failed_or_is_unfinished_the_others_decide_nothing(
     tmp_path: Path, state: str | None, cause: str | None, verdict: str
 ) -> None:
     """state: of the second seed's run; None: it was never started."""
@@ -238,7 +238,7 @@ PER_ARM = {"same_network": [], "proposals": {"both": 9.0}, "detections": {"both"
         ),
     ],
 )
-def test_damaged_blocks_and_means_are_a_user_error(tmp_path: Path, field: str, value: Any, said: str) -> None:
+def test_invalid_blocks_and_means_are_user_errors(tmp_path: Path, field: str, value: Any, said: str) -> None:
     run = timing_run(tmp_path, TRAINING, INFERENCE)
     sound = {**BLOCKS, "blocks": [BLOCK], **PER_ARM}
     edit_json(run / "metrics.json", training=sound, inference=sound)
@@ -262,7 +262,7 @@ def test_damaged_blocks_and_means_are_a_user_error(tmp_path: Path, field: str, v
         ),
     ],
 )
-def test_a_damaged_measurement_is_a_problem_and_no_number(tmp_path: Path, field: str, value: Any, said: str) -> None:
+def test_invalid_timing_results_are_a_problem_and_not_shown(tmp_path: Path, field: str, value: Any, said: str) -> None:
     path = timing_run(tmp_path, TRAINING, INFERENCE) / "metrics.json"
     write_json(path, json.loads(path.read_text()) | {field: value})
     found = collect(tmp_path)

@@ -43,7 +43,7 @@ def test_a_value(mean: float, n: int, verdict: str):
     assert decide("AP", 38.9, seeds(mean, n), Pooled(0.1, 8)).verdict == verdict
 
 
-def test_the_measured_noise_counts_where_it_is_above_the_floor():
+def test_measured_noise_above_the_floor_counts():
     assert decide("AP", 38.9, seeds(38.9), Pooled(0.1, 8)).verdict == "REPRODUCED"
     assert decide("AP", 38.9, seeds(38.9), Pooled(0.6, 8)).verdict == "INCONCLUSIVE"  # h90 = 0.644
 
@@ -86,7 +86,7 @@ def test_how_many_more_seeds_would_decide():
     assert never == Decision("INCONCLUSIVE") and "30 more seeds would not decide" in never.text
 
 
-def test_further_seeds_measure_a_noise_that_was_assumed():
+def test_additional_seeds_measure_noise_that_was_assumed():
     """With one seed it is the floor, as if known; with two its sd has one degree of freedom, 6.314 x 0.15 / sqrt(2)."""
     found = decide("AP", 38.9, Summary(1, 38.64, None), Pooled(None, 0))
     assert found.more is not None and found.more > 1
@@ -123,7 +123,7 @@ def test_a_true_claim_is_hardly_ever_rejected(sd: float, n: int):
         assert found["REPRODUCED"] >= 0.9
 
 
-def test_one_seed_of_each_arm_is_not_enough_where_the_noise_is_above_the_floor():
+def test_one_seed_per_arm_is_not_enough_if_the_noise_is_above_the_floor():
     """Twice the floor: the sd is assumed, and a true claim is rejected far more often than with three seeds."""
     assert 0.05 < frequencies(0.0, 0.3, 1)["NOT REPRODUCED"] < 0.2
 
@@ -211,7 +211,7 @@ def overhead_frequencies(true: float, sd: float, rounds: int, trials: int = 500)
     return {verdict: count / trials for verdict, count in counts.items()}
 
 
-def test_the_rule_for_overhead_finds_what_is_there_and_is_seldom_wrong():
+def test_the_rule_for_overhead_detects_overhead_and_is_rarely_wrong():
     assert overhead_frequencies(1.00, 0.03, 20).get("REPRODUCED", 0) >= 0.99  # an interval of 1.6% on either side
     assert overhead_frequencies(1.10, 0.03, 20).get("NOT REPRODUCED", 0) >= 0.99
     at_the_margin = overhead_frequencies(1.05, 0.03, 20)
