@@ -21,23 +21,19 @@ if __name__ == "__main__":
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import EVALUATE
-from experiments.config import cluster as executor
-from experiments.config.compose import runs_folder, settle
-from experiments.config.grid import Grid, build
-from experiments.config.overrides import CONF, overruled
-from experiments.launching import local
-from experiments.launching import lock as locks
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
+from experiments.config.overrides import CONF, describe_overruled
+from experiments.config.schema import Config, LocalCluster
 from experiments.planning import cost
-from experiments.planning.plan import plan_or_disk
-from experiments.planning.run_state import Directories, PlannedRun, disk_plan, nearest_differences, trajectory_lines
-from experiments.planning.slurm_state import submitted
+from experiments.planning.plan import has_submissions, plan_or_disk
+from experiments.planning.run_state import Directories, PlannedRun, nearest_differences, trajectory_lines
 from experiments.views import tables
-from experiments.views.logs import print_logs
-from slurm.site_profile import Profile
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
 _CHANGING = ("launch", "cancel")  # Ctrl-C is theirs to handle
@@ -46,39 +42,46 @@ _DISK_HINT = "make room or choose another runs="
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Settle the configuration and do what `action` says. Returns the exit code."""
+    """Do what `action` says, or print what a flag such as --help asks for. Returns the exit code."""
+    has_flags = any(argument.startswith("-") for argument in arguments)
+    return cli.report_errors(lambda: _show(arguments) if has_flags else _act(arguments), _DISK_HINT)
+
+
+def _show(arguments: Sequence[str]) -> int:
+    """Let Hydra print its help, the configuration, or shell completion, for these arguments."""
     flags = [argument for argument in arguments if argument.startswith("-")]
-    return cli.report_errors(lambda: _show(flags) if flags else _settle_and_act(arguments), _DISK_HINT)
-
-
-def _show(flags: Sequence[str]) -> int:
-    """What Hydra's flags ask for: help, the configuration, shell completion."""
     unknown = [flag for flag in flags if flag.split("=")[0] not in _FLAGS]
     if unknown:
         raise UserError(f"{unknown[0]}: unknown flag; valid: {', '.join(_FLAGS)}; settings have the form name=value")
+    given = sys.argv
+    sys.argv = [given[0], *arguments]  # where Hydra reads them
     try:
         _hydra_flags()
     except (HydraException, ValueError) as error:
         raise UserError(str(error)) from None
+    finally:
+        sys.argv = given
     return 0
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _hydra_flags(config: DictConfig) -> None:
-    """Not reached: each of _FLAGS makes Hydra print something instead."""
+    """Never called: each of _FLAGS makes Hydra print something instead."""
 
 
-def _settle_and_act(arguments: Sequence[str]) -> int:
+def _act(arguments: Sequence[str]) -> int:
     with cli.handle_signals([signal.SIGINT], _end_interrupted):
-        config, chosen = settle(arguments)
-        grid, runs = build(config), runs_folder(config)
-        chosen += overruled(dict(OmegaConf.to_container(config, resolve=True)), grid.changed)  # type: ignore[arg-type]
-    for line in chosen:
-        print(line, file=sys.stderr if config.json or config.action == "script" else sys.stdout, flush=True)
-    if config.action in _CHANGING:
-        return _act(config, grid, runs, arguments)
+        config, lines = resolve(arguments)
+        grid = build_grid(config)
+        lines += describe_overruled(config, grid.changed)
+    settings = config.settings
+    machine_readable = settings.json_output or settings.action == "script"
+    for line in lines:
+        print(line, file=sys.stderr if machine_readable else sys.stdout, flush=True)
+    if settings.action in _CHANGING:
+        return _ACTIONS[settings.action](grid, config, arguments)
     with cli.handle_signals([signal.SIGINT], _end_interrupted):
-        return _act(config, grid, runs, arguments)
+        return _ACTIONS[settings.action](grid, config, arguments)
 
 
 def _end_interrupted(number: int) -> None:
@@ -87,61 +90,42 @@ def _end_interrupted(number: int) -> None:
     os._exit(cli.EXIT_INTERRUPTED)
 
 
-def _act(config: DictConfig, grid: Grid, runs: Path, arguments: Sequence[str]) -> int:
-    match config.action:
-        case "launch" if config.cluster.executor == executor.SLURM:
-            from experiments.launching import slurm as cluster  # submitit: a tenth of a second
+def _launch(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    if isinstance(config.cluster, LocalCluster):
+        from experiments.launching import local
 
-            return cluster.launch(grid, runs, config.cluster, config.rerun, arguments)
-        case "launch":
-            return local.launch(grid, runs, config.cluster, config.rerun, arguments)
-        case "plan":
-            return _plan(grid, runs, config)
-        case "doctor":
-            from experiments.doctor.doctor import doctor
+        return local.launch(grid, config.runs, config.cluster, config.settings.rerun, arguments)
+    from experiments.launching import slurm
 
-            return doctor(grid, runs, config)
-        case "status":
-            return _status(grid, runs, config)
-        case "logs":
-            print_logs(_current(grid, runs), grid, runs, config.run, config.lines)
-            return 0
-        case "why":
-            return _why(grid, runs)
-        case "script":
-            return _script(grid, runs, config.cluster)
-        case _:
-            return _cancel(grid, runs)
+    return slurm.launch(grid, config.runs, config.cluster, config.settings.rerun, arguments)
 
 
-def _current(grid: Grid, runs: Path) -> list[PlannedRun]:
+def _current_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
     plan, slurm_error = plan_or_disk(grid, runs)
     if slurm_error is not None:
         print(slurm_error, file=sys.stderr, flush=True)
     return plan
 
 
-def _plan(grid: Grid, runs: Path, config: DictConfig) -> int:
-    plan, slurm_error = plan_or_disk(grid, runs)
-    profile = _profile(config.cluster)
-    left = cost.estimate(grid, runs, plan, gpus=profile.gpus > 0 if profile else None)
-    if config.json:
+def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    plan, slurm_error = plan_or_disk(grid, config.runs)
+    profile = config.profile
+    left = cost.estimate(grid, config.runs, plan, gpus=profile.gpus > 0 if profile else None)
+    if config.settings.json_output:
         from experiments.views.json_output import cost_fields, document
 
-        print(document(plan, grid, runs, slurm_error, cost_fields(left, plan, profile)))
+        print(document(plan, grid, config.runs, slurm_error, cost_fields(left, plan, profile)))
     else:
         console = tables.console()
         console.print(tables.plan_table(plan, console.width))
-        print("\n".join(_summary(grid, plan, slurm_error, left, profile)), flush=True)
+        print("\n".join([*_summary(grid, plan, slurm_error), *cost.lines(left, plan, profile)]), flush=True)
     if profile is not None:
         cost.refuse(left, plan, profile)
     return 0
 
 
-def _summary(
-    grid: Grid, plan: list[PlannedRun], slurm_error: str | None, left: cost.Cost, profile: Profile | None
-) -> list[str]:
-    """The lines under the plan's table."""
+def _summary(grid: Grid, plan: list[PlannedRun], slurm_error: str | None) -> list[str]:
+    """The lines below the plan's table, but for the cost."""
     shared = " + 1 shared pretraining" if grid.pretrain else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
     if grid.task == EVALUATE:
@@ -149,42 +133,56 @@ def _summary(
     lines = [f"{size}: {tables.counts(plan)}", *([slurm_error] if slurm_error else [])]
     if "recipe" not in grid.runs[0].dataset:
         lines.append("data: annotations and images are checked when launching, before anything starts")
-    return lines + cost.lines(left, plan, profile)
+    return lines
 
 
-def _status(grid: Grid, runs: Path, config: DictConfig) -> int:
-    console = tables.console()
+def _doctor(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    from experiments.doctor.doctor import doctor
+
+    return doctor(grid, config.runs, config)
+
+
+def _status(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    console, watch = tables.console(), config.settings.watch
     while True:
-        plan, slurm_error = plan_or_disk(grid, runs)
-        if config.json:
+        plan, slurm_error = plan_or_disk(grid, config.runs)
+        if config.settings.json_output:
             from experiments.views.json_output import document
 
-            print(document(plan, grid, runs, slurm_error))
+            print(document(plan, grid, config.runs, slurm_error))
             return 0
-        if config.watch and console.is_terminal:
+        if watch and console.is_terminal:
             console.clear()
             console.print(tables.live_table(plan, console.width, console.height))
         else:
             console.print(tables.status_table(plan, console.width))
-        for line in trajectory_lines(plan):
+        for line in [*trajectory_lines(plan), *([slurm_error] if slurm_error else [])]:
             print(line, flush=True)
-        if slurm_error is not None:
-            print(slurm_error, flush=True)
-        if not config.watch or not any(run.state in ("queued", "running") for run in plan):
+        if not watch or not any(run.state in ("queued", "running") for run in plan):
             return 0
         time.sleep(_WATCH_SLURM_S if any(run.in_queue for run in plan) else _WATCH_S)
 
 
-def _cancel(grid: Grid, runs: Path) -> int:
-    """Stops what runs on this machine, and cancels the grid's jobs in Slurm's queue where any were submitted."""
+def _logs(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    from experiments.views.logs import print_logs
+
+    plan = _current_plan(grid, config.runs)
+    print_logs(plan, grid, config.runs, config.settings.run, config.settings.lines)
+    return 0
+
+
+def _cancel(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    """Stop the grid's runs on this machine, and cancel its jobs in Slurm's queue if any were submitted."""
+    from experiments.launching import lock
+
     cancelled: list[str] = []
     try:
-        if submitted(disk_plan(grid, runs), grid, runs):
-            from experiments.launching import slurm as cluster
+        if has_submissions(grid, config.runs):
+            from experiments.launching import slurm
 
-            cancelled = cluster.cancel(grid, runs)
+            cancelled = slurm.cancel(grid, config.runs)
     finally:
-        stopped = locks.cancel(grid, runs)
+        stopped = lock.cancel(grid, config.runs)
     if cancelled:
         print(f"cancelled {', '.join(cancelled)}")
     if stopped:
@@ -194,30 +192,36 @@ def _cancel(grid: Grid, runs: Path) -> int:
     return 0
 
 
-def _script(grid: Grid, runs: Path, settings: DictConfig) -> int:
-    from experiments.launching import slurm as cluster
-
-    print(cluster.script(grid, runs, settings))
-    return 0
-
-
-def _profile(cluster: DictConfig) -> Profile | None:
-    """What jobs ask Slurm for; None on this machine."""
-    if cluster.executor != executor.SLURM:
-        return None
-    return Profile.from_dict(OmegaConf.to_container(cluster, resolve=True))
-
-
-def _why(grid: Grid, runs: Path) -> int:
-    """For each run, the fields in which it differs from the nearest other run of its arm and seed."""
-    directories = Directories(runs, grid.dataset)
-    for run in _current(grid, runs):
+def _why(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    """Print for each run the fields in which it differs from the nearest other run of its arm and seed."""
+    directories = Directories(config.runs, grid.dataset)
+    for run in _current_plan(grid, config.runs):
         print(f"{run.spec.name} {run.spec.id}: {run.state}{' (' + run.why + ')' if run.why else ''}")
         found = nearest_differences(run.spec, run.path, directories)
         if found is not None:
             for field, other, own in found[1]:
                 print(f"    {field}: {other} in {found[0].name}, {own} here")
     return 0
+
+
+def _script(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    from experiments.launching import slurm
+
+    assert config.profile is not None
+    print(slurm.script(grid, config.runs, config.profile))
+    return 0
+
+
+_ACTIONS = {
+    "launch": _launch,
+    "plan": _plan,
+    "doctor": _doctor,
+    "status": _status,
+    "logs": _logs,
+    "cancel": _cancel,
+    "why": _why,
+    "script": _script,
+}
 
 
 if __name__ == "__main__":

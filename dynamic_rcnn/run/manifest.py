@@ -60,6 +60,12 @@ def _metrics(row: Any) -> Any:
     return row
 
 
+def _digest_start(digits: Any) -> Any:
+    if not isinstance(digits, str) or not re.fullmatch(r"[0-9a-f]{8,64}", digits):
+        raise ValueError("must be the first 8 or more hex digits of a sha256, in quotes")
+    return digits
+
+
 def _pair(arms: Any) -> Any:
     if not isinstance(arms, list | tuple) or len(arms) != 2 or not all(isinstance(arm, str) for arm in arms):
         raise ValueError(_PAIR_RULE)
@@ -101,7 +107,7 @@ class Paper(_Part):
     source: str
     dataset: str
     rows: PaperRows
-    weights: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
+    weights: Annotated[str, BeforeValidator(_digest_start)] | None = None
     test_dev: PaperRows = Field(default_factory=dict)
     base: str = PUBLISHED_BASE
 

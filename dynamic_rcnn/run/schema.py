@@ -7,15 +7,18 @@ Whoever writes a file and whoever reads it share one `Schema`. `validate` report
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from dynamic_rcnn.errors import UserError
 
+_UNIONS = (Annotated, Union, UnionType)
 _LONGEST = 200  # characters of a value that a message shows
 
 
@@ -77,6 +80,15 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def faults(kind: Any, content: Any, where: str = "") -> list[str]:
+    """One text per fault of `content`, as `validate` would report them; [] if there are none."""
+    try:
+        _adapter(kind).validate_python(content)
+    except ValidationError as error:
+        return fault_lines(error, kind, where)
+    return []
+
+
 def fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str]:
     """One text per fault of a ValidationError: the field, its value and the rule; unknown names with the valid ones."""
     lines: list[str] = []
@@ -84,13 +96,16 @@ def fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str]
         place = [part for part in fault["loc"] if not _is_tag(part)]
         if fault["type"] == "extra_forbidden":
             lines.append(_unknown(place, _fields_at(kind, place[:-1]), where))
+        elif fault["type"] == "literal_error":
+            lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {_unknown_literal(place, fault)}")
         elif fault["type"] == "missing":
             lines.append(f"{_dotted(place, where)}: must be given")
         elif isinstance(raised := fault.get("ctx", {}).get("error"), BrokenRulesError):
             for below, value, rule in raised.faults:
                 lines.append(f"{_dotted([*place, *below], where)}={_shown(value)}: {rule}")
         else:
-            lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {_rule(fault)}")
+            null = ", or null" if type(None) in get_args(_kind_at(kind, place)) else ""
+            lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {_rule(fault)}{null}")
     return list(dict.fromkeys(lines))
 
 
@@ -102,11 +117,22 @@ def _rule(fault: Any) -> str:
     return text
 
 
+def _unknown_literal(place: Sequence[Any], fault: Any) -> str:
+    valid = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+    kind = place[-1] if place and isinstance(place[-1], str) else "value"
+    return f"unknown {kind}{close(str(fault['input']), valid)}; valid: {', '.join(valid)}"
+
+
+def close(name: str, valid: Sequence[str]) -> str:
+    """The hint behind an unknown name if a valid one is similar, else nothing."""
+    near = difflib.get_close_matches(name, valid, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def _unknown(place: Sequence[Any], valid: Sequence[str], where: str) -> str:
     name, folder = str(place[-1]), _dotted(place[:-1], where)
-    near = difflib.get_close_matches(name, valid, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown setting {name!r}{f' in {folder}' if folder else ''}{hint}; valid: {', '.join(sorted(valid))}"
+    within = f" in {folder}" if folder else ""
+    return f"unknown setting {name!r}{within}{close(name, valid)}; valid: {', '.join(sorted(valid))}"
 
 
 def _dotted(place: Sequence[Any], where: str) -> str:
@@ -118,7 +144,8 @@ def _dotted(place: Sequence[Any], where: str) -> str:
 
 def _is_tag(part: Any) -> bool:
     """Whether pydantic added this part to a location: which member of a union was tried, or a mapping's key."""
-    return isinstance(part, str) and (part in ("[key]", "int", "float", "str", "bool") or "[" in part or "-" in part)
+    names = ("int", "float", "str", "bool")
+    return isinstance(part, str) and (part in names or "[" in part or part.startswith(("function-", "constrained-")))
 
 
 def _shown(value: Any) -> str:
@@ -128,17 +155,24 @@ def _shown(value: Any) -> str:
 
 def _fields_at(kind: Any, place: Sequence[Any]) -> list[str]:
     """Names of the fields of the Schema that lies at `place` in `kind`."""
-    for part in place:
-        fields = _model(kind).model_fields if _model(kind) else {}
-        kind = fields[part].annotation if part in fields else _item(kind)
-    model = _model(kind)
+    model = _model(_kind_at(kind, place))
     return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _kind_at(kind: Any, place: Sequence[Any]) -> Any:
+    """The type of what lies at `place` in `kind`; None if unknown."""
+    for part in place:
+        model = _model(kind)
+        fields = {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
+        kind = fields[part].annotation if part in fields else _item(kind)
+    return kind
 
 
 def _model(kind: Any) -> Any:
     """The Schema that `kind` is, or that a union such as `Schema | None` holds; None without one."""
-    candidates = [kind, *get_args(kind)]
-    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
+    if isinstance(kind, type):
+        return kind if issubclass(kind, BaseModel) else None
+    return next((model for each in get_args(kind) if get_origin(kind) in _UNIONS and (model := _model(each))), None)
 
 
 def _item(kind: Any) -> Any:

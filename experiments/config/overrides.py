@@ -1,102 +1,104 @@
-"""From which files a settled configuration comes, and where it differs from them: what is run as it is published."""
+"""The configuration files as they are, and where a launch differs from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dynamic_rcnn.run.spec import TRAIN, RunSpec, differences, flatten
+from dynamic_rcnn.run.spec import RunSpec, differences, flatten
+
+if TYPE_CHECKING:
+    from experiments.config.schema import Config
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 BASES = CONF.parents[1] / "dynamic_rcnn" / "configs" / "base"
-_PLACE = ("dataset.name", "dataset.root")
+_NOT_COUNTED = ("dataset.name", "dataset.root")
+_ARM_FIELDS = ("set", "set_for", "replay", "baseline")
 
 
-def changed_fields(config: dict[str, Any]) -> list[str]:
-    """The dotted fields that change results and differ from the files that `config["choices"]` names.
+def changed_fields(config: Config) -> list[str]:
+    """The dotted fields that change results and differ from the chosen files.
 
-    Of the base every field counts; of the data set those that its file gives, but for where it lies; of the grid its
-    name, its baseline, and the arms that its file gives.
+    Every field of the base counts; of the data set those that its file has, but for its name and root; of the grid its
+    name, task, baseline and bases, and the arms of its file.
     """
-    choices = config["choices"]
-    task = config["grid"].get("task", TRAIN)  # where nothing is trained, how it would be does not count
-    file = load_base(choices["base"])
-    base = differences(*(RunSpec("", 0, {}, content, task=task) for content in (file, config["base"])))
-    fields = [field.replace("config.", "base.", 1) for field, _, _ in base]
-    dataset = load(CONF / "dataset" / f"{choices['dataset']}.yaml").get("dataset", {})
-    grid = _grid_file(choices["grid"], config["base"])
-    pairs = [(flatten(dataset, "dataset"), flatten(config["dataset"], "dataset"))]
-    pairs += [(_grid_fields(grid), _grid_fields(config["grid"]))]
-    for file, now in pairs:
-        fields += [field for field in file if field not in _PLACE and (field not in now or now[field] != file[field])]
+    choices, settings = config.choices, config.settings
+    specs = (RunSpec("", 0, {}, content, task=settings.task) for content in (load_base(choices.base), config.base))
+    fields = [field.replace("config.", "base.", 1) for field, _, _ in differences(*specs)]
+    dataset = load(CONF / "dataset" / f"{choices.dataset}.yaml").get("dataset", {})
+    now = settings.model_dump(include={"dataset", "grid"}, by_alias=True, exclude_unset=True)
+    pairs = [(flatten(dataset, "dataset"), flatten(now["dataset"], "dataset"))]
+    pairs += [(_grid_fields(_grid_file(choices.grid, config.base)), _grid_fields(now["grid"]))]
+    for file, given in pairs:
+        changed = (field for field in file if field not in given or given[field] != file[field])
+        fields += [field for field in changed if field not in _NOT_COUNTED]
     return fields
 
 
-def overruled(config: dict[str, Any], changed: Sequence[str]) -> list[str]:
-    """A line for each changed field of the base that some arms set themselves: it does not reach them.
+def describe_overruled(config: Config, changed: Sequence[str]) -> list[str]:
+    """A line for each changed field of the base that some arms set themselves, so that the change has no effect there.
 
-    It reaches settings that the grid's file takes from the base.
+    Settings that the grid's file takes from the base do change.
     """
     fields = [field for field in changed if field.startswith("base.")]
     if not fields:
         return []
-    choices, arms, lines = config["choices"], config["grid"]["arms"], []
-    bases = (load_base(choices["base"]), config["base"])
-    files = [_grid_file(choices["grid"], base).get("arms", {}) for base in bases]
+    base, lines = config.choices.base, []
+    before, now = (
+        _grid_file(config.choices.grid, content).get("arms", {}) for content in (load_base(base), config.base)
+    )
     own: dict[str, list[str]] = {}
-    for name in config["arms"] or arms:
-        given, old, new = (_settings(each.get(name, {}), choices["base"]) for each in (arms, *files))
-        own[name] = [path for path in given if old.get(path) == new.get(path)]
+    for name, arm in config.settings.chosen_arms.items():
+        old, new = (_changes(arms.get(name, {}), base) for arms in (before, now))
+        own[name] = [path for path in arm.changes_to(base) if old.get(path) == new.get(path)]
     for field in fields:
         path = field.removeprefix("base.")
-        overriding = [
-            name for name in arms if any(path == each or path.startswith(f"{each}.") for each in own.get(name, []))
-        ]
-        if overriding:
-            lines.append(f"{field}: has no effect on {', '.join(overriding)}, which set it themselves")
+        arms = [name for name, paths in own.items() if any(f"{path}.".startswith(f"{each}.") for each in paths)]
+        if arms:
+            lines.append(f"{field}: has no effect on {', '.join(arms)}, which set it themselves")
     return lines
 
 
-def _settings(arm: dict[str, Any], base: str) -> dict[str, Any]:
-    """What an arm sets on a base: path -> value."""
-    return {**arm.get("set", {}), **arm.get("set_for", {}).get(base, {})}
-
-
+@cache
 def load(path: Path) -> dict[str, Any]:
-    """A configuration file as it is."""
+    """A configuration file, unresolved. Do not change the value: it is kept."""
     return dict(OmegaConf.to_container(OmegaConf.load(path)))  # type: ignore[arg-type]
 
 
+def load_base(name: str) -> dict[str, Any]:
+    """A base as its file has it: the bases in its `defaults`, with what it changes in them."""
+    return dict(OmegaConf.to_container(_merged_base(name)))  # type: ignore[arg-type]
+
+
+def _merged_base(name: str) -> DictConfig:
+    content = dict(load(BASES / f"{name}.yaml"))
+    parents = [_merged_base(parent) for parent in content.pop("defaults", []) if parent != "_self_"]
+    merged = OmegaConf.merge(*parents, OmegaConf.create(content))
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
 def _grid_file(name: str, base: dict[str, Any]) -> dict[str, Any]:
-    """`grid` in a grid's file, with what it takes from the base filled in."""
+    """The field `grid` of a grid's file, with what it takes from the base filled in."""
     given = load(CONF / "grid" / f"{name}.yaml").get("grid", {})
     resolved = OmegaConf.to_container(OmegaConf.create({"base": base, "grid": given}), resolve=True)
     return dict(resolved["grid"])  # type: ignore[index, call-overload, arg-type]
 
 
-def load_base(name: str) -> dict[str, Any]:
-    """A base as its file has it: the base that its `defaults` name, if any, with what it changes there."""
-    return dict(OmegaConf.to_container(_merged_base(name)))  # type: ignore[arg-type]
-
-
-def _merged_base(name: str) -> DictConfig:
-    own = OmegaConf.load(BASES / f"{name}.yaml")
-    assert isinstance(own, DictConfig)
-    parents = [_merged_base(parent) for parent in own.pop("defaults", []) if parent != "_self_"]
-    merged = OmegaConf.merge(*parents, own)
-    assert isinstance(merged, DictConfig)
-    return merged
+def _changes(arm: dict[str, Any], base: str) -> dict[str, Any]:
+    """Dotted path -> value of what an arm of a file changes in a base."""
+    return {**arm.get("set", {}), **arm.get("set_for", {}).get(base, {})}
 
 
 def _grid_fields(grid: dict[str, Any]) -> dict[str, Any]:
     arms = {
         f"grid.arms.{name}.{field}": arm[field]
         for name, arm in grid.get("arms", {}).items()
-        for field in ("set", "set_for", "replay", "baseline")
+        for field in _ARM_FIELDS
         if field in arm
     }
-    own = {f"grid.{key}": grid[key] for key in ("name", "task", "baseline", "base_for") if key in grid}
-    return {**own, **arms}
+    return {f"grid.{key}": grid[key] for key in ("name", "task", "baseline", "base_for") if key in grid} | arms

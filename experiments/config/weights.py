@@ -1,38 +1,36 @@
-"""weights=FILE: the weights that a grid with `task: evaluate` evaluates, and whether they are what their name says."""
+"""weights=FILE: the weights that a grid with `task: evaluate` evaluates, checked against the digest in their name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.digest import file_digest, named_digest
 from dynamic_rcnn.run.spec import EVALUATE
-from experiments.config.schema import checked_task
+from experiments.config.schema import Settings
 
 EXAMPLE = "weights=/data/dynamic_rcnn_r50_fpn_1x-62a3f276.pth"
 
 
-def evaluates(config: DictConfig) -> bool:
-    """Whether the grid's runs evaluate weights from a file. Raises UserError for an unknown task."""
-    return checked_task(config.grid) == EVALUATE
+def resolve_weights(settings: Settings, grid: str) -> tuple[dict[str, str] | None, str | None]:
+    """Read the file of weights, if the grid's runs evaluate one.
 
+    OpenMMLab's file names end in the first 8 hex digits of the file's sha256.
 
-def settle_weights(config: DictConfig) -> list[str]:
-    """Check `config.weights`, and make it {file, sha256}, what such a run starts from. Returns a line on the file.
+    Args:
+        settings: the checked settings.
+        grid: the name of the grid file.
 
-    OpenMMLab's names end in the first 8 hex digits of the file's sha256. Raises UserError where they are others, for a
-    file that is missing, and for a grid that takes none.
+    Returns:
+        {file, sha256}, what such a run starts from, and a line about the file; None, None for other grids.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or has another digest than its name.
     """
-    given, grid = config.weights, config.choices.grid
-    if not evaluates(config):
-        if given is not None:
-            raise UserError(
-                f"weights={given}: grid={grid} trains its runs; only a grid with task: evaluate takes weights"
-            )
-        return []
-    if not isinstance(given, str) or not given:
+    given = settings.weights
+    if settings.task != EVALUATE:
+        return None, None
+    if not given:
         raise UserError(f"weights={given}: grid={grid} evaluates a file of weights; give its path, e.g. {EXAMPLE}")
     path = Path(given).expanduser().absolute()
     if not path.is_file():
@@ -44,9 +42,8 @@ def settle_weights(config: DictConfig) -> list[str]:
         raise UserError(f"weights={given}: cannot be read ({error.strerror})") from None
     if named is not None and not found.startswith(named):
         raise UserError(
-            f"weights={given}: its sha256 begins with {found[:8]}, its name says {named}: damaged, or not complete; "
+            f"weights={given}: its sha256 begins with {found[:8]}, its name has {named}: damaged or incomplete; "
             "get it again (or rename it, if these digits are no digest)"
         )
-    config.weights = {"file": str(path), "sha256": found}
-    said = "as its name says" if named else "not checked, for its name says none"
-    return [f"weights={path.name}: sha256 {found[:8]}, {said}"]
+    checked = "as in its name" if named else "not checked, since its name has no digest"
+    return {"file": str(path), "sha256": found}, f"weights={path.name}: sha256 {found[:8]}, {checked}"

@@ -16,15 +16,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.wording import plural
-from experiments.config import cluster as executor
 from experiments.config.grid import Grid
+from experiments.config.schema import SLURM, Config
 from experiments.doctor.findings import BAD, NOTE, OK, Finding
 from experiments.doctor.weights import check_evaluated_weights, check_paper_weights, check_pretrained_weights
 from experiments.launching.machine import visible_gpus
@@ -36,7 +34,7 @@ _VERSIONS = {"mmdet": "3.3.0", "mmcv-lite": "2.1.0"}
 _PARAMETER_BYTES = 4  # of a parameter, and of its momentum
 
 
-def doctor(grid: Grid, runs: Path, config: DictConfig) -> int:
+def doctor(grid: Grid, runs: Path, config: Config) -> int:
     """Print the findings. Returns 2 if one of them would spoil the result, else 0."""
     bad = 0
     for finding in findings(grid, runs, config):
@@ -46,7 +44,7 @@ def doctor(grid: Grid, runs: Path, config: DictConfig) -> int:
     return 2 if bad else 0
 
 
-def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
+def findings(grid: Grid, runs: Path, config: Config) -> Iterator[Finding]:
     """Yield the findings on data, setting, versions, weights, GPUs and disk."""
     spec, trains = grid.runs[0], grid.task != EVALUATE
     yield from _check_data(grid, trains)
@@ -65,7 +63,7 @@ def findings(grid: Grid, runs: Path, config: DictConfig) -> Iterator[Finding]:
         yield from check_paper_weights(grid)
     else:
         yield from check_pretrained_weights(dict(zip(models, machine["weights"], strict=True)))
-    yield _check_gpus(machine, config)
+    yield _check_gpus(grid, machine, config)
     if grid.task == TRAIN:
         yield _check_disk(grid, runs, dict(zip(models, machine["parameters"], strict=True)))
 
@@ -193,23 +191,22 @@ def _describe_machine(models: list[dict[str, Any]], *weights: str) -> dict[str, 
     return machine
 
 
-def _check_gpus(machine: dict[str, Any], config: DictConfig) -> Finding:
+def _check_gpus(grid: Grid, machine: dict[str, Any], config: Config) -> Finding:
     torch = f"torch {machine['torch']} for {'CUDA ' + machine['cuda'] if machine['cuda'] else 'the CPU only'}"
     seen, present = machine["gpus"], visible_gpus()
-    if config.cluster.executor == executor.SLURM:
+    if config.cluster.executor == SLURM:
         return Finding(NOTE, "GPUs", f"{torch}; it sees {len(seen)} here; the nodes of jobs are not checked")
     if len(seen) < len(present):
         text = f"{torch} sees {len(seen)} of {len(present)} GPUs; install a torch for this driver (see nvidia-smi)"
         return Finding(BAD, "GPUs", text)
     if seen:
-        return Finding(OK, "GPUs", f"{torch}; {len(seen)} of {seen[0]}, {config.base.train.processes} per run")
+        return Finding(OK, "GPUs", f"{torch}; {len(seen)} of {seen[0]}, {grid.runs[0].processes} per run")
     text = f"{torch}; there is no GPU"
-    if config.dataset.name != "coco":
+    if grid.dataset != "coco":
         return Finding(OK, "GPUs", f"{text}, so runs use the CPU")
-    task = config.grid.get("task", TRAIN)
-    if task == EVALUATE:
+    if grid.task == EVALUATE:
         return Finding(NOTE, "GPUs", f"{text}: on the CPU this takes far longer than minutes")
-    why = "the speed of a CPU is not comparable" if task == BENCHMARK else "a run on COCO would take months"
+    why = "the speed of a CPU is not comparable" if grid.task == BENCHMARK else "a run on COCO would take months"
     return Finding(BAD, "GPUs", f"{text}: {why}; use cluster=slurm")
 
 

@@ -45,7 +45,7 @@ def check_evaluated_weights(path: Path, fault: str | None) -> Finding:
 
 def check_paper_weights(grid: Grid) -> Iterator[Finding]:
     """Yield a note if the paper's numbers belong to other weights than those to evaluate."""
-    wanted, init = (grid.paper or {}).get("weights"), grid.runs[0].init or {}
+    wanted, init = grid.paper.weights if grid.paper else None, grid.runs[0].init or {}
     if wanted and grid.dataset == "coco" and not init["sha256"].startswith(wanted):
         text = f"the published numbers belong to other weights (sha256 {wanted}): NOT COMPARABLE with them"
         yield Finding(NOTE, "weights", text)

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run.attempt_logs import find_logs, log_name
 from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
+from experiments.config.schema import LocalCluster
 from experiments.launching.common import checked_launch, launch_command, moved_aside, restart, wanted_runs, write_spec
 from experiments.launching.local_queue import Job, LocalQueue
 from experiments.launching.machine import slots_and_threads, usable_cores, visible_gpus
@@ -27,7 +26,7 @@ from experiments.views.progress import progress
 TRAINER = (sys.executable, "-m", "dynamic_rcnn.train")
 
 
-def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: Sequence[str]) -> int:
+def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, arguments: Sequence[str]) -> int:
     """Run every run of the grid that is not done.
 
     Args:
@@ -64,7 +63,7 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
         return _report([_with_exit_code(run, queue.exit_codes.get(run.spec.id)) for run in current_plan()])
 
 
-def _make_queue(cluster: DictConfig) -> LocalQueue:
+def _make_queue(cluster: LocalCluster) -> LocalQueue:
     processes, gpus = cluster.processes or 1, visible_gpus()
     slots, threads = slots_and_threads(processes, cluster.slots, cluster.threads, gpus, usable_cores())
     return LocalQueue(slots, threads, gpus, processes)

@@ -8,8 +8,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.errors import UserError
 from experiments.config.grid import Grid
@@ -34,10 +32,15 @@ _LOCK_PATIENCE_S = 120.0
 _SBATCH_S = 45.0  # from the start of a submission until its sbatch has surely ended
 
 
-def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: Sequence[str]) -> int:
+def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, arguments: Sequence[str]) -> int:
     """Submit every run of the grid that is neither done nor in the queue.
 
-    Args: those of `experiments.launching.local.launch`.
+    Args:
+        grid: the runs that should exist.
+        runs: the folder of run directories.
+        profile: what a job asks Slurm for.
+        rerun: "stale" to repeat the runs that other code made, else "none".
+        arguments: of the command line, for the record.
 
     Returns:
         0, or 1 if some run could not be submitted.
@@ -45,7 +48,6 @@ def launch(grid: Grid, runs: Path, cluster: DictConfig, rerun: str, arguments: S
     Raises:
         UserError: the grid cannot be launched, or Slurm refuses it.
     """
-    profile = _make_profile(cluster)
     _check_folder_name(runs)
     folder = submissions_folder(runs, grid.dataset)
     with checked_launch(grid, runs, restart(make_plan(grid, runs), rerun)):
@@ -75,9 +77,8 @@ def cancel(grid: Grid, runs: Path) -> list[str]:
     return [f"{name} (job {job})" for name, job in jobs]
 
 
-def script(grid: Grid, runs: Path, cluster: DictConfig) -> str:
+def script(grid: Grid, runs: Path, profile: Profile) -> str:
     """The batch scripts of the job arrays that a launch would submit. Submits and writes nothing."""
-    profile = _make_profile(cluster)
     _check_folder_name(runs)
     plan, slurm_error = plan_or_disk(grid, runs)
     wanted = wanted_runs(plan)
@@ -187,10 +188,6 @@ def _check_folder_name(runs: Path) -> None:
         raise UserError(
             f"runs={str(runs)!r}: Slurm cannot write to a folder with {bad[0]!r} in its name; choose another"
         )
-
-
-def _make_profile(cluster: DictConfig) -> Profile:
-    return Profile.from_dict(OmegaConf.to_container(cluster, resolve=True))
 
 
 def _report(plan: list[PlannedRun]) -> int:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import PROVENANCE, read_content
@@ -17,7 +17,9 @@ from experiments.config.grid import Grid
 from experiments.config.overrides import load_base
 from experiments.planning.manifest import manifest_path, read_cells
 from experiments.planning.run_state import Directories, PlannedRun, last_row
-from slurm.site_profile import Profile
+
+if TYPE_CHECKING:
+    from slurm.site_profile import Profile
 
 _ENOUGH = 20  # measured runs of a model
 COCO_TRAINED_ON = 117_266  # training images with at least one box: what an epoch goes over

@@ -1,4 +1,4 @@
-"""The plan: for each run of a grid its state and why, from disk and, where runs were submitted, from Slurm's queue."""
+"""The plan: the state of each run of a grid and why, from disk and, for submitted runs, from Slurm's queue."""
 
 from __future__ import annotations
 
@@ -7,21 +7,40 @@ from pathlib import Path
 from dynamic_rcnn.errors import UserError
 from experiments.config.grid import Grid
 from experiments.planning.run_state import PlannedRun, disk_plan, with_needs
-from experiments.planning.slurm_state import with_jobs
+
+_SUBMISSIONS = ".slurm"  # slurm.submission_record.FOLDER: a grid that was never submitted imports nothing of slurm
 
 
 def make_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
-    """Every run of the grid, the shared pretraining first; changes nothing.
+    """Every run of the grid, the shared pretraining first. Changes nothing.
 
-    Raises SlurmError if runs were submitted that are not done and Slurm does not answer: to launch would be to guess.
+    Raises:
+        SlurmError: submitted runs are not done and Slurm does not answer, so that their state is unknown.
     """
-    return with_needs(with_jobs(disk_plan(grid, runs), grid, runs))
+    return with_needs(_with_jobs(disk_plan(grid, runs), grid, runs))
 
 
 def plan_or_disk(grid: Grid, runs: Path) -> tuple[list[PlannedRun], str | None]:
-    """The plan to look at: as `make_plan`; where Slurm does not answer, as on disk, and a line that says so."""
+    """As `make_plan`; if Slurm does not answer, the states on disk and a line on Slurm's error."""
     plan = disk_plan(grid, runs)
     try:
-        return with_needs(with_jobs(plan, grid, runs)), None
-    except UserError as error:  # Slurm does not answer, or what was submitted cannot be read
+        return with_needs(_with_jobs(plan, grid, runs)), None
+    except UserError as error:  # Slurm does not answer, or a record of submissions cannot be read
         return with_needs(plan), f"{error}; states are those on disk, without the queue"
+
+
+def has_submissions(grid: Grid, runs: Path) -> bool:
+    """Whether any run of the grid that is not done was submitted to Slurm."""
+    if not (runs / grid.dataset / _SUBMISSIONS).exists():
+        return False
+    from experiments.planning.slurm_state import submitted
+
+    return bool(submitted(disk_plan(grid, runs), grid, runs))
+
+
+def _with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun]:
+    if not (runs / grid.dataset / _SUBMISSIONS).exists():
+        return plan
+    from experiments.planning.slurm_state import with_jobs
+
+    return with_jobs(plan, grid, runs)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.run.files import STATUS, write_json_atomic
-from experiments.config.compose import settle
-from experiments.config.grid import Grid, build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
 from experiments.planning.plan import make_plan
 from experiments.planning.run_state import PlannedRun
 from slurm.cli import QueuedJob, SlurmError
@@ -43,7 +44,7 @@ class Runs:
 
     def __init__(self, folder: Path, *overrides: str) -> None:
         self.folder = folder
-        self.grid: Grid = build(settle([*SMOKE, *overrides])[0])
+        self.grid: Grid = build_grid(resolve([*SMOKE, *overrides])[0])
 
     def path(self, arm: str) -> Path:
         (spec,) = [spec for spec in self.grid.runs if spec.arm == arm]

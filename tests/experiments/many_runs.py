@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from omegaconf import OmegaConf
 
 from dynamic_rcnn.run.files import METRICS, PROVENANCE, STATUS, TRAIN_LOG
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.config.compose import settle
-from experiments.config.grid import Grid, build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
+from experiments.config.schema import GridFile
 from experiments.planning.manifest import write_manifest
 from experiments.planning.run_state import code_now
 
@@ -122,9 +125,10 @@ def measure(command: list[str], times: int = 3) -> float:
 def main(folder: Path) -> None:
     launcher, runs = copied_project(folder), folder / "runs"
     arguments = ["dataset=shapes", "cluster=local", "base.pretrain=null"]
-    config = settle(["grid=ablation", *arguments])[0]
-    config.grid = OmegaConf.load(launcher.parent / "conf" / "grid" / "many.yaml").grid
-    make_runs(runs, build(config))
+    config = resolve(["grid=ablation", *arguments])[0]
+    many = OmegaConf.to_container(OmegaConf.load(launcher.parent / "conf" / "grid" / "many.yaml").grid)
+    settings = config.settings.model_copy(update={"grid": GridFile.model_validate(many)})
+    make_runs(runs, build_grid(replace(config, settings=settings)))
     print("python alone", f"{measure([sys.executable, '-c', 'pass']):.2f} s")
     for action in ("plan", "status", "status json=true"):
         command = [

@@ -9,8 +9,8 @@ import pytest
 from analysis.reading.run_table import collect
 from analysis.sections.run_facts import repeat_command, run_facts
 from dynamic_rcnn import PROJECT as ROOT
-from experiments.config.compose import settle
-from experiments.config.grid import build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
 
 RECORDS = collect(ROOT / "analysis/records")
 FACTS = run_facts(RECORDS)
@@ -22,7 +22,7 @@ ONE_AN_ARM = sorted({path.split("/")[1]: path for path in RUNS}.values())
 def test_the_command_of_a_committed_run_makes_that_run(path: str) -> None:
     python, script, *overrides = shlex.split(FACTS[path]["command"])
     assert (python, script) == ("python", "experiments/launch.py")
-    launched = build(settle(overrides)[0]).runs
+    launched = build_grid(resolve(overrides)[0]).runs
     assert FACTS[path]["id"] in {spec.id for spec in launched}
     others = {spec.arm for spec in launched} - {FACTS[path]["arm"], "pretrain"}
     assert others == ({"both"} if FACTS[path]["arm"] == "replay" else set())

@@ -54,7 +54,7 @@ def test_valid_content_becomes_the_model() -> None:
         ({"name": "a b"}, "grid.name=a b: must not contain spaces"),
         ({"name": "a", "seeds": ["0"]}, "grid.seeds[0]=0: must be an integer"),
         ({"name": "a", "seeds": [True]}, "grid.seeds[0]=True: must be an integer"),
-        ({"name": "a", "arms": {"b": {}}}, "grid.arms.b.title: must be given"),
+        ({"name": "a", "arms": {"b-2": {}}}, "grid.arms.b-2.title: must be given"),
         (
             {"name": "a", "arms": {"b": {"title": "B", "threads": 0}}},
             "grid.arms.b.threads=0: must be at least 1",

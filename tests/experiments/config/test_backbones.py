@@ -11,8 +11,9 @@ import pytest
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import differences
 from experiments import launch
-from experiments.config.compose import settle
-from experiments.config.grid import Grid, build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
 from experiments.planning import cost
 from experiments.planning.manifest import manifest_path, write_manifest
 from experiments.planning.run_state import disk_plan
@@ -29,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def grid(*overrides: str) -> Grid:
-    return build(settle(["grid=backbones", "cluster=local", *overrides])[0])
+    return build_grid(resolve(["grid=backbones", "cluster=local", *overrides])[0])
 
 
 def on_coco(root: Path, *overrides: str) -> Grid:
@@ -69,7 +70,7 @@ def test_a_dynamic_arm_is_its_control_with_both_components(root: Path, coco: boo
 def test_on_coco_the_first_arms_are_the_ablations(root: Path) -> None:
     found = on_coco(root)
     settings = ["grid=ablation", "cluster=local", "dataset=coco", f"dataset.root={root}", "cluster.processes=8"]
-    ablation = build(settle(settings)[0]).specs
+    ablation = build_grid(resolve(settings)[0]).specs
     assert found.specs["r50_1x"].id == ablation["baseline"].id
     assert found.specs["r50_1x_dynamic"].id == ablation["both"].id
     assert found.changed == []
@@ -106,12 +107,15 @@ def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("grid.arms.r50_2x_dynamic.baseline=r50", "unknown baseline 'r50' in grid.arms.r50_2x_dynamic"),
+        ("grid.arms.r50_2x_dynamic.baseline=r50", "grid.arms.r50_2x_dynamic.baseline=r50: unknown arm; valid: r50_1x"),
         ("grid.arms.r50_2x_dynamic.baseline=r101_2x_dynamic", "has a baseline itself; name an arm that has none"),
-        ("grid.cost.coco.r50_1x=-1", "must map data sets to seconds an iteration, or to arms and theirs"),
-        ("++grid.base_for.faster_rcnn_r50_fpn_1x=x", "unknown base 'x' in grid.base_for"),
+        ("grid.cost.coco.r50_1x=-1", "must be seconds per iteration, a positive number, or map arms to theirs"),
+        (
+            "++grid.base_for.faster_rcnn_r50_fpn_1x=x",
+            "grid.base_for.faster_rcnn_r50_fpn_1x=x: unknown base; valid: faster",
+        ),
         ("++grid.paper.test_dev.r50_1x={AP: high}", "grid.paper.test_dev.r50_1x="),
-        ("++grid.paper.base=3", "grid.paper.base=3: must be the name of a base"),
+        ("++grid.paper.base=3", "grid.paper.base=3: must be text"),
     ],
 )
 def test_bad_input(override: str, said: str) -> None:

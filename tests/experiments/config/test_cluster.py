@@ -9,9 +9,9 @@ import pytest
 
 from dynamic_rcnn.errors import UserError
 from experiments.config import cluster as executor
-from experiments.config.cluster import choose
-from experiments.config.compose import settle
-from experiments.config.grid import build
+from experiments.config.build import build_grid
+from experiments.config.cluster import choose_executor
+from experiments.config.compose import resolve
 from experiments.config.overrides import CONF
 
 UP = "echo 'Slurmctld(primary) at head is UP'"
@@ -34,21 +34,21 @@ def put(folder: Path, name: str, text: str) -> None:
 
 def test_without_sbatch_nothing_is_asked(commands: Path, tmp_path: Path) -> None:
     put(commands, "scontrol", f"/usr/bin/touch {tmp_path / 'asked'}; {UP}")
-    assert choose() == ("local", "sbatch is not on the PATH; runs take turns in slots of this machine")
+    assert choose_executor() == ("local", "sbatch is not on the PATH; runs take turns in slots of this machine")
     assert not (tmp_path / "asked").exists()
 
 
 def test_slurm_where_it_answers(commands: Path) -> None:
     put(commands, "sbatch", "")
     put(commands, "scontrol", UP)
-    config, chosen = settle(["grid=smoke", "cluster.time=600", "cluster.setup=[module load x]"])
+    config, chosen = resolve(["grid=smoke", "cluster.time=600", "cluster.setup=[module load x]"])
     assert chosen[0].startswith("cluster=slurm: sbatch is on the PATH, and Slurm answers")
     assert (config.cluster.name, config.cluster.time, config.cluster.setup) == ("slurm", 600, ["module load x"])
-    assert "slots" not in config.cluster
+    assert not hasattr(config.cluster, "slots")
     with pytest.raises(
         UserError, match=r"cluster\.slots=2: unknown setting 'slots' in cluster=slurm, which was chosen"
     ):
-        settle(["grid=smoke", "cluster.slots=2"])
+        resolve(["grid=smoke", "cluster.slots=2"])
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,16 @@ def test_this_machine_where_slurm_does_not_answer(
     put(commands, "sbatch", "")
     if scontrol is not None:
         put(commands, "scontrol", scontrol)
-    found, why = choose()
+    found, why = choose_executor()
     assert found == "local"
     assert why.startswith(f"sbatch is on the PATH, but Slurm does not answer ({said}")
     assert why.endswith("cluster=slurm insists on it")
 
 
 def test_settings_of_slurm_are_refused_where_this_machine_was_chosen(commands: Path) -> None:
-    config, chosen = settle(["grid=smoke", "cluster.slots=2"])
+    config, chosen = resolve(["grid=smoke", "cluster.slots=2"])
     assert chosen == ["cluster=local: sbatch is not on the PATH; runs take turns in slots of this machine"]
-    assert dict(config.cluster) == {
+    assert config.cluster.model_dump() == {
         "name": "local",
         "executor": "local",
         "processes": None,
@@ -86,12 +86,12 @@ def test_settings_of_slurm_are_refused_where_this_machine_was_chosen(commands: P
         "threads": None,
     }
     with pytest.raises(UserError) as error:
-        settle(["grid=smoke", "cluster.account=x"])
+        resolve(["grid=smoke", "cluster.account=x"])
     assert "unknown setting 'account' in cluster=local, which was chosen because sbatch is not on" in str(error.value)
 
 
 def processes(*overrides: str) -> int:
-    return {run.processes for run in build(settle(["grid=smoke", *overrides])[0]).all_runs}.pop()
+    return {run.processes for run in build_grid(resolve(["grid=smoke", *overrides])[0]).all_runs}.pop()
 
 
 @pytest.mark.parametrize(
@@ -112,21 +112,21 @@ def test_the_cluster_sets_the_processes_of_every_run(overrides: list[str], expec
 
 def test_null_is_as_published_on_slurm_and_one_here() -> None:
     published = ["base=faster_rcnn_r50_fpn_1x", "grid=ablation", "dataset=shapes"]
-    config, chosen = settle([*published, "cluster=slurm"])
-    assert (config.cluster.gpus_per_node, config.base.train.processes, chosen) == (8, 8, [])
-    config, chosen = settle([*published, "cluster=slurm", "cluster.nodes=2"])
-    assert (config.cluster.gpus_per_node, config.base.train.processes, chosen) == (4, 8, [])
-    config, chosen = settle([*published, "cluster=slurm", "cluster.gpus_per_node=4"])
-    line = "processes=4 a run, while base=faster_rcnn_r50_fpn_1x has 8: other runs than with those"
-    assert config.base.train.processes == 4 and chosen == [line]
-    config, chosen = settle([*published, "cluster=local"])
-    assert config.base.train.processes == 1 and chosen == [f"{line.replace('4', '1')} (cluster.processes=8)"]
+    config, chosen = resolve([*published, "cluster=slurm"])
+    assert (config.cluster.gpus_per_node, config.base["train"]["processes"], chosen) == (8, 8, [])
+    config, chosen = resolve([*published, "cluster=slurm", "cluster.nodes=2"])
+    assert (config.cluster.gpus_per_node, config.base["train"]["processes"], chosen) == (4, 8, [])
+    config, chosen = resolve([*published, "cluster=slurm", "cluster.gpus_per_node=4"])
+    line = "processes=4 per run, while base=faster_rcnn_r50_fpn_1x has 8: these are other runs"
+    assert config.base["train"]["processes"] == 4 and chosen == [line]
+    config, chosen = resolve([*published, "cluster=local"])
+    assert config.base["train"]["processes"] == 1 and chosen == [f"{line.replace('4', '1')} (cluster.processes=8)"]
 
 
 def test_the_same_processes_are_the_same_runs_here_and_on_slurm() -> None:
-    here = build(settle(["grid=smoke", "cluster=local", "cluster.processes=2"])[0])
-    there = build(settle(["grid=smoke", "cluster=slurm", "cluster.nodes=2", "cluster.gpus_per_node=1"])[0])
-    one = build(settle(["grid=smoke", "cluster=local"])[0])
+    here = build_grid(resolve(["grid=smoke", "cluster=local", "cluster.processes=2"])[0])
+    there = build_grid(resolve(["grid=smoke", "cluster=slurm", "cluster.nodes=2", "cluster.gpus_per_node=1"])[0])
+    one = build_grid(resolve(["grid=smoke", "cluster=local"])[0])
     assert [run.id for run in here.all_runs] == [run.id for run in there.all_runs]
     assert not {run.id for run in here.all_runs} & {run.id for run in one.all_runs}
 
@@ -137,19 +137,24 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     conf = tmp_path / "experiments" / "conf"
     shutil.copytree(CONF, conf)
     (tmp_path / "dynamic_rcnn").symlink_to(CONF.parents[1] / "dynamic_rcnn")
-    for module in ("settings", "executor", "origin"):
-        monkeypatch.setattr(f"experiments.{module}.CONF", conf)
+    for module in ("arguments", "choices", "cluster", "compose", "overrides"):
+        monkeypatch.setattr(f"experiments.config.{module}.CONF", conf)
     return conf / "cluster"
 
 
 def test_a_sites_own_profile_is_a_few_lines(site: Path) -> None:
     own = "account: vision\ntime: '1-00:00:00'\nretries: {killed: 7}\nsbatch: {reservation: x}\n"
     (site / "mysite.yaml").write_text(f"defaults: [slurm, _self_]\n{own}")
-    config, _ = settle(["grid=smoke", "cluster=mysite"])
+    config, _ = resolve(["grid=smoke", "cluster=mysite"])
     cluster = config.cluster
-    assert (cluster.executor, cluster.account, cluster.retries.killed, cluster.retries.nan) == ("slurm", "vision", 7, 0)
+    assert (cluster.executor, cluster.account, cluster.retries["killed"], cluster.retries["nan"]) == (
+        "slurm",
+        "vision",
+        7,
+        0,
+    )
     with pytest.raises(UserError, match=r"cluster=mysit: unknown cluster .*'mysite'.*; valid: auto, local, mysite"):
-        settle(["grid=smoke", "cluster=mysit"])
+        resolve(["grid=smoke", "cluster=mysit"])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,7 @@ def test_a_sites_own_profile_is_a_few_lines(site: Path) -> None:
         ),
         (
             "defaults: [local, _self_]\nslotz: 3\n",
-            "unknown setting 'slotz' in cluster; valid: executor, name, processes",
+            "unknown setting 'slotz' in cluster (did you mean 'slots'?); valid: executor, name",
         ),
         ("account: x\n", "cluster.executor=None: must be local or slurm"),
         ("executor: slurm\n", "cluster: name, account"),
@@ -170,5 +175,5 @@ def test_a_sites_own_profile_is_a_few_lines(site: Path) -> None:
 def test_what_is_wrong_with_a_sites_profile_is_said(site: Path, text: str, said: str) -> None:
     (site / "mysite.yaml").write_text(text)
     with pytest.raises(UserError) as error:
-        settle(["grid=smoke", "cluster=mysite"])
+        resolve(["grid=smoke", "cluster=mysite"])
     assert said in str(error.value) and "\n" not in str(error.value)

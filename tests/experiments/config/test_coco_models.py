@@ -16,9 +16,9 @@ from mmengine.dataset import pseudo_collate
 
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.run.spec import RunSpec, flatten
-from experiments.config.compose import settle
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
 from experiments.config.grid import Grid
-from experiments.config.grid import build as build_grid
 from tests.experiments.coco_layout import write_coco_2017
 
 CONFIGS = Path(mmdet.__file__).parent / ".mim/configs"
@@ -57,7 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def on_coco(name: str, root: Path) -> Grid:
     settings = [f"grid={name}", "dataset=coco", f"dataset.root={root}", "cluster=local", "cluster.processes=8"]
-    return build_grid(settle(settings)[0])
+    return build_grid(resolve(settings)[0])
 
 
 def theirs(file: str) -> Config:

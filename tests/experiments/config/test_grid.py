@@ -9,9 +9,10 @@ import pytest
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import RunSpec, differences
-from experiments.config import compose as settings
-from experiments.config.compose import settle
-from experiments.config.grid import Grid, build
+from experiments.config import choices
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
 from experiments.config.overrides import CONF
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
@@ -27,7 +28,7 @@ def without_coco(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def grid(*overrides: str) -> Grid:
-    return build(settle(overrides)[0])
+    return build_grid(resolve(overrides)[0])
 
 
 def write_coco_2017(root: Path) -> Path:
@@ -165,14 +166,14 @@ def test_an_arm_that_replaces_a_nested_value_leaves_its_neighbours() -> None:
 
 
 def test_what_was_chosen_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settle(["grid=ablation", "cluster=local"])[1] == [
+    assert resolve(["grid=ablation", "cluster=local"])[1] == [
         "dataset=shapes: no COCO 2017 in dataset.root, $COCO_ROOT or data/coco; results are on generated shapes",
     ]
-    assert settle(["dataset=shapes", "cluster=local"])[1] == []
+    assert resolve(["dataset=shapes", "cluster=local"])[1] == []
     monkeypatch.setenv("COCO_ROOT", str(write_coco_2017(tmp_path / "coco")))
-    config, chosen = settle(["grid=ablation"])
+    config, chosen = resolve(["grid=ablation"])
     assert chosen[0] == f"dataset=coco: COCO 2017 is in {tmp_path / 'coco'}"
-    assert config.base.train.max_epochs == 12 and config.dataset.name == "coco"
+    assert config.base["train"]["max_epochs"] == 12 and config.settings.dataset.name == "coco"
 
 
 def root_of(*overrides: str) -> str:
@@ -183,7 +184,7 @@ def root_of(*overrides: str) -> str:
 @pytest.mark.parametrize("dataset", ["dataset=auto", "dataset=coco"])
 def test_coco_is_read_where_it_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
     good, other = write_coco_2017(tmp_path / "good"), write_coco_2017(tmp_path / "other")
-    monkeypatch.setattr(settings, "PROJECT", tmp_path / "project")
+    monkeypatch.setattr(choices, "PROJECT", tmp_path / "project")
     monkeypatch.setenv("COCO_ROOT", str(good))
     assert root_of(dataset) == str(good)
     assert root_of(dataset, f"dataset.root={other}") == str(other)
@@ -192,7 +193,7 @@ def test_coco_is_read_where_it_was_found(tmp_path: Path, monkeypatch: pytest.Mon
     own = write_coco_2017(tmp_path / "project" / "data" / "coco")
     monkeypatch.setenv("COCO_ROOT", str(tmp_path / "wrong"))
     assert root_of(dataset) == str(own)
-    assert settle(["grid=ablation", dataset])[1][0].endswith(
+    assert resolve(["grid=ablation", dataset])[1][0].endswith(
         f"COCO 2017 is {'in ' + str(own) if 'auto' in dataset else 'there'}"
     )
 

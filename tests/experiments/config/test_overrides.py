@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from omegaconf import OmegaConf
 
-from experiments.config.compose import settle
-from experiments.config.overrides import overruled
+from experiments.config.compose import resolve
+from experiments.config.overrides import describe_overruled
 
 METHOD = "base.model.train_cfg.rcnn.dynamic_rcnn"
 BETA = "base.model.roi_head.bbox_head.loss_bbox.beta"
@@ -34,10 +31,9 @@ SCORE = "base.model.test_cfg.rcnn.score_thr"
     ],
 )
 def test_arms_that_a_changed_field_does_not_reach(overrides: list[str], arms: str | None) -> None:
-    config, _ = settle(["dataset=shapes", "cluster=local", *overrides])
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    config, _ = resolve(["dataset=shapes", "cluster=local", *overrides])
     field = overrides[0].split("=")[0]
-    found = [line.removeprefix(f"{field}: has no effect on ") for line in overruled(plain, [field])]
+    found = [line.removeprefix(f"{field}: has no effect on ") for line in describe_overruled(config, [field])]
     assert [set(line.removesuffix(", which set it themselves").split(", ")) for line in found] == (
         [set(arms.split(", "))] if arms else []
     )

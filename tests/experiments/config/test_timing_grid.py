@@ -17,9 +17,9 @@ from dynamic_rcnn.engine.timing_arms import PAIRS, InferenceArm, group_same_netw
 from dynamic_rcnn.run.results import read_timing_results
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import launch
-from experiments.config.compose import settle
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
 from experiments.config.grid import Grid
-from experiments.config.grid import build as build_grid
 from tests.experiments.config.test_grid import write_coco_2017
 from tests.experiments.launches import Folder, end, wait_until
 
@@ -33,7 +33,7 @@ SHORT = (
 
 
 def grid(*overrides: str) -> Grid:
-    return build_grid(settle(["grid=speed", "cluster=local", *overrides])[0])
+    return build_grid(resolve(["grid=speed", "cluster=local", *overrides])[0])
 
 
 def of_arm(spec: RunSpec, arm: str) -> RunSpec:
@@ -167,19 +167,28 @@ def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
     ("overrides", "said"),
     [
         (["arms=[both,cascade]"], "arms=['both', 'cascade']: must have the baseline baseline"),
-        (["grid.task=benchmar"], "grid.task=benchmar: unknown task; valid: benchmark, evaluate, train"),
-        (["grid.task=train"], "belongs to grid.task=benchmark, which is train"),
+        (["grid.task=benchmar"], "grid.task=benchmar: unknown task (did you mean 'benchmark'?); valid: train"),
+        (["grid.task=train"], "belongs to grid.task=benchmark; the task is train"),
         (["grid.benchmark.training.rounds=1"], "grid.benchmark.training.rounds=1: must be an integer of at least 2"),
         (["+grid.benchmark.inference.image=3"], "unknown setting 'image' in grid.benchmark.inference"),
         (["grid.benchmark.training.arms=[both]"], "must be a list with the baseline baseline"),
-        (["grid.benchmark.training.arms=[baseline,bth]"], "unknown arm 'bth' in grid.benchmark.training.arms"),
-        (["grid.benchmark.training.arms=[[1],baseline]"], "unknown arm '[1]' in grid.benchmark.training.arms"),
-        (["++grid.contrasts=[[both,baseline]]"], "grid.contrasts: a grid with task: benchmark has none, all are timed"),
-        (["++grid.arms.both.baseline=baseline"], "grid.arms.both.baseline: a grid with task: benchmark has none"),
-        (["++grid.arms.both.replay=cascade"], "grid.arms.both.replay: a grid with task: benchmark has none"),
+        (
+            ["grid.benchmark.training.arms=[baseline,bth]"],
+            "grid.benchmark.training.arms=bth: unknown arm; valid: baseline",
+        ),
+        (["grid.benchmark.training.arms=[[1],baseline]"], "grid.benchmark.training.arms[0]=[1]: must be text"),
+        (["++grid.contrasts=[[both,baseline]]"], "a grid with task: benchmark has none, all arms are timed"),
+        (
+            ["++grid.arms.both.baseline=baseline"],
+            "grid.arms.both.baseline=baseline: a grid with task: benchmark has none",
+        ),
+        (["++grid.arms.both.replay=cascade"], "grid.arms.both.replay=cascade: a grid with task: benchmark has none"),
         (["++grid.arms.both.set={train.batch_size: 2}"], "timed on the same data and schedule; set only model.*"),
         (["cluster.processes=2"], "cluster: 2 processes for a grid that times its arms in one"),
-        (["grid=ablation", "++grid.benchmark={}"], "grid.benchmark={}: belongs to grid.task=benchmark, which is train"),
+        (
+            ["grid=ablation", "++grid.benchmark={}"],
+            "grid.benchmark.training: must be given; grid.benchmark.inference: must be given",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(

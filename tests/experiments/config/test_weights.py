@@ -17,8 +17,8 @@ from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.checkpoint import serialise
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import launch
-from experiments.config import grid
-from experiments.config.compose import settle
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
 from experiments.doctor import doctor
 from tests.dynamic_rcnn.runs import plain_config
 from tests.experiments.coco_layout import write_coco_2017
@@ -85,7 +85,7 @@ def test_weights_that_change_after_planning_are_refused(trained: Folder) -> None
     content = (trained.run("both") / "checkpoints" / "weights.pth").read_bytes()
     weights = trained.path / "changing.pth"
     weights.write_bytes(content)
-    (spec,) = grid.build(settle(arguments(trained, weights))[0]).runs
+    (spec,) = build_grid(resolve(arguments(trained, weights))[0]).runs
     run = spec.directory(trained.path / "elsewhere")
     run.mkdir(parents=True)
     spec.write(run)
@@ -99,7 +99,7 @@ def test_weights_that_change_after_planning_are_refused(trained: Folder) -> None
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("model-00000000.pth", "its name says 00000000: damaged, or not complete"),
+        ("model-00000000.pth", "its name has 00000000: damaged or incomplete"),
         ("none.pth", "no such file; give the path of a file of weights"),
         (".", "a directory or a device, not a file; give the path"),
         ("null", "grid=released evaluates a file of weights; give its path"),
@@ -120,10 +120,13 @@ def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: 
     ("more", "said"),
     [
         (["grid=ablation"], "trains its runs; only a grid with task: evaluate takes weights"),
-        (["grid=released", "seeds=[1]"], "evaluates given weights, once an arm; leave seeds= out"),
-        (["grid=released", "+grid.seeds=[0]"], "grid.seeds=[0]: a grid with task: evaluate has none"),
-        (["grid=released", "grid.task=evalute"], "grid.task=evalute: unknown task; valid: benchmark, evaluate, train"),
-        (["grid=released", "grid.paper.weights=62"], "must be the first 8 or more hex digits of a sha256"),
+        (["grid=released", "seeds=[1]"], "evaluates given weights, once per arm; leave seeds= out"),
+        (["grid=released", "+grid.seeds=[0]"], "grid.seeds=[0]: a grid with task: evaluate trains nothing"),
+        (
+            ["grid=released", "grid.task=evalute"],
+            "grid.task=evalute: unknown task (did you mean 'evaluate'?); valid: train",
+        ),
+        (["grid=released", "grid.paper.weights=62"], "grid.paper.weights=62: must be the first 8"),
     ],
 )
 def test_what_does_not_go_with_weights(tmp_path: Path, more: list[str], said: str, capsys: Any) -> None:
@@ -134,9 +137,9 @@ def test_what_does_not_go_with_weights(tmp_path: Path, more: list[str], said: st
 
 def test_a_name_without_a_digest_is_said(tmp_path: Path) -> None:
     (tmp_path / "mine.pth").write_bytes(b"weights")
-    config, chosen = settle(["grid=released", "dataset=shapes", f"weights={tmp_path / 'mine.pth'}", "cluster=local"])
+    config, chosen = resolve(["grid=released", "dataset=shapes", f"weights={tmp_path / 'mine.pth'}", "cluster=local"])
     digest = hashlib.sha256(b"weights").hexdigest()
-    assert f"weights=mine.pth: sha256 {digest[:8]}, not checked, for its name says none" in chosen
+    assert f"weights=mine.pth: sha256 {digest[:8]}, not checked, since its name has no digest" in chosen
     assert config.weights == {"file": str(tmp_path / "mine.pth"), "sha256": digest}
 
 
@@ -150,7 +153,7 @@ def test_on_coco_without_images_to_train_on(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(doctor, "visible_gpus", lambda: ["0"])
     weights = named(tmp_path, b"weights")
     settings = ["grid=released", "dataset=coco", f"dataset.root={root}", f"weights={weights}", "cluster=local"]
-    built = grid.build(settle([*settings, "base.train.batch_size=3"])[0])
+    built = build_grid(resolve([*settings, "base.train.batch_size=3"])[0])
     assert built.changed == [] and built.runs[0].processes == 1 and built.pretrain is None
     assert launch.main([*settings, "action=doctor"]) == 0
     out = capsys.readouterr().out
@@ -167,8 +170,8 @@ def test_on_coco_without_images_to_train_on(tmp_path: Path, monkeypatch: pytest.
 def test_on_slurm_one_gpu_unless_told_otherwise(tmp_path: Path) -> None:
     weights = named(tmp_path, b"weights")
     settings = ["grid=released", "dataset=shapes", "base=faster_rcnn_r50_fpn_1x", f"weights={weights}", "cluster=slurm"]
-    (one,) = grid.build(settle(settings)[0]).runs
-    (eight,) = grid.build(settle([*settings, "cluster.gpus_per_node=8"])[0]).runs
+    (one,) = build_grid(resolve(settings)[0]).runs
+    (eight,) = build_grid(resolve([*settings, "cluster.gpus_per_node=8"])[0]).runs
     assert (one.processes, eight.processes) == (1, 8) and one.id == eight.id
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from dynamic_rcnn.run.status import Record
 from experiments import launch
-from experiments.config.compose import settle
-from experiments.config.grid import build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
 from experiments.doctor import doctor
 from tests.experiments.coco_layout import ANNOTATIONS, write_coco_2017
 
@@ -184,7 +184,7 @@ def test_missing_gpus_and_a_full_disk_are_bad(
 def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: Path, capsys: Any) -> None:
     settings = ["grid=ablation", "seeds=[0]", "dataset=coco", f"dataset.root={root}", "cluster=local"]
     settings += ["cluster.processes=8", f"runs={root.parent / 'runs'}"]
-    built = {run.arm: run for run in build(settle(settings)[0]).runs}
+    built = {run.arm: run for run in build_grid(resolve(settings)[0]).runs}
     for arm, early in (("baseline", 0.5), ("dla", 0.5), ("both", 0.43)):
         run = root.parent / "runs" / "coco" / arm / f"seed0-{built[arm].id}"
         run.mkdir(parents=True)

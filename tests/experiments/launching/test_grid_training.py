@@ -13,15 +13,15 @@ from mmengine.dataset import pseudo_collate
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.config.compose import settle
-from experiments.config.grid import build as build_grid
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
 
 GRIDS = ("iou_topk", "interval", "beta", "controls", "backbones", "mask")
 
 
 @cache
 def arms(grid: str) -> dict[str, RunSpec]:
-    return build_grid(settle([f"grid={grid}", "dataset=shapes", "cluster=local"])[0]).specs
+    return build_grid(resolve([f"grid={grid}", "dataset=shapes", "cluster=local"])[0]).specs
 
 
 CASES = [(grid, arm) for grid in GRIDS for arm in arms(grid)]
@@ -30,7 +30,7 @@ CASES = [(grid, arm) for grid in GRIDS for arm in arms(grid)]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = f"dataset.root={tmp_path_factory.mktemp('data')}"
-    spec = build_grid(settle(["grid=smoke", "cluster=local", place])[0]).runs[0]
+    spec = build_grid(resolve(["grid=smoke", "cluster=local", place])[0]).runs[0]
     return dataset.prepare(spec.dataset)[0]
 
 

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig
 
 from dynamic_rcnn.run.files import METRICS, PROVENANCE, write_json_atomic
-from experiments.config.compose import settle
+from experiments.config.compose import resolve
 from experiments.launching import local, slurm
 from experiments.launching.local_queue import LocalQueue
 from slurm import cli, job_arrays
@@ -31,7 +31,7 @@ def stale(tmp_path: Path) -> Runs:
 
 
 def settings(cluster: str) -> DictConfig:
-    return settle(["grid=smoke", "base.pretrain=null", f"cluster={cluster}"])[0].cluster
+    return resolve(["grid=smoke", "base.pretrain=null", f"cluster={cluster}"])[0].cluster
 
 
 def restarted_arms(runs: Runs) -> list[str]:

@@ -16,8 +16,8 @@ from analysis import report
 from dynamic_rcnn.metrics.ap import read_detections
 from dynamic_rcnn.run.files import read_json
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.config.compose import settle
-from experiments.config.grid import build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
 from tests.dynamic_rcnn.runs import assert_same_run, prepare, train
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 def shortened(grid: str, arm: str, data: Path) -> RunSpec:
     """The arm's run with 8 iterations of 2 images."""
     settings = [f"grid={grid}", "dataset=shapes_tiny", f"dataset.root={data}", "cluster=local"]
-    spec = build(settle([*settings, "dataset.recipe.val_images=4"])[0]).specs[arm]
+    spec = build_grid(resolve([*settings, "dataset.recipe.val_images=4"])[0]).specs[arm]
     config = copy.deepcopy(spec.config)
     config["train"] |= {"max_iters": 8, "batch_size": 2, "log_interval": 1, "checkpoint_interval": 3}
     config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]["update_iter_interval"] = 3

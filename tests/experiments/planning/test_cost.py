@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import launch
-from experiments.config.compose import settle
-from experiments.config.grid import Grid, build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
 from experiments.planning import cost
 from experiments.planning.manifest import write_manifest
 from experiments.planning.run_state import disk_plan
@@ -26,8 +26,9 @@ R50 = ("grid=ablation", "base=faster_rcnn_r50_fpn_1x", "dataset=shapes", "base.t
 
 
 def settled(*overrides: str) -> tuple[Grid, Profile]:
-    config = settle(overrides)[0]
-    return build(config), Profile.from_dict(OmegaConf.to_container(config.cluster))
+    config = resolve(overrides)[0]
+    assert config.profile is not None
+    return build_grid(config), config.profile
 
 
 def measured(runs: Path, spec: RunSpec, seconds: float, device: str = "NVIDIA", iteration: int = 20) -> None:

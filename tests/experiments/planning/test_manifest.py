@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from analysis.reading.manifest import read_grid
-from experiments.config.compose import settle
-from experiments.config.grid import Grid, build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
 from experiments.planning.manifest import manifest_path, write_manifest
 
 OTHER_DLA = "++grid.arms.dla.set={model.train_cfg.rcnn.assigner.pos_iou_thr: 0.6}"
@@ -19,7 +20,7 @@ TWIN = "+grid.arms.twin={title: as the baseline, set: {}}"
 
 def ask(runs: Path, *overrides: str) -> dict[str, Any]:
     """The manifest after a launch of the smoke grid."""
-    found: Grid = build(settle(["grid=smoke", "base.pretrain=null", *overrides])[0])
+    found: Grid = build_grid(resolve(["grid=smoke", "base.pretrain=null", *overrides])[0])
     write_manifest(found, runs, {spec.id: spec.directory(runs) for spec in found.runs})
     return dict(json.loads(manifest_path(found, runs).read_text()))
 

@@ -14,8 +14,9 @@ from unittest import mock
 
 import pytest
 
-from experiments.config.compose import settle
-from experiments.config.grid import Grid, build
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
 from experiments.planning import run_state as disk
 from experiments.planning.plan import make_plan
 from experiments.views.tables import state_counts, status_table
@@ -28,7 +29,7 @@ RUNS = 80
 def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Grid]:
     runs = tmp_path_factory.mktemp("many")
     seeds = f"seeds={list(range(RUNS // 4))}".replace(" ", "")
-    grid = build(settle(["grid=smoke", "base.pretrain=null", "cluster=local", seeds])[0])
+    grid = build_grid(resolve(["grid=smoke", "base.pretrain=null", "cluster=local", seeds])[0])
     make_runs(runs, grid)
     return runs, grid
 

@@ -12,13 +12,13 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from omegaconf import OmegaConf
 
 from dynamic_rcnn.run.files import METRICS, PROVENANCE, STATUS, TRAIN_LOG, write_json_atomic
 from experiments import launch
-from experiments.config.compose import settle
-from experiments.config.grid import Grid, build
-from experiments.config.overrides import overruled
+from experiments.config.build import build_grid
+from experiments.config.compose import resolve
+from experiments.config.grid import Grid
+from experiments.config.overrides import describe_overruled
 from experiments.planning import run_state as disk
 from experiments.planning.manifest import write_manifest
 from experiments.planning.plan import make_plan
@@ -29,7 +29,7 @@ SMOKE = ("grid=smoke", "base.pretrain=null", "cluster=local")
 
 
 def grid(*overrides: str) -> Grid:
-    return build(settle([*SMOKE, *overrides])[0])
+    return build_grid(resolve([*SMOKE, *overrides])[0])
 
 
 def make_done(runs: Path, found: Grid, code: str | None = None) -> None:
@@ -146,7 +146,9 @@ def test_runs_made_by_other_code_are_stale(tmp_path: Path) -> None:
     ],
 )
 def test_a_replay_is_stale_with_what_it_replays(tmp_path: Path, source: dict[str, Any], why: str) -> None:
-    found = build(settle(["grid=controls", "base.pretrain=null", "cluster=local", "dataset=shapes", "seeds=[0]"])[0])
+    found = build_grid(
+        resolve(["grid=controls", "base.pretrain=null", "cluster=local", "dataset=shapes", "seeds=[0]"])[0]
+    )
     make_done(tmp_path, found)
     (both,) = [spec.directory(tmp_path) for spec in found.runs if spec.arm == "both"]
     row = {"iteration": 20, "loss": 1.5, "T": 0.5, "beta": 1.0, "seconds": 0.125, **source}
@@ -166,9 +168,8 @@ def test_what_arms_set_themselves_is_said_to_have_no_effect_on_them(tmp_path: Pa
     assert line in out.splitlines() and out.count("has no effect on") == 1
     assert "has no effect on" not in act(tmp_path, capsys, "action=plan", "arms=[baseline,dla]", *changes)
     whole = "++grid.arms.dla.set={model.train_cfg.rcnn: {assigner: null}}"  # covers what is below it
-    config, _ = settle([*SMOKE, "arms=[dla]", whole, *changes])
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    assert overruled(plain, [f"{method}.smooth_l1"]) == [
+    config, _ = resolve([*SMOKE, "arms=[dla]", whole, *changes])
+    assert describe_overruled(config, [f"{method}.smooth_l1"]) == [
         f"{method}.smooth_l1: has no effect on dla, which set it themselves"
     ]
 

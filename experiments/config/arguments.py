@@ -1,0 +1,122 @@
+"""The command line's name=value arguments: parsed, and applied to the composed configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.schema import close
+from experiments.config.overrides import BASES, CONF
+
+GROUPS = ("base", "cluster", "dataset", "grid")
+PROCESSES = "base.train.processes"
+BY_CLUSTER = "cluster.processes with cluster=local, cluster.nodes and cluster.gpus_per_node with cluster=slurm"
+
+
+def parse(arguments: Sequence[str]) -> list[Override]:
+    """Parse the arguments by Hydra's grammar. Raises UserError for one of another form."""
+    for item in arguments:
+        name, equals, value = item.partition("=")
+        if not equals and not item.startswith("~"):
+            raise UserError(f"{item!r}: an argument has the form name=value, e.g. grid=ablation action=plan")
+        if name in GROUPS and (value in ("", "null") or value[0] in "[{" or "," in value):
+            raise UserError(f"{item}: must be one name; valid: {', '.join(names_of(name))}")
+        if name.lstrip("+~") == PROCESSES:
+            raise UserError(f"{item}: is set by the cluster; give {BY_CLUSTER}")
+    try:
+        return OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException as error:
+        raise UserError(plain(error)) from None
+
+
+def names_of(group: str) -> list[str]:
+    """The valid choices of a group."""
+    folder = BASES if group == "base" else CONF / group
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def plain(error: Exception) -> str:
+    """Hydra's message in one line, without its hints for programmers; for an unknown choice, with the valid ones."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip()).split(" See https://hydra.cc")[0]
+    group = re.search(r"Could not find '(\w+)/([^']*)'", text)
+    if group is None:
+        return text
+    valid = names_of(group[1])
+    return f"{group[1]}={group[2]}: unknown {group[1]}{close(group[2], valid)}; valid: {', '.join(valid)}"
+
+
+def chooses(override: Override) -> bool:
+    """Whether an argument chooses a file of a group, or sets Hydra itself; the others set values."""
+    return override.key_or_group in GROUPS or override.key_or_group.split(".")[0].split("/")[0] == "hydra"
+
+
+def value_of(overrides: Sequence[Override], field: str) -> Any:
+    """The value that the arguments give a field; None if they do not."""
+    values = [each.value() for each in overrides if each.key_or_group == field]
+    return OmegaConf.create({"value": values[-1]}).value if values else None
+
+
+def apply(overrides: Sequence[Override], config: DictConfig) -> None:
+    """Set the values in `config`. Raises UserError that names all unknown settings at once, with the valid ones."""
+    failed: list[tuple[str, str]] = []
+    for override in overrides:
+        try:
+            _apply(override, config)
+        except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
+            failed.append((str(override.input_line), plain(error)))
+    if failed:
+        known = OmegaConf.to_container(config)
+        places: dict[str, list[tuple[str, str]]] = {}
+        valid: dict[str, list[str]] = {}
+        for item, name, place, names in _unknown_settings([item for item, _ in failed], known):
+            places.setdefault(place, []).append((item, name))
+            valid[place] = names
+        lines = [_unknown_line(place, here, valid[place]) for place, here in places.items()]
+        raise UserError("; ".join(lines) or "; ".join(f"{item}: {text}" for item, text in failed))
+
+
+def _apply(override: Override, config: DictConfig) -> None:
+    key, value = override.key_or_group, override.value()
+    new = override.is_add() or override.is_force_add() or re.match(r"cluster\.sbatch(\.|$)", key) is not None
+    if override.is_sweep_override():
+        raise ValueError("must be one value; a list is in brackets: [a,b]")
+    if override.is_delete():
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        with open_dict(node):
+            del node[name]
+    elif override.is_add() and OmegaConf.select(config, key) is not None and not isinstance(value, dict | list):
+        raise ValueError("is there already; leave the + out")
+    else:
+        OmegaConf.update(config, key, value, merge=True, force_add=new)
+
+
+def _unknown_settings(items: Sequence[str], known: object) -> Iterator[tuple[str, str, str, list[str]]]:
+    """(argument, name, where, names that are valid there) for each argument that sets what is not in `known`."""
+    for item in items:
+        node, walked = known, list[str]()
+        for part in item.split("=")[0].lstrip("+~").split("."):
+            if not isinstance(node, dict):
+                break
+            if part not in node:
+                yield item, part, ".".join(walked), sorted(map(str, node))
+                break
+            node = node[part]
+            walked.append(part)
+
+
+def _unknown_line(place: str, here: Sequence[tuple[str, str]], valid: Sequence[str]) -> str:
+    items, within = " ".join(item for item, _ in here), f" in {place}" if place else ""
+    if len(here) == 1:
+        name = here[0][1]
+        return f"{items}: unknown setting {name!r}{within}{close(name, valid)}; valid: {', '.join(valid)}"
+    listed = ", ".join(f"{name!r}{close(name, valid)}" for _, name in here)
+    return f"{items}: unknown settings {listed}{within}; valid: {', '.join(valid)}"

@@ -1,0 +1,135 @@
+"""From checked settings to the grid: one RunSpec for each arm and seed, and the run that all of them start from.
+
+An arm is a small diff on the base: dotted paths and values, with others for a base at another scale (`set_for`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dynamic_rcnn.data import dataset as datasets
+from dynamic_rcnn.data.shapes import ShapesRecipe
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.batch import images_per_process
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, RunSpec
+from experiments.config.annotations import coco_format_dataset
+from experiments.config.grid import Grid
+from experiments.config.overrides import changed_fields
+from experiments.config.schema import PRETRAIN, Config, DatasetSettings, with_changes
+from experiments.config.timing_grid import benchmark_spec
+
+
+def build_grid(config: Config) -> Grid:
+    """The grid of a resolved configuration.
+
+    Raises:
+        UserError: the data set cannot be read, or does not suit the models; a batch cannot be shared by the processes;
+            an arm cannot replay the one that it names.
+    """
+    file, chosen = config.settings.grid, config.settings.chosen_arms
+    dataset = _dataset(config.settings.dataset)
+    shared = _run_config(config, {}, dataset, "base")
+    configs = {
+        name: _run_config(config, arm.changes_to(config.choices.base), dataset, f"grid.arms.{name}")
+        for name, arm in file.arms.items()
+    }
+    pretrain = _pretrain(config, dataset)
+    init = {"run": pretrain.id} if pretrain else config.weights
+    specs: dict[str, RunSpec] = {}
+    for name in sorted(configs, key=lambda name: file.arms[name].replay is not None):  # replayed arms come first
+        spec = RunSpec(name, 0, dataset, configs[name], init, task=file.task)
+        specs[name] = _with_replay(spec, file.arms[name].replay, specs)
+    grid = Grid(
+        name=file.name,
+        title=file.title,
+        task=file.task,
+        baseline=file.baseline,
+        baselines={name: arm.baseline for name, arm in file.arms.items() if arm.baseline is not None},
+        arms={name: arm.title for name, arm in file.arms.items()},
+        seeds=config.settings.chosen_seeds,
+        specs=specs,
+        runs=[],
+        pretrain=pretrain,
+        setting=RunSpec("", 0, dataset, shared, init, task=file.task).setting,
+        base=config.choices.base,
+        changed=changed_fields(config),
+        seconds=file.cost or {},
+        paper=file.paper,
+        contrasts=file.contrasts or [],
+        seen_seeds=(file.seen_seeds or {}).get(dataset["name"], []),
+    )
+    if file.task == BENCHMARK:
+        spec = benchmark_spec(file, shared, {name: configs[name] for name in chosen}, dataset)
+        return _with_timing_run(grid, spec, {name: arm.title for name, arm in chosen.items()})
+    return replace(grid, runs=[grid.spec(name, seed) for seed in grid.seeds for name in chosen])
+
+
+def _with_timing_run(grid: Grid, spec: RunSpec, timed_arms: dict[str, str]) -> Grid:
+    """`grid` with one run per seed, `spec`, which times all arms, in place of one run per arm."""
+    return replace(
+        grid,
+        baseline=spec.arm,
+        arms={spec.arm: grid.title},
+        specs={spec.arm: spec},
+        runs=[spec.with_seed(seed) for seed in grid.seeds],
+        pretrain=None,
+        setting=spec.setting,
+        timed_arms=timed_arms,
+    )
+
+
+def _with_replay(spec: RunSpec, source: str | None, specs: dict[str, RunSpec]) -> RunSpec:
+    """`spec`, training with the final T and beta of arm `source`; unchanged for None."""
+    if source is None:
+        return spec
+    losses = [each.config["model"]["roi_head"]["bbox_head"]["loss_bbox"]["type"] for each in (spec, specs[source])]
+    if set(losses) != {"SmoothL1Loss"}:
+        raise UserError(f"arm {spec.arm}: replays {source}, so both need a beta: loss_bbox of type SmoothL1Loss")
+    method = spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
+    if method["label_assignment"] or method["smooth_l1"]:
+        raise UserError(f"arm {spec.arm}: replays {source}, so label_assignment and smooth_l1 must be false")
+    return replace(spec, replay={"run": specs[source].id, "setting": specs[source].setting})
+
+
+def _pretrain(config: Config, dataset: dict[str, Any]) -> RunSpec | None:
+    settings = config.base.get(PRETRAIN)
+    if settings is None or config.settings.task == EVALUATE:
+        return None
+    changed = _run_config(config, settings["set"], dataset, f"base.{PRETRAIN}")
+    return RunSpec(PRETRAIN, settings["seed"], dataset, changed)
+
+
+def _run_config(config: Config, changes: dict[str, Any], dataset: dict[str, Any], where: str) -> dict[str, Any]:
+    """The base with `changes` and the data set's number of classes, and a batch that the processes can share."""
+    found = with_changes(config.base, changes, where)
+    train = found["train"]
+    if config.settings.task != EVALUATE:
+        images_per_process(train["batch_size"], train["processes"], found["optim_wrapper"]["optimizer"]["lr"])
+    _fill_classes(found["model"], len(dataset["classes"]), where)
+    return found
+
+
+def _fill_classes(node: Any, count: int, where: str) -> None:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "num_classes" and value not in (None, count):
+                raise UserError(f"{where}: num_classes={value}: the data set has {count} classes; leave it null")
+            if key == "num_classes":
+                node[key] = count
+            _fill_classes(value, count, where)
+    elif isinstance(node, list):
+        for item in node:
+            _fill_classes(item, count, where)
+
+
+def _dataset(settings: DatasetSettings) -> dict[str, Any]:
+    """The data set as specs have it: drawn from a recipe, or files in COCO format."""
+    root = None if settings.root is None else Path(settings.root).resolve()
+    if settings.recipe is not None:
+        found = datasets.shapes(ShapesRecipe.from_dict(settings.recipe), None if root is None else str(root))
+    else:
+        assert root is not None
+        found = coco_format_dataset(root, settings.paths)
+    return {**found, "name": settings.name}
