@@ -31,7 +31,7 @@ from experiments.config.grid import Grid
 from experiments.config.overrides import CONF, describe_overruled
 from experiments.config.schema import Config, LocalCluster
 from experiments.planning import cost
-from experiments.planning.plan import has_submissions, plan_or_disk
+from experiments.planning.plan import has_submitted_runs, plan_or_disk
 from experiments.planning.run_state import Directories, PlannedRun, nearest_differences, trajectory_lines
 from experiments.views import tables
 
@@ -177,7 +177,7 @@ def _cancel(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 
     cancelled: list[str] = []
     try:
-        if has_submissions(grid, config.runs):
+        if has_submitted_runs(grid, config.runs):
             from experiments.launching import slurm
 
             cancelled = slurm.cancel(grid, config.runs)

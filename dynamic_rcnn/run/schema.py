@@ -25,7 +25,7 @@ _LONGEST = 200  # characters of a value that a message shows
 class Schema(BaseModel):
     """Base class of declared content: strict types, no unknown fields, not changed after validation."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class BrokenRulesError(ValueError):

@@ -41,8 +41,9 @@ def choose(overrides: Sequence[Override]) -> tuple[Choices, list[str]]:
         task = value_of(overrides, "grid.task") or grid.get("task", TRAIN)
         dataset, reason = _choose_dataset(value_of(overrides, "dataset.root"), needed_files(task))
         lines["dataset_line"] = f"dataset={dataset}: {reason}"
-        groups = _with(groups, "dataset", dataset)
-        found, grid = _by_defaults(groups)
+        groups, found["dataset"] = _with(groups, "dataset", dataset), dataset
+        if dataset == "coco":  # auto.yaml builds on shapes, and names its base
+            found, grid = _by_defaults(groups)
     if found["cluster"] == "auto":
         executor, reason = clusters.choose_executor()
         clusters.refuse_fields(executor, reason, [str(each.input_line) for each in overrides])

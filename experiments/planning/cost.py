@@ -1,4 +1,4 @@
-"""What a grid still costs: seconds an iteration, measured or declared, times what is left, in hours of one run."""
+"""What a grid still costs in hours: seconds per iteration, measured or declared, times the iterations left."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from experiments.planning.run_state import Directories, PlannedRun, last_row
 if TYPE_CHECKING:
     from slurm.site_profile import Profile
 
-_ENOUGH = 20  # measured runs of a model
-COCO_TRAINED_ON = 117_266  # training images with at least one box: what an epoch goes over
-_METHOD = "dynamic_rcnn"  # in the model: its switches and constants cost nothing
+_ENOUGH = 20  # measured runs per model
+COCO_TRAINED_ON = 117_266  # training images with at least one box: one epoch
+_METHOD = "dynamic_rcnn"  # the method's switches and constants, which do not change the time of an iteration
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Seconds an iteration of a run with all its processes, and where the figure comes from; None: not known."""
+class StepTime:
+    """Seconds per iteration of a run with all its processes, None if unknown, and where the figure comes from."""
 
     seconds: float | None
     source: str
@@ -36,130 +36,148 @@ class Speed:
 
 @dataclass(frozen=True)
 class Cost:
-    """Hours of training, one run at a time; None where a run's speed or length is not known.
+    """Hours of training, one run at a time; None if the step time or length of a run is unknown.
 
-    launch: of the runs that a launch would start; going: of those in the queue or running. speeds: of each arm of which
-    a run is not done. known: as launch, of those runs alone of which it is known; unknown: the arms of the others.
+    Attributes:
+        launch: hours of the runs that a launch would start.
+        going: hours left of the runs in the queue or running.
+        step_times: by arm, of all arms with runs that are not done.
+        known: hours of those runs to start whose cost is known.
+        unknown: the arms of the others.
     """
 
     launch: float | None
     going: float | None
-    speeds: dict[str, Speed]
+    step_times: dict[str, StepTime]
     known: float = 0.0
     unknown: tuple[str, ...] = ()
 
     @property
     def figures(self) -> str:
-        """The seconds an iteration and where they come from, in words."""
-        known = dict.fromkeys(speed for speed in self.speeds.values() if speed.seconds is not None)
-        return "; ".join(f"{speed.seconds:.3f} s an iteration ({speed.source})" for speed in known)
+        """The step times and where they come from, in words."""
+        known = dict.fromkeys(step for step in self.step_times.values() if step.seconds is not None)
+        return "; ".join(f"{step.seconds:.3f} s per iteration ({step.source})" for step in known)
 
 
 def estimate(grid: Grid, runs: Path, plan: Sequence[PlannedRun], gpus: bool | None = None) -> Cost:
-    """What is left of `plan`. gpus: whether only speeds measured with (or without) GPUs count; None: any."""
+    """The cost of what `plan` has left.
+
+    Args:
+        grid: the grid.
+        runs: the run folder.
+        plan: every run of the grid.
+        gpus: count only step times measured with GPUs (True) or without (False); None counts all.
+    """
     trained = [run for run in plan if run.spec.task != EVALUATE]
     left = list({run.spec.id: run for run in trained if run.state not in ("done", "stale")}.values())
-    speeds = _speeds(grid, runs, left, gpus)
+    step_times = _step_times(grid, runs, left, gpus)
     to_launch = [run for run in left if run.to_launch]
     going = [run for run in left if run.state in ("queued", "running")]
-    parts = {run.spec.id: _hours([run], speeds) for run in to_launch}
+    parts = {run.spec.id: _hours([run], step_times) for run in to_launch}
     unknown = dict.fromkeys(run.spec.arm for run in to_launch if parts[run.spec.id] is None)
     known = sum(hours for hours in parts.values() if hours is not None)
-    return Cost(_hours(to_launch, speeds), _hours(going, speeds), speeds, known, tuple(unknown))
+    return Cost(_hours(to_launch, step_times), _hours(going, step_times), step_times, known, tuple(unknown))
 
 
 def refuse_above(grid: Grid, runs: Path, plan: Sequence[PlannedRun], profile: Profile) -> Cost:
-    """The cost of `plan` with a profile. Raises UserError where that does not allow what is to be launched."""
+    """The cost of `plan`. Raises UserError if the profile does not allow the runs to be launched."""
     cost = estimate(grid, runs, plan, gpus=profile.gpus > 0)
     refuse(cost, plan, profile)
     return cost
 
 
 def refuse(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
-    """Raises UserError where the profile does not allow what is to be launched, or that cannot be said."""
+    """Raise UserError if the profile does not allow the runs to be launched, or if their cost is unknown."""
     wanted = [run for run in plan if run.to_launch and run.spec.task != EVALUATE]
     if wanted:
-        _refuse_hours(cost, profile)
+        _refuse_hours(cost, wanted, profile)
         _refuse_time(cost, wanted, profile)
 
 
 def spent_hours(plan: Iterable[PlannedRun]) -> tuple[float, int]:
-    """Hours of all attempts so far, each times the processes of its run, and how many attempts those are."""
+    """Hours of all attempts so far, times the processes of each run, and the number of attempts."""
     runs = {run.path: run for run in plan}.values()
     spans = [(run.spec.processes, _span(attempt, run.status)) for run in runs for attempt in run.attempts]
     return sum(processes * seconds for processes, seconds in spans) / 3600, len(spans)
 
 
 def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> list[str]:
-    """The cost in words, a line each: of what is left, and on Slurm of what all attempts have taken so far."""
+    """The cost in words: of what is left, and on Slurm of all attempts so far."""
     if all(run.spec.task == EVALUATE for run in plan):
-        return ["cost: nothing is trained; each image of the validation split is seen once"]
+        return ["cost: no training; one pass over the validation images"]
     if profile is None:
         return [_left(cost, 1, "slot-hours"), *_unknown(cost)]
     unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)
-    said = [_left(cost, each, unit)]
+    texts = [_left(cost, each, unit)]
     size = f"{profile.nodes} node{'s' if profile.nodes > 1 else ''}"
     size += f" x {profile.gpus_per_node} GPU{'s' if profile.gpus_per_node > 1 else ''}" if profile.gpus else ""
-    said[0] += f", {size} a run, a time limit of {profile.time / 60:.1f} hours"
-    said += _unknown(cost)
+    texts[0] += f", {size} per run, a time limit of {profile.time / 60:.1f} hours"
+    texts += _unknown(cost)
     if cost.going:
-        said.append(f"queued and running: {cost.going * each:.2f} {unit}")
+        texts.append(f"queued and running: {cost.going * each:.2f} {unit}")
     hours, attempts = spent_hours(plan)
     if attempts:
         count = f"{attempts} attempt{'s' if attempts > 1 else ''}"
-        said.append(f"spent: {hours:.2f} {'GPU-hours' if profile.gpus else 'process-hours'}, in {count}")
-    return said
+        texts.append(f"spent: {hours:.2f} {'GPU-hours' if profile.gpus else 'process-hours'}, in {count}")
+    return texts
 
 
 def _left(cost: Cost, each: int, unit: str) -> str:
     if cost.launch is None and not cost.known:
-        return "cost: not known before the first run has measured it"
+        return "cost: unknown until the first run has measured it"
     return f"cost: {cost.known * each:.2f} {unit} left to launch" + (f", at {cost.figures}" if cost.figures else "")
 
 
 def _unknown(cost: Cost) -> list[str]:
-    """A line on the arms that are not in the figure."""
+    """A line on the arms that the figure does not include."""
     arms = ", ".join(cost.unknown)
-    return [f"and what takes {arms}: not known before a run has measured it"] if cost.known and arms else []
+    return [f"not included: {arms}, unknown until a run has measured it"] if cost.known and arms else []
 
 
-def _refuse_hours(cost: Cost, profile: Profile) -> None:
+def _refuse_hours(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
     limit = profile.max_gpu_hours
     if limit is None or not profile.gpus:
         return
     if cost.launch is None or cost.going is None:
-        raise UserError(
-            f"cluster.max_gpu_hours={limit}: the cost is not known before a run has measured it; "
-            "give grid.cost.<data set>=SECONDS an iteration, or cluster.max_gpu_hours=null"
-        )
+        raise UserError(f"cluster.max_gpu_hours={limit}: {_why_unknown(cost, plan)}, or cluster.max_gpu_hours=null")
     hours = (cost.launch + cost.going) * profile.gpus
     if hours > limit:
         raise UserError(
-            f"cluster.max_gpu_hours={limit}: what is left takes {hours:.1f} GPU-hours, at {cost.figures}; "
+            f"cluster.max_gpu_hours={limit}: the runs left take {hours:.1f} GPU-hours, at {cost.figures}; "
             "choose fewer seeds= or arms=, or give a higher limit"
         )
 
 
+def _why_unknown(cost: Cost, plan: Sequence[PlannedRun]) -> str:
+    """Why the cost is unknown, and a setting that makes it known."""
+    dataset = plan[0].spec.dataset["name"]
+    if any(cost.step_times[run.spec.arm].seconds is None for run in plan if run.spec.arm in cost.step_times):
+        rule = f"the seconds per iteration on {dataset} are unknown until a run has measured them"
+        return f"{rule}; declare them with ++grid.cost.{dataset}=SECONDS"
+    rule = f"the iterations per epoch on {dataset} are unknown until a run has started"
+    return f"{rule}; give base.train.max_epochs=null base.train.max_iters=N"
+
+
 def _refuse_time(cost: Cost, wanted: Sequence[PlannedRun], profile: Profile) -> None:
-    """Each job has to come from one evaluation to the next, and to the warning, within its time limit."""
+    """Refuse a time limit in which a job cannot get from one evaluation to the next before the warning."""
     for run in {run.spec.arm: run for run in wanted}.values():
-        train, speed = run.spec.config["train"], cost.speeds[run.spec.arm]
+        train, step = run.spec.config["train"], cost.step_times[run.spec.arm]
         field = "val_interval" if train["val_interval"] else "checkpoint_interval"
         interval = min(train[field], _iterations(run) or train[field])
-        seconds = interval * (speed.seconds or 0.0)
+        seconds = interval * (step.seconds or 0.0)
         if seconds + profile.warning_seconds > profile.time * 60:
             raise UserError(
                 f"cluster.time={profile.time} minutes: cannot hold one evaluation interval of {run.spec.name}, "
-                f"{seconds / 60:.1f} minutes (base.train.{field}={train[field]} at {speed.seconds:.3f} s an iteration, "
-                f"{speed.source}), and cluster.warning_seconds={profile.warning_seconds}; give a longer time or a "
+                f"{seconds / 60:.1f} minutes (base.train.{field}={train[field]} at {step.seconds:.3f} s per iteration, "
+                f"{step.source}), and cluster.warning_seconds={profile.warning_seconds}; give a longer time or a "
                 "shorter interval"
             )
 
 
-def _hours(runs: Sequence[PlannedRun], speeds: dict[str, Speed]) -> float | None:
+def _hours(runs: Sequence[PlannedRun], step_times: dict[str, StepTime]) -> float | None:
     total = 0.0
     for run in runs:
-        iterations, seconds = _iterations(run), speeds[run.spec.arm].seconds
+        iterations, seconds = _iterations(run), step_times[run.spec.arm].seconds
         if iterations is None or seconds is None:
             return None
         total += max(0, iterations - run.iteration) * seconds
@@ -167,15 +185,15 @@ def _hours(runs: Sequence[PlannedRun], speeds: dict[str, Speed]) -> float | None
 
 
 def _iterations(run: PlannedRun) -> int | None:
-    """Of the whole run; of epochs before the first attempt it is known for COCO alone."""
+    """Of the whole run. For a length in epochs, only COCO's is known before the first attempt."""
     train = run.spec.config["train"]
     if run.iterations is None and run.spec.dataset["name"] == "coco":
         return int(train["max_epochs"] * -(-COCO_TRAINED_ON // train["batch_size"]))
     return run.iterations
 
 
-def _speeds(grid: Grid, runs: Path, wanted: Sequence[PlannedRun], gpus: bool | None) -> dict[str, Speed]:
-    """Arm -> the speed of its runs: measured by runs of the same model and processes, else declared."""
+def _step_times(grid: Grid, runs: Path, wanted: Sequence[PlannedRun], gpus: bool | None) -> dict[str, StepTime]:
+    """Arm -> the step time of its runs: measured by runs of the same model and processes, else declared."""
     kinds = {arm: _kind(spec) for arm, spec in {run.spec.arm: run.spec for run in wanted}.items()}
     found = _measured(grid, runs, set(kinds.values()), gpus) if kinds else {}
     missing = set(kinds.values()) - set(found)
@@ -185,21 +203,25 @@ def _speeds(grid: Grid, runs: Path, wanted: Sequence[PlannedRun], gpus: bool | N
     }
 
 
-def _declared(grid: Grid, arm: str, processes: int, published: int) -> Speed:
-    """The grid's figure, which is for as many processes as the base is published with; one measures, in blocks."""
-    seconds = grid.seconds.get(grid.dataset.split("_")[0])
+def _declared(grid: Grid, arm: str, processes: int, published: int) -> StepTime:
+    """The grid's figure for the data set, scaled from the processes that the base is published with.
+
+    The figure of shapes holds for every data set that is drawn from a recipe; others need one under their own name.
+    """
+    drawn = "shapes" if "recipe" in grid.runs[0].dataset else grid.dataset
+    seconds = grid.seconds.get(grid.dataset, grid.seconds.get(drawn))
     if isinstance(seconds, dict):
         seconds = seconds.get(arm)
     if seconds is None:
-        return Speed(None, "not known")
+        return StepTime(None, "unknown")
     count = f"{published} process{'es' if published > 1 else ''}"
     if published == processes:
-        return Speed(seconds, "declared in the grid" + (f" for {count}" if published > 1 else ""))
-    return Speed(seconds * published / processes, f"declared in the grid as {seconds} s for {count}")
+        return StepTime(seconds, "declared in the grid" + (f" for {count}" if published > 1 else ""))
+    return StepTime(seconds * published / processes, f"declared in the grid as {seconds} s for {count}")
 
 
-def _measured(grid: Grid, runs: Path, kinds: set[str], gpus: bool | None) -> dict[str, Speed]:
-    """What runs of this grid, else of others in the run folder, took; for those of `kinds` that have been measured."""
+def _measured(grid: Grid, runs: Path, kinds: set[str], gpus: bool | None) -> dict[str, StepTime]:
+    """Kind -> the step time that runs of this grid took, else runs of other grids in the run folder."""
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     arms = {arm: _kind(spec) for arm, spec in grid.specs.items()}
     own = {runs / cell.path: arms.get(cell.arm, "") for cell in read_cells(manifest_path(grid, runs))}
@@ -209,15 +231,15 @@ def _measured(grid: Grid, runs: Path, kinds: set[str], gpus: bool | None) -> dic
         for path in Directories(runs, grid.dataset).all():
             if path not in own:
                 _add(seconds, None, path, gpus)
-    return {kind: _speed(values) for kind, values in seconds.items() if values}
+    return {kind: _median(values) for kind, values in seconds.items() if values}
 
 
-def _speed(values: list[float]) -> Speed:
-    return Speed(statistics.median(values), f"measured over {len(values)} run{'s' if len(values) > 1 else ''}")
+def _median(values: list[float]) -> StepTime:
+    return StepTime(statistics.median(values), f"measured over {len(values)} run{'s' if len(values) > 1 else ''}")
 
 
 def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bool | None) -> None:
-    """Add what the run in `path` took, if it is wanted. kind: of the run, None where only its spec says it."""
+    """Add the step time of the run in `path`, if its kind needs more. kind: of the run; None to read its spec."""
     if kind is not None and len(seconds.get(kind, [None] * _ENOUGH)) >= _ENOUGH:
         return
     row = last_row(path)
@@ -230,11 +252,11 @@ def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bo
         if gpus is None or (read_content(Provenance, path / PROVENANCE).device != "cpu") == gpus:
             seconds[kind].append(row["seconds"])
     except UserError:
-        return  # a damaged record measures nothing; where it is this grid's it is named
+        return  # skip a damaged record; the plan names those of this grid
 
 
 def _kind(spec: RunSpec) -> str:
-    """What decides a run's speed: the model without the method's settings, the data, the batch and the processes."""
+    """A digest of what decides a run's step time: model without the method's settings, data, batch, processes."""
     model = _without_method(spec.config["model"])
     kind = [model, spec.config["data"], spec.config["train"]["batch_size"], spec.processes]
     return digest(kind if spec.task == TRAIN else [*kind, spec.task])
@@ -247,6 +269,6 @@ def _without_method(node: Any) -> Any:
 
 
 def _span(attempt: Attempt, status: Status | None) -> float:
-    """Seconds of an attempt; one that has not ended, or was killed, goes to the record's last sign of life."""
+    """Seconds of an attempt, up to the last heartbeat if it has no end."""
     end = attempt.ended or (status.heartbeat if status else None)
     return max(0.0, end - attempt.started) if end is not None else 0.0

@@ -29,9 +29,14 @@ def plan_or_disk(grid: Grid, runs: Path) -> tuple[list[PlannedRun], str | None]:
         return with_needs(plan), f"{error}; states are those on disk, without the queue"
 
 
-def has_submissions(grid: Grid, runs: Path) -> bool:
+def is_submitted(grid: Grid, runs: Path) -> bool:
+    """Whether any run on the grid's data set was ever submitted to Slurm from this run folder."""
+    return (runs / grid.dataset / _SUBMISSIONS).exists()
+
+
+def has_submitted_runs(grid: Grid, runs: Path) -> bool:
     """Whether any run of the grid that is not done was submitted to Slurm."""
-    if not (runs / grid.dataset / _SUBMISSIONS).exists():
+    if not is_submitted(grid, runs):
         return False
     from experiments.planning.slurm_state import submitted
 
@@ -39,7 +44,7 @@ def has_submissions(grid: Grid, runs: Path) -> bool:
 
 
 def _with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun]:
-    if not (runs / grid.dataset / _SUBMISSIONS).exists():
+    if not is_submitted(grid, runs):
         return plan
     from experiments.planning.slurm_state import with_jobs
 

@@ -23,7 +23,7 @@ from dynamic_rcnn.run.status import Attempt, Status
 from experiments.config.grid import Grid
 
 FINAL = ("done", "stale")
-SILENT_S = 30 * 60.0  # a running run whose record is as old as this makes no progress
+STALE_HEARTBEAT_S = 30 * 60.0  # a running run whose record is as old as this makes no progress
 _TAIL_BYTES = 4096
 
 
@@ -177,7 +177,7 @@ def _planned(spec: RunSpec, directories: Directories) -> PlannedRun:
 def stale_heartbeat_note(status: Status | None) -> str:
     """A note on a running run whose record has not changed for long; "" if it has changed."""
     seconds = time.time() - status.heartbeat if status and status.heartbeat is not None else 0.0
-    return f"no progress for {seconds / 60:.0f} minutes" if seconds > SILENT_S else ""
+    return f"no progress for {seconds / 60:.0f} minutes" if seconds > STALE_HEARTBEAT_S else ""
 
 
 def _checked_state(spec: RunSpec, path: Path) -> State:

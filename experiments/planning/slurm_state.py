@@ -1,4 +1,4 @@
-"""What Slurm says of a grid's runs, merged with what the disk says. Asked only where submitted runs are not done."""
+"""The states of submitted runs: those on disk, merged with Slurm's queue and accounting."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from experiments.config.grid import Grid
 from experiments.planning.run_state import FINAL, PlannedRun, stale_heartbeat_note
-from slurm import cli as queue
+from slurm import cli
 from slurm.cli import QueuedJob
 from slurm.submission_record import Submission, jobs_by_run, last_job, read_all
 
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-# how Slurm calls the end of a job -> the cause, in the words of the record
+# Slurm's state at the end of a job -> the cause, as status.json has it
 _CAUSES = {
     "TIMEOUT": "time-out",
     "DEADLINE": "time-out",
@@ -29,21 +29,21 @@ _CAUSES = {
 def queued_jobs(grid: Grid, runs: Path) -> dict[str, QueuedJob]:
     """Run directory below the run folder -> its job in the queue. Raises SlurmError if Slurm does not answer."""
     submissions = read_all(runs, grid.dataset)
-    return jobs_by_run(submissions, queue.active()) if submissions else {}
+    return jobs_by_run(submissions, cli.active()) if submissions else {}
 
 
 def with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun]:
-    """`plan`, made from disk, with what Slurm says of its jobs. Raises SlurmError if Slurm does not answer."""
+    """`plan`, made from disk, with the states of its jobs in Slurm. Raises SlurmError if Slurm does not answer."""
     submissions = submitted(plan, grid, runs)
     if not submissions:
         return plan
-    active = jobs_by_run(submissions, queue.active())
+    active = jobs_by_run(submissions, cli.active())
     plan = [_with_job(run, active.get(relative_run_dir(run.path, runs))) for run in plan]
     return _with_ends(plan, submissions, active, runs)
 
 
 def submitted(plan: Iterable[PlannedRun], grid: Grid, runs: Path) -> list[Submission]:
-    """The submissions that hold a run of `plan` which is not done, oldest first."""
+    """The submissions that contain a run of `plan` that is not done, oldest first."""
     undone = {relative_run_dir(run.path, runs) for run in plan if run.state not in FINAL}
     if not undone:
         return []
@@ -55,12 +55,12 @@ def submitted(plan: Iterable[PlannedRun], grid: Grid, runs: Path) -> list[Submis
 
 
 def relative_run_dir(path: Path, runs: Path) -> str:
-    """A run directory as submissions name it: relative to the folder of runs."""
+    """A run directory relative to the run folder, as submissions have it."""
     return path.relative_to(runs).as_posix()
 
 
 def _with_job(run: PlannedRun, job: QueuedJob | None) -> PlannedRun:
-    """`run` as its job in the queue says it is; a run that is done, or whose record is corrupt, stays so."""
+    """`run` in the state of its job in the queue, unless it is done or its record is corrupt."""
     if job is None or run.state in FINAL:
         return run
     run = replace(run, job=job.job, node=job.nodes or None, in_queue=True)
@@ -73,7 +73,7 @@ def _with_job(run: PlannedRun, job: QueuedJob | None) -> PlannedRun:
 
 
 def _waiting(run: PlannedRun, job: QueuedJob) -> str:
-    """Why a job waits; for one that runs again, also how its newest attempt ended."""
+    """Why a job waits, and, if it is requeued, how its newest attempt ended."""
     reason = job.reason if job.reason not in ("", "None") else job.state.lower()
     last = run.last_attempt
     again = last is not None and last.job == job.job and last.outcome
@@ -81,7 +81,7 @@ def _waiting(run: PlannedRun, job: QueuedJob) -> str:
 
 
 def _stale_heartbeat_note(run: PlannedRun, job: QueuedJob) -> str:
-    """Only of the record that this job writes: what an earlier attempt left says nothing of it."""
+    """The note on the heartbeat of the attempt that this job is running, if it has begun one."""
     last = run.last_attempt
     return stale_heartbeat_note(run.status) if last and last.job == job.job and last.outcome is None else ""
 
@@ -89,17 +89,17 @@ def _stale_heartbeat_note(run: PlannedRun, job: QueuedJob) -> str:
 def _with_ends(
     plan: list[PlannedRun], submissions: list[Submission], active: dict[str, QueuedJob], runs: Path
 ) -> list[PlannedRun]:
-    """`plan` with the ends of jobs that have left the queue, where the record does not say how."""
+    """`plan` with the ends of jobs that left the queue without writing how they ended."""
     newest = last_job(submissions)
     entries = {run: entry for entry in submissions for chunk in entry.chunks if chunk.job for run in chunk.runs}
     unknown: dict[str, str] = {}
     for run in plan:
         place = relative_run_dir(run.path, runs)
-        if place in newest and place not in active and _says_nothing(run, newest[place], entries[place].created):
+        if place in newest and place not in active and _has_no_end(run, newest[place], entries[place].created):
             unknown[place] = newest[place]
     if not unknown:
         return plan
-    states = queue.ended(sorted(set(unknown.values())))
+    states = cli.ended(sorted(set(unknown.values())))
     forgotten = {place: entries[place].folder for place, job in unknown.items() if job not in states}
     started = {place for place, folder in forgotten.items() if any(folder.glob(f"{unknown[place]}_*_log.*"))}
     places = [relative_run_dir(run.path, runs) for run in plan]
@@ -109,8 +109,8 @@ def _with_ends(
     ]
 
 
-def _says_nothing(run: PlannedRun, job: str, created: float) -> bool:
-    """Whether the disk does not say how the run's newest job ended: it never began, or was killed without a word."""
+def _has_no_end(run: PlannedRun, job: str, created: float) -> bool:
+    """Whether the record has no end of the run's newest job: it never began, or died without writing its status."""
     if run.state == "new":
         return True
     if run.state != "failed" or run.cause not in ("killed", "interrupted"):
@@ -120,13 +120,13 @@ def _says_nothing(run: PlannedRun, job: str, created: float) -> bool:
 
 
 def _ended(run: PlannedRun, job: str, state: str | None, started: bool) -> PlannedRun:
-    """`run` after `job` left the queue, ended as `state`. started: of one that Slurm has forgotten, whether it did."""
+    """`run` after `job` left the queue. state: Slurm's, None if it forgot the job; started: whether that job began."""
     if run.state == "new" and state == "COMPLETED":
-        return run  # it is to run again: its directory was moved aside since
+        return run  # its directory was moved aside since, to run again
     cause = _CAUSES.get(state or "", "killed")
     if run.state == "new" and state is None and not started:
         cause = "cancelled"  # Slurm forgets at once a task of an array that is cancelled before it starts
     began = "" if run.state == "failed" else " before the run began"
-    said = f"Slurm calls its end {state}" if state else "Slurm does not know its end any more"
-    message = f"job {job} is gone{began}; {said}"
+    end = f"Slurm calls its end {state}" if state else "Slurm does not know its end any more"
+    message = f"job {job} is gone{began}; {end}"
     return replace(run, state="failed", cause=cause, message=message, why=f"{cause}: {message}", job=job)

@@ -73,7 +73,7 @@ def cost_fields(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None)
         },
         "max_gpu_hours": profile.max_gpu_hours if profile else None,
         "seconds_per_iteration": {
-            arm: {"seconds": speed.seconds, "source": speed.source} for arm, speed in cost.speeds.items()
+            arm: {"seconds": step.seconds, "source": step.source} for arm, step in cost.step_times.items()
         },
     }
 

@@ -11,9 +11,8 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import read_failures
 from dynamic_rcnn.run.attempt_logs import find_logs
 from experiments.config.grid import Grid
+from experiments.planning.plan import is_submitted
 from experiments.planning.run_state import PlannedRun
-from experiments.planning.slurm_state import relative_run_dir
-from slurm.submission_record import last_job, read_all
 
 _TAIL_BYTES = 256 * 1024
 
@@ -94,7 +93,12 @@ def _failed_ranks(run: PlannedRun) -> set[int]:
 def _job_outputs(chosen: Sequence[PlannedRun], grid: Grid, runs: Path) -> dict[Path, list[Path]]:
     """What the newest jobs of failed runs printed themselves, if no attempt started in them."""
     failed = [run for run in chosen if run.state == "failed"]
-    submissions = read_all(runs, grid.dataset) if failed else []
+    if not failed or not is_submitted(grid, runs):
+        return {}
+    from experiments.planning.slurm_state import relative_run_dir
+    from slurm.submission_record import last_job, read_all
+
+    submissions = read_all(runs, grid.dataset)
     newest = last_job(submissions)
     folders = {chunk.job: submission.folder for submission in submissions for chunk in submission.chunks}
     outputs = {}

@@ -20,6 +20,7 @@ from experiments.planning import cost
 from experiments.planning.manifest import write_manifest
 from experiments.planning.run_state import disk_plan
 from slurm.site_profile import Profile
+from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, write_coco
 
 SLURM = ("grid=smoke", "cluster=slurm")
 R50 = ("grid=ablation", "base=faster_rcnn_r50_fpn_1x", "dataset=shapes", "base.train.max_epochs=null")
@@ -55,10 +56,10 @@ def test_the_declared_figure_is_for_the_published_processes(tmp_path: Path) -> N
     eight_gpus = (*R50, "base.train.max_iters=3600", "grid.cost.shapes=0.35", "cluster=slurm")
     eight = estimate(tmp_path, *eight_gpus)
     assert eight.launch == pytest.approx(12 * 3600 * 0.35 / 3600)
-    assert eight.figures == "0.350 s an iteration (declared in the grid for 8 processes)"
+    assert eight.figures == "0.350 s per iteration (declared in the grid for 8 processes)"
     four = estimate(tmp_path, *eight_gpus, "cluster.gpus_per_node=4")
     assert four.launch is not None and four.launch * 4 == pytest.approx(eight.launch * 8)
-    assert four.figures == "0.700 s an iteration (declared in the grid as 0.35 s for 8 processes)"
+    assert four.figures == "0.700 s per iteration (declared in the grid as 0.35 s for 8 processes)"
 
 
 def test_measured_is_what_the_same_model_and_processes_took(tmp_path: Path) -> None:
@@ -69,9 +70,9 @@ def test_measured_is_what_the_same_model_and_processes_took(tmp_path: Path) -> N
     write_manifest(grid, tmp_path, {spec.id: spec.directory(tmp_path) for spec in grid.runs})
     found = estimate(tmp_path, *SLURM, "base.pretrain=null")  # 10 of dla, 20 of dsl and both, at the median
     assert found.launch == pytest.approx((10 + 20 + 20) * 3.0 / 3600)
-    assert found.figures == "3.000 s an iteration (measured over 2 runs)"
+    assert found.figures == "3.000 s per iteration (measured over 2 runs)"
     other = estimate(tmp_path, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")
-    assert other.figures == "0.125 s an iteration (declared in the grid as 0.25 s for 1 process)"
+    assert other.figures == "0.125 s per iteration (declared in the grid as 0.25 s for 1 process)"
     bigger = estimate(tmp_path, *SLURM, "base.pretrain=null", "base.model.neck.out_channels=128")
     assert bigger.figures.endswith("(declared in the grid)")
 
@@ -82,9 +83,9 @@ def test_runs_of_other_grids_measure_too_but_not_those_on_a_cpu(tmp_path: Path) 
     measured(tmp_path, grid.runs[1], 8.0, device="cpu")
     write_manifest(grid, tmp_path, {spec.id: spec.directory(tmp_path) for spec in grid.runs})
     found = estimate(tmp_path, *SLURM, "base.pretrain=null")
-    assert found.figures == "2.000 s an iteration (measured over 1 run)"
+    assert found.figures == "2.000 s per iteration (measured over 1 run)"
     found = estimate(tmp_path, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=0")
-    assert found.figures == "8.000 s an iteration (measured over 1 run)"
+    assert found.figures == "8.000 s per iteration (measured over 1 run)"
 
 
 def test_epochs_of_coco_are_known_before_the_first_run() -> None:
@@ -109,14 +110,14 @@ def test_the_plan_prints_gpu_hours_and_refuses_above_the_limit(tmp_path: Path, c
     code, out, err = act(tmp_path, capsys, *SLURM, *LONG)  # 4 runs of 3,600 iterations, half a second on 2 GPUs
     assert (code, err) == (0, "")
     assert (
-        "cost: 4.00 GPU-hours left to launch, at 0.500 s an iteration (declared in the grid as 1 s for 1 process), "
-        "1 node x 2 GPUs a run, a time limit of 24.0 hours" in out
+        "cost: 4.00 GPU-hours left to launch, at 0.500 s per iteration (declared in the grid as 1 s for 1 process), "
+        "1 node x 2 GPUs per run, a time limit of 24.0 hours" in out
     )
     assert act(tmp_path, capsys, *SLURM, *LONG, "cluster.max_gpu_hours=4")[0] == 0
     code, out, err = act(tmp_path, capsys, *SLURM, *LONG, "cluster.max_gpu_hours=3.9")
     assert code == 2 and "cost: 4.00 GPU-hours left" in out
     assert err == (
-        "error: cluster.max_gpu_hours=3.9: what is left takes 4.0 GPU-hours, at 0.500 s an iteration (declared in "
+        "error: cluster.max_gpu_hours=3.9: the runs left take 4.0 GPU-hours, at 0.500 s per iteration (declared in "
         "the grid as 1 s for 1 process); choose fewer seeds= or arms=, or give a higher limit\n"
     )
 
@@ -124,8 +125,26 @@ def test_the_plan_prints_gpu_hours_and_refuses_above_the_limit(tmp_path: Path, c
 def test_an_unknown_cost_is_refused_where_there_is_a_limit(tmp_path: Path, capsys: Any) -> None:
     assert act(tmp_path, capsys, *SLURM, "grid.cost=null")[0] == 0
     code, out, err = act(tmp_path, capsys, *SLURM, "grid.cost=null", "cluster.max_gpu_hours=5")
-    assert code == 2 and "cost: not known before the first run has measured it" in out
-    assert "cluster.max_gpu_hours=5: the cost is not known before a run has measured it; give grid.cost" in err
+    assert code == 2 and "cost: unknown until the first run has measured it" in out
+    way_out = "the seconds per iteration on shapes_tiny are unknown until a run has measured them; declare them with "
+    assert f"cluster.max_gpu_hours=5: {way_out}++grid.cost.shapes_tiny=SECONDS, or cluster.max" in err
+    found = act(tmp_path, capsys, *SLURM, "grid.cost=null", "cluster.max_gpu_hours=5", "++grid.cost.shapes_tiny=0.1")
+    assert found[0] == 0 and "at 0.100 s per iteration (declared in the grid)" in found[1]
+
+
+def test_a_data_set_in_coco_format_has_no_cost_of_coco(tmp_path: Path, capsys: Any) -> None:
+    write_coco(tmp_path / "data")
+    paths = [f"dataset.{name}={value}" for name, value in LAYOUT.items()]
+    given = ["grid=ablation", "cluster=slurm", "dataset=coco_format", f"dataset.root={tmp_path / 'data'}", *paths]
+    runs, limit = tmp_path / "runs", "cluster.max_gpu_hours=9999"
+    code, out, err = act(runs, capsys, *given, limit)
+    assert code == 2 and "cost: unknown until the first run has measured it" in out
+    assert "the seconds per iteration on coco_format are unknown" in err and "++grid.cost.coco_format=SECONDS" in err
+    code, _, err = act(runs, capsys, *given, limit, "++grid.cost.coco_format=0.2")
+    assert code == 2 and "the iterations per epoch on coco_format are unknown until a run has started" in err
+    length = ["base.train.max_epochs=null", "base.train.max_iters=90"]
+    code, out, err = act(runs, capsys, *given, limit, "++grid.cost.coco_format=0.2", *length)
+    assert (code, err) == (0, "") and "0.200 s per iteration (declared in the grid for 8 processes)" in out
 
 
 def test_nothing_is_refused_where_nothing_is_launched(tmp_path: Path) -> None:

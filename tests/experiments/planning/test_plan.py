@@ -91,18 +91,18 @@ def cpu_seconds(command: list[str]) -> float:
 
 
 def test_the_plan_counts_states_and_cost(tmp_path: Path, capsys: Any) -> None:
-    assert "cost: 0.01 slot-hours left to launch, at 0.250 s an iteration (declared" in act(
+    assert "cost: 0.01 slot-hours left to launch, at 0.250 s per iteration (declared" in act(
         tmp_path, capsys, "action=plan"
     )
     make_done(tmp_path, grid("arms=[baseline,dla]"))
     out = act(tmp_path, capsys, "action=plan", "seeds=[0,1]")
     assert "8 runs (4 arms x 2 seeds): 6 new, 2 done" in out
-    assert "at 0.125 s an iteration (measured over 2 runs)" in out
+    assert "at 0.125 s per iteration (measured over 2 runs)" in out
 
 
 def test_an_epoch_schedule_has_no_cost_before_it_is_measured(tmp_path: Path, capsys: Any) -> None:
     out = act(tmp_path, capsys, "action=plan", "base.train.max_iters=null", "base.train.max_epochs=1")
-    assert "0/?" in out and "cost: not known before the first run has measured it" in out
+    assert "0/?" in out and "cost: unknown until the first run has measured it" in out
 
 
 def test_why_names_the_field_that_makes_runs_differ(tmp_path: Path, capsys: Any) -> None:

@@ -129,10 +129,10 @@ def test_where_slurm_does_not_answer(runs: Runs, slurm: FakeSlurm, capsys: Any) 
     slurm.jobs = None
     with pytest.raises(SlurmError):
         make_plan(runs.grid, runs.folder)
-    plan, silence = plan_or_disk(runs.grid, runs.folder)
+    plan, slurm_error = plan_or_disk(runs.grid, runs.folder)
     assert [run.state for run in plan] == ["new", "failed", "new", "new"]
     line = "squeue: no answer from Slurm within 30 s; try again later; states are those on disk, without the queue"
-    assert silence == line
+    assert slurm_error == line
     for action in ("status", "plan"):
         assert launch.main([*SMOKE, f"runs={runs.folder}", f"action={action}"]) == 0
         captured = capsys.readouterr()
