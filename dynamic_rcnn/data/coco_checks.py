@@ -1,7 +1,7 @@
-"""The rules for one annotation file in COCO format: what is wrong in it, as short texts.
+"""The rules for an annotation file in COCO format.
 
-Crowd boxes, images without boxes and boxes of no width are legal (COCO has them), as are ids with gaps.
-Written for COCO's size: a few seconds for its 860,000 annotations.
+Crowd boxes, images without boxes, boxes of width 0 (COCO has them) and ids with gaps are legal. Checking the 860,000
+annotations of COCO takes a few seconds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-NAMED = 3  # problems that a message spells out
+NAMED = 3  # problems that a message describes
+_KIND_NAMES: dict[Any, str] = {int: "an integer", str: "a text", list: "a list", (int, float): "a number"}
 
 
 class Problems:
-    """Collects what is wrong: the first few in words, the others as a count."""
+    """Collects problems: describes the first few and counts the others."""
 
     def __init__(self) -> None:
         self.first: list[str] = []
@@ -34,7 +35,7 @@ class Problems:
 
 
 def check_content(content: Any, problems: Problems) -> None:
-    """Check the decoded content of one annotation file, all but the image files."""
+    """Check the decoded content of an annotation file, except that its images exist."""
     _check_sections(content, ("images", "annotations", "categories"), problems)
     if problems.count:
         return
@@ -44,7 +45,7 @@ def check_content(content: Any, problems: Problems) -> None:
 
 
 def check_info(content: Any, problems: Problems) -> None:
-    """Check the decoded content of a file without annotations, all but the image files."""
+    """Check the decoded content of a file without annotations, except that its images exist."""
     _check_sections(content, ("images", "categories"), problems)
     if not problems.count:
         _check_images(content["images"], problems)
@@ -52,7 +53,7 @@ def check_info(content: Any, problems: Problems) -> None:
 
 
 def check_image_files(images: list[dict[str, Any]], folder: Path, problems: Problems) -> None:
-    """Check that every image is a file with something in it, by listing folders; no image is decoded."""
+    """Check that every image file exists and is not empty, by listing folders; no image is decoded."""
     listed: dict[str, set[str]] = {}
     for image in images:
         name = PurePosixPath(image["file_name"])
@@ -64,14 +65,14 @@ def check_image_files(images: list[dict[str, Any]], folder: Path, problems: Prob
 
 
 def check_masks(annotations: list[dict[str, Any]], problems: Problems) -> None:
-    """Check that every annotation has a segmentation, for models that learn masks."""
+    """Check that every annotation has a segmentation."""
     for item in annotations:
         if not item.get("segmentation"):
             problems.add(f"annotation {item['id']}: has no segmentation, which a model with masks needs")
 
 
 def has_box(annotations: list[dict[str, Any]]) -> bool:
-    """Whether there is a box to learn from or to find: not a crowd, and not empty."""
+    """Whether there is a box of positive size that is not a crowd."""
     return any(not item["iscrowd"] and item["bbox"][2] > 0 and item["bbox"][3] > 0 for item in annotations)
 
 
@@ -127,9 +128,7 @@ def _check_categories(categories: list[Any], problems: Problems) -> set[int]:
 
 def _check_annotations(annotations: list[Any], image_ids: set[int], category_ids: set[int], problems: Problems) -> None:
     kinds = {
-        "id": int,
-        "image_id": int,
-        "category_id": int,
+        **dict.fromkeys(("id", "image_id", "category_id"), int),
         "bbox": list,
         "area": (int, float),
         "iscrowd": int,
@@ -169,8 +168,8 @@ def _box_fault(box: list[Any]) -> str | None:
 def _well_typed(
     items: list[Any], noun: str, kinds: dict[str, Any], problems: Problems
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The items with all keys of the right type, each with its name for messages; reports the others."""
-    # A label for each of 860,000 annotations is cheap; a separate pass for each rule is not.
+    """Yield the items whose fields have the right types, with a label for messages; report the others."""
+    # One pass for all rules: building a label for each of 860,000 annotations is cheap, further passes are not.
     for position, item in enumerate(items):
         try:
             wrong = [key for key, kind in kinds.items() if not isinstance(item[key], kind) or item[key] is True]
@@ -180,12 +179,7 @@ def _well_typed(
             continue
         if wrong:
             key = wrong[0]
-            rule = f"it must be {_kind_name(kinds[key])}"
+            rule = f"it must be {_KIND_NAMES[kinds[key]]}"
             problems.add(f"{noun} number {position + 1}: {key} is {reprlib.repr(item[key])}; {rule}")
             continue
         yield f"{noun} {item['id']}", item
-
-
-def _kind_name(kind: Any) -> str:
-    names = {int: "an integer", str: "a text", list: "a list", (int, float): "a number"}
-    return names[kind]

@@ -1,7 +1,7 @@
 """Any data set in COCO format, by its root folder and four paths relative to it.
 
-`fingerprint` is what a run's identity needs, `read_classes` what a model is built from. `validate` is done once before
-training: it refuses what would otherwise fail, or silently mislead, later.
+`fingerprint` goes into a run's identity, `read_classes` into its model. `validate` runs once before training and
+rejects what would otherwise fail, or silently give wrong results, later.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from dynamic_rcnn.errors import UserError
 
 @dataclass(frozen=True)
 class _Split:
-    """What is kept of one annotation file: for COCO, the decoded content takes gigabytes."""
+    """A summary of one annotation file, because COCO's decoded content takes gigabytes."""
 
     categories: tuple[tuple[int, str], ...]
     has_box: bool
 
 
 def fingerprint(root: Path, train_ann: str, val_ann: str) -> str:
-    """sha256 over the bytes of the two annotation files: no parsing, about a second for COCO.
+    """sha256 over the bytes of the two annotation files. Takes about a second for COCO.
 
     Raises:
         UserError: the root or a file is missing.
@@ -44,10 +44,10 @@ def fingerprint(root: Path, train_ann: str, val_ann: str) -> str:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The names of an annotation file's categories, in the order of labels.
+    """The category names of an annotation file, in the order of labels.
 
     Raises:
-        UserError: the file is no JSON, or has no list of categories with names.
+        UserError: the file is not valid JSON, or has no list of categories with names.
     """
     content = _parsed(_read_bytes(path), path)
     try:
@@ -66,14 +66,17 @@ def validate(
     training: bool = True,
     masks: bool = False,
 ) -> None:
-    """Check what the annotation files say, and that every image file is there; no image is read.
+    """Check the annotation files, and that every image file exists; images are not read.
 
-    training: false to check the validation split alone; the other annotation file must be there, unread.
-    masks: whether every annotation must have a segmentation.
+    Args:
+        root: folder of the data set.
+        train_ann, val_ann, train_img, val_img: annotation files and image folders, relative to root.
+        training: False to check only the validation split; the training annotations must exist but are not read.
+        masks: whether every annotation must have a segmentation.
 
     Raises:
-        UserError: the root or a file is missing, or an annotation file breaks a rule; it names the first
-            few problems and says how many more there are.
+        UserError: the root or a file is missing, or an annotation file breaks a rule; names the first few problems and
+            counts the others.
     """
     paths = _annotation_paths(root, train_ann, val_ann)
     pairs = list(zip(paths, (train_img, val_img), strict=True))[0 if training else 1 :]
@@ -87,9 +90,12 @@ def validate(
 
 
 def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
-    """Check a file of images without annotations, as COCO's image_info_*.json, and that its images are in `images`.
+    """Check a file of images without annotations, such as COCO's image_info_*.json, and that its images exist.
 
-    classes: of the model, in the order of labels; the file's categories must be these.
+    Args:
+        path: the file.
+        images: folder of the images.
+        classes: of the model, in the order of labels; the file must have exactly these categories.
 
     Raises:
         UserError: as `validate`, and for other categories.
@@ -108,7 +114,7 @@ def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
 
 
 def _read_split(path: Path, images: Path, masks: bool) -> _Split:
-    """Read and check one annotation file, and that its image files are in the folder `images`."""
+    """Read and check one annotation file, and that its images are in the folder `images`."""
     content = _parsed(_read_bytes(path), path)
     problems = Problems()
     check_content(content, problems)
@@ -125,7 +131,7 @@ def _read_split(path: Path, images: Path, masks: bool) -> _Split:
 
 
 def _parsed(data: bytes, path: Path) -> Any:
-    """JSON in UTF-8 without a byte order mark, as pycocotools will read it."""
+    """Parse JSON in UTF-8 without a byte order mark, as pycocotools will."""
     try:
         return json.loads(data.decode())
     except (ValueError, RecursionError) as error:
@@ -150,7 +156,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _difference(train: tuple[tuple[int, str], ...], val: tuple[tuple[int, str], ...]) -> str:
-    """How the categories, (id, name), of two files differ. Their order is the order of labels."""
+    """How the categories (id, name) of two files differ, in words. Their order is the order of labels."""
     missing = [f"{name} ({number})" for number, name in train if (number, name) not in val]
     added = [f"{name} ({number})" for number, name in val if (number, name) not in train]
     if missing:

@@ -1,7 +1,7 @@
-"""The data set of a run: what a RunSpec says of it, and the checked folder on this machine.
+"""The data set of a run: its description in a RunSpec, and the checked folder on this machine. Torch-free.
 
-`spec.dataset` holds name, root, classes, fingerprint and the paths train_ann, val_ann, train_img, val_img below the
-root; for shapes also the recipe. Torch-free.
+`spec.dataset` has the fields name, root, classes, fingerprint and the paths train_ann, val_ann, train_img and val_img,
+relative to the root; for shapes also the recipe.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHAPES_ROOT = PROJECT / "data" / "shapes"
 
 
 def shapes(recipe: ShapesRecipe, root: str | None) -> dict[str, Any]:
-    """The `dataset` of a spec for generated shapes; nothing is drawn yet. root None: data/shapes in the project."""
+    """Describe the shapes data set for a spec, without drawing it. root: None for data/shapes in the project."""
     return {
         "name": "shapes",
         "root": root,
@@ -34,9 +34,14 @@ def shapes(recipe: ShapesRecipe, root: str | None) -> dict[str, Any]:
 
 
 def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:
-    """The `dataset` of a spec for a data set in COCO format, but for its name; only the categories are parsed.
+    """Describe a data set in COCO format for a spec, without its name.
 
-    paths: train_ann, val_ann, train_img and val_img, relative to root. Raises UserError for what is missing.
+    Args:
+        root: folder of the data set.
+        paths: train_ann, val_ann, train_img and val_img, relative to root.
+
+    Raises:
+        UserError: an annotation file is missing or has no categories.
     """
     fingerprint = coco_format.fingerprint(root, paths["train_ann"], paths["val_ann"])
     classes = coco_format.read_classes(root / paths["val_ann"])
@@ -44,7 +49,7 @@ def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:
 
 
 def to_draw(dataset: dict[str, Any]) -> Path | None:
-    """The folder that `prepare` will draw into; None where nothing has to be drawn."""
+    """The folder that `prepare` will draw into, or None if nothing has to be drawn."""
     if "recipe" not in dataset:
         return None
     folder = _shapes_root(dataset) / ShapesRecipe.from_dict(dataset["recipe"]).hash
@@ -52,11 +57,15 @@ def to_draw(dataset: dict[str, Any]) -> Path | None:
 
 
 def check(dataset: dict[str, Any], training: bool = True, masks: bool = False) -> None:
-    """Look at everything before a run is started: draw and compare shapes, read annotations and list images.
+    """Check everything before a run starts: draw and verify shapes, or read annotations and list images.
 
-    training: false for runs that train nothing; images to train on need not be there. masks: whether models learn or
-    predict masks, which shapes have.
-    Raises UserError where something is missing or breaks a rule.
+    Args:
+        dataset: `dataset` of a spec.
+        training: False for runs that do not train; the training images may be missing then.
+        masks: whether the models have masks; shapes have them always.
+
+    Raises:
+        UserError: something is missing or breaks a rule.
     """
     if "recipe" in dataset:
         prepare(dataset)
@@ -66,9 +75,13 @@ def check(dataset: dict[str, Any], training: bool = True, masks: bool = False) -
 
 
 def prepare(dataset: dict[str, Any]) -> tuple[Path, str]:
-    """Draw or check the data on this machine. Returns the root of its paths and the content's fingerprint.
+    """Draw or verify the data on this machine.
 
-    Raises UserError where the data are missing, damaged or not those that the run was planned with.
+    Returns:
+        The folder to which the paths are relative, and the fingerprint of the content.
+
+    Raises:
+        UserError: the data are missing, damaged or have changed since the run was planned.
     """
     if "recipe" in dataset:
         drawn = ensure_shapes(_shapes_root(dataset), ShapesRecipe.from_dict(dataset["recipe"]))

@@ -1,7 +1,7 @@
-"""The six classes of the shapes data set: each is an outline, a test of the points of a square.
+"""The six classes of the shapes data set. Each is an outline: a function that tests the points of a square.
 
-Only integers are used, so that a mask is the same on every machine: rotations are Pythagorean triples, and
-the coordinates of an object run from -UNIT to UNIT over its width and its height.
+All arithmetic is on integers, so that masks are equal on every machine. Rotations are Pythagorean triples, and the
+coordinates of an object run from -UNIT to UNIT over its width and its height.
 """
 
 from __future__ import annotations
@@ -17,14 +17,8 @@ Outline = Callable[[Integers, Integers], Mask]
 
 UNIT = 1024
 
-# (cosine, sine) as integers over a common hypotenuse: 0 to 12.7 degrees. At 45,
-# rectangles and diamonds would be the same.
-ROTATIONS: tuple[tuple[int, int, int], ...] = (
-    (1, 0, 1),
-    (84, 13, 85),
-    (60, 11, 61),
-    (40, 9, 41),
-)
+# (cosine, sine) as integers over a common hypotenuse: 0 to 12.7 degrees. At 45 degrees, rectangles would be diamonds.
+ROTATIONS = ((1, 0, 1), (84, 13, 85), (60, 11, 61), (40, 9, 41))
 
 
 def _square(p: Integers, q: Integers) -> Mask:
@@ -51,27 +45,15 @@ def _ring(p: Integers, q: Integers) -> Mask:
     return _disc(p, q) & (4 * (p * p + q * q) >= UNIT * UNIT)
 
 
-# Category ids have gaps, as COCO's do: nothing may take an id for an index.
-CATEGORY_IDS: dict[str, int] = {
-    "ellipse": 1,
-    "rectangle": 2,
-    "diamond": 3,
-    "triangle": 5,
-    "cross": 8,
-    "ring": 9,
-}
-OUTLINES: dict[str, Outline] = {
-    "ellipse": _disc,
-    "rectangle": _square,
-    "diamond": _diamond,
-    "triangle": _triangle,
-    "cross": _cross,
-    "ring": _ring,
-}
+# Category ids have gaps, as COCO's do, so that code that takes an id for an index fails.
+CATEGORY_IDS = {"ellipse": 1, "rectangle": 2, "diamond": 3, "triangle": 5, "cross": 8, "ring": 9}
+OUTLINES: dict[str, Outline] = dict(
+    zip(CATEGORY_IDS, (_disc, _square, _diamond, _triangle, _cross, _ring), strict=True)
+)
 
 
 def outline_mask(name: str, width: int, height: int, rotation: tuple[int, int, int]) -> Mask:
-    """The pixels of an outline, cropped to their bounding box.
+    """The mask of an outline, cropped to its bounding box.
 
     Args:
         name: a key of OUTLINES.
@@ -79,7 +61,7 @@ def outline_mask(name: str, width: int, height: int, rotation: tuple[int, int, i
         rotation: (cosine, sine, hypotenuse), cosine**2 + sine**2 == hypotenuse**2; the sine may be negative.
 
     Returns:
-        (rows, columns), touching all four sides.
+        Mask [rows, columns], touching all four sides.
     """
     cosine, sine, hypotenuse = rotation
     half = (cosine * max(width, height) + abs(sine) * max(width, height)) // (2 * hypotenuse) + 2

@@ -1,7 +1,7 @@
 """Draws one image of the shapes data set: background, clutter, objects, blur and noise.
 
-The class is in the outline only: colours, textures and sizes are random. Every operation is on integers and
-all randomness is a `RandomState`, whose stream numpy keeps frozen: the same pixels everywhere.
+Only the outline tells the class: colours, textures and sizes are random. All arithmetic is on integers and all
+randomness comes from a `RandomState`, whose stream numpy guarantees, so that the pixels are equal on every machine.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Pixels = NDArray[np.int32]
 
 MAX_OBJECTS = 7
 SIDES = (14, 18, 22, 26, 30, 34, 39, 44, 50, 56, 62, 68, 75)  # of the longer side, in pixels
-VISIBLE = (2, 3)  # at least 2/3 of an object's pixels are visible
+VISIBLE = (2, 3)  # the smallest visible part of an object, as a fraction
 ATTEMPTS = 30  # at placing one object
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: its class and the mask of its visible pixels, (size, size)."""
+    """One object: its class and the mask [size, size] of its visible pixels."""
 
     name: str
     visible: Mask
@@ -33,14 +33,14 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class _Stamp:
-    """A mask with the image position of its upper left pixel, which may lie outside the image."""
+    """A mask and the position of its upper left pixel, which may lie outside the image."""
 
     mask: Mask
     left: int
     top: int
 
     def clipped(self, size: int) -> tuple[tuple[slice, slice], Mask]:
-        """The image window that the stamp covers, and the part of the mask in it."""
+        """The window of the image that the stamp covers, and the part of the mask inside."""
         rows, columns = self.mask.shape
         top, left = min(max(self.top, 0), size), min(max(self.left, 0), size)
         bottom, right = max(min(self.top + rows, size), top), max(min(self.left + columns, size), left)
@@ -56,7 +56,7 @@ def draw_scene(rng: RandomState, size: int) -> tuple[NDArray[np.uint8], list[Sce
         size: height and width in pixels, at least 64.
 
     Returns:
-        The image, (size, size, 3), and its 1 to MAX_OBJECTS objects, in the order in which they were painted.
+        The RGB image [size, size, 3], and its 1 to MAX_OBJECTS objects in the order of painting.
     """
     image, base = _background(rng, size)
     for _ in range(_integer(rng, 2, 8)):
@@ -79,7 +79,7 @@ def draw_scene(rng: RandomState, size: int) -> tuple[NDArray[np.uint8], list[Sce
 
 
 def _place_objects(rng: RandomState, size: int) -> tuple[Pixels, list[_Stamp], list[str]]:
-    """Where the objects are: owner (size, size) is 0 or the number, from 1, of the object seen there."""
+    """Place the objects. Returns owner [size, size], 0 or the number (from 1) of the visible object; stamps; names."""
     owner = np.zeros((size, size), dtype=np.int32)
     stamps: list[_Stamp] = []
     names: list[str] = []
@@ -98,7 +98,7 @@ def _place_objects(rng: RandomState, size: int) -> tuple[Pixels, list[_Stamp], l
 
 
 def _object(rng: RandomState, size: int, name: str, others: list[_Stamp]) -> _Stamp:
-    """A random object, in one case of three beside or upon one that is there."""
+    """A random object; one of three lies beside or over another one."""
     sides = [side for side in SIDES if side <= size // 2]
     longer = sides[_integer(rng, 0, len(sides))] + _integer(rng, -1, 2)
     shorter = max(longer * _integer(rng, 13, 21) // 20, 12)
@@ -138,7 +138,7 @@ def _paint(image: Pixels, stamp: _Stamp, surface: Pixels) -> None:
 
 
 def _background(rng: RandomState, size: int) -> tuple[Pixels, Pixels]:
-    """An uneven ground, (size, size, 3), and its mean colour, (3,)."""
+    """An uneven background [size, size, 3] and its mean colour [3]."""
     base = rng.randint(80, 176, size=3, dtype=np.int32)
     image = base + _smooth_noise(rng, size, size, octave=5, amplitude=_integer(rng, 4, 28), channels=3)
     image += _smooth_noise(rng, size, size, octave=3, amplitude=_integer(rng, 2, 16), channels=1)
@@ -146,7 +146,7 @@ def _background(rng: RandomState, size: int) -> tuple[Pixels, Pixels]:
 
 
 def _surface(rng: RandomState, base: Pixels, mask: Mask) -> Pixels:
-    """Colour and texture over a mask, (rows, columns, 3); in one case of five near the ground's colour."""
+    """Colour and texture [rows, columns, 3] for a mask; one of five is close to the background's colour."""
     rows, columns = mask.shape
     lowest, highest = (16, 40) if _integer(rng, 0, 5) == 0 else (40, 120)
     offset = rng.randint(lowest, highest, size=3, dtype=np.int32) * (2 * rng.randint(0, 2, size=3, dtype=np.int32) - 1)
@@ -161,7 +161,7 @@ def _surface(rng: RandomState, base: Pixels, mask: Mask) -> Pixels:
 
 
 def _clutter(rng: RandomState, size: int) -> _Stamp:
-    """Not an object: a line, a speck smaller than any object, or a smudge without a regular outline."""
+    """A distractor: a line, a speck smaller than any object, or a smudge without a regular outline."""
     kind = _integer(rng, 0, 4)
     if kind < 2:
         return _line(rng, size, thickness=_integer(rng, 1, 4))
@@ -182,7 +182,7 @@ def _line(rng: RandomState, size: int, thickness: int) -> _Stamp:
 
 
 def _smooth_noise(rng: RandomState, rows: int, columns: int, octave: int, amplitude: int, channels: int) -> Pixels:
-    """Values up to +-amplitude, random every 2**octave pixels, linear between; (rows, columns, channels)."""
+    """Noise [rows, columns, channels] up to +-amplitude, random every 2**octave pixels and linear in between."""
     spacing = 1 << octave
     lattice = (rows // spacing + 2, columns // spacing + 2, channels)
     values = rng.randint(-amplitude, amplitude + 1, size=lattice, dtype=np.int32)
@@ -194,18 +194,18 @@ def _smooth_noise(rng: RandomState, rows: int, columns: int, octave: int, amplit
 
 
 def _pixel_noise(rng: RandomState, shape: tuple[int, ...], amplitude: int) -> Pixels:
-    """Independent values in -amplitude..amplitude, from bytes: several times faster than integers."""
+    """Independent noise in -amplitude..amplitude; drawn as bytes, which is several times faster than integers."""
     values = np.frombuffer(rng.bytes(math.prod(shape)), dtype=np.uint8).reshape(shape).astype(np.int32)
     return (values * (2 * amplitude + 1) >> 8) - amplitude
 
 
 def _blurred(image: Pixels) -> Pixels:
-    """The image under the filter (1, 2, 1) / 4 in both directions, its border repeated."""
+    """Blur with the filter (1, 2, 1) / 4 in both directions, repeating the border."""
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     columns = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     return (columns[:-2] + 2 * columns[1:-1] + columns[2:] + 8) >> 4
 
 
 def _integer(rng: RandomState, low: int, high: int) -> int:
-    """A random integer in low..high-1. The type is named: numpy's default differs between platforms."""
+    """A random integer in low..high-1, drawn as int32 because numpy's default type depends on the platform."""
     return int(rng.randint(low, high, dtype=np.int32))

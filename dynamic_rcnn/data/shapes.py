@@ -1,8 +1,8 @@
-"""The `shapes` data set: drawn from a recipe on first use, in COCO format, the same everywhere.
+"""The `shapes` data set: drawn from a recipe on first use, in COCO format, with the same content on every machine.
 
-`ensure_shapes(root, recipe)` is all that a run needs. It draws into `root/<recipe hash>/` where that is
-not there yet, and on every use compares the content (decoded pixels and annotations, not file bytes, which
-depend on the PNG encoder) with the fingerprint taken when it was drawn. How an image looks is in `scene`.
+`ensure_shapes(root, recipe)` draws into `root/<recipe hash>/` unless that exists. On every use it compares the content
+(decoded pixels and annotations; file bytes depend on the PNG encoder) with the fingerprint taken after drawing. Module
+`scene` draws the images.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.spec import digest
 
 CLASSES: tuple[str, ...] = tuple(CATEGORY_IDS)
-DRAWING_VERSION = 1  # goes up with every change of a pixel, a box or a category
+DRAWING_VERSION = 1  # increase with every change of a pixel, a box or a category
 
-# Content by recipe hash: a drawing that differs was made by changed code or on an unsound machine.
+# Content by recipe hash. A different drawing was made by changed code or on a faulty machine.
 KNOWN_FINGERPRINTS = {
     "28ae7ffd2e": "31d748e3160872f2c8b497bb571fa185cf6aa61ccda163ba257378d4a04d8f18",  # the default recipe
 }
@@ -41,7 +41,7 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class ShapesRecipe:
-    """All that the content of the data set depends on. `image_size` is height and width in pixels.
+    """Everything that determines the content of the data set. `image_size` is height and width in pixels.
 
     Raises:
         UserError: a value is not an integer or is outside its limits.
@@ -65,7 +65,7 @@ class ShapesRecipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapesRecipe:
-        """The recipe with these fields, defaults for the others. UserError names all unknown fields."""
+        """A recipe with these fields and defaults for the others. Raises UserError for unknown fields."""
         valid = [field.name for field in fields(cls)]
         if unknown := [name for name in values if name not in valid]:
             raise unknown_name("field", unknown, valid, where="shapes recipe")
@@ -73,22 +73,22 @@ class ShapesRecipe:
 
     @property
     def hash(self) -> str:
-        """10 hex digits: the identity of the data set, known before it is drawn."""
+        """The identity of the data set, ten hex digits; known before it is drawn."""
         return digest(self.to_dict())
 
 
 @dataclass(frozen=True)
 class DrawnShapes:
-    """A drawn and checked data set: its folder (absolute), and the sha256 of its content."""
+    """A drawn and verified data set: its folder (absolute) and the sha256 of its content."""
 
     root: Path
     fingerprint: str
 
 
 def ensure_shapes(root: Path, recipe: ShapesRecipe) -> DrawnShapes:
-    """The data set of `recipe` below `root`, drawn if it is not there, its content checked.
+    """Draw the data set of `recipe` below `root` if it does not exist, and verify its content.
 
-    Two processes may call this at once: both draw, one is first, both use the drawing of the first.
+    Two processes may call this at once: both draw, and both use the drawing that is finished first.
 
     Raises:
         UserError: the folder cannot be written, or its content is not what was drawn.
@@ -118,7 +118,7 @@ def _checked_fingerprint(folder: Path, recipe: ShapesRecipe) -> str:
 
 
 def _draw(folder: Path, recipe: ShapesRecipe) -> None:
-    """Draw beside `folder` and rename: the folder is complete or absent."""
+    """Draw in a temporary folder and rename it, so that the folder is complete or absent."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -134,7 +134,7 @@ def _draw(folder: Path, recipe: ShapesRecipe) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the beginnings of drawings that were killed more than a day ago."""
+    """Remove unfinished drawings of processes that were killed more than a day ago."""
     for path in folder.parent.glob(f".{folder.name}-*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > 24 * 3600:
@@ -142,7 +142,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _rename_folder(source: Path, target: Path) -> None:
-    """Rename, or FileExistsError where another process was first (some systems report ENOTEMPTY)."""
+    """Rename. Raises FileExistsError if another process was first (some systems report ENOTEMPTY)."""
     try:
         source.rename(target)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The files of a drawn shapes data set: PNG images, COCO annotations, the fingerprint of their content."""
+"""The files of a shapes data set: PNG images, COCO annotations, and the fingerprint of their content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw_files(folder: Path, seed: int, size: int, counts: tuple[int, int]) -> N
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(count):
-            # One generator an image: an image does not depend on how many there are.
+            # One generator per image, so that an image does not depend on the number of images.
             image, objects = draw_scene(RandomState([seed, number, index]), size)
             name = f"{index:06d}.png"
             _write_png(folder / split / name, image)
@@ -63,10 +63,11 @@ def content_fingerprint(folder: Path) -> str:
 
 
 def mask_fields(mask: Mask) -> dict[str, Any]:
-    """COCO's fields of a visible mask, (height, width).
+    """COCO's annotation fields for a mask [height, width] of the visible pixels.
 
-    The box is tight, (x, y, width, height) in pixels; the run lengths go down the columns and begin with
-    the pixels outside.
+    Returns:
+        bbox, tight, as x, y, width, height in pixels; area; iscrowd; and segmentation as uncompressed run lengths,
+        which go down the columns and start with the pixels outside.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])
@@ -82,7 +83,7 @@ def mask_fields(mask: Mask) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. UserError where it is missing or broken."""
+    """Read a JSON file. Raises UserError if it is missing or invalid."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -94,8 +95,8 @@ def _categories() -> list[dict[str, Any]]:
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an RGB image, (height, width, 3), stored: compressed, noise reads four times slower."""
-    import cv2  # here, because planning imports this module and reads no image
+    """Write an RGB image [height, width, 3], uncompressed: compressed noise takes four times as long to read."""
+    import cv2  # imported here, because planning imports this module and needs no images
 
     _, encoded = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])
     path.write_bytes(encoded.tobytes())

@@ -1,4 +1,4 @@
-"""From a RunSpec to mmdet's objects: model, data sets, batches, optimizer and schedule of the learning rate."""
+"""From a RunSpec to mmdet's objects: model, data sets, batches, optimizer and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build_model(spec: RunSpec, initialise: bool = True) -> BaseDetector:
         UserError: the pretrained weights are missing or cannot be downloaded.
     """
     use_mmdet_scope()
-    MMLogger.get_current_instance().setLevel(logging.WARNING)  # else three lines on how each parameter is initialised
+    MMLogger.get_current_instance().setLevel(logging.WARNING)  # it logs three lines per parameter
     seed_all(spec.seed, "weights")
     model = MODELS.build(_mutable(spec.config["model"]))
     if initialise:
@@ -74,10 +74,7 @@ def _pretrained_fault(spec: RunSpec, error: URLError | FileNotFoundError) -> str
 
 
 class SeededDataset(Dataset):
-    """A training set whose augmentation is a function of (run seed, epoch, sample), in whichever worker it happens.
-
-    Indices are (index, epoch) pairs.
-    """
+    """A training set, indexed by (index, epoch), whose augmentation depends only on (run seed, epoch, index)."""
 
     def __init__(self, dataset: BaseDataset, seed: int) -> None:
         self.dataset = dataset
@@ -93,9 +90,9 @@ class SeededDataset(Dataset):
 
 
 def build_dataset(spec: RunSpec, split: str, root: Path) -> BaseDataset:
-    """mmdet's CocoDataset of the run's `split` ("train" or "val"); root is where the paths of spec.dataset start."""
+    """Build mmdet's CocoDataset for `split`, "train" or "val". root: folder of the paths in `spec.dataset`."""
     use_mmdet_scope()
-    cv2.setNumThreads(0)  # images are loaded in forked processes, which lack the threads and have their locks
+    cv2.setNumThreads(0)  # forked workers inherit the locks of OpenCV's threads, but not the threads
     data = spec.config["data"]
     train = split == "train"
     config = {
@@ -107,15 +104,15 @@ def build_dataset(spec: RunSpec, split: str, root: Path) -> BaseDataset:
         "test_mode": not train,
         "pipeline": _sizes_as_tuples(data[f"{'train' if train else 'test'}_pipeline"]),
     }
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools says that it reads
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         return DATASETS.build(config)
 
 
 class Batches:
-    """The training batches of one process, addressable by epoch and position.
+    """The training batches of one process, addressed by epoch and position.
 
-    batch_size: images a process. The order is mmengine's DefaultSampler's, from the seed and the epoch; of several
-    processes each has its share, and all have the same number of batches of the same sizes.
+    The order is that of mmengine's DefaultSampler, from the seed and the epoch. All processes have the same number of
+    batches of the same sizes. batch_size: images per process.
     """
 
     def __init__(
@@ -126,14 +123,14 @@ class Batches:
         self.workers = workers
         self.group_by_aspect_ratio = group_by_aspect_ratio
         self.sampler = DefaultSampler(dataset, shuffle=True, seed=seed)
-        self.listed: tuple[int, list[list[int]]] | None = None  # an epoch and its batches: to list them takes long
+        self.listed: tuple[int, list[list[int]]] | None = None  # an epoch and its batches, because listing them is slow
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-len(self.sampler) // self.batch_size)
 
     def from_position(self, epoch: int, position: int) -> Iterator[Any]:
-        """The batches of `epoch` from the `position`-th on, without loading those before."""
+        """The batches of `epoch` from number `position` on; earlier ones are not loaded."""
         if self.listed is None or self.listed[0] != epoch:
             self.sampler.set_epoch(epoch)
             self.listed = (epoch, list(self._batch_sampler()))
@@ -162,13 +159,13 @@ def build_optimizer(spec: RunSpec, model: BaseDetector) -> OptimWrapper:
 
 
 def build_schedulers(spec: RunSpec, optimizer: OptimWrapper) -> list[Any]:
-    """The schedules of the learning rate, in mmdet's format; `by_epoch` ones step at the end of an epoch."""
+    """Build the learning rate schedules; those with `by_epoch` step at the end of an epoch."""
     configs = _mutable(spec.config["param_scheduler"])
     return [PARAM_SCHEDULERS.build(config, default_args={"optimizer": optimizer}) for config in configs]
 
 
 def _sizes_as_tuples(value: Any) -> Any:
-    """A pipeline with its (width, height) lists as tuples, which mmcv's transforms insist on."""
+    """A pipeline with its (width, height) lists as tuples, which mmcv's transforms require."""
     if isinstance(value, dict):
         return {key: _sizes_as_tuples(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -178,5 +175,5 @@ def _sizes_as_tuples(value: Any) -> Any:
 
 
 def _mutable(config: Any) -> Any:
-    """A deep copy in mmengine's ConfigDict, which mmdet's constructors change."""
+    """A deep copy as mmengine's ConfigDict, because mmdet's constructors modify their configuration."""
     return Config({"value": copy.deepcopy(config)}).value

@@ -1,15 +1,14 @@
-"""Checkpoints: written whole or not at all, verified when read, the newest good one used.
+"""Checkpoints: written atomically and verified when read; the newest intact one is used.
 
-A checkpoint's name carries the first 8 hex digits of its sha256 (`iter_000200-1a2b3c4d.pth`, OpenMMLab's convention),
-so that one rename publishes content and digest together. Keys of the content:
+The name of a checkpoint ends in the first 8 hex digits of its sha256 (`iter_000200-1a2b3c4d.pth`, OpenMMLab's
+convention), so that one rename publishes content and digest together. Keys of the content:
 
     meta        schema, run, iteration
     state_dict  the model, with exactly the keys of mmdet's classes
     optimizer, param_schedulers
-    schedules   T, beta and both windows of each process, by rank (they differ: statistics are per process)
+    schedules   T, beta and both windows of each process, by rank (statistics are per process)
 
-The state of T and beta is beside `state_dict`, not in it: weights published by mmdet load strictly into these models,
-these weights load strictly into mmdet's, and each rank gets its own state back.
+T and beta are not in `state_dict`, so that weights load strictly from mmdet's models into these and back.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from dynamic_rcnn.run.files import SCHEMA, write_bytes_atomic
 
 
 def _history_method(owner: Any, name: str) -> Any:
-    """What `getattr` may do while a checkpoint is read: name a statistic of mmengine's HistoryBuffer."""
+    """The only `getattr` that a checkpoint may call: for a statistic of mmengine's HistoryBuffer."""
     if owner is HistoryBuffer and name in ("min", "max", "current", "mean"):
         return getattr(owner, name)
     raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r}) is not allowed in a checkpoint")
 
 
-# What mmengine's own checkpoints hold besides tensors: the message hub's buffers of logged scalars.
+# What mmengine's own checkpoints contain besides tensors: the message hub's buffers of logged scalars.
 _MMENGINE_GLOBALS: list[Any] = [
     HistoryBuffer,
     (_history_method, "builtins.getattr"),
@@ -61,7 +60,7 @@ def pack(
     schedulers: list[Any],
     schedules: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The content of a checkpoint. schedules: the state of every process's DynamicSchedule, by rank."""
+    """The content of a checkpoint. schedules: DynamicSchedule.state_dict() of every process, by rank."""
     return {
         "meta": {"schema": SCHEMA, "run": run_id, "iteration": iteration},
         "state_dict": model.state_dict(),
@@ -72,7 +71,7 @@ def pack(
 
 
 def save(folder: Path, content: dict[str, Any], keep: int) -> Path:
-    """Write a checkpoint atomically, then drop all but the newest `keep`. Raises OSError on a full disk."""
+    """Write a checkpoint atomically, then remove all but the newest `keep`. Raises OSError if the disk is full."""
     data = serialise(content)
     digest = hashlib.sha256(data).hexdigest()[:8]
     path = folder / f"iter_{content['meta']['iteration']:06d}-{digest}.pth"
@@ -83,13 +82,13 @@ def save(folder: Path, content: dict[str, Any], keep: int) -> Path:
 
 
 def save_weights(path: Path, run_id: str, iteration: int, model: nn.Module) -> None:
-    """Write the model's weights alone, atomically."""
+    """Write only the model's weights, atomically."""
     meta = {"run": run_id, "iteration": iteration}
     write_bytes_atomic(path, serialise({"meta": meta, "state_dict": model.state_dict()}))
 
 
 def check_finite(model: nn.Module) -> None:
-    """Raise NaNLossError if a weight is not finite: a finite loss may have had an infinite gradient."""
+    """Raise NaNLossError if a weight is not finite, which an infinite gradient of a finite loss can cause."""
     weights = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
     if not bool(torch.stack([value.isfinite().all() for value in weights.values()]).all()):
         bad = next(name for name, value in weights.items() if not bool(value.isfinite().all()))
@@ -103,35 +102,40 @@ def serialise(content: dict[str, Any]) -> bytes:
 
 
 def deserialise(data: bytes) -> dict[str, Any]:
-    """The content of a checkpoint's bytes, on the CPU."""
+    """Decode a checkpoint, onto the CPU."""
     content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return content
 
 
 def read_newest(folder: Path) -> tuple[bytes | None, list[str]]:
-    """The bytes of the newest whole checkpoint, and one line for each newer one, which is removed."""
-    passed_over: list[str] = []
+    """The bytes of the newest intact checkpoint, if any, and one line for each newer damaged one, which is removed."""
+    damaged: list[str] = []
     for _, path in _list(folder):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:8] == _digest_in(path):
-            return data, passed_over
-        path.unlink()  # else it would count among the newest to keep
-        passed_over.append(f"checkpoint {path.name} is truncated or corrupt; falling back to the one before")
-    return None, passed_over
+            return data, damaged
+        path.unlink()  # it would count as one of the newest to keep
+        damaged.append(f"checkpoint {path.name} is truncated or corrupt; falling back to the one before")
+    return None, damaged
 
 
 def remove_all(folder: Path) -> None:
-    """Remove the checkpoints of a run that is done; its `weights.pth` stays."""
+    """Remove the checkpoints of a finished run, except `weights.pth`."""
     for _, path in _list(folder):
         path.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:
-    """Load a `state_dict` strictly: one made here, a published one, or a checkpoint of mmengine's runner.
+    """Load weights strictly: a file written here, a published one, or a checkpoint of mmengine's runner.
 
-    sha256: the digest that the file must have, where it was planned with one.
-    Raises UserError if the file is missing, another one, no checkpoint, or has keys that do not fit or weights that are
-    not finite (they are named).
+    Args:
+        model: receives the weights.
+        path: the file.
+        sha256: the digest that the file must have, if it was recorded when the run was planned.
+
+    Raises:
+        UserError: the file is missing, has changed, is not a checkpoint, does not fit the model, or has weights that
+            are not finite.
     """
     data = _read_weights(path)
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
@@ -169,7 +173,7 @@ def _read_weights(path: Path) -> bytes:
 
 
 def _misfit(wanted: dict[str, torch.Tensor], found: dict[Any, Any]) -> str:
-    """What keeps a state_dict from fitting strictly, the first keys of each kind named; "" if it fits."""
+    """Why a state_dict does not fit strictly, with the first keys of each kind; "" if it fits."""
     missing = [key for key in wanted if key not in found]
     unknown = [str(key) for key in found if key not in wanted]
     sizes = [key for key in wanted if key in found and getattr(found[key], "shape", None) != wanted[key].shape]

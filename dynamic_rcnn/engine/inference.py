@@ -1,4 +1,4 @@
-"""A detector over a data set: detections in COCO's results format, with masks where the model predicts them."""
+"""Runs a detector over a data set. Detections have COCO's results format, with masks if the model predicts them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 def predict(model: BaseDetector, dataset: BaseDataset, workers: int) -> list[dict[str, Any]] | None:
-    """Detections on every image, one image at a time, boxes xywh in pixels of the original image.
+    """Detect on every image, one at a time. Of n processes each takes every n-th image.
 
-    Of several processes each takes every n-th image; rank 0 returns the detections of all, in the order of the images,
-    as one process would, the others None.
+    Returns:
+        On rank 0 all detections in the order of the images, with boxes xywh in pixels of the original image; None on
+        the other ranks.
     """
     distributed.broadcast_buffers(model)
     share = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))

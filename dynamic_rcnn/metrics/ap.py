@@ -1,4 +1,4 @@
-"""COCO evaluation of saved detections, boxes and masks: what `metrics.json` holds, with pycocotools and numpy only.
+"""COCO metrics of saved detections, for boxes and masks, computed with pycocotools.
 
 A run writes its detections with `write_detections`, then computes its metrics from that file. Computing them again,
 without the model, gives the same numbers to the last bit.
@@ -35,10 +35,10 @@ BOXES, MASKS = "bbox", "segm"  # COCOeval's kinds of IoU
 
 
 def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool = False) -> dict[str, Any]:
-    """COCO metrics of detections, as fractions in full precision, None where there is no ground truth.
+    """COCO metrics of detections, as fractions in full precision; None without ground truth.
 
     Args:
-        ground_truth: an annotation file in COCO format, or one that is loaded already.
+        ground_truth: an annotation file in COCO format, or its loaded content.
         detections: COCO results: image_id, category_id, bbox (x, y, width, height; pixels), score, and with masks
             segmentation (size: height and width of the image; counts: COCO's compressed run lengths).
         masks: whether to evaluate the masks too.
@@ -98,10 +98,10 @@ def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) ->
 
 
 def load_ground_truth(path: Path) -> COCO:
-    """An annotation file as pycocotools has it, without its printing.
+    """Load an annotation file with pycocotools, silently.
 
-    Annotations are numbered anew from 1: COCOeval marks a detection without a match by the id 0, so that a match
-    with an annotation of that id would not count.
+    Annotations are renumbered from 1: COCOeval marks unmatched detections by id 0, so that a match with an annotation
+    of that id would not count.
     """
     fault = f"{path}: cannot be read as annotations in COCO format"
     try:
@@ -118,36 +118,36 @@ def load_ground_truth(path: Path) -> COCO:
 
 
 def threshold_index(ious: NDArray[np.float64], iou: float) -> int:
-    """The position of an IoU threshold: np.linspace(.5, .95, 10) has 0.8999999999999999 for 0.9."""
+    """The position of an IoU threshold, within rounding: np.linspace(.5, .95, 10) has 0.8999999999999999 for 0.9."""
     (found,) = np.flatnonzero(np.isclose(ious, iou, rtol=0, atol=1e-6))
     return int(found)
 
 
 def write_detections(path: Path, detections: Iterable[Mapping[str, Any]]) -> None:
-    """Write COCO results as gzipped JSON, complete or not at all; same detections, same bytes.
+    """Write COCO results as gzipped JSON, atomically; equal detections give equal bytes.
 
-    Boxes and scores are kept to float32, the precision a model gives, with as few digits as float32 needs.
+    Boxes and scores are rounded to float32, the precision of the models, and written with the fewest digits.
 
     Raises:
         UserError: a box or a score is not finite.
         OSError: the file cannot be written.
     """
     data = results_json(detections)
-    # Level 6 and no time stamp or file name in the header: the bytes depend on the content only.
+    # mtime=0 and no file name in the header, so that the bytes depend only on the content
     write_bytes_atomic(path, gzip.compress(data, compresslevel=6, mtime=0))
 
 
 def results_json(detections: Iterable[Mapping[str, Any]]) -> bytes:
-    """What `write_detections` compresses. Raises UserError for a box or a score that is not finite."""
+    """Detections as JSON. Raises UserError if a box or a score is not finite."""
     rows = [_row(item) for item in detections]
     return json.dumps(rows, separators=(",", ":"), allow_nan=False).encode()
 
 
 def read_detections(path: Path) -> list[Detection]:
-    """Read what `write_detections` wrote.
+    """Read a file written by `write_detections`.
 
     Raises:
-        UserError: the file is missing, cut off, or holds anything else.
+        UserError: the file is missing, truncated, or contains anything else.
     """
     try:
         rows = json.loads(gzip.decompress(path.read_bytes()))
@@ -177,7 +177,7 @@ def _accumulate(coco: COCO, detections: list[Detection], kind: str) -> COCOeval:
 
 
 def _as_results(coco: COCO, detections: list[Detection], kind: str) -> COCO:
-    """What `coco.loadRes` gives, which fails on an empty list and takes a mask's area from its box."""
+    """As `coco.loadRes`, which fails on an empty list and takes a mask's area from its box."""
     results = COCO()
 
     def area(item: Detection) -> float:
@@ -205,7 +205,7 @@ def _check_known(coco: COCO, detections: list[Detection]) -> None:
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
-    """The mean over what has ground truth: COCOeval marks the rest with -1."""
+    """The mean over the values with ground truth; COCOeval marks the others with -1."""
     defined = values[values > -1]
     return float(np.mean(defined)) if defined.size else None
 
@@ -229,7 +229,7 @@ def _row(item: Mapping[str, Any]) -> Detection:
 
 
 def _shortest(value: Any) -> float:
-    """The float with the fewest digits that is the same float32."""
+    """The float with the fewest digits that rounds to the same float32."""
     number = float(str(np.float32(value)))
     if not math.isfinite(number):
         raise UserError(f"detections: a box or score is {number}; it must be finite")

@@ -13,18 +13,18 @@ from dynamic_rcnn.errors import UserError
 
 
 def encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """A mask, (height, width) in pixels of the original image, as COCO has it in results."""
+    """Encode a mask [height, width] in pixels of the original image in COCO's results format."""
     encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
 def area(mask: dict[str, Any]) -> int:
-    """How many pixels are in a mask."""
+    """The number of pixels in a mask."""
     return int(run_lengths.area(mask))
 
 
 def is_mask(value: Any) -> bool:
-    """Whether a decoded JSON value has the form of a mask."""
+    """Whether a decoded JSON value is a mask in COCO's results format."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("counts"), str)
@@ -34,9 +34,10 @@ def is_mask(value: Any) -> bool:
 
 
 def check(coco: COCO, detections: list[dict[str, Any]]) -> None:
-    """Raise UserError unless every annotation and detection has a mask, the latter of its image's size.
+    """Check what COCOeval does not: that all annotations and detections have masks, of the size of their image.
 
-    COCOeval checks neither.
+    Raises:
+        UserError: a mask is missing or has another size.
     """
     if not all(annotation.get("segmentation") for annotation in coco.dataset["annotations"]):
         raise UserError("annotations: some have no segmentation; a model with masks cannot be evaluated on them")

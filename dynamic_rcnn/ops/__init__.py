@@ -1,8 +1,8 @@
-"""Compiled operators for mmdet: mmcv's own where they are installed, else torchvision's.
+"""Compiled operators for mmdet: mmcv's own if they are installed, else torchvision's.
 
-mmcv with compiled operators has no wheel for current torch; `mmcv-lite` has the Python half only and fails on the
-missing module `mmcv._ext`. `install()` puts a module there whose operators are torchvision's. It must run before
-`mmcv.ops` is first imported, which importing `dynamic_rcnn.method` takes care of.
+There is no wheel of mmcv with compiled operators for current torch. `mmcv-lite` has only the Python code and fails on
+the missing module `mmcv._ext`. `install()` provides that module with torchvision's operators. It must run before
+`mmcv.ops` is first imported; importing `dynamic_rcnn.method` does that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def has_compiled_mmcv() -> bool:
 
 
 def install() -> None:
-    """Put the torchvision operators in the place of `mmcv._ext` where no compiled mmcv is there. Idempotent."""
+    """Provide `mmcv._ext` with torchvision's operators unless mmcv is compiled. May be called repeatedly."""
     if NAME not in sys.modules and not has_compiled_mmcv():
         sys.modules[NAME] = TorchvisionExt(NAME)
 
@@ -38,9 +38,9 @@ OPERATORS = (
 
 
 class TorchvisionExt(ModuleType):
-    """The module `mmcv._ext` on torchvision, with OPERATORS.
+    """The module `mmcv._ext` with OPERATORS by torchvision.
 
-    mmcv asks for the names of all its operators when it is imported; one that is not here fails when it is called.
+    mmcv looks up all its operators when it is imported, so a missing one only fails when it is called.
     """
 
     def __init__(self, name: str) -> None:
@@ -56,7 +56,7 @@ class TorchvisionExt(ModuleType):
         def missing(*args: object, **kwargs: object) -> None:
             raise RuntimeError(
                 f"the operator {operator!r} needs a compiled mmcv 2.1 (pip install mmcv==2.1.0); "
-                f"on torchvision there are {', '.join(OPERATORS)}"
+                f"torchvision has {', '.join(OPERATORS)}"
             )
 
         return missing

@@ -11,9 +11,16 @@ from torchvision import ops
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Indices of the kept boxes by falling score.
+    """Non-maximum suppression.
 
-    boxes: [N, 4] xyxy in pixels; scores: [N]; offset: 1 counts a box's last pixel as inside (width x2 - x1 + 1).
+    Args:
+        boxes: [N, 4] xyxy in pixels.
+        scores: [N].
+        iou_threshold: a box is dropped if its IoU with a kept one is larger.
+        offset: 1 if a box includes its last pixel, so that its width is x2 - x1 + 1; else 0.
+
+    Returns:
+        Indices of the kept boxes, by decreasing score.
     """
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
@@ -35,8 +42,14 @@ def roi_align_forward(
 ) -> None:
     """Write the pooled features [K, C, aligned_height, aligned_width] into `output`.
 
-    features: [N, C, H, W]; rois: [K, 5] (image index, x1, y1, x2, y2) in image pixels; sampling_ratio 0: adaptive;
-    pool_mode 1: average (the argmax buffers are for maximum pooling, which torchvision lacks).
+    Args:
+        features: [N, C, H, W].
+        rois: [K, 5], image index and xyxy in pixels of the image.
+        sampling_ratio: samples per bin and direction; 0 for adaptive.
+        pool_mode: must be 1, average; argmax_y and argmax_x are for maximum pooling, which torchvision lacks.
+
+    Raises:
+        RuntimeError: another pool_mode.
     """
     if pool_mode != 1:
         raise RuntimeError("RoIAlign with pool_mode='max' needs a compiled mmcv 2.1; torchvision has 'avg'")
@@ -81,35 +94,22 @@ def modulated_deform_conv_forward(
     mask: Tensor,
     output: Tensor,
     columns: Tensor,
-    *,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    with_bias: bool,
-    **derived: int,
+    **settings: int,
 ) -> None:
     """Write the convolution [N, O, H', W'] into `output`.
 
-    features: [N, C, H, W]; weight: [O, C / groups, kh, kw]; bias: [O], empty without; offset: [N, 2 G kh kw, H', W'],
-    of each of the G deformable groups and each tap (dy, dx) in pixels; mask: [N, G kh kw, H', W'], what each tap is
-    multiplied by. derived: kernel_h, kernel_w, group and deformable_group, which are in the shapes. ones and columns
-    are buffers of mmcv's kernel.
+    Args:
+        features: [N, C, H, W].
+        weight: [O, C / groups, kh, kw].
+        bias: [O]; empty without a bias.
+        ones, columns: buffers of mmcv's kernel, not used.
+        offset: [N, 2 G kh kw, H', W'], (dy, dx) in pixels of each tap in each of the G deformable groups.
+        mask: [N, G kh kw, H', W'], a factor for each tap.
+        output: [N, O, H', W'].
+        settings: stride, pad and dilation, each with _h and _w, and with_bias; others follow from the shapes.
     """
-    output.copy_(
-        ops.deform_conv2d(
-            features,
-            offset,
-            weight,
-            bias if with_bias else None,
-            (stride_h, stride_w),
-            (pad_h, pad_w),
-            (dilation_h, dilation_w),
-            mask,
-        )
-    )
+    used_bias = bias if settings["with_bias"] else None
+    output.copy_(ops.deform_conv2d(features, offset, weight, used_bias, *_geometry(settings), mask))
 
 
 def modulated_deform_conv_backward(
@@ -126,37 +126,23 @@ def modulated_deform_conv_backward(
     grad_offset: Tensor,
     grad_mask: Tensor,
     grad_output: Tensor,
-    *,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
-    with_bias: bool,
-    **derived: int,
+    **settings: int,
 ) -> None:
-    """Write the gradients into the five `grad_` tensors, of the shapes of their inputs; see the forward."""
+    """Write the gradients into the five `grad_` tensors, which have the shapes of their inputs; see the forward."""
+    with_bias = bool(settings["with_bias"])
     gradients = torch.ops.torchvision._deform_conv2d_backward(
-        grad_output,
-        features,
-        weight,
-        offset,
-        mask,
+        *(grad_output, features, weight, offset, mask),
         bias if with_bias else bias.new_zeros(len(weight)),
-        stride_h,
-        stride_w,
-        pad_h,
-        pad_w,
-        dilation_h,
-        dilation_w,
-        group,
-        deformable_group,
+        *(number for pair in _geometry(settings) for number in pair),
+        *(settings["group"], settings["deformable_group"]),
         True,  # there is a mask
     )
     targets = (grad_features, grad_weight, grad_offset, grad_mask, grad_bias)
     for target, gradient in zip(targets, gradients, strict=True):
         if target is not grad_bias or with_bias:
             target.copy_(gradient)
+
+
+def _geometry(settings: dict[str, int]) -> list[tuple[int, int]]:
+    """(vertical, horizontal) stride, padding and dilation."""
+    return [(settings[f"{name}_h"], settings[f"{name}_w"]) for name in ("stride", "pad", "dilation")]

@@ -149,10 +149,10 @@ def test_the_newest_whole_checkpoint_is_used(tmp_path):
     newest.write_bytes(data)
     second = sorted(tmp_path.glob("*.pth"))[1]
     second.write_bytes(b"")
-    loaded, passed_over = checkpoint.read_newest(tmp_path)
+    loaded, damaged = checkpoint.read_newest(tmp_path)
     assert loaded is not None and checkpoint.deserialise(loaded)["meta"]["iteration"] == 100
-    assert [line.split()[1] for line in passed_over] == [newest.name, second.name]
-    assert all(line.endswith("is truncated or corrupt; falling back to the one before") for line in passed_over)
+    assert [line.split()[1] for line in damaged] == [newest.name, second.name]
+    assert all(line.endswith("is truncated or corrupt; falling back to the one before") for line in damaged)
 
 
 def test_after_a_corrupt_one_the_next_is_kept(tmp_path):
@@ -162,8 +162,8 @@ def test_after_a_corrupt_one_the_next_is_kept(tmp_path):
     max(tmp_path.glob("*.pth")).write_bytes(b"cut")
     checkpoint.read_newest(tmp_path)
     checkpoint.save(tmp_path, content(110), keep=1)
-    loaded, passed_over = checkpoint.read_newest(tmp_path)
-    assert loaded is not None and checkpoint.deserialise(loaded)["meta"]["iteration"] == 110 and passed_over == []
+    loaded, damaged = checkpoint.read_newest(tmp_path)
+    assert loaded is not None and checkpoint.deserialise(loaded)["meta"]["iteration"] == 110 and damaged == []
 
 
 def test_weights_that_a_nan_has_reached_are_noticed():
