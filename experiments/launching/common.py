@@ -59,7 +59,7 @@ def _check_data(grid: Grid) -> None:
 
 
 def write_spec(run: PlannedRun, root: str | None = None) -> None:
-    """Write spec.json anew: neutral fields, such as the data set's root, may have changed since the last attempt.
+    """Rewrite spec.json: neutral fields, such as the data set's root, may have changed since the last attempt.
 
     Args:
         run: the run, which nobody is running.
@@ -88,7 +88,7 @@ def restart(plan: Sequence[PlannedRun], rerun: str) -> list[PlannedRun]:
 def moved_aside(
     plan: Sequence[PlannedRun], rerun: str, submitted: Callable[[], Collection[Path]] = tuple
 ) -> Iterator[None]:
-    """Move the directories of runs in the state `rerun` aside, and back at the end unless their new runs have begun.
+    """Rename the directories of runs in the state `rerun`, and back at the end unless their new runs have started.
 
     Args:
         plan: every run of the grid.
@@ -102,7 +102,7 @@ def moved_aside(
                 _move_aside(run, moved)
         yield
     finally:
-        idle = [path for path in moved if not _has_begun(path)]
+        idle = [path for path in moved if not _has_started(path)]
         waiting = submitted() if idle else ()
         for path in idle:
             if path not in waiting:
@@ -120,7 +120,7 @@ def _move_aside(run: PlannedRun, moved: dict[Path, Path]) -> None:
     print(f"{run.spec.name}: stale, moved to {aside.name}", flush=True)
 
 
-def _has_begun(path: Path) -> bool:
+def _has_started(path: Path) -> bool:
     """Whether a process has written anything into the directory, which a launcher leaves with the spec alone."""
     return any(item.name != SPEC and item.is_file() and item.stat().st_size for item in path.rglob("*"))
 

@@ -18,7 +18,11 @@ _LINES_S = 15.0
 
 @contextmanager
 def progress(grid: Grid, runs: Path) -> Iterator[Callable[[], None]]:
-    """Yields a function that shows how far the grid's runs are; call it often."""
+    """Show how far the grid's runs are.
+
+    Yields:
+        A function to call often; it updates the display about once per second.
+    """
     show = _LiveTable() if tables.console().is_terminal else _PlainLines()
     last = 0.0
 
@@ -37,7 +41,7 @@ def progress(grid: Grid, runs: Path) -> Iterator[Callable[[], None]]:
 
 
 class _LiveTable:
-    """The status table, drawn again and again in the same place."""
+    """The status table, redrawn in place."""
 
     def __init__(self) -> None:
         from rich.live import Live
