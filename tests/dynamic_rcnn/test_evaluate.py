@@ -50,7 +50,7 @@ def test_a_missing_metrics_file_is_written_again(run_dir):
     assert (run_dir / "metrics.json").read_bytes() == before
 
 
-def test_an_edited_metrics_file_is_noticed_and_left(run_dir):
+def test_an_edited_metrics_file_is_reported_and_not_changed(run_dir):
     edited = json.loads((run_dir / "metrics.json").read_text())
     edited["metrics"]["AP"] = 0.389
     write_json_atomic(run_dir / "metrics.json", edited)

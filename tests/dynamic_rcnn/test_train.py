@@ -1,4 +1,4 @@
-"""The trainer as a process: signals, the lock, evaluation on the way, a full disk, and what it calls a failure."""
+"""The trainer as a process: signals, the lock, evaluation during training, a full disk, and causes of failure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def data(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-def test_a_signal_writes_a_checkpoint_and_evaluations_on_the_way_come_once(tmp_path, data):
+def test_a_signal_writes_a_checkpoint_and_evaluations_are_not_repeated(tmp_path, data):
     spec = small_spec(data, train__max_iters=12, train__checkpoint_interval=5, train__val_interval=5)
     run_dir = prepare(tmp_path, spec)
     assert train(run_dir, "evaluated").returncode == -signal.SIGKILL
@@ -59,7 +59,7 @@ def test_all_reduce_is_refused_where_it_has_no_effect(tmp_path, data):
     assert "all_reduce: true has no effect here" in (read_state(run_dir).message or "")
 
 
-def test_a_signal_ends_an_evaluation_at_once_and_it_is_made_when_the_run_is_resumed(tmp_path, data):
+def test_a_signal_ends_an_evaluation_at_once_and_resuming_repeats_it(tmp_path, data):
     spec = small_spec(data, train__max_iters=8, train__checkpoint_interval=100, train__val_interval=5)
     run_dir = prepare(tmp_path, spec)
     for iteration, where in ((5, "after iteration 5"), (8, "after the last iteration")):
@@ -73,14 +73,14 @@ def test_a_signal_ends_an_evaluation_at_once_and_it_is_made_when_the_run_is_resu
     assert train(run_dir).returncode == 0
 
 
-def test_a_signal_while_it_starts_is_an_interruption(tmp_path, data):
+def test_a_signal_during_startup_is_an_interruption(tmp_path, data):
     run_dir = prepare(tmp_path, small_spec(data))
     stopped = train(run_dir, "stop_at_start")
     assert stopped.returncode == EXIT_INTERRUPTED, stopped.stderr
     assert read_state(run_dir).message == "stopped by a signal while it was starting"
 
 
-def test_a_copy_that_was_given_up_for_lost_stops_and_writes_nothing_more(tmp_path, data):
+def test_a_superseded_process_stops_and_writes_nothing_more(tmp_path, data):
     """Its directory is moved aside in iteration 6: what it logs from there on is in the directory that was moved."""
     run_dir = prepare(tmp_path, small_spec(data))
     lost = train(run_dir, "overtaken", 6)
@@ -90,7 +90,7 @@ def test_a_copy_that_was_given_up_for_lost_stops_and_writes_nothing_more(tmp_pat
     assert [path.name[:11] for path in (run_dir / "checkpoints").iterdir()] == ["iter_000004"]
 
 
-def test_training_gives_signs_of_life_and_logs_no_noise(tmp_path, data):
+def test_training_sends_heartbeats_and_prints_nothing_else(tmp_path, data):
     run_dir = prepare(tmp_path, small_spec(data, train__max_iters=4))
     watched, written = os.pipe()
     env = {**ENV, "DYNAMIC_RCNN_HEARTBEAT": str(written)}
@@ -103,7 +103,7 @@ def test_training_gives_signs_of_life_and_logs_no_noise(tmp_path, data):
     assert [line.split("  ")[0] for line in done.stdout.splitlines()] == [f"iteration {n}/4" for n in (1, 2, 3, 4)]
 
 
-def test_a_device_that_has_failed_is_an_error_not_a_crash():
+def test_a_failed_device_is_recorded_as_an_error():
     class Broken(UncheckedLosses):
         def first_bad(self) -> None:
             raise RuntimeError("CUDA error: device-side assert triggered")
@@ -112,7 +112,7 @@ def test_a_device_that_has_failed_is_an_error_not_a_crash():
     assert (end.cause, end.exit_code) == ("error", 1) and end.message.endswith("an illegal memory access")
 
 
-def test_a_device_that_does_not_answer_is_not_waited_for(monkeypatch):
+def test_a_device_that_does_not_answer_does_not_block_the_end(monkeypatch):
     monkeypatch.setattr(ending, "_DEVICE_PATIENCE_S", 0.1)
 
     class Stuck(UncheckedLosses):
@@ -122,7 +122,7 @@ def test_a_device_that_does_not_answer_is_not_waited_for(monkeypatch):
     assert classify(RuntimeError("x"), Rank(), Stuck()).cause == "error"
 
 
-def test_an_operator_that_chokes_on_nan_is_not_the_cause():
+def test_nan_is_the_cause_when_an_operator_fails_on_it():
     losses = UncheckedLosses()
     for iteration in (6, 7, 8):
         losses.add(iteration, torch.tensor(1.0 if iteration == 6 else float("nan")))
@@ -139,7 +139,7 @@ def test_a_run_killed_after_its_metrics_is_closed(tmp_path):
     assert read_json(run_dir / "status.json")["attempts"][-1]["outcome"] == "done"
 
 
-def test_two_processes_do_not_train_one_run(tmp_path, data):
+def test_a_second_process_does_not_train_a_locked_run(tmp_path, data):
     run_dir = prepare(tmp_path, small_spec(data))
     with locked(run_dir):
         second = train(run_dir)
@@ -201,7 +201,7 @@ def test_bad_input_is_one_line(tmp_path):
     assert "Traceback" not in missing.stderr
 
 
-def test_a_run_whose_start_is_missing_says_which(tmp_path, data):
+def test_missing_start_weights_are_named(tmp_path, data):
     spec = small_spec(data)
     run_dir = prepare(tmp_path, type(spec)("both", 0, spec.dataset, spec.config, {"run": "0123456789"}))
     assert train(run_dir).returncode == 2
@@ -211,7 +211,7 @@ def test_a_run_whose_start_is_missing_says_which(tmp_path, data):
     )
 
 
-def test_a_download_that_fails_says_what_and_where_to(tmp_path, data):
+def test_a_failed_download_names_the_file_and_its_folder(tmp_path, data):
     """The error of a machine without a network, from a real attempt at an address that does not answer."""
     config = {"type": "Pretrained", "checkpoint": "http://127.0.0.1:9/resnet50.pth"}
     run_dir = prepare(tmp_path, small_spec(data, model__backbone__init_cfg=config))

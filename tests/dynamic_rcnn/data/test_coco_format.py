@@ -78,7 +78,7 @@ def test_broken_json(root: Path) -> None:
     assert message(root) == f"{root / TRAIN}: not JSON: Expecting value: line 1 column 13 (char 12)"
 
 
-def test_bytes_that_are_no_text(root: Path) -> None:
+def test_invalid_utf_8(root: Path) -> None:
     (root / TRAIN).write_bytes(b"\xff\xfe\xfd\x00")
     assert message(root).startswith(f"{root / TRAIN}: not JSON: ")
 
@@ -183,7 +183,7 @@ def test_missing_keys_are_all_named(root: Path) -> None:
     assert message_after(root, change) == expected
 
 
-def test_item_that_is_no_object(root: Path) -> None:
+def test_an_item_that_is_not_an_object(root: Path) -> None:
     def change(content: Any) -> None:
         content["images"].append(5)
 

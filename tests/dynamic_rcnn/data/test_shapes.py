@@ -102,7 +102,7 @@ def test_layout_is_valid_coco(small: DrawnShapes) -> None:
     assert image.shape == (96, 96, 3)
 
 
-def test_an_image_does_not_depend_on_how_many_there_are(small: DrawnShapes, tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_the_number_of_images(small: DrawnShapes, tmp_path: Path) -> None:
     more = ensure_shapes(tmp_path, ShapesRecipe(seed=3, train_images=7, val_images=4, image_size=96))
     for name in ("train/000005.png", "val/000003.png"):
         assert np.array_equal(cv2.imread(str(small.root / name)), cv2.imread(str(more.root / name)))

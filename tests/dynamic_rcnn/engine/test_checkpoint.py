@@ -1,4 +1,4 @@
-"""Checkpoints: whole or passed over, and weights that go both ways between mmdet and here, strictly."""
+"""Checkpoints: damaged ones are skipped, and weights load strictly from mmdet's models and into them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_weights_that_have_changed_since_they_were_planned_with(tmp_path):
 
 
 @pytest.mark.parametrize("other", [[1, 2], {"state_dict": {"weight": 3}}])
-def test_what_is_no_state_dict_is_refused(tmp_path, other):
+def test_a_file_without_a_state_dict_is_refused(tmp_path, other):
     torch.save(other, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"other.pth: (not a readable checkpoint|does not fit)"):
         checkpoint.load_weights(torch.nn.Linear(2, 1), tmp_path / "other.pth")
@@ -140,7 +140,7 @@ def content(iteration: int) -> dict[str, Any]:
     return {"meta": {"iteration": iteration}, "state_dict": {"w": torch.full((100,), float(iteration))}}
 
 
-def test_the_newest_whole_checkpoint_is_used(tmp_path):
+def test_the_newest_intact_checkpoint_is_used(tmp_path):
     for iteration in (100, 200, 300):
         checkpoint.save(tmp_path, content(iteration), keep=3)
     newest = max(tmp_path.glob("*.pth"))

@@ -1,4 +1,4 @@
-"""A run that replays another one trains with the T and beta that it ended with, also after it was killed."""
+"""A run that replays another one trains with its final T and beta, also after being killed and resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STATIC = {
 }
 
 
-def test_it_needs_the_other_run_and_holds_its_final_values(tmp_path):
+def test_a_replay_needs_the_other_run_and_keeps_its_final_values(tmp_path):
     dynamic = small_spec(tmp_path / "data", train__max_iters=12)
     static = small_spec(tmp_path / "data", train__max_iters=12, **_STATIC)
     replaying = {"run": dynamic.id, "setting": dynamic.setting}
@@ -49,7 +49,7 @@ def test_it_needs_the_other_run_and_holds_its_final_values(tmp_path):
         (2, None, "run {run}, whose final T and beta this one replays, is not done; launch again when it is"),
     ],
 )
-def test_only_a_whole_record_of_a_finished_run_is_replayed(tmp_path, monkeypatch, logged, iteration, said):
+def test_only_a_finished_run_with_a_complete_log_is_replayed(tmp_path, monkeypatch, logged, iteration, said):
     """logged: rows in its train.jsonl. iteration: the one that its metrics are of; None: it has none."""
     dynamic = small_spec(tmp_path / "data")
     replay = dataclasses.replace(dynamic, arm="replay", replay={"run": dynamic.id, "setting": dynamic.setting})

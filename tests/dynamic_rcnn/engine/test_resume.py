@@ -27,7 +27,7 @@ def undisturbed(tmp_path_factory, data) -> Path:
     return run_dir
 
 
-def test_killed_again_and_again(tmp_path, data, undisturbed):
+def test_a_run_killed_repeatedly_equals_an_undisturbed_one(tmp_path, data, undisturbed):
     """Killed before the first checkpoint, in a window's middle, while writing a checkpoint, with the newest
     checkpoint truncated afterwards, and in the evaluation."""
     run_dir = prepare(tmp_path, small_spec(data))
@@ -101,7 +101,7 @@ def test_nan_is_a_failure_with_its_iteration(tmp_path, data):
     assert not (run_dir / "metrics.json").exists() and not list(run_dir.glob("checkpoints/iter_*.pth"))
 
 
-def test_provenance_says_what_it_takes_to_repeat_the_run(undisturbed):
+def test_provenance_records_what_is_needed_to_repeat_the_run(undisturbed):
     provenance = read_json(undisturbed / "provenance.json")
     assert len(provenance["code"]) == 10 and len(provenance["dataset_fingerprint"]) == 64
     assert provenance["versions"]["torch"] == metadata.version("torch")

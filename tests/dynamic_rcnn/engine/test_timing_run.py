@@ -1,4 +1,4 @@
-"""What a timing run takes turns with: the order of the arms, and the batches of a round."""
+"""Timing runs: the order of the arms, and the batches of a round."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dynamic_rcnn.errors import InterruptedRunError
 from tests.dynamic_rcnn.runs import small_spec
 
 
-def test_the_order_of_a_round_is_the_seeds_and_every_arm_comes_first_as_often() -> None:
+def test_the_order_depends_on_the_seed_and_every_arm_is_first_equally_often() -> None:
     arms = ["baseline", "both", "cascade"]
     orders = [draw_order(arms, 0, "training", number) for number in range(3000)]
     assert orders[:5] == [draw_order(arms, 0, "training", number) for number in range(5)]
@@ -29,7 +29,7 @@ def test_the_order_of_a_round_is_the_seeds_and_every_arm_comes_first_as_often() 
     assert all(900 < first[arm] < 1100 for arm in arms)  # sd 26
 
 
-def test_batches_go_on_over_the_end_of_an_epoch_and_images_over_the_last(tmp_path: Path) -> None:
+def test_batches_continue_across_epochs_and_images_after_the_last(tmp_path: Path) -> None:
     spec = small_spec(tmp_path)
     root, _ = dataset.prepare(spec.dataset)
     batches = build.Batches(build.build_dataset(spec, "train", root), 0, 5, 0, False)

@@ -257,7 +257,7 @@ def test_histograms_count_every_proposal_and_every_target():
     assert (len(logged["iou_histogram"]), len(logged["target_histogram"])) == (20, 30)
 
 
-def test_a_held_threshold_and_beta_stay():
+def test_a_fixed_schedule_does_not_change():
     head = make("dynamic_rcnn.DynamicRoIHead", label_assignment=False, smooth_l1=False)
     head.fix_schedule(0.6125, 0.1875)
     trace(head, ORDINARY)

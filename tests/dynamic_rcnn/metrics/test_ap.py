@@ -216,7 +216,7 @@ def test_detections_of_another_data_set_are_refused() -> None:
         evaluate(coco, [detection(0, 3, [0, 0, 1, 1], 0.5)])
 
 
-def test_inputs_are_left_alone_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_inputs_are_not_modified_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     content, detections = random_case(0)
     before = copy.deepcopy(detections)
     coco = loaded(content)

@@ -1,4 +1,4 @@
-"""The file of a run's detections: its bytes, and what is said of a damaged one."""
+"""The file of a run's detections: its bytes, and the errors for damaged ones."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_no_detection_is_zero_and_no_ground_truth_undefined() -> None:
     assert [evaluate(loaded(nothing), found, masks=True)["metrics"][name] for name in NAMES] == [None] * 3
 
 
-def test_what_has_no_mask_or_one_of_another_image_is_refused() -> None:
+def test_a_missing_mask_or_one_of_another_size_is_refused() -> None:
     content, found = case(0)
     without = [{key: value for key, value in found[0].items() if key != "segmentation"}]
     with pytest.raises(UserError, match=r"detections: one on image 0 has no mask; the image is 60 x 60"):

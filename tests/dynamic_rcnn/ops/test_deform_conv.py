@@ -89,7 +89,7 @@ def test_gradients(case: tuple[Any, ...]) -> None:
     assert torch.autograd.gradcheck(run, [tensors[key].requires_grad_() for key in given], fast_mode=False)
 
 
-def test_the_layer_has_mmcvs_names_and_begins_as_half_a_convolution() -> None:
+def test_the_layer_has_mmcvs_names_and_starts_as_half_a_convolution() -> None:
     """Published checkpoints have weight, conv_offset.weight and conv_offset.bias; the mask begins at sigmoid(0)."""
     layer = ModulatedDeformConv2dPack(4, 6, 3, stride=2, padding=1, deform_groups=2, bias=False)
     assert sorted(layer.state_dict()) == ["conv_offset.bias", "conv_offset.weight", "weight"]

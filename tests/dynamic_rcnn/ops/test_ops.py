@@ -147,7 +147,7 @@ def test_roi_align_without_rois():
 
 
 @pytest.mark.skipif(ops.has_compiled_mmcv(), reason="a compiled mmcv is installed and has all operators")
-def test_an_operator_that_is_not_here_says_so():
+def test_a_missing_operator_fails_with_a_message():
     from mmcv.ops import soft_nms
 
     with pytest.raises(RuntimeError, match=r"the operator 'softnms' needs a compiled mmcv 2.1"):

@@ -1,4 +1,4 @@
-"""Detections on images without annotations, in the form that COCO's server takes."""
+"""Detections on images without annotations, in the format of COCO's server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def arguments(folder: Path, out: Path, info: str = "info.json") -> list[str]:
     return [str(folder / "run"), str(folder / info), f"images={folder / 'data' / LAYOUT['val_img']}", f"out={out}"]
 
 
-def test_what_the_server_gets_is_what_the_model_finds(made: tuple[Path, RunSpec], tmp_path: Path, capsys: Any) -> None:
+def test_exported_detections_equal_the_models(made: tuple[Path, RunSpec], tmp_path: Path, capsys: Any) -> None:
     folder, spec = made
     out = tmp_path / "detections_test-dev2017_mine_results.zip"
     assert submission.main(arguments(folder, out)) == 0
@@ -81,7 +81,7 @@ def test_a_file_that_does_not_fit_the_run(made: tuple[Path, RunSpec], tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_arguments_that_are_wrong(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
+def test_wrong_arguments(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
     folder, _ = made
     whole = arguments(folder, tmp_path / "x.zip")
     for given, said in (
@@ -95,7 +95,7 @@ def test_arguments_that_are_wrong(made: tuple[Path, RunSpec], tmp_path: Path) ->
         assert said in str(error.value)
 
 
-def test_a_run_that_is_not_done(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
+def test_an_unfinished_run_is_refused(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
     folder, spec = made
     (tmp_path / "run").mkdir()
     spec.write(tmp_path / "run")

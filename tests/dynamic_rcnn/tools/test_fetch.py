@@ -97,7 +97,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_all_is_put_in_its_place_once(server: Server, tmp_path: Path, capsys: Any) -> None:
+def test_items_are_fetched_once(server: Server, tmp_path: Path, capsys: Any) -> None:
     assert call(tmp_path, f"source={server.url}") == 0
     assert names(tmp_path / "coco") == ["val2017"] and len(names(tmp_path / "coco" / "val2017")) == 3
     (weights,) = (tmp_path / "hub").iterdir()
@@ -122,16 +122,14 @@ def test_a_later_call_resumes_an_interrupted_download(server: Server, tmp_path: 
     assert server.asked[-1][1] == "bytes=100000-" and len(names(tmp_path / "hub")) == 1
 
 
-def test_a_server_without_ranges_sends_all_of_it_again(server: Server, tmp_path: Path) -> None:
+def test_without_range_support_the_download_starts_over(server: Server, tmp_path: Path) -> None:
     server.ranges, server.breaks = False, [100_000]
     assert call(tmp_path, f"source={server.url}", "only=resnet50") == 0
     assert next((tmp_path / "hub").iterdir()).read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize("only", ["val2017", "resnet50"])
-def test_a_damaged_transfer_is_noticed_deleted_and_fetched_anew(
-    only: str, server: Server, tmp_path: Path, capsys: Any
-) -> None:
+def test_a_damaged_download_is_deleted_and_repeated(only: str, server: Server, tmp_path: Path, capsys: Any) -> None:
     good = dict(server.files)
     server.files = {name: content[:50] + b"x" + content[51:] for name, content in good.items()}
     assert call(tmp_path, f"source={server.url}", f"only={only}") == 2
@@ -142,14 +140,14 @@ def test_a_damaged_transfer_is_noticed_deleted_and_fetched_anew(
     assert call(tmp_path, f"source={server.url}", f"only={only}") == 0
 
 
-def test_a_part_of_another_file_is_noticed_at_the_end(server: Server, tmp_path: Path) -> None:
+def test_a_partial_download_of_another_file_is_detected(server: Server, tmp_path: Path) -> None:
     (tmp_path / "coco").mkdir()
     (tmp_path / "coco" / ".val2017.zip.part").write_bytes(b"x" * 10)
     assert call(tmp_path, f"source={server.url}", "only=val2017") == 2
     assert call(tmp_path, f"source={server.url}", "only=val2017") == 0
 
 
-def test_a_folder_as_source_is_read_and_left_alone(server: Server, tmp_path: Path, capsys: Any) -> None:
+def test_a_source_folder_is_not_modified(server: Server, tmp_path: Path, capsys: Any) -> None:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     for name, content in server.files.items():
@@ -161,9 +159,7 @@ def test_a_folder_as_source_is_read_and_left_alone(server: Server, tmp_path: Pat
     assert "md5 is" in capsys.readouterr().err and (mirror / "val2017.zip").exists()
 
 
-def test_a_proxy_is_asked_in_the_place_of_the_publisher(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "_opener", None)  # it was made when there was no proxy
     monkeypatch.setenv("http_proxy", server.url)
     assert call(tmp_path, "only=val2017") == 0
@@ -184,13 +180,13 @@ def test_bad_input(argument: str, said: str, server: Server, tmp_path: Path, cap
     assert capsys.readouterr().err == f"error: {said}\n"
 
 
-def test_what_the_server_does_not_have(server: Server, tmp_path: Path, capsys: Any) -> None:
+def test_a_file_missing_on_the_server_is_an_error(server: Server, tmp_path: Path, capsys: Any) -> None:
     server.files.clear()
     assert call(tmp_path, f"source={server.url}", "only=val2017") == 2
     assert "HTTP 404 Not Found; give another source=" in capsys.readouterr().err
 
 
-def test_a_full_archive_is_kept_if_asked_for(server: Server, tmp_path: Path) -> None:
+def test_archives_are_kept_with_keep(server: Server, tmp_path: Path) -> None:
     assert call(tmp_path, f"source={server.url}", "only=val2017", "keep=true") == 0
     assert names(tmp_path / "coco") == [".val2017.zip", "val2017"]
 
