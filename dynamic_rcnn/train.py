@@ -30,11 +30,12 @@ from dynamic_rcnn.engine.losses import UncheckedLosses
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.processes import run_processes
-from dynamic_rcnn.parallel.rank import CLAIMED, EXIT_LOCKED, NOTE, Rank
+from dynamic_rcnn.parallel.rank import EXIT_LOCKED, Rank
 from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.claim import Claim, claimed
 from dynamic_rcnn.run.files import METRICS, SPEC
 from dynamic_rcnn.run.lock import RunLockedError
+from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, RunSpec
 from dynamic_rcnn.run.status import Record
 
@@ -60,7 +61,7 @@ class Task(Protocol):
 def train(run_dir: Path) -> int:
     """Bring the run in `run_dir` to its end, holding its claim. Returns the exit code."""
     spec = RunSpec.read(run_dir)
-    if os.environ.get(CLAIMED) == "1":
+    if ProcessEnv.from_env().claimed:
         _end_with_parent()
         return _train(spec, None)
     with claimed(run_dir) as claim:
@@ -71,7 +72,7 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
     """As `train`, in the run's directory. claim: None if the parent process holds it."""
     record, me, stop, losses = Record.open(Path()), Rank(), StopSignal(), UncheckedLosses()
     try:
-        given = Rank.of_this_process()
+        given = Rank.from_env()
         me = given or me
         if me.size == 1 and Path(METRICS).exists():
             Record.close_done(Path())
@@ -92,7 +93,7 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
         if not distributed.broadcast(Path(METRICS).exists()):
             task = _create_task(spec, stop, losses)
             record = task.record
-            task.restore(claim.note if claim else os.environ.get(NOTE))
+            task.restore(claim.note if claim else ProcessEnv.from_env().note)
             task.run()
             task.finish()
         elif distributed.is_main():

@@ -1,7 +1,11 @@
-"""One attempt at a run inside a job: what its processes leave for each other in the run's logs folder.
+"""One attempt at a run inside a Slurm job, and the notes that its processes leave for each other.
 
-logs/warning.json                        why Slurm warned the attempt
-logs/failure.rank1.json                  how a rank ended that could not write status.json itself
+The run's folder logs/ contains:
+
+    attempt3.log, attempt3.rank1.log    output of rank 0 and of the other ranks
+    beginning.json                      the attempt that rank 0 started
+    warning.json                        why Slurm warned the attempt
+    failure.rank1.json                  how a rank failed that could not write status.json itself
 """
 
 from __future__ import annotations
@@ -9,28 +13,39 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from dynamic_rcnn.cli import run
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.parallel.rank import ATTEMPT, EXIT_LOCKED
-from dynamic_rcnn.run.files import LOGS, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.parallel.rank import EXIT_LOCKED, EndNote
+from dynamic_rcnn.run.files import LOGS, FileContent, read_content, write_content
 from dynamic_rcnn.run.lock import Holder, RunLockedError
-from slurm import cli as queue
+from dynamic_rcnn.run.process_env import ProcessEnv
+from slurm import cli
 
-BEGAN = "DYNAMIC_RCNN_BEGAN"  # set by the batch script
 _WARNING = f"{LOGS}/warning.json"
 _BEGINNING = f"{LOGS}/beginning.json"
 _BEGINNING_S = 300.0  # network file systems show new files late
+
+
+class Beginning(FileContent):
+    """The content of logs/beginning.json. number: of the attempt in the record; None if there is nothing to do."""
+
+    attempt: str
+    number: int | None
+
+
+_Note = TypeVar("_Note", Beginning, EndNote)
 
 
 @dataclass(frozen=True)
 class JobTask:
     """This process's place in its job, from Slurm's environment.
 
-    job: "123_4"; began: when this start of the job's script did (seconds since the epoch); nodes: as node[1-2].
+    job: "123_4". began: when the job's script started this time, in seconds since the epoch. nodes: as "node[1-2]".
     """
 
     job: str
@@ -43,16 +58,15 @@ class JobTask:
     nodes: str
 
     @classmethod
-    def from_environment(cls) -> JobTask:
-        """Raises UserError outside of a job array."""
-        try:
-            array, index = os.environ["SLURM_ARRAY_JOB_ID"], int(os.environ["SLURM_ARRAY_TASK_ID"])
-            began = float(os.environ[BEGAN])
-        except KeyError:
-            raise UserError("no job array's task: this is run by the batch script that launch.py submits") from None
+    def from_env(cls) -> JobTask:
+        """Raises UserError outside a job array."""
+        array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+        began = ProcessEnv.from_env().began
+        if array is None or index is None or began is None:
+            raise UserError("not a task of a job array: only the batch scripts of launch.py run this command")
         return cls(
             job=f"{array}_{index}",
-            index=index,
+            index=int(index),
             restart=int(os.environ.get("SLURM_RESTART_COUNT", 0)),
             began=began,
             rank=int(os.environ.get("SLURM_PROCID", 0)),
@@ -69,71 +83,68 @@ class JobTask:
     def holder(self) -> Holder:
         return Holder.this_process(self.job, self.restart)
 
-    def environment(self) -> dict[str, str]:
-        """What the trainer's record says of the job."""
-        return {
-            ATTEMPT: self.token,
-            "DYNAMIC_RCNN_JOB": self.job,
-            "DYNAMIC_RCNN_RESTART": str(self.restart),
-            "DYNAMIC_RCNN_NODES": self.nodes,
-        }
+    def process_env(self, log: str | None = None, command: str | None = None) -> ProcessEnv:
+        """What the record of the attempt contains about the job."""
+        return ProcessEnv(
+            attempt=self.token, job=self.job, restart=self.restart, nodes=self.nodes, log=log, command=command
+        )
 
-    def alive(self, holder: Holder) -> bool | None:
-        """Whether Slurm says that the job which holds a run's claim runs; None if it is not Slurm's, or not known."""
+    def is_alive(self, holder: Holder) -> bool | None:
+        """Whether the job that holds a run's claim is running, according to Slurm. None if Slurm does not know."""
         if holder.job is None:
             return None
         if holder.job == self.job:
-            return holder.restart > self.restart  # Slurm runs a job once at a time: an earlier one is given up
+            return holder.restart > self.restart  # Slurm starts a job again only after it gave up the earlier start
         try:
-            return any(job.job == holder.job and job.state != "PENDING" for job in queue.active())
-        except queue.SlurmError:
+            return any(job.job == holder.job and job.state != "PENDING" for job in cli.active())
+        except cli.SlurmError:
             return None
 
 
-def begin(task: JobTask, number: int | None) -> None:
-    """Tell the other ranks that the run is claimed, and its attempt's number; None: there is nothing to do."""
-    content = {"schema": SCHEMA, "attempt": task.token, "number": number}
-    write_json_atomic(Path(_BEGINNING), content)
+def announce(task: JobTask, number: int | None) -> None:
+    """Tell the other ranks that rank 0 claimed the run, and the attempt's number. None: there is nothing to do."""
+    write_content(Path(_BEGINNING), Beginning(attempt=task.token, number=number))
 
 
-def wait_for_beginning(run_dir: Path, task: JobTask) -> int | None:
-    """What rank 0 says with `begin`. Raises UserError if it says nothing for minutes."""
+def wait_for_announcement(run_dir: Path, task: JobTask) -> int | None:
+    """Wait for `announce` of rank 0. Returns its number. Raises UserError after some minutes."""
     deadline = time.monotonic() + _BEGINNING_S
-    while (note := _read_note(run_dir / _BEGINNING, task.token)) is None:
+    while (note := _read_note(Beginning, run_dir / _BEGINNING, task.token)) is None:
         if time.monotonic() > deadline:
-            raise UserError(f"{run_dir / _BEGINNING}: rank 0 has not begun within {_BEGINNING_S:.0f} s")
+            raise UserError(f"{run_dir / _BEGINNING}: rank 0 did not start within {_BEGINNING_S:.0f} s")
         os.scandir(run_dir).close()  # makes a network file system look again
         time.sleep(0.1)
-    return note["number"]
+    return note.number
 
 
 def write_warning(attempt: str, cause: str, message: str) -> None:
-    """Leave word of why Slurm warned the attempt; the working directory is the run's."""
-    write_json_atomic(Path(_WARNING), {"schema": SCHEMA, "attempt": attempt, "cause": cause, "message": message})
+    """Record why Slurm warned the attempt. The working directory is the run's."""
+    write_content(Path(_WARNING), EndNote(attempt=attempt, cause=cause, message=message))
 
 
-def read_warning(attempt: str) -> tuple[str, str] | None:
+def read_warning(attempt: str | None) -> tuple[str, str] | None:
     """(cause, one line) of the attempt's warning; None if it had none."""
-    note = _read_note(Path(_WARNING), attempt)
-    return (note["cause"], note["message"]) if note is not None else None
+    note = _read_note(EndNote, Path(_WARNING), attempt)
+    return (note.cause, note.message) if note is not None else None
 
 
-def _read_note(path: Path, attempt: str) -> dict[str, Any] | None:
+def run_command(main: Callable[[Sequence[str]], int], usage: str) -> int:
+    """As `dynamic_rcnn.cli.run`, with an exit code of its own for a run that another process trains."""
+
+    def work(arguments: Sequence[str]) -> int:
+        try:
+            return main(arguments)
+        except RunLockedError as error:
+            print(error, file=sys.stderr)
+            return EXIT_LOCKED
+
+    return run(work, usage)
+
+
+def _read_note(kind: type[_Note], path: Path, attempt: str | None) -> _Note | None:
     """The note, if it is of this attempt."""
     try:
-        note = read_json(path)
+        note = read_content(kind, path)
     except UserError:
         return None
-    return note if note.get("attempt") == attempt else None
-
-
-def exit_code(work: Callable[[], int]) -> int:
-    """Of a command's work, its errors told in one line."""
-    try:
-        return work()
-    except RunLockedError as error:
-        print(error, file=sys.stderr)
-        return EXIT_LOCKED
-    except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    return note if note.attempt == attempt else None

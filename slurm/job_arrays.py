@@ -1,4 +1,4 @@
-"""From runs to job arrays: cut to what the cluster takes, under one cap, written down before they are submitted."""
+"""From runs to job arrays: within the cluster's array size and one cap on running tasks, recorded before submission."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
-from slurm.attempt import BEGAN
+from dynamic_rcnn.run.process_env import variable
 from slurm.cli import SlurmError
 from slurm.site_profile import Profile
 from slurm.submission_record import Chunk, Submission
 
-_KEPT = "SLURM_CONF"  # where the cluster is, not what job the launcher may itself be in
+_KEPT = "SLURM_CONF"  # names the cluster; other variables describe a job in which the launcher may be
 
 
 @dataclass(frozen=True)
 class Array:
-    """A job array to be. throttle: tasks at a time; after: Slurm's dependencies; behind: indices of earlier arrays."""
+    """A planned job array.
+
+    runs: one per task. throttle: how many tasks run at a time. after: Slurm's dependencies. behind: indices of arrays
+    of this submission that must end first, with success if `behind_must_succeed`.
+    """
 
     runs: list[str]
     throttle: int
@@ -44,11 +48,16 @@ def arrays(
     cap: int | None,
     last: Sequence[str] = (),
 ) -> list[Array]:
-    """The arrays for `runs`, at most `most` tasks each, so that at most `cap` tasks run at a time in all.
+    """Plan the job arrays for `runs`.
 
-    start: the run that the others start from, where it has to run first; start_job: its job, where it is in the queue.
-    busy: this grid's jobs that are in the queue already; they count for the cap. last: runs that need others of the
-    grid to be done: they come after all of them, however those end.
+    Args:
+        start: the run that the others start from, if it has to run first.
+        runs: the other runs.
+        start_job: the job of `start`, if it is in the queue.
+        busy: this grid's jobs in the queue; they count for the cap.
+        most: how many tasks an array may have.
+        cap: how many tasks may run at a time, over all arrays.
+        last: runs that need others of the grid; they run after all others have ended, with or without success.
     """
     free = cap - len(busy) if cap is not None else None
     waits: tuple[str, ...] = ()
@@ -72,7 +81,7 @@ def arrays(
 
 
 def _last_arrays(runs: Sequence[str], before: int, busy: Sequence[str], most: int, cap: int | None) -> list[Array]:
-    """The arrays for runs that come after the `before` arrays of this submission and after what is in the queue."""
+    """The arrays for runs that wait for the `before` first arrays of this submission and for the jobs in the queue."""
     waits = tuple(f"afterany:{job}" for job in sorted({job.split("_")[0] for job in busy}))
     parts = [list(runs[at : at + most]) for at in range(0, len(runs), most)]
     found: list[Array] = []
@@ -83,9 +92,18 @@ def _last_arrays(runs: Sequence[str], before: int, busy: Sequence[str], most: in
 
 
 def submit(submission: Submission, wanted: Sequence[Array], profile: Profile) -> Iterator[Submission]:
-    """Submit each array, and give the submission with each id as it becomes known. `submission` has been written.
+    """Submit each array.
 
-    Raises SlurmError with Slurm's words if it refuses one; those before it stay submitted.
+    Args:
+        submission: has been written; is written again with each job id.
+        wanted: the arrays, one per chunk.
+        profile: of the cluster.
+
+    Yields:
+        The submission with one more job id.
+
+    Raises:
+        SlurmError: Slurm refused an array; earlier ones stay submitted.
     """
     for index, array in enumerate(wanted):
         after = list(array.after)
@@ -97,13 +115,13 @@ def submit(submission: Submission, wanted: Sequence[Array], profile: Profile) ->
 
 
 def script(submission: Submission, index: int, array: Array, profile: Profile) -> str:
-    """The batch script of an array, as `submit` hands it to sbatch, but for dependencies on jobs that do not exist."""
+    """The batch script of an array as `submit` passes it to sbatch, without dependencies on jobs not yet submitted."""
     executor = _executor(submission, index, array, list(array.after), profile)
     return executor._make_submission_file_text(executor.task_command, "")
 
 
 class _ArrayExecutor(SlurmExecutor):
-    """submitit's, for a command in place of a pickled function: what a task does follows from its index alone."""
+    """submitit's executor for a command in place of a pickled function: a task's index determines what it does."""
 
     task_command = ""
 
@@ -120,9 +138,9 @@ def _executor(
     code = shlex.quote(submission.code)
     setup = [
         *parameters.pop("setup", []),
-        f"export {BEGAN}=$(date +%s)",
+        f"export {variable('began')}=$(date +%s)",
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
-        "trap : TERM  # the script outlives a scancel until it has written down how the run ended",
+        "trap : TERM  # after a scancel, the script first records how the run ended",
     ]
     teardown = ["code=$?", f"{outside} -m slurm.epilogue {place} {index} $code"]
     executor = _ArrayExecutor(submission.folder)
@@ -136,14 +154,14 @@ def _executor(
 
 def _sbatch(executor: _ArrayExecutor, index: int) -> str:
     conf = os.environ.get(_KEPT)
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with clean_env(), contextlib.redirect_stderr(said):
+        with clean_env(), contextlib.redirect_stderr(stderr):
             if conf is not None:
                 os.environ[_KEPT] = conf
             return str(executor._submit_command(executor.task_command).job_id)
     except (FailedJobError, FailedSubmissionError, OSError) as error:
-        words = " ".join((said.getvalue() or str(error)).split())
+        words = " ".join((stderr.getvalue() or str(error)).split())
         raise SlurmError(f"sbatch refused job array {index + 1}: {words}") from None
 
 
@@ -157,11 +175,22 @@ def begin(
     profile: Profile,
     command: str = "",
 ) -> Submission:
-    """The submission of `wanted` in a new folder below `folder`; not written yet. command: what was launched with."""
+    """Make the record of a submission, not yet written.
+
+    Args:
+        folder: of all submissions; this one gets a new folder in it.
+        runs: the run folder.
+        grid: its name.
+        wanted: the arrays.
+        code: folder of the frozen code.
+        trainer: arguments of Python that train a run.
+        profile: of the cluster.
+        command: the launch's command line.
+    """
     token = os.urandom(3).hex()
     now = time.time()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    chunks = [Chunk(f"{grid}-{token}-{index}", array.runs) for index, array in enumerate(wanted)]
+    chunks = [Chunk(name=f"{grid}-{token}-{index}", runs=array.runs) for index, array in enumerate(wanted)]
     return Submission(
         folder=folder / f"{stamp}-{token}",
         runs=str(runs),
@@ -170,7 +199,7 @@ def begin(
         command=command,
         code=str(code),
         trainer=list(trainer),
-        retries=dict(profile.retries),
+        retries=profile.retries.model_dump(),
         stall_s=60.0 * profile.stall_minutes,
         warning_s=float(profile.warning_seconds),
         chunks=chunks,

@@ -1,15 +1,15 @@
-"""A profile's further flags of sbatch and arguments of srun: none may contradict the profile or the launcher."""
+"""Additional flags for sbatch and arguments for srun, which must not contradict the profile or the launcher."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.schema import BrokenRulesError
 
 _OURS = "the launcher sets it; leave it out"
-# flags of sbatch -> the field of the profile that stands for them
+# flag of sbatch -> the profile's field that sets it
 _FIELDS = {
     **dict.fromkeys(("account", "A"), "account"),
     **dict.fromkeys(("partition", "p"), "partition"),
@@ -22,61 +22,79 @@ _FIELDS = {
     **dict.fromkeys(("mem",), "mem"),
     **dict.fromkeys(("signal",), "warning_seconds"),
 }
-_LAUNCHERS = """
+_SET_BY_LAUNCHER = """
     array a chdir D dependency d error e hold H input i job-name J kill-on-invalid-dep no-requeue ntasks n
     ntasks-per-node open-mode output o parsable requeue test-only wait W wrap
 """
-_SRUN = """
+_SRUN_SET_BY_LAUNCHER = """
     --cpus-per-task -c --error -e --input -i --kill-on-bad-exit -K --nodes -N --ntasks -n --ntasks-per-node --output -o
 """
 _GRES_GPUS = re.compile(r"(?:^|,)(?:gres/)?gpu(?::[\w.-]*[A-Za-z_][\w.-]*)?(?::(\d+))?(?:\([^)]*\))?(?=,|$)")
 _TYPED = re.compile(r"(?:[A-Za-z_][\w.-]*:)?(\d+)")
 
 
-def checked(flags: Any, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """`flags` of sbatch by their names without dashes. Raises UserError for those that a field stands for.
+Fault = tuple[tuple[str | int, ...], Any, str]  # where, value, rule
 
-    GPUs of a type ("gpus-per-node: a100:4", "gres: gpu:a100:4") are no contradiction where the number is the field's.
+
+def parse_flags(flags: Any) -> dict[str, Any]:
+    """Check flags of sbatch and return them by name without dashes.
+
+    Raises:
+        ValueError: not a mapping.
+        BrokenRulesError: flags that a field of the profile or the launcher sets, or values of another type.
     """
     if not isinstance(flags, Mapping):
-        raise UserError(f"cluster.sbatch={flags}: must map flags of sbatch to values, e.g. {{reservation: spring}}")
+        raise ValueError("must map flags of sbatch to values, e.g. {reservation: spring}")
     found = {str(name).lstrip("-").replace("_", "-"): value for name, value in flags.items()}
-    for flag, value in found.items():
-        _check(flag, value, profile)
+    faults: list[Fault] = [((flag,), value, rule) for flag, value in found.items() if (rule := _fault(flag, value))]
+    if faults:
+        raise BrokenRulesError(faults)
     return found
 
 
-def check_srun(arguments: Sequence[str]) -> None:
-    """Raises UserError for arguments of srun that the launcher gives itself."""
-    for argument in arguments:
-        short = argument[:2] if not argument.startswith("--") else argument
-        if {argument.split("=")[0], short} & set(_SRUN.split()):
-            raise UserError(f"cluster.srun: {argument}: {_OURS}")
+def _fault(flag: str, value: Any) -> str | None:
+    if flag in _FIELDS:
+        return f"set cluster.{_FIELDS[flag]} instead"
+    if flag in _SET_BY_LAUNCHER.split():
+        return _OURS
+    if value is False or not isinstance(value, str | int | float):
+        return "must be text or a number, or true for a flag without a value"
+    if flag == "gpus-per-node" and gpus_per_node(flag, value) is None:
+        return 'must be a number, after a type if one is needed: "a100:4"'
+    return None
 
 
-def gpus_asked(flag: str, value: Any) -> int | None:
-    """How many GPUs a node a flag asks for; None where it is not one that does."""
+def check_srun(arguments: list[str]) -> list[str]:
+    """Raises BrokenRulesError for arguments of srun that the launcher sets."""
+    faults: list[Fault] = []
+    for index, argument in enumerate(arguments):
+        short = argument if argument.startswith("--") else argument[:2]
+        if {argument.split("=")[0], short} & set(_SRUN_SET_BY_LAUNCHER.split()):
+            faults.append(((index,), argument, _OURS))
+    if faults:
+        raise BrokenRulesError(faults)
+    return arguments
+
+
+def gpus_per_node(flag: str, value: Any) -> int | None:
+    """The GPUs per node that a flag requests. None for other flags."""
     if flag == "gres":
         counts = [int(count or 1) for count in _GRES_GPUS.findall(str(value))]
         return sum(counts) if counts else None
-    if flag != "gpus-per-node":
-        return None
-    found = _TYPED.fullmatch(str(value))
-    if found is None:
-        raise UserError(f'cluster.sbatch.{flag}={value}: must be a number, after a type where one is needed: "a100:4"')
-    return int(found[1])
+    found = _TYPED.fullmatch(str(value)) if flag == "gpus-per-node" else None
+    return int(found[1]) if found else None
 
 
-def _check(flag: str, value: Any, profile: Mapping[str, Any]) -> None:
-    where = f"cluster.sbatch.{flag}={value}"
-    if flag in _FIELDS:
-        raise UserError(f"{where}: give cluster.{_FIELDS[flag]} instead")
-    if flag in _LAUNCHERS.split():
-        raise UserError(f"{where}: {_OURS}")
-    if flag in ("mem-per-cpu", "mem-per-gpu") and profile["mem"] is not None:
-        raise UserError(f"{where}: contradicts cluster.mem={profile['mem']}; give one of the two")
-    if value is False or not isinstance(value, str | int | float):
-        raise UserError(f"{where}: must be text or a number, or true for a flag without a value")
-    gpus, field = gpus_asked(flag, value), profile["gpus_per_node"]
-    if gpus is not None and gpus != field:
-        raise UserError(f"{where}: contradicts cluster.gpus_per_node={field}; give both the same number")
+def contradictions(flags: Mapping[str, Any], gpus: int, mem: str | int | None) -> list[Fault]:
+    """Flags that contradict the profile's `gpus_per_node` or `mem`.
+
+    GPUs with a type ("gpus-per-node: a100:4", "gres: gpu:a100:4") are allowed if the number is the profile's.
+    """
+    faults: list[Fault] = []
+    for flag, value in flags.items():
+        if flag in ("mem-per-cpu", "mem-per-gpu") and mem is not None:
+            faults.append((("sbatch", flag), value, f"contradicts cluster.mem={mem}; set only one of the two"))
+        if gpus_per_node(flag, value) not in (None, gpus):
+            rule = f"contradicts cluster.gpus_per_node={gpus}; set both to the same number"
+            faults.append((("sbatch", flag), value, rule))
+    return faults

@@ -1,46 +1,44 @@
-"""What was submitted: submission.json, written before the first job is.
+"""submission.json: what one launch submitted, written before the first of its jobs.
 
     runs/<dataset>/.slurm/<time>-<token>/submission.json, the jobs' scripts and their output
 
-A chunk is one job array, and has a name that no other job has. Which run a job in the queue trains follows from the
-job's name and its index alone: a launcher that was killed between two submissions, or before it wrote an id down, has
-lost nothing.
+A chunk is one job array, with a name that no other job has. The name and index of a job in the queue thus identify its
+run: nothing is lost if the launcher is killed between two submissions, or before it writes down a job id.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import Field
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.files import FileContent, Part, read_content, write_content
 from slurm.cli import QueuedJob
 
 FOLDER = ".slurm"
 FILE = "submission.json"
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A job array. runs: each task's run directory, below the run folder; job: the array's id, once it is known."""
+class Chunk(Part):
+    """A job array. runs: each task's run directory, relative to the run folder. job: the array's id, once known."""
 
     name: str
     runs: list[str]
     job: str | None = None
 
 
-@dataclass(frozen=True)
-class Submission:
-    """What one launch submitted. runs: the run folder; trainer: what Python is called with to
-    train the run in the working directory.
+class Submission(FileContent):
+    """What one launch submitted.
 
-    code: the frozen code; retries: how many a cause is given; stall_s: after this long without progress a run is ended;
-    warning_s: how long before the time limit it is warned.
+    folder: of this record. runs: the run folder. created: seconds since the epoch. command: the launch's command line.
+    code: folder of the frozen code. trainer: arguments of Python that train the run in the working directory.
+    retries: how often a run is tried again, by retry budget. stall_s: seconds without progress after which a run is
+    ended. warning_s: how many seconds before the time limit it is warned.
     """
 
-    folder: Path
+    folder: Path = Field(default=Path(), exclude=True)
     runs: str
     grid: str
     created: float
@@ -52,31 +50,27 @@ class Submission:
     warning_s: float
     chunks: list[Chunk]
 
-    def write(self) -> None:
-        content = {key: value for key, value in asdict(self).items() if key != "folder"}
-        write_json_atomic(self.folder / FILE, {"schema": SCHEMA, **content})
-
-    def with_job(self, index: int, job: str) -> Submission:
-        """With the id of a chunk's array."""
-        chunks = list(self.chunks)
-        chunks[index] = replace(chunks[index], job=job)
-        return replace(self, chunks=chunks)
-
     @classmethod
     def read(cls, folder: Path) -> Submission:
-        """Raises UserError for a file that is missing, damaged or foreign."""
-        way_out = f"cancel its jobs (squeue --me; their names hold {folder.name[-6:]!r}), then move that folder away"
+        """Read the record in `folder`. Raises UserError for a file that is missing, damaged or foreign."""
+        way_out = f"cancel its jobs (squeue --me; their names contain {folder.name[-6:]!r}), then move that folder away"
         try:
-            value: dict[str, Any] = read_json(folder / FILE)
-            value.pop("schema")
-            chunks = [Chunk(**chunk) for chunk in value.pop("chunks")]
-            if not all(isinstance(chunk.runs, list) and isinstance(chunk.name, str) for chunk in chunks):
-                raise TypeError("a chunk must have a name and a list of runs")
-            return cls(folder=folder, chunks=chunks, **value)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{folder / FILE}: no submission ({error}); {way_out}") from None
+            return read_content(cls, folder / FILE).model_copy(update={"folder": folder})
         except UserError as error:
             raise UserError(f"{error}; {way_out}") from None
+
+    def write(self) -> None:
+        write_content(self.folder / FILE, self)
+
+    def with_job(self, index: int, job: str) -> Submission:
+        """A copy with the job id of a chunk."""
+        chunks = list(self.chunks)
+        chunks[index] = chunks[index].model_copy(update={"job": job})
+        return self.model_copy(update={"chunks": chunks})
+
+    def run_dir(self, chunk: int, index: int) -> Path:
+        """The run directory of a task."""
+        return Path(self.runs) / self.chunks[chunk].runs[index]
 
 
 def submissions_folder(runs: Path, dataset: str) -> Path:
@@ -84,19 +78,19 @@ def submissions_folder(runs: Path, dataset: str) -> Path:
 
 
 def read_all(runs: Path, dataset: str) -> list[Submission]:
-    """Every submission for a data set, oldest first; [] without any."""
+    """Every submission for a data set, oldest first."""
     return [Submission.read(path.parent) for path in sorted(submissions_folder(runs, dataset).glob(f"*/{FILE}"))]
 
 
 def runs_and_jobs(submissions: Iterable[Submission], active: Iterable[QueuedJob]) -> list[tuple[str, QueuedJob]]:
-    """(run, as its directory below the run folder; job) for each job in the queue that trains a run."""
+    """(run directory relative to the run folder, job) for each job in the queue that trains a run."""
     runs = {chunk.name: chunk.runs for submission in submissions for chunk in submission.chunks}
     known = (job for job in active if job.index < len(runs.get(job.name, ())))
     return [(runs[job.name][job.index], job) for job in known]
 
 
 def jobs_by_run(submissions: Iterable[Submission], active: Iterable[QueuedJob]) -> dict[str, QueuedJob]:
-    """Run -> its job in the queue; of several the newest."""
+    """Run -> its job in the queue; the newest if there are several."""
     return dict(runs_and_jobs(submissions, active))
 
 

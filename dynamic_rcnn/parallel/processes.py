@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from dynamic_rcnn.parallel.rank import ATTEMPT, CLAIMED, EXIT_INTERRUPTED, EXIT_LOCKED, EXIT_LOST, NOTE, read_failures
+from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, EXIT_LOST, Rank, read_failures
 from dynamic_rcnn.run.claim import Claim
 from dynamic_rcnn.run.fingerprint import PACKAGE
-from dynamic_rcnn.run.heartbeat import ENVIRONMENT as HEARTBEAT
+from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.run.status import Record
 
 TRAINER = [sys.executable, "-m", "dynamic_rcnn.train"]
@@ -30,18 +31,15 @@ class Processes:
     def __init__(self, count: int, claim: Claim | None, attempt: str) -> None:
         self.children: list[subprocess.Popen[bytes]] = []
         self.received: list[int] = []  # signals, passed on to those that run and to those that are started later
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._pass_on)
-        shared = _environment(count, claim, attempt)
-        pipe = os.environ.get(HEARTBEAT)
-        for rank in range(count):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            descriptors = [claim.lock] if claim else []  # it is held as long as one of the run's processes lives
-            if rank == 0 and pipe is not None:
-                own[HEARTBEAT] = pipe
-                descriptors.append(int(pipe))
-            env = {**shared, **own}
-            self.children.append(subprocess.Popen([*TRAINER, "."], env=env, pass_fds=descriptors))
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._pass_on)
+        for number in range(count):
+            inherited = [claim.lock] if claim else []  # the lock is held while any of the run's processes lives
+            pipe = ProcessEnv.from_env().heartbeat if number == 0 else None
+            if pipe is not None:
+                inherited.append(pipe)
+            env = _environment(Rank(number, count, number, attempt), claim, pipe)
+            self.children.append(subprocess.Popen([*TRAINER, "."], env=env, pass_fds=inherited))
             for received in self.received:
                 self.children[-1].send_signal(received)
 
@@ -109,17 +107,15 @@ def _cause(failed: tuple[int, int], attempt: str, received: list[int]) -> tuple[
     return "killed", f"rank {rank} was ended by signal {-code}{hint}; a relaunch resumes the run"
 
 
-def _environment(count: int, claim: Claim | None, attempt: str) -> dict[str, str]:
-    """What all of the processes get: this code, and each its share of the run's threads."""
-    env = {name: value for name, value in os.environ.items() if name != HEARTBEAT}
-    threads = int(env["OMP_NUM_THREADS"]) if env.get("OMP_NUM_THREADS", "").isdigit() else len(os.sched_getaffinity(0))
-    paths = [str(PACKAGE.parent), *filter(None, [env.get("PYTHONPATH")])]
+def _environment(rank: Rank, claim: Claim | None, heartbeat: int | None) -> dict[str, str]:
+    """The environment of one process: this code, and its share of the run's threads."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    available = int(threads) if threads.isdigit() else len(os.sched_getaffinity(0))
+    note = claim.note if claim else None
+    own = replace(ProcessEnv.from_env(), claimed=True, attempt=rank.attempt, heartbeat=heartbeat, note=note)
     return {
-        **env,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": str(max(1, threads // count)),
-        "WORLD_SIZE": str(count),
-        CLAIMED: "1",
-        ATTEMPT: attempt,
-        **({NOTE: claim.note} if claim and claim.note else {}),
+        **own.to_env(),
+        **rank.to_env(),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])),
+        "OMP_NUM_THREADS": str(max(1, available // rank.size)),
     }

@@ -70,6 +70,7 @@ DOES_NOT_DECIDE_RESULT = (
     "run.heartbeat",
     "run.lock",
     "run.lock_file",
+    "run.process_env",
     "run.provenance",
     "run.results",
     "run.schema",

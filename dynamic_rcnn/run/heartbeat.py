@@ -1,6 +1,6 @@
-"""The sign of life of a training process: bytes on the pipe that the process which started it watches.
+"""Signs of life of a training process: bytes on a pipe, which the process that started it watches.
 
-The pipe's descriptor is in DYNAMIC_RCNN_HEARTBEAT; without it nobody watches and nothing happens.
+`ProcessEnv.heartbeat` is the pipe's file descriptor. Without one, nobody watches and nothing happens.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import os
 import stat
 import time
 
-ENVIRONMENT = "DYNAMIC_RCNN_HEARTBEAT"
+from dynamic_rcnn.run.process_env import ProcessEnv
+
 _INTERVAL_S = 1.0
 
 _next = 0.0
 
 
 def beat() -> None:
-    """Say that this process is alive and gets on, at most once a second. Never waits and never fails."""
+    """Report that this process makes progress, at most once per second. Never blocks and never fails."""
     global _next
     now = time.monotonic()
     if now < _next:
@@ -26,18 +27,18 @@ def beat() -> None:
     _next = now + _INTERVAL_S
     pipe = _pipe()
     if pipe is not None:
-        with contextlib.suppress(OSError):  # a full pipe says enough; one that nobody reads, nothing
+        with contextlib.suppress(OSError):  # the pipe is full, or nobody reads it
             os.write(pipe, b".")
 
 
 @functools.cache
 def _pipe() -> int | None:
-    """The descriptor, non-blocking; None if there is none, or its number means something else in this process."""
+    """The file descriptor, non-blocking; None without one, or if it is no pipe in this process."""
+    pipe = ProcessEnv.from_env().heartbeat
     try:
-        pipe = int(os.environ[ENVIRONMENT])
-        if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+        if pipe is None or not stat.S_ISFIFO(os.fstat(pipe).st_mode):
             return None
         os.set_blocking(pipe, False)
         return pipe
-    except (KeyError, ValueError, OSError):
+    except (OverflowError, OSError):
         return None

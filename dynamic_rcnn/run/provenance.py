@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -14,6 +13,7 @@ from pydantic import Field
 from dynamic_rcnn.run.files import PROVENANCE, FileContent, read_content, write_content
 from dynamic_rcnn.run.fingerprint import PACKAGE, code_fingerprint
 from dynamic_rcnn.run.lock_file import compare_with_lock
+from dynamic_rcnn.run.process_env import ProcessEnv
 
 PACKAGES = (
     "torch",
@@ -72,7 +72,7 @@ def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: st
         device=device,
         processor=_processor(),
         threads=threads,
-        command=os.environ.get("DYNAMIC_RCNN_COMMAND", "python -m dynamic_rcnn.train RUN_DIR"),
+        command=ProcessEnv.from_env().command or "python -m dynamic_rcnn.train RUN_DIR",
         dataset_fingerprint=dataset_fingerprint,
         init_sha256=init_sha256,
     )

@@ -24,6 +24,7 @@ from dynamic_rcnn.run.files import (
     write_content,
 )
 from dynamic_rcnn.run.lock import RunLockedError
+from dynamic_rcnn.run.process_env import ProcessEnv
 
 
 class SupersededError(RunLockedError):
@@ -50,6 +51,11 @@ class Attempt(Part):
     restart: int | None = None
     nodes: str | None = None
     log: str | None = None
+
+    @property
+    def token(self) -> str | None:
+        """The token of a Slurm attempt's processes; None without Slurm."""
+        return f"{self.job}.{self.restart}" if self.job else None
 
 
 class Status(FileContent):
@@ -104,7 +110,8 @@ class Record:
         Continues the attempt that this job's supervisor opened, if there is one.
         """
         self.started = True
-        if not (self.attempts and _is_open_here(self.attempts[-1])):
+        env = ProcessEnv.from_env()
+        if not (self.last and _is_open_here(self.last, env)):
             self.attempts = [
                 attempt if attempt.outcome is not None else attempt.model_copy(update={"outcome": "killed"})
                 for attempt in self.attempts
@@ -116,8 +123,10 @@ class Record:
             outcome=None,
             host=socket.gethostname(),
             pid=os.getpid(),
-            **_job(),
-            log=os.environ.get("DYNAMIC_RCNN_LOG"),
+            job=env.job,
+            restart=env.restart,
+            nodes=env.nodes,
+            log=env.log,
         )
         self.progress(iteration)
 
@@ -181,16 +190,6 @@ class Record:
         write_content(self.run_dir / STATUS, status)
 
 
-def _job() -> dict[str, Any]:
-    """Slurm's identification of this attempt; None without Slurm."""
-    restart = os.environ.get("DYNAMIC_RCNN_RESTART")
-    return {
-        "job": os.environ.get("DYNAMIC_RCNN_JOB"),
-        "restart": int(restart) if restart else None,
-        "nodes": os.environ.get("DYNAMIC_RCNN_NODES"),
-    }
-
-
 def _read_status(run_dir: Path) -> Status | None:
     try:
         return read_content(Status, run_dir / STATUS)
@@ -198,6 +197,7 @@ def _read_status(run_dir: Path) -> Status | None:
         return None
 
 
-def _is_open_here(attempt: Attempt) -> bool:
-    job = _job()
-    return attempt.outcome is None and job["job"] is not None and all(getattr(attempt, key) == job[key] for key in job)
+def _is_open_here(attempt: Attempt, env: ProcessEnv) -> bool:
+    """Whether this Slurm job's supervisor opened the attempt."""
+    here = (attempt.job, attempt.restart, attempt.nodes) == (env.job, env.restart, env.nodes)
+    return attempt.outcome is None and env.job is not None and here

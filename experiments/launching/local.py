@@ -11,6 +11,7 @@ from pathlib import Path
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run.attempt_logs import find_logs, log_name
 from dynamic_rcnn.run.lock import is_locked
+from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
 from experiments.config.schema import LocalCluster
@@ -89,7 +90,7 @@ def _make_job(run: PlannedRun, after: Sequence[str], arguments: Sequence[str]) -
         log=run.path / log,
         after=after,
         ready=lambda: not is_locked(run.path),
-        env={"DYNAMIC_RCNN_LOG": log, "DYNAMIC_RCNN_COMMAND": launch_command(arguments)},
+        env=ProcessEnv(log=log, command=launch_command(arguments)).to_env({}),
         cwd=PROJECT,  # runs this checkout's code, not an installed copy
     )
 

@@ -57,8 +57,10 @@ class Runs:
         folder = self.folder / self.grid.dataset / ".slurm" / f"2026-{job}"
         folder.mkdir(parents=True)
         now = created or time.time()
-        chunk = Chunk(f"smoke-{job}", runs, job)
-        Submission(folder, str(self.folder), "smoke", now, "", "", [], {}, 1.0, 1.0, [chunk]).write()
+        chunk = Chunk(name=f"smoke-{job}", runs=runs, job=job)
+        fixed = {"command": "", "code": "", "trainer": [], "retries": {}, "stall_s": 1.0, "warning_s": 1.0}
+        record = {"runs": str(self.folder), "grid": "smoke", "created": now, **fixed, "chunks": [chunk]}
+        Submission(folder=folder, **record).write()
 
     def record(self, arm: str, outcome: str | None, job: str | None, **changes: Any) -> None:
         """A record with one attempt of the arm's run."""

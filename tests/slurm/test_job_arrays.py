@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ def profile(**changes) -> Profile:
 
 def submission(folder: Path, *chunks: Chunk) -> Submission:
     first = begin(folder, folder, "ablation", [], folder / "code", ["-m", "x"], profile())
-    return dataclasses.replace(first, folder=folder / "20260101-000000-abcdef", chunks=list(chunks))
+    return first.model_copy(update={"folder": folder / "20260101-000000-abcdef", "chunks": list(chunks)})
 
 
 def test_one_array_where_it_fits():
@@ -119,7 +118,9 @@ def test_the_batch_script(tmp_path):
 
 
 def test_a_submission_is_read_as_it_was_written(tmp_path):
-    written = submission(tmp_path / "shapes" / ".slurm", Chunk("g-abcdef-0", RUNS[:2]), Chunk("g-abcdef-1", RUNS[2:]))
+    written = submission(
+        tmp_path / "shapes" / ".slurm", Chunk(name="g-abcdef-0", runs=RUNS[:2]), Chunk(name="g-abcdef-1", runs=RUNS[2:])
+    )
     written = written.with_job(0, "71")
     written.write()
     assert read_all(tmp_path, "shapes") == [written]
@@ -128,7 +129,7 @@ def test_a_submission_is_read_as_it_was_written(tmp_path):
 
 def test_jobs_are_found_by_name_also_where_no_id_was_written_down(tmp_path):
     """The launcher was killed after sbatch and before it could write the id."""
-    known = submission(tmp_path, Chunk("g-abcdef-0", RUNS[:3]))
+    known = submission(tmp_path, Chunk(name="g-abcdef-0", runs=RUNS[:3]))
     job = QueuedJob("55_2", "g-abcdef-0", "PENDING", "Priority", "", None)
     other = QueuedJob("56_0", "something else", "RUNNING", "None", "node1", 10)
     assert jobs_by_run([known], [job, other]) == {RUNS[2]: job}

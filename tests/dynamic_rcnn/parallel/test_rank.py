@@ -32,9 +32,9 @@ HELD = {"DYNAMIC_RCNN_CLAIMED": "1", "DYNAMIC_RCNN_ATTEMPT": "123_4.0"}
 
 def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch)
-    assert Rank.of_this_process() is None
+    assert Rank.from_env() is None
     environment(monkeypatch, **NUMBERS, **HELD)
-    rank = Rank.of_this_process()
+    rank = Rank.from_env()
     assert rank == Rank(1, 2, 1, "123_4.0")
     rank.check(2)
 
@@ -44,8 +44,8 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
     [
         ({**NUMBERS, **HELD, "WORLD_SIZE": "4"}, "WORLD_SIZE=4: this run has base.train.processes=2; start as many"),
         ({**NUMBERS, **HELD, "RANK": "2"}, "RANK=2: must be below WORLD_SIZE, which is 2"),
-        ({**NUMBERS, **HELD, "RANK": "one"}, "RANK=one: must be a number where RANK is set"),
-        ({"RANK": "0"}, "WORLD_SIZE=None: must be a number where RANK is set; leave all of RANK, WORLD_SIZE"),
+        ({**NUMBERS, **HELD, "RANK": "one"}, "RANK=one: must be a number if RANK is set"),
+        ({"RANK": "0"}, "WORLD_SIZE=None: must be a number if RANK is set; or unset all of RANK, WORLD_SIZE"),
         (NUMBERS, "RANK=1: set without DYNAMIC_RCNN_CLAIMED and DYNAMIC_RCNN_ATTEMPT"),
         ({**NUMBERS, "DYNAMIC_RCNN_CLAIMED": "1"}, "RANK=1: set without DYNAMIC_RCNN_CLAIMED and"),
     ],
@@ -53,7 +53,7 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
 def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, values: Any, said: str) -> None:
     environment(monkeypatch, **values)
     with pytest.raises(UserError) as caught:
-        rank = Rank.of_this_process()
+        rank = Rank.from_env()
         assert rank is not None
         rank.check(2)
     assert str(caught.value).startswith(said)
@@ -155,7 +155,7 @@ def test_one_that_is_killed_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPa
 def test_what_a_failed_process_has_left_is_recorded(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "from dynamic_rcnn.parallel.rank import Rank, write_failure\n"
-        "if rank: write_failure(Rank.of_this_process(), 'out of memory', 'MemoryError: none left'); sys.exit(1)\n"
+        "if rank: write_failure(Rank.from_env(), 'out of memory', 'MemoryError: none left'); sys.exit(1)\n"
         "wait_for_end_of(1); sys.exit(76)"
     )
     assert trained_by(monkeypatch, code) == 1
@@ -186,8 +186,9 @@ def test_a_run_that_another_attempt_took_over_is_left_alone(run_dir: Path, monke
 def test_a_note_on_the_claim_reaches_the_processes(run_dir: Path) -> None:
     from dynamic_rcnn.run.claim import Claim
 
-    assert spawn._environment(2, Claim(run_dir, 3, "took over"), "x")["DYNAMIC_RCNN_NOTE"] == "took over"
-    assert "DYNAMIC_RCNN_NOTE" not in spawn._environment(2, Claim(run_dir, 3, None), "x")
+    rank = Rank(0, 2, 0, "x")
+    assert spawn._environment(rank, Claim(run_dir, 3, "took over"), None)["DYNAMIC_RCNN_NOTE"] == "took over"
+    assert "DYNAMIC_RCNN_NOTE" not in spawn._environment(rank, Claim(run_dir, 3, None), None)
 
 
 def test_attempts_say_which_job_they_were(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

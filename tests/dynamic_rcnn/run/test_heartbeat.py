@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dynamic_rcnn.run import heartbeat
+from dynamic_rcnn.run.process_env import variable
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The end that is watched; what the process writes to is in the environment."""
     watched, written = os.pipe()
     os.set_blocking(watched, False)
-    monkeypatch.setenv(heartbeat.ENVIRONMENT, str(written))
+    monkeypatch.setenv(variable("heartbeat"), str(written))
     monkeypatch.setattr(heartbeat, "_next", 0.0)
     heartbeat._pipe.cache_clear()
     yield watched
@@ -46,7 +47,7 @@ def test_a_full_pipe_and_one_that_nobody_reads_do_no_harm(pipe: int, monkeypatch
 
 
 def test_without_a_pipe_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(heartbeat.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(variable("heartbeat"), raising=False)
     heartbeat._pipe.cache_clear()
     heartbeat.beat()
     assert heartbeat._pipe() is None
@@ -54,7 +55,7 @@ def test_without_a_pipe_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("value", ["", "none", "99999"])
 def test_a_number_that_is_no_descriptor_is_left_alone(value: str, pipe: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(heartbeat.ENVIRONMENT, value)
+    monkeypatch.setenv(variable("heartbeat"), value)
     heartbeat.beat()
     assert heartbeat._pipe() is None
 
@@ -63,6 +64,6 @@ def test_a_file_with_that_number_is_not_written_into(
     pipe: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (tmp_path / "file").open("wb") as file:
-        monkeypatch.setenv(heartbeat.ENVIRONMENT, str(file.fileno()))
+        monkeypatch.setenv(variable("heartbeat"), str(file.fileno()))
         heartbeat.beat()
     assert (tmp_path / "file").read_bytes() == b""
