@@ -15,8 +15,7 @@ from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
 from analysis.stats.verdict import Decision
-from dynamic_rcnn.run import published_curves as trajectory
-from dynamic_rcnn.run import published_trends as trends
+from dynamic_rcnn.run import published_curves
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
 
@@ -65,8 +64,8 @@ CLAIMS = (
     Claim("+1.9 AP over the baseline", "difference", "AP", f"{SOURCE}, abstract, Table 2", 1.9),
     Claim("+5.5 AP90 over the baseline", "difference", "AP90", f"{SOURCE}, abstract, Table 2", 5.5),
     Claim("no extra overhead", "overhead", "", f"{SOURCE}, abstract", 0.0, grid="speed"),
-    Claim("T at iterations 100 to 500", "trajectory", "", trajectory.SOURCE, 0.0),
-    Claim("T and beta move and end as in Figure 5", "trends", "", trends.SOURCE, 0.0),
+    Claim("T at iterations 100 to 500", "trajectory", "", published_curves.SOURCE, 0.0),
+    Claim("T and beta move and end as in Figure 5", "trends", "", published_curves.FIGURE_SOURCE, 0.0),
     Claim(
         *("38.9 AP, released weights re-tested", "retest", "AP", "mmdet's released model, one run", 38.9),
         grid="released",
@@ -173,18 +172,20 @@ def difference_text(comparison: Comparison, metric: str, arm: str) -> str | None
 def trajectory_text(comparison: Comparison, arm: str) -> Line | None:
     """The verdict on T over the first iterations, for which no run need be finished; None before iteration 100."""
     runs = comparison.trajectories(arm)
-    known = [run for run in runs if run.found]
+    known = [run for run in runs if run.values]
     if not known:
         return None
-    gaps = [(abs(value - trajectory.PUBLISHED[at]), at) for run in known for at, value in run.found.items()]
+    gaps = [(abs(value - published_curves.PUBLISHED[at]), at) for run in known for at, value in run.values.items()]
     largest, at = max(gaps)
     decided = verdict.INCONCLUSIVE
     if any(run.off for run in known):
         decided = verdict.NOT_REPRODUCED
-    elif all(len(run.found) == len(trajectory.PUBLISHED) for run in runs):
+    elif all(len(run.values) == len(published_curves.PUBLISHED) for run in runs):
         decided = verdict.REPRODUCED
     within = f"{sum(not run.off for run in known)} of {plural('run', len(runs))} within the declared tolerance"
-    return strong(decided) + f": {within} {trajectory.TOLERANCE}; largest gap {number(largest, 4)} at iteration {at}"
+    return (
+        strong(decided) + f": {within} {published_curves.TOLERANCE}; largest gap {number(largest, 4)} at iteration {at}"
+    )
 
 
 def trends_text(comparison: Comparison, arm: str) -> Line | None:
@@ -197,5 +198,5 @@ def trends_text(comparison: Comparison, arm: str) -> Line | None:
     decided = verdict.REPRODUCED if len(known) == total else verdict.INCONCLUSIVE
     decided = verdict.NOT_REPRODUCED if failed else decided
     text = f"{len(known) - len(failed)} of {plural('trend', total)} hold in {plural('run', len(runs))}"
-    tolerances = f"declared tolerances: T {trends.T_TOLERANCE}, beta {trends.BETA_TOLERANCE}"
+    tolerances = f"declared tolerances: T {published_curves.T_TOLERANCE}, beta {published_curves.BETA_TOLERANCE}"
     return strong(decided) + f": {text} ({tolerances}){''.join(f'; not: {line}' for line in failed[:3])}"

@@ -26,8 +26,7 @@ from analysis.stats.seeds import (
 )
 from dynamic_rcnn.metrics.names import BOX_METRICS, MASK_METRICS
 from dynamic_rcnn.run.manifest import Manifest
-from dynamic_rcnn.run.published_curves import Trajectory, trajectory
-from dynamic_rcnn.run.published_trends import Point, Trend, trends
+from dynamic_rcnn.run.published_curves import Point, Trajectory, Trend, trajectory, trends
 from dynamic_rcnn.wording import plural
 
 Metric = str | float

@@ -1,83 +1,153 @@
-"""The mechanism as a claim: the IoU threshold T over the first iterations on COCO, against the author's own values.
+"""The mechanism as claims: T and beta on COCO against published curves.
 
-T is known minutes into a run, hours before any AP: a run that is off here has another mechanism, or other data.
+The author published T over the first iterations, and Figure 5 of the paper shows how T and beta move. T is known
+minutes after a run starts, hours before any AP: a run that is off here has another mechanism, or other data.
+Values of the figure are read off its curves. They are approximate, and the tolerances are declared.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.run.files import TRAIN_LOG
-from dynamic_rcnn.run.published_trends import Point
 
 # Iteration -> T in mmdet on COCO, R-50-FPN 1x (hkzhang95/DynamicRCNN, issue 3). One run, printed to four digits.
 PUBLISHED = {100: 0.4208, 200: 0.4913, 300: 0.5167, 400: 0.5330, 500: 0.5379}
 SOURCE = "hkzhang95/DynamicRCNN issue 3"
-TOLERANCE = 0.03  # declared: the noise of T between seeds and processes is not published
+TOLERANCE = 0.03  # declared: the variation of T between seeds and processes is not published
 _CONSTANTS = {"label_assignment": True, "iou_topk": 75, "update_iter_interval": 100, "initial_iou": 0.4}
+
+FIGURE_SOURCE = "arXiv 2004.06002, Figure 5"
+T_TOLERANCE, BETA_TOLERANCE = 0.03, 0.04
+_FINAL_T = {64: 0.626, 75: 0.597, 100: 0.55}  # by K_I
+_FINAL_BETA = {15: 0.24, 10: 0.16, 8: 0.11}  # by K_beta
+_EARLY_T, _T_AT_EARLY = 350, 0.50
+_EARLY_BETA, _BETA_AT_START = 300, 1.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """T and beta in use after an iteration."""
+
+    T: float
+    beta: float
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """T at those of the published iterations that a run has logged."""
+    """T at the published iterations that a run has logged: iteration -> T."""
 
-    found: dict[int, float]
+    values: dict[int, float]
 
     @property
     def off(self) -> dict[int, float]:
-        return {at: value for at, value in self.found.items() if abs(value - PUBLISHED[at]) > TOLERANCE}
+        """The values outside the tolerance."""
+        return {at: value for at, value in self.values.items() if abs(value - PUBLISHED[at]) > TOLERANCE}
 
     @property
     def text(self) -> str:
-        """One line: whether the run is on the published trajectory, and with what values."""
-        if not self.found:
+        """One line: whether the run is on the published trajectory, with its values."""
+        if not self.values:
             return "T not known yet at iteration 100"
-        values = ", ".join(f"{value:.4f} at {at} ({PUBLISHED[at]:.4f})" for at, value in self.found.items())
+        values = ", ".join(f"{value:.4f} at {at} ({PUBLISHED[at]:.4f})" for at, value in self.values.items())
         if self.off:
             return f"OFF the published trajectory at {', '.join(map(str, self.off))}: T {values}"
-        whole = "on" if len(self.found) == len(PUBLISHED) else "so far on"
-        return f"{whole} the published trajectory: T {values}"
+        prefix = "on" if len(self.values) == len(PUBLISHED) else "so far on"
+        return f"{prefix} the published trajectory: T {values}"
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A trend of Figure 5. text: the trend and the run's value. holds: None if it is not known yet."""
+
+    text: str
+    holds: bool | None
+
+    def __str__(self) -> str:
+        return f"{self.text}: {'not known yet' if self.holds is None else 'holds' if self.holds else 'DOES NOT HOLD'}"
 
 
 def applies(dataset: str, config: dict[str, Any]) -> bool:
-    """Whether a run is one of which the values were published: COCO, R-50, dynamic label assignment as published."""
+    """Whether the published values of T are of such a run: COCO, R-50, label assignment with the paper's constants."""
     method = config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
     return in_figure(dataset, config) and all(method.get(key) == value for key, value in _CONSTANTS.items())
 
 
 def in_figure(dataset: str, config: dict[str, Any]) -> bool:
-    """Whether the paper's Figure 5 is of such runs: COCO and R-50, boxes alone."""
+    """Whether Figure 5 is of such runs: COCO and R-50, without masks."""
     model = config["model"]
     return dataset == "coco" and model["backbone"].get("depth") == 50 and "mask_head" not in model.get("roi_head", {})
 
 
 def read_early(run_dir: Path) -> dict[int, Point]:
-    """T and beta by iteration from the first rows of the run's curves; a torn line is left out."""
-    found: dict[int, Point] = {}
+    """T and beta by iteration, from the first rows of the run's log. Skips torn lines."""
+    points: dict[int, Point] = {}
     try:
         with (run_dir / TRAIN_LOG).open(encoding="utf-8") as file:
             for line in file:
-                row = _row(line)
+                row = _parse_row(line)
                 if row.get("iteration", 0) > max(PUBLISHED):
                     break
                 if "iteration" in row and all(isinstance(row.get(name), int | float) for name in ("T", "beta")):
-                    found[row["iteration"]] = Point(float(row["T"]), float(row["beta"]))
+                    points[row["iteration"]] = Point(float(row["T"]), float(row["beta"]))
     except OSError:
         pass
-    return found
+    return points
 
 
-def trajectory(early: Mapping[int, Point]) -> Trajectory:
-    return Trajectory({at: early[at].T for at in PUBLISHED if at in early})
-
-
-def _row(line: str) -> dict[str, Any]:
+def _parse_row(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError:
         return {}
     return row if isinstance(row, dict) else {}
+
+
+def trajectory(early: Mapping[int, Point]) -> Trajectory:
+    """The run's T at the published iterations. early: its first iterations, as far as logged."""
+    return Trajectory({at: early[at].T for at in PUBLISHED if at in early})
+
+
+def trends(early: Mapping[int, Point], last: Point | None, method: Mapping[str, Any]) -> list[Trend]:
+    """The trends of Figure 5 that apply to a run.
+
+    Args:
+        early: its first iterations, as far as logged.
+        last: its final iteration; None before the run is done.
+        method: its settings, `train_cfg.rcnn.dynamic_rcnn`.
+    """
+    found: list[Trend] = []
+    if method["label_assignment"]:
+        found += _trends_of_t(early.get(_EARLY_T), last, _FINAL_T.get(method["iou_topk"]))
+    if method["smooth_l1"]:
+        found += _trends_of_beta(early.get(_EARLY_BETA), last, _FINAL_BETA.get(method["beta_topk"]))
+    return found
+
+
+def trends_text(found: Sequence[Trend]) -> str:
+    """The trends in one line; "" without any."""
+    return f"Figure 5: {'; '.join(map(str, found))}" if found else ""
+
+
+def _trends_of_t(early: Point | None, last: Point | None, final: float | None) -> list[Trend]:
+    rises = None if early is None or last is None else last.T > early.T
+    found = [Trend(f"T rises slowly after {_EARLY_T}", rises)]
+    if final == _FINAL_T[75]:
+        found.insert(0, _near(f"T at {_EARLY_T}", early.T if early else None, _T_AT_EARLY, T_TOLERANCE))
+    return found if final is None else [*found, _near("final T", last.T if last else None, final, T_TOLERANCE)]
+
+
+def _trends_of_beta(early: Point | None, last: Point | None, final: float | None) -> list[Trend]:
+    falls = None if early is None else early.beta < _BETA_AT_START
+    found = [Trend(f"beta falls below {_BETA_AT_START} within {_EARLY_BETA} iterations", falls)]
+    return found if final is None else [*found, _near("final beta", last.beta if last else None, final, BETA_TOLERANCE)]
+
+
+def _near(quantity: str, value: float | None, published: float, tolerance: float) -> Trend:
+    shown = "" if value is None else f"{value:.3f}, "
+    holds = None if value is None else abs(value - published) <= tolerance
+    return Trend(f"{quantity} {shown}about {published} in the figure", holds)

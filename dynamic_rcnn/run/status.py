@@ -38,7 +38,7 @@ class Attempt(Part):
     log: path of rank 0's output, relative to the run directory. Times are seconds since the epoch.
     """
 
-    number: int
+    number: int = 0
     started: float = 0.0
     ended: float | None = None
     notes: list[str] = Field(default_factory=list)

@@ -15,8 +15,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, read_content
 from dynamic_rcnn.run.fingerprint import code_fingerprint
 from dynamic_rcnn.run.provenance import Provenance
-from dynamic_rcnn.run.published_curves import applies, in_figure, read_early, trajectory
-from dynamic_rcnn.run.published_trends import Point, in_words, trends
+from dynamic_rcnn.run.published_curves import Point, applies, in_figure, read_early, trajectory, trends, trends_text
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec, differences, is_aside
 from dynamic_rcnn.run.state import CORRUPT, State, read_state
 from dynamic_rcnn.run.status import Attempt, Status
@@ -269,7 +268,7 @@ def describe_trajectory(run: PlannedRun) -> str | None:
     last = Point(row["T"], row["beta"]) if row else None
     method = run.spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
     parts = [trajectory(early).text] if applies(*place) else []
-    return "; ".join(filter(None, [*parts, in_words(trends(early, last, method))])) or None
+    return "; ".join(filter(None, [*parts, trends_text(trends(early, last, method))])) or None
 
 
 def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:

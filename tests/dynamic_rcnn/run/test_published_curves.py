@@ -1,13 +1,23 @@
-"""T at the published iterations, from curves that are whole, short, torn or missing."""
+"""T at the published iterations and the trends of Figure 5, from curves that are whole, short, torn or missing."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dynamic_rcnn.run.published_curves import PUBLISHED, Trajectory, applies, read_early, trajectory
+from dynamic_rcnn.run.published_curves import (
+    PUBLISHED,
+    Point,
+    Trajectory,
+    applies,
+    read_early,
+    trajectory,
+    trends,
+    trends_text,
+)
 
 
 def read_trajectory(run: Path) -> Trajectory:
@@ -22,7 +32,7 @@ def write(run: Path, values: dict[int, float], end: str = "") -> Path:
 
 def test_the_published_values_are_on_their_own_trajectory(tmp_path: Path) -> None:
     found = read_trajectory(write(tmp_path, {**PUBLISHED, 550: 0.9}))
-    assert found.found == PUBLISHED and found.off == {}
+    assert found.values == PUBLISHED and found.off == {}
     assert found.text.startswith("on the published trajectory: T 0.4208 at 100 (0.4208), ")
 
 
@@ -35,7 +45,7 @@ def test_a_run_that_stays_at_the_static_threshold_is_off_at_once(tmp_path: Path)
 @pytest.mark.parametrize("end", ["", '{"iteration": 300, "T":', "[]\n", "\x00\n"])
 def test_a_run_that_has_just_begun(tmp_path: Path, end: str) -> None:
     found = read_trajectory(write(tmp_path, {100: 0.44, 200: 0.48}, end))
-    assert found.text.startswith("so far on the published trajectory: T 0.4400 at 100") and len(found.found) == 2
+    assert found.text.startswith("so far on the published trajectory: T 0.4400 at 100") and len(found.values) == 2
 
 
 def test_nothing_to_say_yet(tmp_path: Path) -> None:
@@ -53,3 +63,49 @@ def test_it_is_said_of_the_published_setting_alone() -> None:
     assert applies("coco", config())
     assert not applies("shapes", config()) and not applies("coco", config(depth=101))
     assert not applies("coco", config(label_assignment=False)) and not applies("coco", config(iou_topk=64))
+
+
+EARLY = {100: Point(0.4208, 0.9), 300: Point(0.51, 0.5), 350: Point(0.52, 0.4)}
+
+
+def method(iou_topk: int = 75, beta_topk: int = 10, **switches: bool) -> dict[str, Any]:
+    return {"label_assignment": True, "smooth_l1": True, **switches, "iou_topk": iou_topk, "beta_topk": beta_topk}
+
+
+def test_a_run_that_follows_the_figure() -> None:
+    found = trends(EARLY, Point(0.61, 0.15), method())
+    assert [trend.holds for trend in found] == [True] * 5
+    assert trends_text(found).startswith(
+        "Figure 5: T at 350 0.520, about 0.5 in the figure: holds; T rises slowly after 350"
+    )
+
+
+@pytest.mark.parametrize(
+    ("last", "settings", "wrong"),
+    [
+        (Point(0.50, 0.15), method(), {"T rises", "final T"}),
+        (Point(0.64, 0.15), method(), {"final T"}),
+        (Point(0.64, 0.15), method(64), set()),
+        (Point(0.56, 0.15), method(100), set()),
+        (Point(0.60, 0.21), method(), {"final beta"}),
+        (Point(0.60, 0.21), method(75, 15), set()),
+        (Point(0.60, 0.16), method(75, 8), {"final beta"}),
+        (Point(0.50, 0.15), method(label_assignment=False), set()),
+        (Point(0.60, 1.0), method(smooth_l1=False), set()),
+        (Point(0.90, 0.90), method(80, 11), set()),
+    ],
+)
+def test_each_setting_has_its_own_end_points(last: Point, settings: dict[str, Any], wrong: set[str]) -> None:
+    failed = [trend.text for trend in trends(EARLY, last, settings) if trend.holds is False]
+    assert {" ".join(text.split()[:2]) for text in failed} == wrong
+
+
+def test_what_is_not_known_yet_is_said_so() -> None:
+    found = trends({100: EARLY[100]}, None, method())
+    assert {trend.holds for trend in found} == {None} and trends_text(found).count("not known yet") == 5
+    stuck = trends({300: Point(0.5, 1.0), 350: Point(0.5, 1.0)}, None, method())
+    assert [trend.holds for trend in stuck] == [True, None, None, False, None]
+
+
+def test_a_static_run_has_none() -> None:
+    assert trends(EARLY, None, method(label_assignment=False, smooth_l1=False)) == [] and trends_text([]) == ""
