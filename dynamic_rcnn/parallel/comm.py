@@ -1,7 +1,7 @@
-"""What the processes that train one run together tell each other on the way.
+"""Communication between the processes that train one run together.
 
-A run with one process has no process group: it is rank 0 of 1, and nothing here does anything. What is exchanged here
-goes over the CPU (gloo); gradients go over NCCL where there are GPUs.
+A run with one process has no process group: it is rank 0 of 1, and the functions return their argument. Values are
+exchanged on the CPU (gloo); gradients use NCCL on GPUs.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import nn
 from dynamic_rcnn.parallel import rendezvous
 from dynamic_rcnn.parallel.rank import Rank
 
-# How long a process waits for the others in the group: rank 0 evaluates alone. Hangs are noticed by the heartbeat.
+# For the others in the group: rank 0 evaluates alone. The heartbeat detects hangs.
 TIMEOUT = timedelta(hours=2)
-FAREWELL_S = 3.0  # for the other processes to say how they ended
+FAREWELL_S = 3.0  # for the other processes to report how they ended
 _NEVER = 2**62
 _store: dist.Store | None = None
 
@@ -43,14 +43,18 @@ def is_main() -> bool:
 
 
 def join(me: Rank, check: Callable[[], None]) -> None:
-    """Make the process group of the run's processes, and take this one's GPU where there are any.
+    """Create the process group, and select this process's GPU if there are any.
 
-    check: called while waiting for the others, and may end it with an exception.
-    Raises UserError and LostProcessError as `rendezvous.meet`.
+    Args:
+        me: this process.
+        check: called while waiting for the others; may raise an exception to stop waiting.
+
+    Raises:
+        UserError, LostProcessError: as `rendezvous.meet`.
     """
     global _store
     if torch.cuda.is_available():
-        torch.cuda.set_device(me.local % torch.cuda.device_count())  # a process that is shown its own GPU only has 0
+        torch.cuda.set_device(me.local % torch.cuda.device_count())  # a process that sees only its own GPU has just 0
     if me.size > 1:
         store = rendezvous.meet(me, check)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -59,7 +63,7 @@ def join(me: Rank, check: Callable[[], None]) -> None:
 
 
 def leave() -> None:
-    """Wait until every process has come to its end, and close the group."""
+    """Wait until every process has finished, and close the group."""
     if dist.is_initialized():
         any_of(False)
         dist.destroy_process_group()
@@ -77,7 +81,7 @@ def earliest(iteration: int | None) -> int | None:
 
 
 def mean(values: dict[str, float]) -> dict[str, float]:
-    """Each value's mean over the processes, which must have the same keys."""
+    """The mean of each value over the processes, which must pass the same keys."""
     if world_size() == 1:
         return values
     total = torch.tensor(list(values.values()), dtype=torch.float64)
@@ -86,7 +90,7 @@ def mean(values: dict[str, float]) -> dict[str, float]:
 
 
 def broadcast(value: Value) -> Value:
-    """Rank 0's value, on every process."""
+    """Return rank 0's value on every process."""
     if world_size() == 1:
         return value
     box = [value]
@@ -95,7 +99,7 @@ def broadcast(value: Value) -> Value:
 
 
 def gather(value: Value) -> list[Value] | None:
-    """Every process's value by rank, on rank 0; None on the others."""
+    """Return the values of all processes, by rank, on rank 0; None on the others."""
     if world_size() == 1:
         return [value]
     values: Any = [None] * world_size() if is_main() else None
@@ -104,32 +108,41 @@ def gather(value: Value) -> list[Value] | None:
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Give every process rank 0's buffers: statistics of batch normalisation differ, as the batches do."""
+    """Copy rank 0's buffers to every process: statistics of batch normalisation differ between them."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
 def is_loss_of_another(error: BaseException) -> bool:
-    """Whether an error in the group says that another process is gone, and nothing about this one."""
+    """Whether an error in the group means that another process died, and nothing about this one.
+
+    Gloo raises a RuntimeError for a closed connection; only the path of its source file in the message identifies it.
+    """
     of_gloo = isinstance(error, RuntimeError) and "/gloo/" in str(error)
     return _store is not None and (of_gloo or isinstance(error, dist.DistError))
 
 
 def exchange_ends(mine: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the processes say of their ends, as far as they say so in a few seconds: at least `mine`.
+    """Exchange how the processes ended.
 
-    By the store that rank 0 keeps, because those that have not failed wait for the others within the group.
+    Uses the store that rank 0 serves: processes that did not fail are waiting inside the group.
+
+    Args:
+        mine: how this process ended, as JSON values.
+
+    Returns:
+        The ends that are known within `FAREWELL_S`, first `mine`.
     """
     if _store is None:
         return [mine]
     found, missing, deadline = [mine], set(range(world_size())) - {rank()}, time.monotonic() + FAREWELL_S
-    with contextlib.suppress(RuntimeError):  # rank 0 is gone, and its store with it
+    with contextlib.suppress(RuntimeError):  # rank 0 died, and its store with it
         _store.set(f"end{rank()}", json.dumps(mine))
         while missing and time.monotonic() < deadline:
-            come = {each for each in missing if _store.check([f"end{each}"])}
-            found += [json.loads(_store.get(f"end{each}")) for each in sorted(come)]
-            missing -= come
+            arrived = {each for each in missing if _store.check([f"end{each}"])}
+            found += [json.loads(_store.get(f"end{each}")) for each in sorted(arrived)]
+            missing -= arrived
             time.sleep(0.02)
         _store.add("read", 1)
         while is_main() and _store.add("read", 0) < len(found) and time.monotonic() < deadline:

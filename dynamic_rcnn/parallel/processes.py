@@ -1,4 +1,4 @@
-"""Start the processes of one run on this machine, pass signals on to them, and say how it went. Torch-free."""
+"""Starts the processes of one run on this machine, passes signals on, and records how they ended. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.run.status import Record
 
 TRAINER = [sys.executable, "-m", "dynamic_rcnn.train"]
-GRACE_S = 30.0  # for the other processes to end by themselves, after one has failed
+GRACE_S = 30.0  # for the other processes to end after one has failed
 EXIT_CODES = {"done": 0, "bad input": 2, "interrupted": EXIT_INTERRUPTED}  # 1 for other outcomes
-_WORDS = {EXIT_LOST: "lost the other processes, and why is not known"}
+_WORDS = {EXIT_LOST: "lost the other processes for an unknown reason"}
 _POLL_S = 0.05
 
 
@@ -30,7 +30,7 @@ class Processes:
 
     def __init__(self, count: int, claim: Claim | None, attempt: str) -> None:
         self.children: list[subprocess.Popen[bytes]] = []
-        self.received: list[int] = []  # signals, passed on to those that run and to those that are started later
+        self.received: list[int] = []  # signals, passed on also to processes that start later
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._pass_on)
         for number in range(count):
@@ -44,7 +44,7 @@ class Processes:
                 self.children[-1].send_signal(received)
 
     def wait(self) -> tuple[int, int] | None:
-        """Wait for all. Returns rank and exit code of the one that failed first; None if none did."""
+        """Wait for all. Returns (rank, exit code) of the one that failed first; None if none did."""
         failed: tuple[int, int] | None = None
         deadline = float("inf")
         while None in [child.poll() for child in self.children]:
@@ -57,7 +57,7 @@ class Processes:
         return failed or self._failed()
 
     def _failed(self) -> tuple[int, int] | None:
-        """Of those that have failed by now, one that a signal ended, else any."""
+        """A process that has failed by now, preferably one that a signal ended."""
         codes = [(rank, child.returncode) for rank, child in enumerate(self.children) if child.returncode]
         return min(codes, key=lambda item: item[1]) if codes else None
 
@@ -68,9 +68,17 @@ class Processes:
 
 
 def run_processes(count: int, claim: Claim | None) -> int:
-    """Train the run whose directory is the working directory with `count` processes. Returns the exit code."""
+    """Train the run in the working directory with several processes.
+
+    Args:
+        count: of processes.
+        claim: of the run; None if the parent process holds it.
+
+    Returns:
+        The exit code.
+    """
     attempt = uuid.uuid4().hex
-    attempts = len(Record(Path(), 0).attempts)
+    attempts = len(Record.open(Path()).attempts)
     processes = Processes(count, claim, attempt)
     failed = processes.wait()
     if failed is None:
@@ -81,7 +89,7 @@ def run_processes(count: int, claim: Claim | None) -> int:
 
 
 def _record(end: tuple[str, str], attempts: int) -> int:
-    """The exit code for the recorded end; recorded here where rank 0 could not do it. attempts: recorded before."""
+    """Record the end if rank 0 could not do it. attempts: how many were recorded before. Returns the exit code."""
     record = Record.open(Path())
     begun = len(record.attempts) > attempts
     if not begun or record.attempts[-1].outcome is None:
@@ -94,17 +102,17 @@ def _record(end: tuple[str, str], attempts: int) -> int:
 
 
 def _cause(failed: tuple[int, int], attempt: str, received: list[int]) -> tuple[str, str]:
-    """(cause, one line) of an end that rank 0 has not recorded. received: signals that were passed on."""
+    """(cause, one line) of an end that rank 0 did not record. received: signals that were passed on."""
     rank, code = failed
     if -code in received:
         return "interrupted", "stopped by a signal while it was starting"
-    said = read_failures(Path(), attempt)
-    if said:
-        return said[0].cause, f"rank {said[0].rank}: {said[0].message}"
+    failures = read_failures(Path(), attempt)
+    if failures:
+        return failures[0].cause, f"rank {failures[0].rank}: {failures[0].message}"
     if code >= 0:
-        return "error", f"rank {rank} {_WORDS.get(code, f'ended with exit code {code}')}; the log has the rest"
-    hint = " (often the kernel's, when memory runs out)" if -code == signal.SIGKILL else ""
-    return "killed", f"rank {rank} was ended by signal {-code}{hint}; a relaunch resumes the run"
+        return "error", f"rank {rank} {_WORDS.get(code, f'ended with exit code {code}')}; see the log"
+    hint = " (often sent by the kernel when memory runs out)" if -code == signal.SIGKILL else ""
+    return "killed", f"rank {rank} was killed by signal {-code}{hint}; relaunching resumes the run"
 
 
 def _environment(rank: Rank, claim: Claim | None, heartbeat: int | None) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """How the processes of a run find each other.
 
-Rank 0 listens on a port that the system chooses, so that runs that share a machine never clash, and says which in
-`rendezvous.json` in the run directory (the working directory); the others look for the file of their own attempt.
+Rank 0 listens on a port that the system chooses, so that runs on one machine never clash, and writes it into
+`rendezvous.json` in the run directory (the working directory). The others wait for the file of their own attempt.
 """
 
 from __future__ import annotations
@@ -23,17 +23,33 @@ from torch.distributed import Store, TCPStore
 
 from dynamic_rcnn.errors import LostProcessError, UserError
 from dynamic_rcnn.parallel.rank import Rank
-from dynamic_rcnn.run.files import RENDEZVOUS, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.files import RENDEZVOUS, FileContent, read_content, write_content
 
-PATIENCE_S = 300.0  # for the other processes to come
+PATIENCE_S = 300.0  # for the other processes to arrive
 _SIOCGIFADDR = 0x8915
 
 
-def meet(me: Rank, check: Callable[[], None]) -> Store:
-    """The store that the run's processes share, once all of them are there; gloo is told the network interface.
+class Announcement(FileContent):
+    """The content of rendezvous.json: where rank 0 of an attempt listens."""
 
-    check: called while waiting for the others, and may end it with an exception.
-    Raises UserError if two processes have one GPU, or some have none; LostProcessError if the others do not come.
+    attempt: str
+    host: str
+    port: int
+
+
+def meet(me: Rank, check: Callable[[], None]) -> Store:
+    """Wait for all processes of the run, and select the network interface for gloo.
+
+    Args:
+        me: this process.
+        check: called while waiting; may raise an exception to stop waiting.
+
+    Returns:
+        The store that the processes share.
+
+    Raises:
+        UserError: two processes have the same GPU, or only some have a GPU.
+        LostProcessError: the others did not arrive in time.
     """
     host, port, store = _serve(me) if me.number == 0 else _find(me, check)
     everyone = _introduce(store, me, host, port, check)
@@ -45,27 +61,26 @@ def meet(me: Rank, check: Callable[[], None]) -> Store:
 
 
 def _serve(me: Rank) -> tuple[str, int, Store]:
-    """Rank 0's store, announced in the run directory."""
+    """Serve rank 0's store and announce it in the run directory."""
     server = socket.create_server(("0.0.0.0", 0), backlog=4 * me.size)
     host, port = socket.gethostname(), server.getsockname()[1]
     store = _store(me, host, port, server.detach())
-    content = {"schema": SCHEMA, "attempt": me.attempt, "host": host, "port": port}
-    write_json_atomic(Path(RENDEZVOUS), content)
+    write_content(Path(RENDEZVOUS), Announcement(attempt=me.attempt, host=host, port=port))
     return host, port, store
 
 
 def _find(me: Rank, check: Callable[[], None]) -> tuple[str, int, Store]:
-    """The store that rank 0 of this attempt has announced; a file that another attempt left is not looked at."""
+    """Connect to the store that rank 0 of this attempt announced. Ignores files of other attempts."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         with contextlib.suppress(UserError):
-            found = read_json(Path(RENDEZVOUS))
-            if found.get("attempt") == me.attempt:
-                return found["host"], found["port"], _store(me, found["host"], found["port"], None)
+            found = read_content(Announcement, Path(RENDEZVOUS))
+            if found.attempt == me.attempt:
+                return found.host, found.port, _store(me, found.host, found.port, None)
         if time.monotonic() > deadline:
             raise LostProcessError(
                 f"rank {me.number}: no {RENDEZVOUS} of this attempt ({me.attempt}) within {PATIENCE_S:.0f} s: rank 0 "
-                "has not started, or its machine has another view of the run folder"
+                "did not start, or its machine sees another run folder"
             )
         check()
         os.scandir(Path()).close()  # makes a network file system look again
@@ -73,7 +88,7 @@ def _find(me: Rank, check: Callable[[], None]) -> tuple[str, int, Store]:
 
 
 def _store(me: Rank, host: str, port: int, listening: int | None) -> Store:
-    """listening: descriptor of the socket that rank 0's store serves."""
+    """Connect to the store. listening: file descriptor of the socket that rank 0 serves; None on other ranks."""
     return TCPStore(
         host,
         port,
@@ -86,21 +101,21 @@ def _store(me: Rank, host: str, port: int, listening: int | None) -> Store:
 
 
 def _introduce(store: Store, me: Rank, host: str, port: int, check: Callable[[], None]) -> list[dict[str, Any]]:
-    """What every process says of itself, by rank: machine and device, its address and rank 0's on the way there."""
+    """Exchange machine, device, the own address ("own") and that of rank 0 ("its"). Returns those of all ranks."""
     own, its = _addresses(host, port)
     mine = {"machine": socket.gethostname(), "device": _device(), "own": own, "its": its}
     store.set(f"rank{me.number}", json.dumps(mine))
     deadline, missing = time.monotonic() + PATIENCE_S, list(range(me.size))
     while missing := [each for each in missing if not store.check([f"rank{each}"])]:
         if time.monotonic() > deadline:
-            raise LostProcessError(f"rank {', '.join(map(str, missing))} did not come within {PATIENCE_S:.0f} s")
+            raise LostProcessError(f"rank {', '.join(map(str, missing))} did not arrive within {PATIENCE_S:.0f} s")
         check()
         time.sleep(0.05)
     return [json.loads(store.get(f"rank{each}")) for each in range(me.size)]
 
 
 def _device() -> str:
-    """The identity of this process's GPU; "cpu" without one."""
+    """The UUID of this process's GPU; "cpu" without one."""
     if not torch.cuda.is_available():
         return "cpu"
     return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
@@ -119,7 +134,7 @@ def _check_devices(everyone: list[dict[str, Any]]) -> None:
 
 
 def _addresses(host: str, port: int) -> tuple[str, str]:
-    """This machine's address and that of `host`, on the way to it; empty where there is no IPv4. Nothing is sent."""
+    """The IPv4 addresses of this machine and of `host` on the route between them; empty without IPv4. Sends nothing."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, port))
         return probe.getsockname()[0], probe.getpeername()[0]
@@ -127,10 +142,10 @@ def _addresses(host: str, port: int) -> tuple[str, str]:
 
 
 def _choose_interface(everyone: list[dict[str, Any]], number: int) -> None:
-    """Tell gloo the network interface on the way to the others, unless GLOO_SOCKET_IFNAME is set.
+    """Set GLOO_SOCKET_IFNAME, unless it is set, to the network interface that reaches the other processes.
 
-    Left alone it takes the address of the host's own name, which on many systems is the loopback's: then processes on
-    several machines do not reach each other. Rank 0's machine learns from the others which of its addresses they see.
+    By default, gloo uses the address of the host's name, which on many systems is the loopback address: processes on
+    several machines then do not reach each other. Rank 0's machine learns from the others which address they see.
     """
     seen = [each["its"] for each in everyone]
     main = next((address for address in seen if address and not address.startswith("127.")), seen[0])
@@ -141,7 +156,7 @@ def _choose_interface(everyone: list[dict[str, Any]], number: int) -> None:
 
 
 def _interface(address: str) -> str | None:
-    """The name of the interface with this IPv4 address; any of 127.x is the loopback's."""
+    """The name of the interface with this IPv4 address; 127.x is always the loopback interface."""
     wanted = "127.0.0.1" if address.startswith("127.") else address
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():

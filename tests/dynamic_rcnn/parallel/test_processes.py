@@ -299,7 +299,7 @@ def test_a_killed_process_and_one_that_was_overtaken(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data))
     assert train(run_dir, "iteration", 2, rank=1).returncode == ending.EXIT_FAILED
     state = read_state(run_dir)
-    assert state.cause == "killed" and (state.message or "").startswith("rank 1 was ended by signal 9")
+    assert state.cause == "killed" and (state.message or "").startswith("rank 1 was killed by signal 9")
     lost = train(run_dir, "overtaken", 4, rank=0)
     assert lost.returncode == 75, lost.stderr
     assert [row["iteration"] for row in read_jsonl(run_dir / "train.jsonl")] == [1, 2, 3]  # the successor's

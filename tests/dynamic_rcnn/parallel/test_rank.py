@@ -142,13 +142,13 @@ def test_only_rank_0_has_the_watched_pipe(run_dir: Path, monkeypatch: pytest.Mon
 
 def test_one_that_fails_ends_the_others_and_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trained_by(monkeypatch, "sys.exit(7) if rank else time.sleep(3600)") == 1
-    assert ended() == (2, "error", "rank 1 ended with exit code 7; the log has the rest", 7)
+    assert ended() == (2, "error", "rank 1 ended with exit code 7; see the log", 7)
 
 
 def test_one_that_is_killed_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "os.kill(os.getpid(), signal.SIGKILL) if rank else (wait_for_end_of(1), sys.exit(76))"
     assert trained_by(monkeypatch, code) == 1
-    said = "rank 1 was ended by signal 9 (often the kernel's, when memory runs out); a relaunch resumes the run"
+    said = "rank 1 was killed by signal 9 (often sent by the kernel when memory runs out); relaunching resumes the run"
     assert ended() == (2, "killed", said, 7)
 
 

@@ -65,7 +65,7 @@ def test_waiting_can_be_ended(number: int) -> None:
 
 def test_rank_0_names_those_who_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.3)
-    with pytest.raises(LostProcessError, match=r"rank 1, 2 did not come within 0 s"):
+    with pytest.raises(LostProcessError, match=r"rank 1, 2 did not arrive within 0 s"):
         rendezvous.meet(Rank(0, 3, 0, "7_0.1"), nothing)
 
 
