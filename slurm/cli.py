@@ -1,4 +1,4 @@
-"""What Slurm says of jobs, asked through its commands; it works with and without accounting (sacct)."""
+"""Slurm's commands: squeue, scancel, scontrol and, if the cluster has accounting, sacct."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from dataclasses import dataclass
 from dynamic_rcnn.errors import UserError
 
 TIMEOUT_S = 30.0
-_FORMAT = "%i|%T|%L|%N|%j|%r"
+_FORMAT = "%i|%T|%N|%j|%r"
 _AT_ONCE = 200  # job ids on one command line
-_LEFT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
 
 
 class SlurmError(UserError):
-    """Slurm refuses something, or does not answer."""
+    """Slurm refused a request or did not answer."""
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job in the queue. job: its id, "123_4" for an array's task; left_s: of its time limit, None if not running."""
+    """A job in the queue. job: its id, "123_4" for the task of an array."""
 
     job: str
     name: str
     state: str
     reason: str
     nodes: str
-    left_s: int | None
 
     @property
     def array(self) -> str:
@@ -39,7 +37,7 @@ class QueuedJob:
 
     @property
     def index(self) -> int:
-        """Its place in the array; 0 for a job that is none."""
+        """The index in its array; 0 if the job is not an array task."""
         return int(self.job.partition("_")[2] or 0)
 
 
@@ -49,13 +47,13 @@ def available() -> bool:
 
 
 def active() -> list[QueuedJob]:
-    """This user's jobs in the queue; every task of an array is one. Raises SlurmError if Slurm does not answer."""
+    """This user's jobs in the queue, one per array task. Raises SlurmError if Slurm does not answer."""
     user = pwd.getpwuid(os.getuid()).pw_name
     return _jobs(ask("squeue", "--noheader", "--array", f"--user={user}", f"--format={_FORMAT}"))
 
 
 def ended(jobs: Collection[str]) -> dict[str, str]:
-    """The states of jobs that have left the queue, as far as Slurm still knows them; those not known are left out."""
+    """The states of jobs that left the queue. Jobs that Slurm no longer knows are left out."""
     arrays = sorted({job.split("_")[0] for job in jobs})
     found: dict[str, str] = {}
     for ids in _portions(arrays):
@@ -68,7 +66,7 @@ def ended(jobs: Collection[str]) -> dict[str, str]:
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """Cancel jobs; each run writes a checkpoint within the time that the site gives (KillWait)."""
+    """Cancel jobs. Each run writes a checkpoint within the site's KillWait."""
     for ids in _portions(jobs):
         ask("scancel", *ids)
 
@@ -88,15 +86,15 @@ def describe_nodes(nodes: str) -> list[dict[str, str]]:
 
 
 def max_array_size() -> int:
-    """How many tasks an array may have. Raises SlurmError if Slurm does not answer."""
+    """The maximum number of tasks of an array. Raises SlurmError if Slurm does not answer."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
     if found is None:
-        raise SlurmError("scontrol show config: names no MaxArraySize; is this Slurm?")
+        raise SlurmError("scontrol show config: has no MaxArraySize; is this Slurm?")
     return int(found[1])
 
 
 def fields(line: str) -> dict[str, str]:
-    """Key=value words of one line of `scontrol --oneliner`; the first of a name counts."""
+    """Parse the key=value words of one line of `scontrol --oneliner`. The first of a key counts."""
     found: dict[str, str] = {}
     for word in line.split():
         name, equals, value = word.partition("=")
@@ -106,13 +104,15 @@ def fields(line: str) -> dict[str, str]:
 
 
 def ask(*command: str) -> str:
-    """What a command of Slurm prints. Raises SlurmError, with its message, if it fails or does not answer."""
+    """Run a command of Slurm and return its output. Raises SlurmError, with its message, if it fails."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_", "SCANCEL_"))}
     environment = {**own, "SLURM_TIME_FORMAT": "standard"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
     except FileNotFoundError:
-        raise SlurmError(f"{command[0]}: not on the PATH; launch where Slurm is, or with cluster=local") from None
+        raise SlurmError(
+            f"{command[0]}: not on the PATH; launch where Slurm is installed, or with cluster=local"
+        ) from None
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]}: no answer from Slurm within {TIMEOUT_S:.0f} s; try again later") from None
     if done.returncode:
@@ -129,18 +129,8 @@ def _try(*command: str) -> str:
 
 
 def _jobs(text: str) -> list[QueuedJob]:
-    rows = (line.split("|", 5) for line in text.splitlines() if line.count("|") >= 5)
-    return [
-        QueuedJob(job, name, state, reason, nodes, _seconds(left)) for job, state, left, nodes, name, reason in rows
-    ]
-
-
-def _seconds(left: str) -> int | None:
-    found = _LEFT.fullmatch(left)
-    if found is None:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    rows = (line.split("|", 4) for line in text.splitlines() if line.count("|") >= 4)
+    return [QueuedJob(job, name, state, reason, nodes) for job, state, nodes, name, reason in rows]
 
 
 def _accounted(text: str) -> dict[str, str]:

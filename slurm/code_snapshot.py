@@ -1,4 +1,4 @@
-"""Freeze the code: what was submitted is what runs, whatever is edited while the jobs wait."""
+"""Freezes the code: jobs run the code that was submitted, whatever is edited while they wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUFFIXES = (".py", ".yaml")
 
 
 def freeze(folder: Path) -> Path:
-    """A copy of the packages that jobs run, in `folder` under its content's digest; the same code, the same copy."""
+    """Copy the packages that jobs run into `folder`, under the digest of their content, unless the copy exists."""
     frozen = frozen_place(folder)
     if not frozen.exists():
         _copy(_files(), frozen)
@@ -25,7 +25,7 @@ def freeze(folder: Path) -> Path:
 
 
 def frozen_place(folder: Path) -> Path:
-    """Where `freeze` has its copy, or would make it."""
+    """The path of the copy that `freeze` makes."""
     total = hashlib.sha256()
     for path in _files():
         total.update(f"{path.relative_to(PROJECT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
@@ -50,7 +50,7 @@ def _copy(files: list[Path], frozen: Path) -> None:
     write_content(temporary / provenance.FROZEN.name, provenance.checkout())
     try:
         temporary.rename(frozen)
-    except OSError:  # another launcher was faster: its copy is the same
+    except OSError:  # another launcher made the same copy first
         shutil.rmtree(temporary)
         if not frozen.exists():
             raise

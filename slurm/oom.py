@@ -1,4 +1,4 @@
-"""Whether the kernel has killed a process of this job for want of memory, from the job's control group."""
+"""Whether the kernel killed a process of this job because memory ran out, from the job's control group."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OWN = Path("/proc/self/cgroup")
 
 
 def killed_here(root: Path = ROOT, own: Path = OWN) -> bool:
-    """Whether a group that this process is in, below the root, counts an oom_kill (control groups version 2 and 1)."""
+    """Whether a control group (version 2 or 1) of this process's job has counted an oom_kill."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
@@ -20,7 +20,7 @@ def killed_here(root: Path = ROOT, own: Path = OWN) -> bool:
 
 
 def _up_to(place: Path, root: Path) -> list[Path]:
-    """`place` and the folders above it that belong to the job: named slurm..., job_..., step_..., task_..."""
+    """`place` and the folders above it that belong to the job."""
     return [folder for folder in (place, *place.parents) if folder != root and "job_" in folder.as_posix()]
 
 

@@ -1,4 +1,4 @@
-"""How the processes of a run share its batch. Torch-free: the plan checks it too."""
+"""How the processes of a run share its batch. Imports no torch: the plan checks it too."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from dynamic_rcnn.errors import UserError
 
 
 def images_per_process(batch_size: int, processes: int, rate: float) -> int:
-    """Each process's share of the effective batch. rate: the learning rate at this batch, for the way out.
+    """Images per process and iteration.
 
-    Raises UserError if the processes cannot share the batch evenly.
+    Args:
+        batch_size: images per iteration of all processes.
+        processes: their number.
+        rate: the learning rate at this batch size, for the message.
+
+    Raises:
+        UserError: the batch cannot be divided evenly.
     """
     if batch_size % processes == 0:
         return batch_size // processes
@@ -16,6 +22,6 @@ def images_per_process(batch_size: int, processes: int, rate: float) -> int:
     listed = " or ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
     near = max(processes, processes * round(batch_size / processes))
     raise UserError(
-        f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: take {listed}, or "
+        f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: use {listed}, or "
         f"batch_size={near} with base.optim_wrapper.optimizer.lr={rate * near / batch_size:.6g} (scaled linearly)"
     )

@@ -1,9 +1,9 @@
-"""Who works on a run: one process (with its children), also where a copy that was given up for lost still runs.
+"""The claim on a run: one process (with its children) works on it, even if a copy that Slurm gave up still runs.
 
-Whoever holds a run's claim has the run directory as working directory and writes by relative paths. A successor of a
-copy that may still live (its node lost contact, Slurm started the job again elsewhere) does not share a directory with
-it: it copies the content into a new one and swaps the two. The old copy goes on writing into the directory that was
-moved aside (`seed0-<id>.lost1`), whatever it does and whenever: it cannot overwrite what its successor writes.
+The owner of a run's claim has the run directory as working directory and writes by relative paths. If an earlier copy
+may still be running (its node lost contact, and Slurm started the job again elsewhere), the successor does not share a
+directory with it: it copies the content into a new directory and swaps the two. The old copy continues to write into
+the directory that was moved aside (`seed0-<id>.lost1`), so it cannot overwrite what its successor writes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from typing import IO
 from dynamic_rcnn.run.files import CHECKPOINTS, LOCK, RENDEZVOUS
 from dynamic_rcnn.run.lock import PATIENCE_S, Holder, RunLockedError, last_holder, open_lock, sign, take
 
-_INSTANT_S = 0.3  # for which a reader of the state may hold the lock
+_INSTANT_S = 0.3  # a reader of the state may hold the lock for so long
 _NOT_COPIED = (LOCK, RENDEZVOUS)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that is held. lock: its file descriptor, to be inherited by children. note: on a take-over, or None."""
+    """A claim that this process holds.
+
+    place: the run directory. lock: file descriptor, to be inherited by children. note: about a takeover, or None.
+    """
 
     place: Path
     lock: int
@@ -42,9 +45,15 @@ def claimed(
 ) -> Iterator[Claim]:
     """Hold the run's claim, with the run directory as working directory.
 
-    alive: whether a holder that has not let go still has a right to the run; None where that is not known: then one
-    that holds the lock has, and one on another host whose lock is free has not.
-    Raises RunLockedError if somebody else works on the run.
+    Args:
+        run_dir: directory of the run.
+        me: identifies this process.
+        alive: whether a holder that did not release its claim may continue. None if it is not known: then a holder
+            that has the lock may, and one on another host without the lock may not.
+        patience_s: how long to wait for the lock, in seconds.
+
+    Raises:
+        RunLockedError: another process is training the run.
     """
     me = me or Holder.this_process()
     place, home = run_dir.resolve(), Path.cwd()
@@ -59,7 +68,7 @@ def claimed(
         if held or _may_live(holder, me):
             living = alive(holder) if holder else None
             if living or (living is None and held):
-                raise RunLockedError(f"{run_dir}: another process is training this run ({holder or 'not known which'})")
+                raise RunLockedError(f"{run_dir}: another process is training this run ({holder or 'unknown'})")
             aside = _swap(place)
             note = f"took over from {holder}, which may still have been running; its directory is now {aside.name}"
             os.chdir(place)
@@ -92,14 +101,14 @@ def _take(file: IO[bytes], patience_s: float) -> tuple[bool, Holder | None]:
 
 
 def _may_live(holder: Holder | None, me: Holder) -> bool:
-    """Whether a holder whose lock is free may live all the same: not every file system shows locks to other hosts."""
+    """Whether a holder without the lock may be alive: not every file system shows locks to other hosts."""
     if holder is None or (holder.attempt is not None and holder.attempt == me.attempt):
         return False
     return holder.host != me.host
 
 
 def _swap(place: Path) -> Path:
-    """Put a copy in the place of the run directory. Returns where the old one is now."""
+    """Replace the run directory by a copy. Returns the new path of the old one."""
     number = 1
     while (aside := place.with_name(f"{place.name}.lost{number}")).exists():
         number += 1
@@ -108,15 +117,13 @@ def _swap(place: Path) -> Path:
     _copy(place, new)
     place.rename(aside)
     new.rename(place)
-    for checkpoint in (aside / CHECKPOINTS).glob("*.pth"):  # the new directory has them
+    for checkpoint in (aside / CHECKPOINTS).glob("*.pth"):  # the copy has them
         checkpoint.unlink(missing_ok=True)
     return aside
 
 
 def finish_swap(place: Path) -> None:
-    """Put the run's directory back into its place, if it is missing.
-
-    A process that was killed between the two renames of a swap left the copy under its temporary name."""
+    """Put the copy of a run directory into its place, if a process was killed between the two renames of a swap."""
     if not place.exists() and _next(place).exists():
         _next(place).rename(place)
 
@@ -126,14 +133,14 @@ def _next(place: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy what is complete; checkpoints, which never change, are linked where the file system can."""
+    """Copy complete files. Checkpoints, which never change, are linked if the file system can."""
     for folder, _, names in os.walk(source):
         to = target / Path(folder).relative_to(source)
         to.mkdir()
         for name in names:
             if name.endswith(".tmp") or name in _NOT_COPIED:
                 continue
-            with contextlib.suppress(FileNotFoundError):  # the old copy may remove some meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the old copy may remove files meanwhile
                 _link_or_copy(Path(folder) / name, to / name)
 
 

@@ -1,4 +1,4 @@
-"""Checksums of files, large ones too. Torch-free."""
+"""Checksums of files, also large ones. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def named_digest(path: Path) -> str | None:
-    """The first 8 hex digits of the sha256 that a weights file's name says (name-62a3f276.pth, OpenMMLab's convention).
-
-    None where the name says none.
-    """
+    """The first 8 hex digits of the sha256 in the name of a weights file (OpenMMLab: name-62a3f276.pth), or None."""
     found = _NAMED.search(path.name)
     return found[1] if found else None

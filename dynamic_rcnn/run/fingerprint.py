@@ -1,7 +1,7 @@
 """The fingerprint of the code that decides a run's result: a done run whose fingerprint differs is stale.
 
-The fingerprint covers what the modules in `DECIDES_RESULT` say, not where they are: moving or renaming a module, its
-comments, docstrings, layout and imports within the package do not change it. A test holds that every module that
+The fingerprint covers the content of the modules in `DECIDES_RESULT`, not their names: moving or renaming a module does
+not change it, nor do comments, docstrings, layout and imports from the package. A test checks that every module that
 training imports is in one of the two lists.
 """
 
@@ -100,7 +100,7 @@ def _source(package: Path, name: str) -> str:
 
 
 def _dump(node: object) -> str:
-    """A syntax tree as text, the same for every Python: `ast.dump` shows fields that only newer ones have."""
+    """A syntax tree as text, the same on every Python: `ast.dump` also shows fields that only newer versions have."""
     if isinstance(node, ast.AST):
         fields = (
             f"{name}={_dump(value)}" for name, value in ast.iter_fields(node) if value is not None and value != []
@@ -112,7 +112,7 @@ def _dump(node: object) -> str:
 
 
 def _reduced(source: str, package: str) -> ast.Module:
-    """The syntax tree without docstrings and without imports from the package itself, which name its modules."""
+    """The syntax tree without docstrings, and without imports from the package, which contain names of its modules."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

@@ -1,8 +1,8 @@
-"""RunSpec: everything that decides a run's result, and the identity made of it.
+"""RunSpec: everything that decides a run's result, and the id made of it.
 
-The identity is a hash over the resolved configuration, the data set's fingerprint, the run it starts from and the seed.
-What cannot change the result (`NEUTRAL`) is left out, and so is the arm's name: two arms of the same configuration
-are the same run. A field that came later (`LATER`) is left out where it says what was the case before it came.
+The id is a hash of the resolved configuration, the data set's fingerprint, the run that it starts from and the seed.
+Fields that cannot change the result (`NEUTRAL`) are left out, and so is the arm's name: two arms with the same
+configuration are the same run. A field that was added later (`LATER`) is left out if it has the earlier behaviour.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dynamic_rcnn.run.files import SCHEMA, SPEC, read_json, write_json_atomic
 from dynamic_rcnn.run.results import BENCHMARK
 from dynamic_rcnn.run.schema import validate
 
-# Dotted paths that do not change a result: where data lies, how often something is written down.
+# Fields that do not change a result: paths of the data, and how often something is written.
 NEUTRAL = (
     "dataset.root",
     "dataset.train_ann",
@@ -38,7 +38,7 @@ NEUTRAL = (
     "config.train.val_interval",
 )
 
-# Nor do these where nothing is trained; the weights of the whole model come from a file.
+# Nor do these if nothing is trained, because all weights come from a file.
 TRAINING_ONLY = (
     "config.train",
     "config.optim_wrapper",
@@ -49,7 +49,7 @@ TRAINING_ONLY = (
     "config.data.filter_cfg",
 )
 
-# Fields that came later, each with the value at which a run is what it was before the field existed.
+# Fields that were added later, with the value that stands for the behaviour before.
 LATER: dict[str, Any] = {"config.train.processes": 1}
 
 ID_DIGITS = 10
@@ -68,9 +68,10 @@ def _check_task(task: str) -> str:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. `init` is None, {"run": id of the run whose final weights it starts from}, or, of a run that
-    evaluates, {"sha256": digest of a file of weights, "file": its absolute path}.
+    """One run.
 
+    init: None, {"run": id of the run whose final weights it starts from}, or, for a run that evaluates,
+        {"sha256": digest of a file of weights, "file": its absolute path}.
     replay: None or {"run": id of the run whose final T and beta it trains with throughout, "setting": of that run}.
     task: one of TASKS.
     """
@@ -85,7 +86,7 @@ class RunSpec:
 
     @cached_property
     def id(self) -> str:
-        """Ten hex digits of the sha256 over what changes the result: the digest of its content with the seed."""
+        """Ten hex digits of the sha256 over everything that decides the result."""
         return _hashed(f'{self._content[:-1]},"seed":{self.seed}}}')
 
     @cached_property
@@ -94,13 +95,13 @@ class RunSpec:
 
     @property
     def setting(self) -> str:
-        """Like `id`, without the seed, and without that of a run that is replayed."""
+        """Like `id`, without the seed of this run and of a run that it replays."""
         if self.replay is None:
             return _hashed(self._content)
         return _hashed(canonical(_shared(replace(self, replay={"setting": self.replay["setting"]}))))
 
     def with_seed(self, seed: int) -> RunSpec:
-        """The same run with another seed; what they have in common is put into words once for both."""
+        """The same run with another seed. The content that they share is serialised once."""
         other = replace(self, seed=seed)
         other.__dict__["_content"] = self._content
         return other
@@ -116,7 +117,7 @@ class RunSpec:
 
     @property
     def has_masks(self) -> bool:
-        """Whether its model predicts a mask for each box."""
+        """Whether the model predicts a mask for each box."""
         return "mask_head" in self.config.get("model", {}).get("roi_head", {})
 
     @property
@@ -126,11 +127,11 @@ class RunSpec:
 
     @property
     def processes(self) -> int:
-        """How many processes train the run together."""
+        """The number of processes that train the run together."""
         return int(self.config["train"].get("processes", 1))
 
     def directory(self, runs: Path) -> Path:
-        """Where this run's directory is made: under the name of the arm that first asked for it."""
+        """The directory in which this run is created. It keeps the name of the arm that first created it."""
         return runs / self.dataset["name"] / self.arm / f"seed{self.seed}-{self.id}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +157,7 @@ class RunSpec:
 
 
 def digest(value: Any) -> str:
-    """Ten hex digits of the sha256 of `value`'s canonical JSON."""
+    """Ten hex digits of the sha256 of the canonical JSON of `value`."""
     return _hashed(canonical(value))
 
 
@@ -174,7 +175,11 @@ def _hashed(text: str) -> str:
 
 
 def differences(one: RunSpec, other: RunSpec) -> list[tuple[str, Any, Any]]:
-    """(dotted field, value in `one`, value in `other`) for each field in which the identities differ."""
+    """Compare what decides the results of two runs.
+
+    Returns:
+        (dotted field, value in `one`, value in `other`) for each field that differs.
+    """
     unequal = _unequal(_shared(one), _shared(other))
     left, right = (
         {"seed": spec.seed, **(flatten(rest) if rest else {})} for spec, rest in zip((one, other), unequal, strict=True)
@@ -185,7 +190,7 @@ def differences(one: RunSpec, other: RunSpec) -> list[tuple[str, Any, Any]]:
 
 
 def _unequal(left: dict[str, Any], right: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Nested mappings without what is equal in both; most of two runs is, and to flatten it takes long."""
+    """Nested mappings without the values that are equal in both: flattening those would take long."""
     pair: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for key in {**left, **right}:
         if key in left and key in right and left[key] == right[key]:
@@ -199,7 +204,7 @@ def _unequal(left: dict[str, Any], right: dict[str, Any]) -> tuple[dict[str, Any
 
 
 def is_aside(run_dir: Path) -> bool:
-    """Whether a run's directory was moved aside (seed0-<id>.stale1): it is no run of any grid any more."""
+    """Whether a run directory was moved aside (seed0-<id>.stale1): it belongs to no grid any more."""
     return "." in run_dir.name
 
 
@@ -210,7 +215,7 @@ def _shared(spec: RunSpec) -> dict[str, Any]:
 
 
 def _later_parts(spec: RunSpec) -> dict[str, Any]:
-    """What a spec of the first versions did not have, where this one has it: the ids of the others stay."""
+    """The fields that specs of the first versions did not have, if they are set: ids of older specs do not change."""
     parts: dict[str, Any] = {"replay": spec.replay} if spec.replay is not None else {}
     return parts | ({"task": spec.task} if spec.task != TRAIN else {})
 
@@ -227,7 +232,7 @@ def _left_out(path: str, value: Any, neutral: set[str]) -> bool:
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """Dotted path -> value of everything in nested mappings; lists and empty mappings are values."""
+    """Flatten nested mappings to dotted path -> value. Lists and empty mappings are values."""
     return dict(_leaves(value, path))
 
 

@@ -73,7 +73,7 @@ class Status(FileContent):
 class Record:
     """Writes one attempt of a run into its directory. Only the process that holds the run's lock makes one.
 
-    A trainer whose working directory is the run directory (run_dir ".") notices here that it was given up for lost.
+    In a trainer, whose working directory is the run directory (run_dir "."), it detects that another attempt took over.
     """
 
     def __init__(self, run_dir: Path, max_iterations: int) -> None:

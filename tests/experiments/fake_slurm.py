@@ -77,4 +77,4 @@ class Runs:
 
 
 def job(arm: str, state: str, reason: str = "None", nodes: str = "") -> QueuedJob:
-    return QueuedJob(f"7_{ARMS.index(arm)}", "smoke-7", state, reason, nodes, None)
+    return QueuedJob(f"7_{ARMS.index(arm)}", "smoke-7", state, reason, nodes)

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from experiments.config.overrides import CONF
 from slurm import code_snapshot as snapshot
-from slurm.cli import QueuedJob, _jobs, _seconds, fields
+from slurm.cli import QueuedJob, _jobs, fields
 from slurm.job_arrays import Array, arrays, begin, script
 from slurm.oom import killed_here
 from slurm.site_profile import Profile
@@ -130,19 +130,18 @@ def test_a_submission_is_read_as_it_was_written(tmp_path):
 def test_jobs_are_found_by_name_also_where_no_id_was_written_down(tmp_path):
     """The launcher was killed after sbatch and before it could write the id."""
     known = submission(tmp_path, Chunk(name="g-abcdef-0", runs=RUNS[:3]))
-    job = QueuedJob("55_2", "g-abcdef-0", "PENDING", "Priority", "", None)
-    other = QueuedJob("56_0", "something else", "RUNNING", "None", "node1", 10)
+    job = QueuedJob("55_2", "g-abcdef-0", "PENDING", "Priority", "")
+    other = QueuedJob("56_0", "something else", "RUNNING", "None", "node1")
     assert jobs_by_run([known], [job, other]) == {RUNS[2]: job}
 
 
 def test_what_squeue_and_scontrol_print():
-    text = "12_3|RUNNING|1-02:03:04|node[1-2]|g-1-0|None\n13|PENDING|INVALID|||(Dependency)\n"
+    text = "12_3|RUNNING|node[1-2]|g-1-0|None\n13|PENDING|||(Dependency)\n"
     assert _jobs(text) == [
-        QueuedJob("12_3", "g-1-0", "RUNNING", "None", "node[1-2]", 93784),
-        QueuedJob("13", "", "PENDING", "(Dependency)", "", None),
+        QueuedJob("12_3", "g-1-0", "RUNNING", "None", "node[1-2]"),
+        QueuedJob("13", "", "PENDING", "(Dependency)", ""),
     ]
     assert _jobs(text)[0].array == "12" and _jobs(text)[0].index == 3
-    assert _seconds("5:07") == 307 and _seconds("UNLIMITED") is None
     assert fields("JobId=1 JobState=RUNNING Command=/a b=c JobState=X")["JobState"] == "RUNNING"
 
 

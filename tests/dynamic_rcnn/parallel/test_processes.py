@@ -213,7 +213,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data, processes=3))
     assert train(run_dir).returncode == EXIT_BAD_INPUT
     message = read_state(run_dir).message or ""
-    assert message.startswith("base.train.batch_size=4 cannot be divided among 3 processes: take 1, 2 or 4, or batch")
+    assert message.startswith("base.train.batch_size=4 cannot be divided among 3 processes: use 1, 2 or 4, or batch")
 
 
 def ends(*causes: str) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def test_a_rank_that_finds_nobody_says_so(run_dir: Path, monkeypatch: pytest.Mon
     (run_dir / "rendezvous.json").write_text('{"schema": 1, "att')
     with pytest.raises(LostProcessError) as caught:
         rendezvous.meet(Rank(1, 2, 1, "7_0.1"), nothing)
-    assert str(caught.value).startswith("rank 1: no rendezvous.json of this attempt (7_0.1) within 0 s: rank 0 has not")
+    assert str(caught.value).startswith("rank 1: no rendezvous.json of this attempt (7_0.1) within 0 s: rank 0 did not")
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -167,7 +167,7 @@ CASES = [
     ),
     (
         ["cluster=local", "cluster.processes=2", "++grid.arms.dla.set={train.batch_size: 3}"],
-        "base.train.batch_size=3 cannot be divided among 2 processes: take 1 or 3",
+        "base.train.batch_size=3 cannot be divided among 2 processes: use 1 or 3",
     ),
     (["++grid.arms.dla.set={train.processes: 2}"], "an arm cannot set train.processes, which the cluster sets"),
     (["json=maybe"], "json=maybe: must be true or false"),

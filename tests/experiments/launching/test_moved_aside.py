@@ -76,7 +76,7 @@ class FakeSbatch:
     def active(self) -> list[QueuedJob]:
         if self.queued == "no answer":
             raise SlurmError("squeue: no answer")
-        return [QueuedJob("8_0", name, "PENDING", "", "", None) for name in self.names[1:2] if self.queued == "second"]
+        return [QueuedJob("8_0", name, "PENDING", "", "") for name in self.names[1:2] if self.queued == "second"]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_jobs_in_the_queue(runs: Runs, slurm: FakeSlurm) -> None:
         job("dla", "RUNNING", nodes="node[1-2]"),
         job("dsl", "CONFIGURING", nodes="node3"),
         job("both", "SUSPENDED", nodes="node4"),
-        QueuedJob("9_0", "other-9", "RUNNING", "", "node9", None),
+        QueuedJob("9_0", "other-9", "RUNNING", "", "node9"),
     ]
     runs.record("baseline", "preempted", "7_0")
     plan = runs.plan()
@@ -61,7 +61,7 @@ def test_jobs_in_the_queue(runs: Runs, slurm: FakeSlurm) -> None:
 
 def test_a_job_whose_id_was_not_written_down_is_known_by_its_name(runs: Runs, slurm: FakeSlurm) -> None:
     runs.submit(job=None)
-    slurm.jobs = [QueuedJob("7_1", "smoke-None", "RUNNING", "", "node1", None)]
+    slurm.jobs = [QueuedJob("7_1", "smoke-None", "RUNNING", "", "node1")]
     plan = runs.plan()
     assert (plan["dla"].state, plan["dla"].job, plan["dsl"].state) == ("running", "7_1", "new")
 
