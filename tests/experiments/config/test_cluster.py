@@ -162,14 +162,14 @@ def test_a_sites_own_profile_is_a_few_lines(site: Path) -> None:
     [
         (
             "defaults: [slurm, _self_]\nacount: x\nwalltime: 3\n",
-            "unknown setting 'acount' (did you mean 'account'?), 'walltime'",
+            "unknown setting 'acount' in cluster (did you mean 'account'?); valid: ",
         ),
         (
             "defaults: [local, _self_]\nslotz: 3\n",
             "unknown setting 'slotz' in cluster (did you mean 'slots'?); valid: executor, name",
         ),
         ("account: x\n", "cluster.executor=None: must be local or slurm"),
-        ("executor: slurm\n", "cluster: name, account"),
+        ("executor: slurm\n", "cluster.name: must be given; cluster.account: must be given"),
     ],
 )
 def test_what_is_wrong_with_a_sites_profile_is_said(site: Path, text: str, said: str) -> None:
