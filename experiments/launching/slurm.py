@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from dynamic_rcnn.data import dataset as datasets
@@ -132,7 +131,7 @@ def _submit(grid: Grid, runs: Path, plan: list[PlannedRun], profile: Profile, ar
         if not submitted:
             shutil.rmtree(submission.folder)
             raise
-        replace(submission, chunks=submission.chunks[:submitted]).write()
+        submission.model_copy(update={"chunks": submission.chunks[:submitted]}).write()
         raise SlurmError(f"{error}; the arrays submitted before it stay in the queue") from None
 
 

@@ -138,10 +138,10 @@ def test_a_batch_is_shared_evenly(batch_size: int, processes: int) -> None:
         (
             16,
             3,
-            "take 1, 2, 4, 8 or 16, or batch_size=15 with base.optim_wrapper.optimizer.lr=0.01875 (scaled linearly)",
+            "use 1, 2, 4, 8 or 16, or batch_size=15 with base.optim_wrapper.optimizer.lr=0.01875 (scaled linearly)",
         ),
-        (4, 16, "take 1, 2 or 4, or batch_size=16 with base.optim_wrapper.optimizer.lr=0.08 (scaled linearly)"),
-        (1, 2, "take 1, or batch_size=2 with base.optim_wrapper.optimizer.lr=0.04 (scaled linearly)"),
+        (4, 16, "use 1, 2 or 4, or batch_size=16 with base.optim_wrapper.optimizer.lr=0.08 (scaled linearly)"),
+        (1, 2, "use 1, or batch_size=2 with base.optim_wrapper.optimizer.lr=0.04 (scaled linearly)"),
     ],
 )
 def test_a_batch_that_cannot_be_shared_names_the_ways_out(batch_size: int, processes: int, said: str) -> None:

@@ -149,8 +149,8 @@ CASES = [
         ["cluster=slurm", "cluster.retries.kiled=3"],
         "unknown setting 'kiled' in cluster.retries (did you mean 'killed'?)",
     ),
-    (["cluster=slurm", "cluster.time=soon"], "cluster.time=soon: must be minutes, an integer of at least 1, or a text"),
-    (["cluster=slurm", "cluster.sbatch={time: 3}"], "cluster.sbatch.time=3: give cluster.time instead"),
+    (["cluster=slurm", "cluster.time=soon"], "cluster.time=soon: must be minutes, an integer of at least 1, or text"),
+    (["cluster=slurm", "cluster.sbatch={time: 3}"], "cluster.sbatch.time=3: set cluster.time instead"),
     (["cluster=slurm", "cluster.executor=moon"], "cluster.executor=moon: must be local or slurm"),
     (
         ["cluster=slurm", "cluster.nodes=2"],
