@@ -147,7 +147,7 @@ def test_a_sites_own_profile_is_a_few_lines(site: Path) -> None:
     (site / "mysite.yaml").write_text(f"defaults: [slurm, _self_]\n{own}")
     config, _ = resolve(["grid=smoke", "cluster=mysite"])
     cluster = config.cluster
-    assert (cluster.executor, cluster.account, cluster.retries["killed"], cluster.retries["nan"]) == (
+    assert (cluster.executor, cluster.account, cluster.retries.killed, cluster.retries.nan) == (
         "slurm",
         "vision",
         7,
