@@ -57,8 +57,7 @@ def run(main: Callable[[Sequence[str]], int], usage: str, disk_hint: str = "") -
     """
     arguments = sys.argv[1:]
     if any(argument in ("-h", "--help") for argument in arguments):
-        print(usage.strip())
-        return 0
+        return report_errors(lambda: print(usage.strip(), flush=True) or 0)
     return report_errors(lambda: main(arguments), disk_hint)
 
 
