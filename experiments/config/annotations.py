@@ -1,7 +1,7 @@
-"""What a plan needs of annotation files, remembered: COCO's have 470 MB, and each plan and status would hash them anew.
+"""A cache of what a plan reads from annotation files: COCO's have 470 MB, and every plan would hash them again.
 
-Kept in the user's cache folder, by the path, size and time of change of both files. A run that starts hashes them
-itself.
+It lies in the user's cache folder; its keys are the path, size and modification time of both files. A run hashes the
+files itself when it starts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.run.files import write_bytes_atomic
 
 _KEPT = 20
-_SETTLED_S = 5.0  # a file that was changed just now may change again within the same time stamp
+_SETTLED_S = 5.0  # a file that has just changed may change again with the same time stamp
 
 
 def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:
-    """As dynamic_rcnn.data.dataset.coco_format_dataset, without reading unchanged files again."""
+    """As dynamic_rcnn.data.dataset.coco_format_dataset, but reads unchanged files only once."""
     key = _key(root / paths["train_ann"], root / paths["val_ann"])
     known = _read() if key is not None else {}
     if key in known:
@@ -33,7 +33,7 @@ def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:
 
 
 def _key(*files: Path) -> str | None:
-    """What the files are; None where they are missing, or too new for their time of change to say it."""
+    """The cache key of the files; None if one is missing, or too new for its time stamp to identify its content."""
     try:
         stats = [(str(file.resolve()), file.stat()) for file in files]
     except OSError:
@@ -43,22 +43,22 @@ def _key(*files: Path) -> str | None:
     return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}" for path, stat in stats)
 
 
-def _place() -> Path:
+def _cache_file() -> Path:
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(folder) / "dynamic_rcnn_suite" / "annotations.json"
 
 
 def _read() -> dict[str, dict[str, Any]]:
     try:
-        known = json.loads(_place().read_text("utf-8"))
+        known = json.loads(_cache_file().read_text("utf-8"))
         return {
             key: {"fingerprint": str(one["fingerprint"]), "classes": list(one["classes"])} for key, one in known.items()
         }
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError):
-        return {}  # nothing is lost: it is worked out again
+        return {}  # it is computed again
 
 
 def _write(known: dict[str, dict[str, Any]]) -> None:
     newest = dict(list(known.items())[-_KEPT:])
     with contextlib.suppress(OSError, RuntimeError):
-        write_bytes_atomic(_place(), json.dumps(newest).encode())
+        write_bytes_atomic(_cache_file(), json.dumps(newest).encode())

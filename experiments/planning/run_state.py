@@ -1,4 +1,4 @@
-"""What the disk says of a grid's runs: the state of each, why, and its record. Reads a file once, changes nothing."""
+"""The state of each run of a grid, from its record on disk. Reads a file once and changes nothing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PlannedRun:
 
     @property
     def to_launch(self) -> bool:
-        """Whether a launch starts it; never over a directory that holds something else than this run."""
+        """Whether a launch starts it. A directory with another or a corrupt record is never overwritten."""
         return self.state in ("new", "failed") and not self.corrupt
 
     @property
@@ -69,7 +69,7 @@ class PlannedRun:
 
 
 class Directories:
-    """The run directories of one data set, listed once: runs/<dataset>/<arm>/seed<k>-<id>."""
+    """The run directories of a data set, runs/<dataset>/<arm>/seed<k>-<id>, listed once."""
 
     def __init__(self, runs: Path, dataset: str) -> None:
         self.runs = runs
@@ -81,7 +81,7 @@ class Directories:
                 self._arms.setdefault(name, arm)
 
     def find(self, spec: RunSpec) -> Path:
-        """The directory of the run with `spec`'s identity, under whichever arm's name; else where it would be made."""
+        """The directory of the run with the id of `spec`, under any arm's name; the one to create if there is none."""
         own = spec.directory(self.runs)
         if own.name in self.names.get(spec.arm, ()):
             return own
@@ -89,7 +89,7 @@ class Directories:
         return own if arm is None else self.folder / arm / own.name
 
     def others(self, spec: RunSpec, path: Path) -> list[Path]:
-        """Further runs of the arm and seed whose run lies, or would lie, in `path`."""
+        """Other runs of the same arm and seed as the run in `path`."""
         names = self.names.get(path.parent.name, ())
         found = sorted(name for name in names if name.startswith(f"seed{spec.seed}-") and name != path.name)
         return [other for name in found if not is_aside(other := path.parent / name)]
@@ -101,7 +101,7 @@ class Directories:
 
 
 def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
-    """Every run of the grid as on disk, the shared pretraining first. Arms of one identity share a directory."""
+    """Every run of the grid as on disk, the shared pretraining first. Arms with the same id share a directory."""
     directories = Directories(runs, grid.dataset)
     seen: dict[str, PlannedRun] = {}
     plan = []
@@ -116,7 +116,7 @@ def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
 
 
 def _checked_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
-    """`run`, stale if it replays one that is stale, or that ended with another T or beta since."""
+    """`run`, as stale if the run that it replays is stale, or has since ended with another T or beta."""
     if run.spec.replay is None or run.state != "done":
         return run
     source = next((other for other in plan if other.spec.id == run.spec.replay["run"]), None)
@@ -131,7 +131,7 @@ def _checked_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
 
 
 def with_needs(plan: list[PlannedRun]) -> list[PlannedRun]:
-    """`plan` with a word on failed runs that others need, where that keeps them from starting."""
+    """`plan` with a note on runs that cannot start because a run that they need failed."""
     failed = {run.spec.id: run.spec.name for run in plan if run.state == "failed"}
     return [_waiting(run, [failed[name] for name in run.spec.needs if name in failed]) for run in plan]
 
@@ -144,7 +144,7 @@ def _waiting(run: PlannedRun, needed: list[str]) -> PlannedRun:
 
 
 def _names(folder: Path) -> set[str]:
-    """The names of what is in a folder, but for hidden ones; empty where there is no such folder."""
+    """The names in a folder without hidden ones; empty if there is no such folder."""
     try:
         return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     except (FileNotFoundError, NotADirectoryError):
@@ -180,7 +180,7 @@ def stale_heartbeat_note(status: Status | None) -> str:
 
 
 def _checked_state(spec: RunSpec, path: Path) -> State:
-    """The state of the run in `path`; CORRUPT if the directory holds another run."""
+    """The state of the run in `path`; its cause is CORRUPT if the directory contains another run."""
     state = read_state(path)
     if state.cause == CORRUPT or not path.exists():
         return state
@@ -207,12 +207,12 @@ def _why_stale(path: Path) -> str:
 
 @cache
 def code_now() -> str:
-    """The fingerprint of the code as it was when first asked for: a launch asks every second."""
+    """The fingerprint of the code, computed once: a launch needs it every second."""
     return code_fingerprint()
 
 
 def _why_new(spec: RunSpec, path: Path, directories: Directories) -> str:
-    """Which fields make `spec` differ from the nearest run of the same arm and seed on disk."""
+    """The fields in which `spec` differs from the most similar run of the same arm and seed on disk."""
     changed = nearest_differences(spec, path, directories)
     if changed is None:
         return ""
@@ -231,19 +231,19 @@ def nearest_differences(
         try:
             candidates.append((other, differences(RunSpec.read(other), spec)))
         except UserError:
-            continue  # not one to compare with; it is named where it is this grid's
+            continue  # skip a damaged record; the plan names those of this grid
     return min(candidates, key=lambda item: len(item[1])) if candidates else None
 
 
 def last_row(path: Path) -> dict[str, Any]:
-    """The newest whole line of a run's train.jsonl, without reading all of it; {} if there is none."""
+    """The last complete line of a run's train.jsonl, read from its end; {} if there is none."""
     row = _last_line(path / TRAIN_LOG)
     numbers = ("iteration", "loss", "T", "beta", "seconds")
     return row if all(isinstance(row.get(key), int | float) for key in numbers) else {}
 
 
 def last_evaluation(path: Path) -> dict[str, Any]:
-    """The newest metrics that a run has, evaluated on the way; {} if there are none."""
+    """The newest metrics of a run that were evaluated during training; {} if there are none."""
     row = _last_line(path / EVALUATIONS)
     return row if isinstance(row.get("AP"), int | float) else {}
 
@@ -272,6 +272,6 @@ def describe_trajectory(run: PlannedRun) -> str | None:
 
 
 def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:
-    """For a person: of each run whether it is on the published trajectory."""
+    """For each run, a line on whether it follows the published trajectory."""
     found = ((run, describe_trajectory(run)) for run in {run.spec.id: run for run in plan}.values())
     return [f"{run.spec.name}: {text}" for run, text in found if text is not None]

@@ -1,0 +1,156 @@
+"""The schema of a grid file: its arms, and what they are compared and timed by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from dynamic_rcnn.run.manifest import Contrasts, Paper, PlainName, contrast_faults
+from dynamic_rcnn.run.schema import BrokenRulesError, Schema, close
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
+from experiments.config.overrides import BASES
+from experiments.config.rules import Cost, Count, Fault, Rounds, Seeds, value_rule
+
+PRETRAIN = "pretrain"
+_TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # of grids whose runs train
+
+
+def _base_name(name: str) -> str:
+    valid = sorted(path.stem for path in BASES.glob("*.yaml"))
+    if name not in valid:
+        raise ValueError(f"unknown base{close(name, valid)}; valid: {', '.join(valid)}")
+    return name
+
+
+BaseName = Annotated[str, AfterValidator(_base_name)]
+
+
+class Arm(Schema):
+    """An arm: what it changes in the base, with other changes for some bases."""
+
+    title: str
+    changes: dict[str, Any] = Field(alias="set")
+    changes_for: dict[BaseName, dict[str, Any]] = Field(default_factory=dict, alias="set_for")
+    replay: str | None = None
+    baseline: str | None = None
+
+    def changes_to(self, base: str) -> dict[str, Any]:
+        """Dotted path -> value of what the arm changes in the base of that name."""
+        return {**self.changes, **self.changes_for.get(base, {})}
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for changes in (self.changes, *self.changes_for.values()) for path in changes]
+
+
+class BenchmarkTraining(Schema):
+    """What is timed in training, and how often."""
+
+    arms: list[str]
+    warmup: Count
+    rounds: Rounds
+    iterations: Count
+
+
+class BenchmarkInference(Schema):
+    """What is timed at inference, and how often."""
+
+    warmup: Count
+    rounds: Rounds
+    images: Count
+
+
+class Benchmark(Schema):
+    """How a grid with `task: benchmark` times its arms."""
+
+    training: BenchmarkTraining
+    inference: BenchmarkInference
+
+
+class GridFile(Schema):
+    """The field `grid` of a grid file."""
+
+    name: PlainName
+    title: str
+    task: Literal["train", "evaluate", "benchmark"] = "train"
+    baseline: str
+    arms: Annotated[
+        dict[PlainName, Arm],
+        value_rule("has no arms; give at least one under grid.arms", lambda v: v is not None and v != {}),
+    ]
+    seeds: Seeds | None = None
+    cost: dict[str, Cost] | None = None
+    paper: Paper | None = None
+    contrasts: Contrasts | None = None
+    seen_seeds: dict[str, list[int]] | None = None
+    base_for: dict[BaseName, BaseName] | None = None
+    benchmark: Benchmark | None = None
+
+    @model_validator(mode="after")
+    def _check_arms(self) -> GridFile:
+        found = [
+            *contrast_faults(self.contrasts or [], self.arms),
+            *self._name_faults(),
+            *self._task_faults(),
+            *(self._benchmark_faults(self.benchmark) if self.benchmark else ()),
+        ]
+        if found:
+            raise BrokenRulesError(found)
+        return self
+
+    def _name_faults(self) -> Iterator[Fault]:
+        """Arms that name arms, and settings that an arm cannot change."""
+        valid = f"valid: {', '.join(self.arms)}"
+        if self.baseline not in self.arms:
+            yield ("baseline",), self.baseline, f"unknown arm; {valid}"
+        replayable = [name for name, arm in self.arms.items() if arm.replay is None]
+        for name, arm in self.arms.items():
+            place = ("arms", name)
+            if name == PRETRAIN:
+                yield place, arm.title, f"{PRETRAIN!r} is the name of the shared pretraining; choose another"
+            if arm.replay is not None and arm.replay not in replayable:
+                yield (*place, "replay"), arm.replay, f"unknown arm; valid: {', '.join(replayable)}"
+            if arm.baseline is not None and arm.baseline not in self.arms:
+                yield (*place, "baseline"), arm.baseline, f"unknown arm; {valid}"
+            elif arm.baseline is not None and self.arms[arm.baseline].baseline is not None:
+                yield (*place, "baseline"), arm.baseline, "has a baseline itself; name an arm that has none"
+            if {"train", "train.processes"} & set(arm.paths):
+                yield place, arm.title, "an arm cannot set train.processes, which the cluster sets; name other settings"
+        for dataset, cost in (self.cost or {}).items():
+            for arm in (each for each in (cost if isinstance(cost, dict) else ()) if each not in self.arms):
+                yield ("cost", dataset, arm), cost[arm], f"unknown arm; {valid}"
+
+    def _task_faults(self) -> Iterator[Fault]:
+        """Fields that do not belong to the grid's task."""
+        if (self.benchmark is not None) != (self.task == BENCHMARK):
+            given = self.benchmark and self.benchmark.model_dump()
+            yield (BENCHMARK,), given, f"belongs to grid.task=benchmark; the task is {self.task}"
+        if self.task == EVALUATE:
+            for field in _TRAINING_FIELDS:
+                if getattr(self, field) is not None:
+                    yield (field,), getattr(self, field), "a grid with task: evaluate trains nothing; leave it out"
+            for name, arm in self.arms.items():
+                if arm.replay is not None:
+                    rule = "a grid with task: evaluate trains nothing; leave it out"
+                    yield ("arms", name, "replay"), arm.replay, rule
+
+    def _benchmark_faults(self, benchmark: Benchmark) -> Iterator[Fault]:
+        place, trained = (BENCHMARK, "training", "arms"), benchmark.training.arms
+        if self.baseline not in trained:
+            yield place, trained, f"must be a list with the baseline {self.baseline}"
+        for arm in (each for each in trained if each not in self.arms):
+            yield place, arm, f"unknown arm; valid: {', '.join(self.arms)}"
+        if self.contrasts:
+            yield ("contrasts",), self.contrasts, _ALL_TIMED
+        for name, content in self.arms.items():
+            for field in ("baseline", "replay"):
+                if getattr(content, field) is not None:
+                    yield ("arms", name, field), getattr(content, field), _ALL_TIMED
+            for path in (each for each in content.paths if each.split(".")[0] != "model"):
+                rule = "all arms are timed on the same data and schedule; set only model.*"
+                yield ("arms", name, "set"), path, rule
+
+
+_ALL_TIMED = "a grid with task: benchmark has none, all arms are timed against its baseline"
