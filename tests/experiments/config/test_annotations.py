@@ -52,7 +52,7 @@ def test_files_that_have_changed_are_read_again(root: Path) -> None:
 
 
 def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = annotations._place()
+    place = annotations._cache_file()
     for text in ("{", "[]", '{"x": 3}', '{"x": {"fingerprint": "y"}}', "\x00"):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis.reading.manifest import read_grid
+from dynamic_rcnn.run.manifest import read_manifest
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
 from experiments.config.grid import Grid
@@ -68,7 +68,7 @@ def test_an_older_manifest_is_carried_on(tmp_path: Path) -> None:
 def test_the_report_reads_it(tmp_path: Path) -> None:
     manifest = ask(tmp_path, "seeds=[0]", "base.train.batch_size=3")
     (path,) = tmp_path.glob("*/*.grid.json")
-    grid = read_grid(path)
+    grid = read_manifest(path)
     assert grid.manifest == path.relative_to(tmp_path).as_posix()
     assert grid.base == "shapes_r18_fpn" and "base.train.batch_size" in (grid.changed or [])
     assert {cell.setting for cell in grid.cells} == {run["setting"] for run in manifest["runs"]}
