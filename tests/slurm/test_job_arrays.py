@@ -135,7 +135,7 @@ def test_jobs_are_found_by_name_also_where_no_id_was_written_down(tmp_path):
     assert jobs_by_run([known], [job, other]) == {RUNS[2]: job}
 
 
-def test_what_squeue_and_scontrol_print():
+def test_the_output_of_squeue_and_scontrol_is_parsed():
     text = "12_3|RUNNING|node[1-2]|g-1-0|None\n13|PENDING|||(Dependency)\n"
     assert _jobs(text) == [
         QueuedJob("12_3", "g-1-0", "RUNNING", "None", "node[1-2]"),

@@ -34,7 +34,7 @@ def test_the_committed_profile_is_valid() -> None:
     assert (without.processes, without.gpus) == (2, 0)
 
 
-def test_the_batch_script_says_what_the_profile_says() -> None:
+def test_the_batch_script_contains_the_profile() -> None:
     lines = script(
         account="vision",
         partition="gpu",
@@ -81,7 +81,7 @@ def test_without_gpus_there_is_one_task_per_node() -> None:
 @pytest.mark.parametrize(
     "flags", [{"gpus-per-node": "a100:8"}, {"--gres": "gpu:a100:8"}, {"gres": "gpu:8,nvme:1"}, {"gpus_per_node": 8}]
 )
-def test_gpus_of_a_type_are_asked_for_once(flags: dict[str, Any]) -> None:
+def test_gpus_of_a_type_are_requested_once(flags: dict[str, Any]) -> None:
     asked = [line for line in script(sbatch=flags) if "gpu" in line]
     assert len(asked) == 1 and str(next(iter(flags.values()))) in asked[0]
 
@@ -104,7 +104,7 @@ def test_time_limits(value: Any, expected: int) -> None:
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.5, None, "", "soon", "0", "1-", "1:2:3:4", "1-1:1:1:1", "٣"])
-def test_what_is_no_time_limit(value: Any) -> None:
+def test_invalid_time_limits(value: Any) -> None:
     with pytest.raises(UserError, match=r"cluster\.time=.*: must be minutes.*1-00:00:00"):
         Profile.from_dict(settings(time=value))
 
@@ -152,7 +152,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "said"), BAD, ids=[str(changes) for changes, _ in BAD])
-def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], said: str) -> None:
+def test_a_fault_is_named_in_one_line(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)) as error:
         Profile.from_dict(settings(**changes))
     assert "\n" not in str(error.value).replace("a\nb", "")

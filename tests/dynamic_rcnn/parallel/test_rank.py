@@ -30,7 +30,7 @@ NUMBERS = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
 HELD = {"DYNAMIC_RCNN_CLAIMED": "1", "DYNAMIC_RCNN_ATTEMPT": "123_4.0"}
 
 
-def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rank_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch)
     assert Rank.from_env() is None
     environment(monkeypatch, **NUMBERS, **HELD)
@@ -191,7 +191,7 @@ def test_a_note_on_the_claim_reaches_the_processes(run_dir: Path) -> None:
     assert "DYNAMIC_RCNN_NOTE" not in spawn._environment(rank, Claim(run_dir, 3, None), None)
 
 
-def test_attempts_say_which_job_they_were(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_record_their_job(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json_atomic(Path("status.json"), {"schema": 1})
     Record(Path(), 20).start(0)
     jobs = [(each["job"], each["restart"], each["nodes"]) for each in read_json(Path("status.json"))["attempts"]]

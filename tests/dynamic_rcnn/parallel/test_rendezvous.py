@@ -47,7 +47,7 @@ def test_a_file_of_another_attempt_is_passed_over(run_dir: Path) -> None:
     assert not (run_dir / "rendezvous.json").exists()  # nobody needs it any more
 
 
-def test_a_rank_that_finds_nobody_says_so(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_finds_no_rank_0_gives_up(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.3)
     (run_dir / "rendezvous.json").write_text('{"schema": 1, "att')
     with pytest.raises(LostProcessError) as caught:

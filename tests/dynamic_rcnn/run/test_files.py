@@ -100,7 +100,7 @@ def test_read_json_names_what_is_wrong(tmp_path: Path) -> None:
         read_json(path)
 
 
-def test_what_json_holds() -> None:
+def test_valid_json_is_parsed() -> None:
     text = '{"a": [1, -2.5, null, true, "\\u00e9\\ud83d\\ude00"], "n": 123456789012345678}'
     assert parse_json(text) == {"a": [1, -2.5, None, True, "é😀"], "n": 123456789012345678}
 
@@ -116,6 +116,6 @@ def test_what_json_holds() -> None:
         ('{"\\uDC00": 1}', "half a surrogate pair in a text"),
     ],
 )
-def test_what_no_record_holds(text: str, reason: str) -> None:
+def test_json_that_no_record_can_contain_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{reason}"):
         parse_json(text)

@@ -83,7 +83,7 @@ def test_every_module_that_training_imports_is_on_one_of_the_lists() -> None:
     assert sorted(set(listed) - imported) == []
 
 
-def test_provenance_says_what_repeats_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_contains_what_repeats_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNAMIC_RCNN_COMMAND", "python experiments/launch.py grid=smoke 'seeds=[0, 1]'")
     found = collect("cpu", 2, "abc", None)
     assert found.command == "python experiments/launch.py grid=smoke 'seeds=[0, 1]'"

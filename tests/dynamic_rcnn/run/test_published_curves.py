@@ -48,13 +48,13 @@ def test_a_run_that_has_just_begun(tmp_path: Path, end: str) -> None:
     assert found.text.startswith("so far on the published trajectory: T 0.4400 at 100") and len(found.values) == 2
 
 
-def test_nothing_to_say_yet(tmp_path: Path) -> None:
+def test_t_is_not_known_before_iteration_100(tmp_path: Path) -> None:
     said = "T not known yet at iteration 100"
     assert read_trajectory(tmp_path).text == said
     assert read_trajectory(write(tmp_path, {})).text == said
 
 
-def test_it_is_said_of_the_published_setting_alone() -> None:
+def test_only_runs_with_the_published_setting_are_compared() -> None:
     method = {"label_assignment": True, "iou_topk": 75, "update_iter_interval": 100, "initial_iou": 0.4}
 
     def config(depth: int = 50, **changes: object) -> dict:
@@ -100,12 +100,12 @@ def test_each_setting_has_its_own_end_points(last: Point, settings: dict[str, An
     assert {" ".join(text.split()[:2]) for text in failed} == wrong
 
 
-def test_what_is_not_known_yet_is_said_so() -> None:
+def test_trends_that_are_not_known_yet_are_marked() -> None:
     found = trends({100: EARLY[100]}, None, method())
     assert {trend.holds for trend in found} == {None} and trends_text(found).count("not known yet") == 5
     stuck = trends({300: Point(0.5, 1.0), 350: Point(0.5, 1.0)}, None, method())
     assert [trend.holds for trend in stuck] == [True, None, None, False, None]
 
 
-def test_a_static_run_has_none() -> None:
+def test_a_static_run_has_no_trends() -> None:
     assert trends(EARLY, None, method(label_assignment=False, smooth_l1=False)) == [] and trends_text([]) == ""
