@@ -92,14 +92,14 @@ def overtaken(count: int) -> None:
 
 def hold(count: int) -> None:
     """Wait before the log of an iteration until a file named `released` is in the run directory."""
-    from dynamic_rcnn.engine.trainer import Training
+    from dynamic_rcnn.engine.trainer import TrainingRun
 
-    def wait_and_log(self: Any, *args: Any, log: Any = Training._log) -> None:
+    def wait_and_log(self: Any, *args: Any, log: Any = TrainingRun._log) -> None:
         while self.iteration == count and not Path("released").exists():
             time.sleep(0.02)
         log(self, *args)
 
-    Training._log = wait_and_log
+    TrainingRun._log = wait_and_log
 
 
 def stop_at_start(count: int) -> None:
