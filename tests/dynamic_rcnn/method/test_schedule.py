@@ -158,6 +158,7 @@ def _two_processes(rank: int, port_file: str, all_reduce: bool, results: Any) ->
     targets: list[float | None] = [[0.25, 0.5], [None, 0.25]][rank]  # type: ignore[list-item]
     feed(subject, ious, targets)
     results[rank] = (subject.iou_threshold, subject.beta)
+    dist.barrier()  # a process that ends at once would cut off the other while it connects
     dist.destroy_process_group()
 
 
