@@ -10,7 +10,6 @@ from pathlib import Path
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run import provenance
 from dynamic_rcnn.run.files import write_content
-from dynamic_rcnn.run.lock_file import LOCK
 
 PACKAGES = ("dynamic_rcnn", "slurm")
 _SUFFIXES = (".py", ".yaml")
@@ -33,12 +32,9 @@ def frozen_place(folder: Path) -> Path:
 
 
 def _files() -> list[Path]:
-    code = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*")) if _is_code(path)]
-    return code + [path for path in (PROJECT / LOCK.name,) if path.exists()]
-
-
-def _is_code(path: Path) -> bool:
-    return path.suffix in _SUFFIXES and path.is_file()
+    code = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*"))]
+    lock = PROJECT / provenance.REQUIREMENTS_LOCK.name
+    return [path for path in code if path.suffix in _SUFFIXES and path.is_file()] + ([lock] if lock.exists() else [])
 
 
 def _copy(files: list[Path], frozen: Path) -> None:

@@ -19,9 +19,8 @@ from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOST, Rank, read_failures, write_failure
-from dynamic_rcnn.run.attempt_logs import log_name
 from dynamic_rcnn.run.claim import Claim, claimed, superseded
-from dynamic_rcnn.run.files import METRICS
+from dynamic_rcnn.run.files import METRICS, log_name
 from dynamic_rcnn.run.status import Record
 from slurm import end_causes, oom
 from slurm.attempt import JobTask, announce, read_warning, run_command, wait_for_announcement, write_warning

@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 import dynamic_rcnn
-from dynamic_rcnn.run.lock_file import compare_with_lock, read_lock
+from dynamic_rcnn.run.provenance import compare_with_lock, read_lock
 
 PROJECT = dynamic_rcnn.PROJECT
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -67,7 +67,7 @@ def test_ci_takes_turns_between_the_oldest_and_the_newest_python() -> None:
 def test_a_lock_is_compared_with_what_is_installed(tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     assert compare_with_lock(lock) is None
-    installed = Version(dynamic_rcnn.run.lock_file.metadata.version("packaging"))
+    installed = Version(dynamic_rcnn.run.provenance.metadata.version("packaging"))
     lock.write_text(
         "# made by hand\nnumpy==0.1\nnot-installed==1.0\n"
         f"packaging=={installed}\npytest==0.1 ; python_version < '3'\nRich==0.2 ; python_version > '3'\n"

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from analysis.reading.run import RECORD_FILES, is_file
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.digest import file_digest
-from dynamic_rcnn.run.files import read_text
+from dynamic_rcnn.run.files import file_digest, read_text
 from dynamic_rcnn.wording import plural
 
 NAME = "SHA256SUMS"

@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 
 from analysis.detections.tide import KINDS
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.digest import file_digest
-from dynamic_rcnn.run.files import DETECTIONS, GRID_SUFFIX, FileContent, Part, read_content
+from dynamic_rcnn.run.files import DETECTIONS, GRID_SUFFIX, FileContent, Part, file_digest, read_content
 from dynamic_rcnn.run.manifest import Manifest
 
 SUFFIX = ".images.json"

@@ -23,8 +23,7 @@ from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run.batch import images_per_process
-from dynamic_rcnn.run.digest import file_digest
-from dynamic_rcnn.run.files import CHECKPOINTS, METRICS, WEIGHTS, remove_temporary, write_content
+from dynamic_rcnn.run.files import CHECKPOINTS, METRICS, WEIGHTS, file_digest, remove_temporary, write_content
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record

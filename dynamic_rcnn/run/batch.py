@@ -6,15 +6,9 @@ from dynamic_rcnn.errors import UserError
 
 
 def images_per_process(batch_size: int, processes: int, rate: float) -> int:
-    """Images per process and iteration.
+    """Images per process and iteration. Raises UserError if `batch_size` cannot be divided evenly.
 
-    Args:
-        batch_size: images per iteration of all processes.
-        processes: their number.
-        rate: the learning rate at this batch size, for the message.
-
-    Raises:
-        UserError: the batch cannot be divided evenly.
+    rate: the learning rate at this batch size, for the message.
     """
     if batch_size % processes == 0:
         return batch_size // processes

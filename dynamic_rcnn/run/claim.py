@@ -26,12 +26,8 @@ _NOT_COPIED = (LOCK, RENDEZVOUS)
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that this process holds.
+    """A claim that this process holds. lock: file descriptor, to be inherited by children. note: about a takeover."""
 
-    place: the run directory. lock: file descriptor, to be inherited by children. note: about a takeover, or None.
-    """
-
-    place: Path
     lock: int
     note: str | None
 
@@ -45,15 +41,9 @@ def claimed(
 ) -> Iterator[Claim]:
     """Hold the run's claim, with the run directory as working directory.
 
-    Args:
-        run_dir: directory of the run.
-        me: identifies this process.
-        alive: whether a holder that did not release its claim may continue. None if it is not known: then a holder
-            that has the lock may, and one on another host without the lock may not.
-        patience_s: how long to wait for the lock, in seconds.
-
-    Raises:
-        RunLockedError: another process is training the run.
+    alive: whether a holder that did not release its claim may continue. None if it is not known: then a holder that has
+    the lock may, and one on another host without the lock may not. Raises RunLockedError if another process trains the
+    run, also after `patience_s` seconds.
     """
     me = me or Holder.this_process()
     place, home = run_dir.resolve(), Path.cwd()
@@ -79,7 +69,7 @@ def claimed(
             raise RunLockedError(f"{run_dir}: another attempt has taken over this run")
         sign(file, me.to_line())
         try:
-            yield Claim(place, file.fileno(), note)
+            yield Claim(file.fileno(), note)
         finally:
             sign(file, "")
     finally:
@@ -138,19 +128,14 @@ def _copy(source: Path, target: Path) -> None:
         to = target / Path(folder).relative_to(source)
         to.mkdir()
         for name in names:
-            if name.endswith(".tmp") or name in _NOT_COPIED:
-                continue
-            with contextlib.suppress(FileNotFoundError):  # the old copy may remove files meanwhile
-                _link_or_copy(Path(folder) / name, to / name)
+            if not name.endswith(".tmp") and name not in _NOT_COPIED:
+                with contextlib.suppress(FileNotFoundError):  # the old copy may remove files meanwhile
+                    _link_or_copy(Path(folder) / name, to / name)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
     if source.suffix == ".pth":
-        try:
+        with contextlib.suppress(OSError):
             os.link(source, target)
             return
-        except FileNotFoundError:
-            raise
-        except OSError:
-            pass
     shutil.copy2(source, target)

@@ -8,8 +8,10 @@ A file is complete or absent: it is written under a temporary name, synced and r
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +37,19 @@ RENDEZVOUS = "rendezvous.json"
 GRID_SUFFIX = ".grid.json"
 
 _MAX_DIGITS = 18  # integers of 18 digits fit into 64 bits
+_WEIGHTS_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")
+_LOG_NAME = re.compile(r"attempt(\d+)(?:\.rank(\d+))?\.log")
+
+
+def log_name(attempt: int, rank: int = 0) -> str:
+    """The path of what a process of an attempt prints, relative to the run directory."""
+    return f"{LOGS}/attempt{attempt}.log" if rank == 0 else f"{LOGS}/attempt{attempt}.rank{rank}.log"
+
+
+def find_logs(run_dir: Path) -> dict[tuple[int, int], Path]:
+    """The log files of a run by (attempt, rank)."""
+    found = ((_LOG_NAME.fullmatch(path.name), path) for path in (run_dir / LOGS).glob("attempt*.log"))
+    return {(int(match[1]), int(match[2] or 0)): path for match, path in found if match}
 
 
 class Part(Schema):
@@ -53,15 +68,9 @@ Content = TypeVar("Content", bound=FileContent)
 
 
 def read_content(kind: type[Content], path: Path, way_out: str = "") -> Content:
-    """Read a JSON file of the given kind.
+    """Read a JSON file of the given kind. Raises UserError as `read_json`, or if the content does not match.
 
-    Args:
-        kind: the declaration that the content must match.
-        path: the file.
-        way_out: what the user can do about a fault, added to the message.
-
-    Raises:
-        UserError: as `read_json`, or the content does not match.
+    way_out: what the user can do about content that does not match, added to the message.
     """
     return validate(kind, read_json(path), way_out=way_out, file=path)
 
@@ -98,11 +107,7 @@ def remove_temporary(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of this suite.
-
-    Raises:
-        UserError: the file is missing, corrupt, not of this suite, or of a newer schema.
-    """
+    """Read a JSON file. Raises UserError if it is missing, corrupt, not of this suite, or of a newer schema."""
     try:
         text = read_text(path)
     except FileNotFoundError:
@@ -128,11 +133,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON that came from outside.
-
-    Raises:
-        ValueError: not valid JSON, nested too deeply, an integer of over 18 digits, or half a surrogate pair.
-    """
+    """Parse JSON. Raises ValueError also for deep nesting, integers of over 18 digits and half a surrogate pair."""
     try:
         value = json.loads(text, parse_int=_parse_integer)
         if "\\ud" in text.lower():
@@ -152,6 +153,21 @@ def _parse_integer(digits: str) -> int:
     return int(digits)
 
 
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """The hex digest of a file's content."""
+    digest = hashlib.new(algorithm)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def named_digest(path: Path) -> str | None:
+    """The first 8 hex digits of the sha256 in the name of a weights file (OpenMMLab: name-62a3f276.pth), or None."""
+    found = _WEIGHTS_NAME.search(path.name)
+    return found[1] if found else None
+
+
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """Append one line and flush it. `read_jsonl` drops a torn last line."""
     with path.open("a", encoding="utf-8") as file:
@@ -159,13 +175,9 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a JSON-lines file.
+    """The rows of a JSON-lines file; [] if it is missing. Raises UserError for a line that is not valid JSON.
 
-    Returns:
-        One dict per line; [] if the file is missing. A torn last line (the writer was killed) is dropped.
-
-    Raises:
-        UserError: another line is not valid JSON.
+    A torn last line is dropped: the writer was killed.
     """
     if not path.exists():
         return []

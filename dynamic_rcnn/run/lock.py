@@ -90,15 +90,7 @@ def last_holder(folder: Path) -> Holder | None:
 
 @contextmanager
 def locked(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Hold the folder's lock.
-
-    Args:
-        folder: an existing folder.
-        patience_s: how long to wait for the lock, in seconds.
-
-    Raises:
-        LockedError: another process holds it.
-    """
+    """Hold the folder's lock. Raises LockedError if another process still holds it after `patience_s` seconds."""
     with open_lock(folder) as file:
         if not take(file, patience_s):
             raise LockedError(f"{folder}: locked by {lock_holder(folder) or 'another process'}")

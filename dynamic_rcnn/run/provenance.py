@@ -1,18 +1,24 @@
-"""provenance.json: what it takes to repeat a run. Torch-free: the trainer passes the device and its threads."""
+"""provenance.json: what it takes to repeat a run. Torch-free: the trainer passes the device and its threads.
+
+requirements.lock has the version of every package that the committed results were made with.
+"""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import Field
 
-from dynamic_rcnn.run.files import PROVENANCE, FileContent, read_content, write_content
+from dynamic_rcnn import PROJECT
+from dynamic_rcnn.run.files import PROVENANCE, FileContent, file_digest, read_content, write_content
 from dynamic_rcnn.run.fingerprint import PACKAGE, code_fingerprint
-from dynamic_rcnn.run.lock_file import compare_with_lock
 from dynamic_rcnn.run.process_env import ProcessEnv
 
 PACKAGES = (
@@ -27,7 +33,7 @@ PACKAGES = (
     "opencv-python",
     "opencv-python-headless",
 )
-MAX_DIFF = 100_000
+REQUIREMENTS_LOCK = PROJECT / "requirements.lock"
 FROZEN = PACKAGE.parent / "frozen.json"  # beside the packages in a copy that slurm/code_snapshot.py made
 
 
@@ -88,7 +94,7 @@ def checkout() -> Checkout:
     return Checkout(
         commit=_git("rev-parse", "HEAD").strip() if tracked else None,
         dirty=bool(changes),
-        diff=_git("diff", "HEAD", "--", str(PACKAGE))[:MAX_DIFF] if changes else "",
+        diff=_git("diff", "HEAD", "--", str(PACKAGE))[:100_000] if changes else "",
     )
 
 
@@ -100,6 +106,32 @@ def write(run_dir: Path, origin: Origin) -> None:
         before = Origin(**old.model_dump(by_alias=True, exclude={"earlier"}))
         earlier = old.earlier if before == origin else [*old.earlier, before]
     write_content(path, Provenance(**origin.model_dump(by_alias=True), earlier=earlier))
+
+
+def read_lock(path: Path = REQUIREMENTS_LOCK) -> Iterator[Requirement]:
+    """Yield the requirements of a lock file that apply to this Python and platform."""
+    for line in path.read_text("utf-8").splitlines():
+        text = line.split("#")[0].strip()
+        if text:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate():
+                yield requirement
+
+
+def compare_with_lock(path: Path = REQUIREMENTS_LOCK) -> dict[str, Any] | None:
+    """The lock file's "sha256" and the "differences" of installed packages from it; None without a file.
+
+    Packages that are not installed, such as the tools for development on a cluster, are left out.
+    """
+    if not path.exists():
+        return None
+    installed = {canonicalize_name(item.name): item.version for item in metadata.distributions() if item.name}
+    differences = {}
+    for requirement in read_lock(path):
+        version = installed.get(canonicalize_name(requirement.name))
+        if version is not None and not requirement.specifier.contains(version, prereleases=True):
+            differences[requirement.name] = {"locked": str(requirement.specifier), "installed": version}
+    return {"sha256": file_digest(path), "differences": differences}
 
 
 def _versions() -> dict[str, str]:

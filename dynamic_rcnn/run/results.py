@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dynamic_rcnn.run.files import METRICS, FileContent, Part, read_content, read_json
+from dynamic_rcnn.run.files import METRICS, FileContent, Part, read_json
 from dynamic_rcnn.run.schema import validate
 
 BENCHMARK: Literal["benchmark"] = "benchmark"  # the task of a run that times its arms
@@ -132,19 +132,10 @@ class TimingResults(FileContent):
 
 
 def read_results(run_dir: Path) -> EvaluationResults | TimingResults:
-    """Read a run's metrics.json.
-
-    Raises:
-        UserError: the file is missing or not valid.
-    """
+    """Read a run's metrics.json. Raises UserError if it is missing or not valid."""
     path = run_dir / METRICS
     content = read_json(path)
     if content.get("task") == BENCHMARK:
         return validate(TimingResults, content, file=path)
     way_out = f"move it away, then `python -m dynamic_rcnn.evaluate {run_dir}` writes it again"
     return validate(EvaluationResults, content, way_out=way_out, file=path)
-
-
-def read_timing_results(run_dir: Path) -> TimingResults:
-    """Read metrics.json of a run that times its arms. Raises UserError as `read_results`."""
-    return read_content(TimingResults, run_dir / METRICS)

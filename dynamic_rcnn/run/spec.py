@@ -175,32 +175,23 @@ def _hashed(text: str) -> str:
 
 
 def differences(one: RunSpec, other: RunSpec) -> list[tuple[str, Any, Any]]:
-    """Compare what decides the results of two runs.
-
-    Returns:
-        (dotted field, value in `one`, value in `other`) for each field that differs.
-    """
-    unequal = _unequal(_shared(one), _shared(other))
-    left, right = (
-        {"seed": spec.seed, **(flatten(rest) if rest else {})} for spec, rest in zip((one, other), unequal, strict=True)
-    )
-    fields = sorted(set(left) | set(right))
-    pairs = [(field, *(side.get(field, LATER.get(field, _ABSENT)) for side in (left, right))) for field in fields]
-    return [(field, a, b) for field, a, b in pairs if a != b]
+    """(dotted field, value in `one`, value in `other`) for each field that decides the result and differs."""
+    left, right = ({"seed": spec.seed, **_shared(spec)} for spec in (one, other))
+    return sorted(_unequal(left, right, ""), key=lambda difference: difference[0])
 
 
-def _unequal(left: dict[str, Any], right: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Nested mappings without the values that are equal in both: flattening those would take long."""
-    pair: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for key in {**left, **right}:
-        if key in left and key in right and left[key] == right[key]:
-            continue
-        values = {side: content[key] for side, content in enumerate((left, right)) if key in content}
-        if len(values) == 2 and all(isinstance(value, dict) and value for value in values.values()):
-            values = {side: value for side, value in enumerate(_unequal(values[0], values[1])) if value}
-        for side, value in values.items():
-            pair[side][key] = value
-    return pair
+def _unequal(left: Any, right: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """The leaves below `path` that differ. Skips what is equal as a whole: to compare its leaves would take long."""
+    if left == right:
+        return
+    if left and right and isinstance(left, dict) and isinstance(right, dict):
+        for key in {**left, **right}:
+            yield from _unequal(left.get(key, _ABSENT), right.get(key, _ABSENT), f"{path}.{key}" if path else key)
+        return
+    one, other = ({} if side == _ABSENT else flatten(side, path) for side in (left, right))
+    for field in {**one, **other}:
+        default = LATER.get(field, _ABSENT)
+        yield field, one.get(field, default), other.get(field, default)
 
 
 def is_aside(run_dir: Path) -> bool:

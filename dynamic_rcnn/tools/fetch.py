@@ -31,7 +31,7 @@ from typing import IO
 from dynamic_rcnn import PROJECT, cli
 from dynamic_rcnn.engine.pretrained import weights_folder
 from dynamic_rcnn.errors import UserError, unknown_name
-from dynamic_rcnn.run.digest import file_digest
+from dynamic_rcnn.run.files import file_digest
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60.0

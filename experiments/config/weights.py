@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.digest import file_digest, named_digest
+from dynamic_rcnn.run.files import file_digest, named_digest
 from dynamic_rcnn.run.spec import EVALUATE
 from experiments.config.schema import Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dynamic_rcnn.run.digest import file_digest, named_digest
+from dynamic_rcnn.run.files import file_digest, named_digest
 from experiments.config.grid import Grid
 from experiments.doctor.findings import BAD, NOTE, OK, Finding
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynamic_rcnn import PROJECT
-from dynamic_rcnn.run.attempt_logs import find_logs, log_name
+from dynamic_rcnn.run.files import find_logs, log_name
 from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.wording import plural

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import read_failures
-from dynamic_rcnn.run.attempt_logs import find_logs
+from dynamic_rcnn.run.files import find_logs
 from experiments.config.grid import Grid
 from experiments.planning.plan import is_submitted
 from experiments.planning.run_state import PlannedRun

@@ -18,7 +18,7 @@ from analysis.sections.page import build
 from analysis.stats.seeds import paired_ratio
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.lock import locked
-from dynamic_rcnn.run.results import read_timing_results
+from dynamic_rcnn.run.results import read_results
 from dynamic_rcnn.run.spec import RunSpec
 from tests.analysis.synthetic import edit_json, markdown, row_of, write_json
 
@@ -242,10 +242,10 @@ def test_invalid_blocks_and_means_are_user_errors(tmp_path: Path, field: str, va
     run = timing_run(tmp_path, TRAINING, INFERENCE)
     sound = {**BLOCKS, "blocks": [BLOCK], **PER_ARM}
     edit_json(run / "metrics.json", training=sound, inference=sound)
-    assert read_timing_results(run).training.seconds == {"both": {0: 1.0}}
+    assert read_results(run).training.seconds == {"both": {0: 1.0}}
     edit_json(run / "metrics.json", **{field: value})
     with pytest.raises(UserError) as error:
-        read_timing_results(run)
+        read_results(run)
     assert str(error.value).startswith(f"{run / 'metrics.json'}: ") and said in str(error.value)
 
 

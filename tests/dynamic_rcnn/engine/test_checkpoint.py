@@ -14,7 +14,7 @@ from mmengine.runner.checkpoint import load_checkpoint
 
 from dynamic_rcnn.engine import build, checkpoint
 from dynamic_rcnn.errors import NaNLossError, UserError
-from dynamic_rcnn.run.digest import file_digest
+from dynamic_rcnn.run.files import file_digest
 from dynamic_rcnn.run.spec import RunSpec
 from tests.dynamic_rcnn.runs import plain_config
 

@@ -187,8 +187,8 @@ def test_a_note_on_the_claim_reaches_the_processes(run_dir: Path) -> None:
     from dynamic_rcnn.run.claim import Claim
 
     rank = Rank(0, 2, 0, "x")
-    assert spawn._environment(rank, Claim(run_dir, 3, "took over"), None)["DYNAMIC_RCNN_NOTE"] == "took over"
-    assert "DYNAMIC_RCNN_NOTE" not in spawn._environment(rank, Claim(run_dir, 3, None), None)
+    assert spawn._environment(rank, Claim(3, "took over"), None)["DYNAMIC_RCNN_NOTE"] == "took over"
+    assert "DYNAMIC_RCNN_NOTE" not in spawn._environment(rank, Claim(3, None), None)
 
 
 def test_attempts_record_their_job(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def lost(holder: Holder) -> bool | None:
 def test_the_holder_works_in_the_run_directory_and_lets_go(run_dir):
     home = Path.cwd()
     with claimed(run_dir, Holder("here", 12, "3_4", 2)) as claim:
-        assert Path.cwd() == claim.place == run_dir and claim.note is None
+        assert Path.cwd() == run_dir and claim.note is None
         assert last_holder(run_dir) == Holder("here", 12, "3_4", 2)
         assert not superseded(run_dir)
     assert Path.cwd() == home and last_holder(run_dir) is None

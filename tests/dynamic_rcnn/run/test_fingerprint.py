@@ -7,8 +7,39 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_rcnn.run.fingerprint import DECIDES_RESULT, DOES_NOT_DECIDE_RESULT, PACKAGE, code_fingerprint
+from dynamic_rcnn.run.fingerprint import DECIDES_RESULT, PACKAGE, code_fingerprint
 from dynamic_rcnn.run.provenance import Origin, collect, write
+
+DOES_NOT_DECIDE_RESULT = (
+    "",
+    "data",
+    "engine",
+    "engine.ending",
+    "engine.losses",
+    "engine.pretrained",
+    "engine.stop_signal",
+    "cli",
+    "errors",
+    "method.statistics",  # what is logged
+    "metrics",
+    "parallel",
+    "parallel.processes",
+    "parallel.rank",
+    "parallel.rendezvous",
+    "run",
+    "run.claim",
+    "run.files",
+    "run.fingerprint",
+    "run.heartbeat",
+    "run.lock",
+    "run.process_env",
+    "run.provenance",
+    "run.results",
+    "run.schema",
+    "run.spec",
+    "run.status",
+    "run.train_log",
+)
 
 SOURCE = '"""Module."""\n\n\ndef f(x):\n    """Add one."""\n    return x + 1  # one\n'
 

@@ -14,7 +14,7 @@ from mmengine.dataset import pseudo_collate
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.timing_arms import PAIRS, InferenceArm, group_same_networks, is_same_network, raw_scores
-from dynamic_rcnn.run.results import read_timing_results
+from dynamic_rcnn.run.results import read_results
 from dynamic_rcnn.run.spec import RunSpec
 from experiments import launch
 from experiments.config.build import build_grid
@@ -133,7 +133,7 @@ def test_a_timing_run_is_done_and_reported(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, out + err
     run = folder.run("speed")
-    found = read_timing_results(run)
+    found = read_results(run)
     assert list(found.training.seconds) and set(found.training.seconds) == {"baseline", "both"}
     assert set(found.inference.seconds) == {"baseline", "both", "cascade"}
     parts = (found.training, found.inference)
