@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -39,11 +38,6 @@ class QueuedJob:
     def index(self) -> int:
         """The index in its array; 0 if the job is not an array task."""
         return int(self.job.partition("_")[2] or 0)
-
-
-def available() -> bool:
-    """Whether this machine can submit to a Slurm cluster."""
-    return shutil.which("sbatch") is not None
 
 
 def active() -> list[QueuedJob]:

@@ -18,8 +18,20 @@ _SUFFIXES = (".py", ".yaml")
 def freeze(folder: Path) -> Path:
     """Copy the packages that jobs run into `folder`, under the digest of their content, unless the copy exists."""
     frozen = frozen_place(folder)
-    if not frozen.exists():
-        _copy(_files(), frozen)
+    if frozen.exists():
+        return frozen
+    temporary = frozen.with_name(f".{frozen.name}.{os.getpid()}.tmp")
+    for path in _files():
+        target = temporary / path.relative_to(PROJECT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    write_content(temporary / provenance.FROZEN.name, provenance.checkout())
+    try:
+        temporary.rename(frozen)
+    except OSError:  # another launcher made the same copy first
+        shutil.rmtree(temporary)
+        if not frozen.exists():
+            raise
     return frozen
 
 
@@ -35,18 +47,3 @@ def _files() -> list[Path]:
     code = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*"))]
     lock = PROJECT / provenance.REQUIREMENTS_LOCK.name
     return [path for path in code if path.suffix in _SUFFIXES and path.is_file()] + ([lock] if lock.exists() else [])
-
-
-def _copy(files: list[Path], frozen: Path) -> None:
-    temporary = frozen.with_name(f".{frozen.name}.{os.getpid()}.tmp")
-    for path in files:
-        target = temporary / path.relative_to(PROJECT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    write_content(temporary / provenance.FROZEN.name, provenance.checkout())
-    try:
-        temporary.rename(frozen)
-    except OSError:  # another launcher made the same copy first
-        shutil.rmtree(temporary)
-        if not frozen.exists():
-            raise

@@ -44,13 +44,7 @@ _LOST = {"DOWN", "NOT_RESPONDING", "FAIL", "FAILING", "UNKNOWN"}
 
 
 def cause_of_warning(task: JobTask, number: int, warning_s: float) -> tuple[str, str]:
-    """(cause, one line) of a signal, from the job's present state in Slurm.
-
-    Args:
-        task: the job that got the signal.
-        number: of the signal.
-        warning_s: how many seconds before the time limit Slurm sends it.
-    """
+    """(cause, one line) of a signal, from the job's state. Slurm sends it `warning_s` before the time limit."""
     job = cli.describe(task.job)
     cause, message = _in_slurm(job, task)
     if cause == "requeued" and (lost := _failed_nodes(task.nodes, task.began)):
@@ -77,11 +71,7 @@ def _in_slurm(job: dict[str, str], task: JobTask) -> tuple[str | None, str]:
 
 
 def close_previous(record: Record, task: JobTask, retries: dict[str, int]) -> str | None:
-    """End the previous attempt in the record, if it could not do so itself.
-
-    Returns:
-        Why there is no further attempt, or None.
-    """
+    """End the previous attempt, if it could not do so itself. Returns why there is no further attempt, or None."""
     last = record.last
     if last is None:
         return None
@@ -103,8 +93,7 @@ def cause_of_end(record: Record, task: JobTask, code: int, submission: Submissio
     if recorded is None or recorded[0] in ("error", "killed"):
         if _OUT_OF_MEMORY.search(_stderr_tail(submission.folder, task)):
             return "out of memory", "Slurm ended the job: it used more memory than its limit (cluster.mem)"
-        lost = _failed_nodes(task.nodes, task.began)
-        if lost:
+        if lost := _failed_nodes(task.nodes, task.began):
             return "node failure", lost
     warning = read_warning(task.token)
     if recorded is not None and not (recorded[0] == "killed" and warning and warning[0] != "interrupted"):
@@ -123,8 +112,7 @@ def cause_of_no_start(task: JobTask, code: int, submission: Submission) -> tuple
     cause, message = _in_slurm(cli.describe(task.job), task)
     if cause == "cancelled":
         return cause, message
-    lost = _failed_nodes(task.nodes, task.began)
-    if lost:
+    if lost := _failed_nodes(task.nodes, task.began):
         return "node failure", lost
     where = f"srun could not start its tasks (exit code {code}); see the job's output in {submission.folder}"
     hiccup = _HICCUP.search(_stderr_tail(submission.folder, task))
@@ -148,7 +136,8 @@ def why_not_retried(record: Record, task: JobTask, cause: str, retries: dict[str
     if cause not in BUDGETS:
         return f"{cause} is not tried again"
     here = [attempt for attempt in record.attempts if attempt.job == task.job]
-    if cause == "time-out" and len(here) > 1 and all(_made_no_progress(attempt) for attempt in here[-2:]):
+    last_two = [attempt.outcome == cause and attempt.to_iteration <= attempt.from_iteration for attempt in here[-2:]]
+    if cause == "time-out" and last_two == [True, True]:
         return "two attempts in a row made no progress within the time limit: set a longer cluster.time"
     allowed = retries[BUDGETS[cause]]
     same = [name for name, budget in BUDGETS.items() if budget == BUDGETS[cause]]
@@ -191,18 +180,12 @@ def _is_queued_again(job: dict[str, str], task: JobTask) -> bool:
     return int(job.get("Restarts", 0)) > task.restart or job.get("JobState") == "PENDING"
 
 
-def _made_no_progress(attempt: Attempt) -> bool:
-    return attempt.outcome == "time-out" and attempt.to_iteration <= attempt.from_iteration
-
-
 def _infer_cause(last: Attempt, task: JobTask) -> tuple[str, str]:
     if last.job is None:
         return "killed", "the process died without writing its status"
-    warning = read_warning(last.token)
-    lost = _failed_nodes(last.nodes or "", last.started)
-    if lost:
+    if lost := _failed_nodes(last.nodes or "", last.started):
         return "node failure", lost
-    if warning is not None:
+    if warning := read_warning(last.token):
         return warning
     if last.job == task.job:
         return "requeued", "Slurm started the job again, for a reason that it did not give (scontrol requeue?)"

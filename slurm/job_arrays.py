@@ -50,60 +50,39 @@ def arrays(
 ) -> list[Array]:
     """Plan the job arrays for `runs`.
 
-    Args:
-        start: the run that the others start from, if it has to run first.
-        runs: the other runs.
-        start_job: the job of `start`, if it is in the queue.
-        busy: this grid's jobs in the queue; they count for the cap.
-        most: how many tasks an array may have.
-        cap: how many tasks may run at a time, over all arrays.
-        last: runs that need others of the grid; they run after all others have ended, with or without success.
+    start: the run that the others start from, if it has to run first; start_job: its job, if it is in the queue. busy:
+    this grid's jobs in the queue; they count for the cap. most: how many tasks an array may have. cap: how many tasks
+    may run at a time, over all arrays. last: runs that need others of the grid; they run after all others have ended,
+    with or without success.
     """
+    in_queue = tuple(f"afterany:{job}" for job in sorted({job.split("_")[0] for job in busy}))
     free = cap - len(busy) if cap is not None else None
     waits: tuple[str, ...] = ()
     if cap is not None and free is not None and free <= 0:
-        waits, free = tuple(f"afterany:{job}" for job in sorted({job.split("_")[0] for job in busy})), cap
-    first = [Array([start], 1, waits)] if start is not None else []
+        waits, free = in_queue, cap
+    found = [Array([start], 1, waits)] if start is not None else []
+    first = tuple(range(len(found)))
     after = waits if start_job is None else (*waits, f"afterok:{start_job}")
-    parts = [list(runs[at : at + most]) for at in range(0, len(runs), most)]
+    parts = _split(runs, most)
     lanes = min(len(parts), free) if free is not None else len(parts)
-    others = []
     for number, part in enumerate(parts):
         throttle = len(part) if free is None else max(1, free // lanes + (number % lanes < free % lanes))
-        lane_before = len(first) + number - lanes
-        if number >= lanes:
-            others.append(Array(part, min(throttle, len(part)), after, (lane_before,)))
-        elif first:
-            others.append(Array(part, min(throttle, len(part)), after, (0,), behind_must_succeed=True))
-        else:
-            others.append(Array(part, min(throttle, len(part)), after))
-    return [*first, *others, *_last_arrays(last, len(first) + len(others), busy, most, cap)]
-
-
-def _last_arrays(runs: Sequence[str], before: int, busy: Sequence[str], most: int, cap: int | None) -> list[Array]:
-    """The arrays for runs that wait for the `before` first arrays of this submission and for the jobs in the queue."""
-    waits = tuple(f"afterany:{job}" for job in sorted({job.split("_")[0] for job in busy}))
-    parts = [list(runs[at : at + most]) for at in range(0, len(runs), most)]
-    found: list[Array] = []
-    for part in parts:
-        behind = tuple(range(before)) if not found else (before + len(found) - 1,)
-        found.append(Array(part, min(cap or len(part), len(part)), waits, behind))
+        behind = first if number < lanes else (len(found) - lanes,)
+        found.append(Array(part, min(throttle, len(part)), after, behind, bool(first) and number < lanes))
+    for number, part in enumerate(_split(last, most)):
+        behind = (len(found) - 1,) if number else tuple(range(len(found)))
+        found.append(Array(part, min(cap or len(part), len(part)), in_queue, behind))
     return found
 
 
+def _split(runs: Sequence[str], most: int) -> list[list[str]]:
+    return [list(runs[at : at + most]) for at in range(0, len(runs), most)]
+
+
 def submit(submission: Submission, wanted: Sequence[Array], profile: Profile) -> Iterator[Submission]:
-    """Submit each array.
+    """Submit each array, yield the submission with its job id, and write it.
 
-    Args:
-        submission: has been written; is written again with each job id.
-        wanted: the arrays, one per chunk.
-        profile: of the cluster.
-
-    Yields:
-        The submission with one more job id.
-
-    Raises:
-        SlurmError: Slurm refused an array; earlier ones stay submitted.
+    Raises SlurmError if Slurm refuses an array; earlier ones stay submitted.
     """
     for index, array in enumerate(wanted):
         after = list(array.after)
@@ -175,18 +154,7 @@ def begin(
     profile: Profile,
     command: str = "",
 ) -> Submission:
-    """Make the record of a submission, not yet written.
-
-    Args:
-        folder: of all submissions; this one gets a new folder in it.
-        runs: the run folder.
-        grid: its name.
-        wanted: the arrays.
-        code: folder of the frozen code.
-        trainer: arguments of Python that train a run.
-        profile: of the cluster.
-        command: the launch's command line.
-    """
+    """Make the record of a submission, not yet written. `folder` is that of all submissions: this one gets its own."""
     token = os.urandom(3).hex()
     now = time.time()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dynamic_rcnn.run.schema import BrokenRulesError
+from dynamic_rcnn.run.schema import BrokenRulesError, Fault
 
 _OURS = "the launcher sets it; leave it out"
 # flag of sbatch -> the profile's field that sets it
@@ -33,16 +33,8 @@ _GRES_GPUS = re.compile(r"(?:^|,)(?:gres/)?gpu(?::[\w.-]*[A-Za-z_][\w.-]*)?(?::(
 _TYPED = re.compile(r"(?:[A-Za-z_][\w.-]*:)?(\d+)")
 
 
-Fault = tuple[tuple[str | int, ...], Any, str]  # where, value, rule
-
-
 def parse_flags(flags: Any) -> dict[str, Any]:
-    """Check flags of sbatch and return them by name without dashes.
-
-    Raises:
-        ValueError: not a mapping.
-        BrokenRulesError: flags that a field of the profile or the launcher sets, or values of another type.
-    """
+    """Flags of sbatch by name without dashes. Raises ValueError for those that the profile or the launcher sets."""
     if not isinstance(flags, Mapping):
         raise ValueError("must map flags of sbatch to values, e.g. {reservation: spring}")
     found = {str(name).lstrip("-").replace("_", "-"): value for name, value in flags.items()}

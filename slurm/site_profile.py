@@ -19,8 +19,7 @@ _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d{1,2}){0,2})", re.ASC
 def parse_minutes(value: Any) -> int:
     """Read a time limit in minutes: a number, or text in one of sbatch's forms. Seconds are rounded up.
 
-    Raises:
-        ValueError: the rule, for anything else, and for 0, which Slurm reads as no limit.
+    Raises ValueError for anything else, and for 0, which Slurm reads as no limit.
     """
     if isinstance(value, int) and value > _MOST_MINUTES:  # YAML reads 12:00:00 without quotes as 43200
         raise ValueError('more than 14 days as a number of minutes; write "12:00:00" in quotes')

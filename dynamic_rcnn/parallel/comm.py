@@ -43,15 +43,7 @@ def is_main() -> bool:
 
 
 def join(me: Rank, check: Callable[[], None]) -> None:
-    """Create the process group, and select this process's GPU if there are any.
-
-    Args:
-        me: this process.
-        check: called while waiting for the others; may raise an exception to stop waiting.
-
-    Raises:
-        UserError, LostProcessError: as `rendezvous.meet`.
-    """
+    """Create the process group, and select this process's GPU if there are any. As `rendezvous.meet`."""
     global _store
     if torch.cuda.is_available():
         torch.cuda.set_device(me.local % torch.cuda.device_count())  # a process that sees only its own GPU has just 0
@@ -124,15 +116,9 @@ def is_loss_of_another(error: BaseException) -> bool:
 
 
 def exchange_ends(mine: dict[str, Any]) -> list[dict[str, Any]]:
-    """Exchange how the processes ended.
+    """Exchange how the processes ended: `mine` and the others that are known within `FAREWELL_S`, as JSON values.
 
     Uses the store that rank 0 serves: processes that did not fail are waiting inside the group.
-
-    Args:
-        mine: how this process ended, as JSON values.
-
-    Returns:
-        The ends that are known within `FAREWELL_S`, first `mine`.
     """
     if _store is None:
         return [mine]

@@ -68,14 +68,9 @@ class Processes:
 
 
 def run_processes(count: int, claim: Claim | None) -> int:
-    """Train the run in the working directory with several processes.
+    """Train the run in the working directory with `count` processes. Returns the exit code.
 
-    Args:
-        count: of processes.
-        claim: of the run; None if the parent process holds it.
-
-    Returns:
-        The exit code.
+    claim: None if the parent process holds it.
     """
     attempt = uuid.uuid4().hex
     attempts = len(Record.open(Path()).attempts)

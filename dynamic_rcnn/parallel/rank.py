@@ -84,15 +84,7 @@ def write_failure(rank: Rank, cause: str, message: str) -> None:
 
 
 def read_failures(run_dir: Path, attempt: str | None) -> list[Failure]:
-    """Read what ranks that failed in an attempt have left.
-
-    Args:
-        run_dir: directory of the run.
-        attempt: token of the attempt; None for those of any attempt.
-
-    Returns:
-        The failures, by rank.
-    """
+    """What ranks that failed have left, by rank. attempt: token of the attempt; None for those of any attempt."""
     found = []
     for path in (run_dir / LOGS).glob("failure.rank*.json"):
         name = re.fullmatch(r"failure\.rank(\d+)\.json", path.name)

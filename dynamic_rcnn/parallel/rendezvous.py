@@ -38,18 +38,10 @@ class Announcement(FileContent):
 
 
 def meet(me: Rank, check: Callable[[], None]) -> Store:
-    """Wait for all processes of the run, and select the network interface for gloo.
+    """Wait for all processes of the run, and select the network interface for gloo. Returns the store that they share.
 
-    Args:
-        me: this process.
-        check: called while waiting; may raise an exception to stop waiting.
-
-    Returns:
-        The store that the processes share.
-
-    Raises:
-        UserError: two processes have the same GPU, or only some have a GPU.
-        LostProcessError: the others did not arrive in time.
+    check: called while waiting; may raise an exception to stop waiting. Raises UserError if two processes have the same
+    GPU, or only some have a GPU, and LostProcessError if the others do not arrive in time.
     """
     host, port, store = _serve(me) if me.number == 0 else _find(me, check)
     everyone = _introduce(store, me, host, port, check)

@@ -14,20 +14,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import GRID_SUFFIX, SCHEMA, read_json, write_json_atomic
+from dynamic_rcnn.run.files import GRID_SUFFIX, SCHEMA, Part, read_json, write_json_atomic
 from dynamic_rcnn.run.results import BENCHMARK
-from dynamic_rcnn.run.schema import BrokenRulesError, Schema, validate
+from dynamic_rcnn.run.schema import BrokenRulesError, Fault, validate
 from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN
 
-NAME_RULE = f"letters, digits, '.', '_' and '-', the first a letter or a digit, not ending in {GRID_SUFFIX}"
 PUBLISHED_BASE = "faster_rcnn_r50_fpn_1x"  # of the paper's main experiments
 _PAIR_RULE = "must be a pair of different arms, such as [both, baseline]"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-def is_plain_name(name: object) -> bool:
-    """Whether `name` can name a grid, an arm or a data set, and thus a folder: see NAME_RULE."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None and not name.endswith(GRID_SUFFIX)
 
 
 def manifest_place(dataset: str, grid: str, setting: str) -> str:
@@ -35,20 +29,23 @@ def manifest_place(dataset: str, grid: str, setting: str) -> str:
     return f"{dataset}/{grid}-{setting}{GRID_SUFFIX}"
 
 
-def is_run_path(text: str) -> bool:
-    """Whether `text` is dataset/arm/run, all plain names: a manifest cannot point outside its run folder."""
-    parts = text.split("/")
-    return len(parts) == 3 and all(map(is_plain_name, parts))
+def _is_plain_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and not name.endswith(GRID_SUFFIX)
 
 
 def _plain_name(name: str) -> str:
-    if not is_plain_name(name):
-        raise ValueError(f"must be a plain name: {NAME_RULE}")
+    if not _is_plain_name(name):
+        raise ValueError(
+            "must be a plain name: letters, digits, '.', '_' and '-', the first a letter or a digit, not ending in "
+            + GRID_SUFFIX
+        )
     return name
 
 
 def _run_path(path: str) -> str:
-    if not is_run_path(path):
+    """Plain names only: a manifest cannot point outside its run folder."""
+    parts = path.split("/")
+    if len(parts) != 3 or not all(map(_is_plain_name, parts)):
         raise ValueError("must be <dataset>/<arm>/seed<k>-<id>")
     return path
 
@@ -88,13 +85,7 @@ PaperRows = dict[str, Annotated[dict[str, float], BeforeValidator(_metrics)]]  #
 Contrasts = list[Annotated[tuple[str, str], BeforeValidator(_pair)]]
 
 
-class _Part(Schema):
-    """What a file of a newer version adds is ignored."""
-
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
-
-
-class Paper(_Part):
+class Paper(Part):
     """The rows of the paper that a grid reproduces, as printed.
 
     Attributes:
@@ -112,7 +103,7 @@ class Paper(_Part):
     base: str = PUBLISHED_BASE
 
 
-class PlannedCell(_Part):
+class PlannedCell(Part):
     """One run that a grid asks for.
 
     Attributes:
@@ -126,14 +117,14 @@ class PlannedCell(_Part):
     setting: str | None = None
 
 
-class EvaluatedWeights(_Part):
+class EvaluatedWeights(Part):
     """The file of weights that a grid's runs evaluate."""
 
     name: str
     sha256: str
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """What launches of a grid asked for.
 
     Attributes:
@@ -146,6 +137,8 @@ class Manifest(_Part):
         task: what the runs do, one of run.spec.TASKS.
         timed_arms: name -> title of the arms that the only run times side by side; None for other tasks.
     """
+
+    model_config = ConfigDict(populate_by_name=True)
 
     name: PlainName = Field(alias="grid")
     title: str
@@ -201,7 +194,7 @@ class Manifest(_Part):
             raise BrokenRulesError(faults)
         return self
 
-    def _arm_faults(self) -> Iterator[tuple[tuple[str | int, ...], Any, str]]:
+    def _arm_faults(self) -> Iterator[Fault]:
         rule = f"must be one of {', '.join(self.arms)}"
         if self.baseline not in self.arms:
             yield ("baseline",), self.baseline, rule
@@ -213,7 +206,7 @@ class Manifest(_Part):
                 yield ("runs", index, "arm"), cell.arm, rule
 
 
-def contrast_faults(contrasts: Contrasts, arms: Collection[str]) -> list[tuple[tuple[str | int, ...], Any, str]]:
+def contrast_faults(contrasts: Contrasts, arms: Collection[str]) -> list[Fault]:
     """The faults of `contrasts`, as BrokenRulesError takes them."""
     rule = f"{_PAIR_RULE}; valid: {', '.join(arms)}"
     return [
@@ -230,10 +223,9 @@ def read_manifest(path: Path, way_out: str = "") -> Manifest:
         UserError: it is missing, corrupt, of another grid or of a newer version. Ends in `way_out`.
     """
     try:
-        content = read_json(path)
+        manifest = validate(Manifest, read_json(path), file=path)
     except UserError as error:
-        raise UserError("; ".join([str(error), *([way_out] if way_out else [])])) from None
-    manifest = validate(Manifest, content, f"{path}: ", way_out)
+        raise UserError("; ".join(filter(None, [str(error), way_out]))) from None
     if f"{path.parent.name}/{path.name}" != manifest.manifest:
         raise UserError(f"{path}: holds the manifest of {manifest.manifest}; move it there")
     return manifest

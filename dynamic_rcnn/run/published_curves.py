@@ -7,6 +7,7 @@ Values of the figure are read off its curves. They are approximate, and the tole
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,16 +87,13 @@ def in_figure(dataset: str, config: dict[str, Any]) -> bool:
 def read_early(run_dir: Path) -> dict[int, Point]:
     """T and beta by iteration, from the first rows of the run's log. Skips torn lines."""
     points: dict[int, Point] = {}
-    try:
-        with (run_dir / TRAIN_LOG).open(encoding="utf-8") as file:
-            for line in file:
-                row = _parse_row(line)
-                if row.get("iteration", 0) > max(PUBLISHED):
-                    break
-                if "iteration" in row and all(isinstance(row.get(name), int | float) for name in ("T", "beta")):
-                    points[row["iteration"]] = Point(float(row["T"]), float(row["beta"]))
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), (run_dir / TRAIN_LOG).open(encoding="utf-8") as file:
+        for line in file:
+            row = _parse_row(line)
+            if row.get("iteration", 0) > max(PUBLISHED):
+                break
+            if "iteration" in row and all(isinstance(row.get(name), int | float) for name in ("T", "beta")):
+                points[row["iteration"]] = Point(float(row["T"]), float(row["beta"]))
     return points
 
 

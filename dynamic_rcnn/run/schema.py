@@ -28,10 +28,13 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
-class BrokenRulesError(ValueError):
-    """Broken rules of fields below the one that a validator checks: (place below it, value, rule) each."""
+Fault = tuple[tuple[str | int, ...], Any, str]  # place below what a validator checks, value, rule
 
-    def __init__(self, faults: Sequence[tuple[tuple[str | int, ...], Any, str]]) -> None:
+
+class BrokenRulesError(ValueError):
+    """Broken rules of fields below the one that a validator checks."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(rule for _, _, rule in faults))
         self.faults = faults
 
@@ -51,28 +54,18 @@ _PLAIN = {  # pydantic's words -> those of a message
 
 
 def validate(kind: type[T], content: Any, where: str = "", way_out: str = "", file: Path | None = None) -> T:
-    """Check `content` against a Schema, or any type that pydantic knows.
+    """Check plain values against a Schema, or any type that pydantic knows. Raises UserError that names every fault.
 
-    Args:
-        kind: the type that the content must have.
-        content: plain values, as JSON or YAML gives them.
-        where: what the field names in messages start with, such as "grid".
-        way_out: what the user can do, added behind the faults.
-        file: what contains the content; the message starts with its path.
-
-    Returns:
-        The content as a `kind`.
-
-    Raises:
-        UserError: one line that names every fault.
+    where: what the field names in messages start with, such as "grid". way_out: what the user can do, added behind the
+    faults. file: what contains the content; the message starts with its path.
     """
     try:
         value: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]  # classes are hashable
         return value
     except ValidationError as error:
-        lines = fault_lines(error, kind, where)
+        lines = _fault_lines(error, kind, where)
     prefix = f"{file}: " if file else ""
-    raise UserError(prefix + "; ".join([*lines, *([way_out] if way_out else [])])) from None
+    raise UserError(prefix + "; ".join(filter(None, [*lines, way_out]))) from None
 
 
 @cache
@@ -85,17 +78,17 @@ def faults(kind: Any, content: Any, where: str = "") -> list[str]:
     try:
         _adapter(kind).validate_python(content)
     except ValidationError as error:
-        return fault_lines(error, kind, where)
+        return _fault_lines(error, kind, where)
     return []
 
 
-def fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str]:
+def _fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str]:
     """One text per fault of a ValidationError: the field, its value and the rule; unknown names with the valid ones."""
     lines: list[str] = []
     for fault in error.errors(include_url=False):
         place = [part for part in fault["loc"] if not _is_tag(part)]
         if fault["type"] == "extra_forbidden":
-            lines.append(_unknown(place, _fields_at(kind, place[:-1]), where))
+            lines.append(_unknown(place, list(_fields(_kind_at(kind, place[:-1]))), where))
         elif fault["type"] == "literal_error":
             lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {_unknown_literal(place, fault)}")
         elif fault["type"] == "missing":
@@ -138,7 +131,7 @@ def _unknown(place: Sequence[Any], valid: Sequence[str], where: str) -> str:
 def _dotted(place: Sequence[Any], where: str) -> str:
     text = where
     for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text and text[-1] != ' ' else ''}{part}"
+        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"
     return text
 
 
@@ -153,17 +146,16 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _fields_at(kind: Any, place: Sequence[Any]) -> list[str]:
-    """Names of the fields of the Schema that lies at `place` in `kind`."""
-    model = _model(_kind_at(kind, place))
-    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+def _fields(kind: Any) -> dict[str, Any]:
+    """The fields of the Schema that `kind` is, by the name that a file gives them."""
+    model = _model(kind)
+    return {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
 
 
 def _kind_at(kind: Any, place: Sequence[Any]) -> Any:
     """The type of what lies at `place` in `kind`; None if unknown."""
     for part in place:
-        model = _model(kind)
-        fields = {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
+        fields = _fields(kind)
         kind = fields[part].annotation if part in fields else _item(kind)
     return kind
 

@@ -155,17 +155,10 @@ class Record:
         self._write("running")
 
     def end(self, outcome: str, message: str | None = None) -> None:
-        """Close the attempt.
-
-        Args:
-            outcome: "done", or the cause of the failure.
-            message: one line about the failure.
-        """
+        """Close the attempt. outcome: "done", or the cause of the failure. message: one line about the failure."""
         self._change(ended=time.time(), outcome=outcome)
-        if outcome == "done":
-            self._write("done")
-        else:
-            self._write("failed", outcome, message)
+        failed = outcome != "done"
+        self._write("failed" if failed else "done", outcome if failed else None, message)
 
     def _change(self, **values: Any) -> None:
         self.attempts[-1] = self.attempts[-1].model_copy(update=values)
