@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 bad input, 130 interrupted; a command documents others of 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from dynamic_rcnn.errors import UserError, unknown_name
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+_REFUSED = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EEXIST")  # by the disk, on writing
+_REFUSED_NUMBERS = {getattr(errno, name) for name in _REFUSED}
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -73,7 +76,7 @@ def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        hint = f"; {disk_hint}" if disk_hint else ""
+        hint = f"; {disk_hint}" if disk_hint and error.errno in _REFUSED_NUMBERS else ""
         print(f"error: {error.filename or 'disk'}: {error.strerror or error}{hint}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

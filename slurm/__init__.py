@@ -1,1 +1,1 @@
-"""Where runs happen: job arrays on a Slurm cluster, or slots of this machine."""
+"""How a run becomes a job on a Slurm cluster."""

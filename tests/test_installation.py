@@ -90,8 +90,9 @@ def test_both_containers_are_built_from_the_lock_in_the_same_way() -> None:
     assert "\nCOPY requirements.lock /opt/requirements.lock\n" in docker
     assert "\n%files\n    requirements.lock /opt/requirements.lock\n" in apptainer
     sections = re.findall(r"^%(\w+)$", apptainer, re.M)
-    assert sections == ["files", "post", "test"] and apptainer.count("\nBootstrap: docker\n") == 1
+    assert sections == ["files", "post", "environment", "test"] and apptainer.count("\nBootstrap: docker\n") == 1
     installs = [re.findall(r"(pip install .*?)(?: \\)?$", text, re.M) for text in (docker, apptainer)]
+    assert "\nENV PYTHONPATH=" in docker and "export PYTHONPATH=" in apptainer
     assert installs[0] == installs[1] and installs[0][0].endswith("-r /opt/requirements.lock")
     (post,) = re.findall(r"^%post\n(.*?)^%", apptainer, re.M | re.S)
     assert subprocess.run(["sh", "-n"], input=post, text=True).returncode == 0

@@ -70,6 +70,8 @@ def _pair(arms: Any) -> Any:
 
 
 def _task(task: Any) -> Any:
+    if task == "measure":  # as a benchmark was called before 0.2.0
+        raise ValueError("made by an earlier version; delete the file and launch the grid again")
     if task not in TASKS:
         raise ValueError("made by a newer version; update this one")
     return task

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from dynamic_rcnn.errors import UserError
 
 _UNIONS = (Annotated, Union, UnionType)
+_MEMBERS = ("int", "float", "str", "bool")  # of a union, as pydantic names them; a user's key may be called so too
+_WRAPPERS = ("function-", "constrained-")
 _LONGEST = 200  # characters of a value that a message shows
 
 
@@ -86,7 +88,7 @@ def _fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str
     """One text per fault of a ValidationError: the field, its value and the rule; unknown names with the valid ones."""
     lines: list[str] = []
     for fault in error.errors(include_url=False):
-        place = [part for part in fault["loc"] if not _is_tag(part)]
+        place = _without_tags(kind, fault["loc"])
         if fault["type"] == "extra_forbidden":
             lines.append(_unknown(place, list(_fields(_kind_at(kind, place[:-1]))), where))
         elif fault["type"] == "literal_error":
@@ -97,8 +99,10 @@ def _fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str
             for below, value, rule in raised.faults:
                 lines.append(f"{_dotted([*place, *below], where)}={_shown(value)}: {rule}")
         else:
-            null = ", or null" if type(None) in get_args(_kind_at(kind, place)) else ""
-            lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {_rule(fault)}{null}")
+            rule = _rule(fault)
+            if type(None) in get_args(_kind_at(kind, place)) and "null" not in rule:
+                rule += ", or null"
+            lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {rule}")
     return list(dict.fromkeys(lines))
 
 
@@ -135,10 +139,14 @@ def _dotted(place: Sequence[Any], where: str) -> str:
     return text
 
 
-def _is_tag(part: Any) -> bool:
-    """Whether pydantic added this part to a location: which member of a union was tried, or a mapping's key."""
-    names = ("int", "float", "str", "bool")
-    return isinstance(part, str) and (part in names or "[" in part or part.startswith(("function-", "constrained-")))
+def _without_tags(kind: Any, location: Sequence[str | int]) -> list[str | int]:
+    """A location without the parts that pydantic adds: which member of a union was tried, or that a key was."""
+    place: list[str | int] = []
+    for part in location:
+        added = isinstance(part, str) and ("[" in part or part.startswith(_WRAPPERS))
+        if not added and not (part in _MEMBERS and get_origin(_kind_at(kind, place)) in _UNIONS):
+            place.append(part)
+    return place
 
 
 def _shown(value: Any) -> str:

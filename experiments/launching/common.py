@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from dynamic_rcnn.data import dataset as datasets
+from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.claim import finish_swap
 from dynamic_rcnn.run.files import SPEC
+from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments.config.grid import Grid
 from experiments.launching.lock import launcher_lock, refuse_second_launcher
@@ -103,10 +106,19 @@ def moved_aside(
         yield
     finally:
         idle = [path for path in moved if not _has_started(path)]
-        waiting = submitted() if idle else ()
+        waiting = _waiting(submitted) if idle else ()
         for path in idle:
             if path not in waiting:
                 _move_back(path, moved[path])
+
+
+def _waiting(submitted: Callable[[], Collection[Path]]) -> Collection[Path]:
+    """What `submitted` returns; nothing if a damaged submission hides it, so that runs are moved back all the same."""
+    try:
+        return submitted()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return ()
 
 
 def _move_aside(run: PlannedRun, moved: dict[Path, Path]) -> None:
@@ -114,18 +126,22 @@ def _move_aside(run: PlannedRun, moved: dict[Path, Path]) -> None:
     number = 1
     while (aside := run.path.with_name(f"{run.path.name}.stale{number}")).exists():
         number += 1
+    moved[run.path] = aside  # noted first: an interrupt between the two lines must not leave the run aside
     run.path.rename(aside)
-    moved[run.path] = aside
     RunSpec.read(aside).write(run.path)
     print(f"{run.spec.name}: stale, moved to {aside.name}", flush=True)
 
 
 def _has_started(path: Path) -> bool:
-    """Whether a process has written anything into the directory, which a launcher leaves with the spec alone."""
-    return any(item.name != SPEC and item.is_file() and item.stat().st_size for item in path.rglob("*"))
+    """Whether a process holds the directory's lock or has written into it: a launcher leaves it with the spec alone."""
+    return is_locked(path) or any(
+        item.name != SPEC and item.is_file() and item.stat().st_size for item in path.rglob("*")
+    )
 
 
 def _move_back(path: Path, aside: Path) -> None:
+    if not aside.exists():
+        return
     try:
         if path.exists():
             shutil.rmtree(path)

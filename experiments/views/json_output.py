@@ -28,14 +28,16 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.config.grid import Grid
 from experiments.planning.cost import Cost
 from experiments.planning.run_state import PlannedRun, describe_trajectory, last_row
 from experiments.views import logs
 from experiments.views.tables import newest_metrics, seconds_left, state_counts
-from slurm.site_profile import Profile
+
+if TYPE_CHECKING:
+    from slurm.site_profile import Profile
 
 _RUN_FIELDS = ("state", "why", "job", "node", "iteration", "iterations")
 

@@ -52,6 +52,10 @@ def test_valid_content_becomes_the_model() -> None:
         ({}, "grid.name: must be given"),
         ({"name": 1}, "grid.name=1: must be text"),
         ({"name": "a b"}, "grid.name=a b: must not contain spaces"),
+        (
+            {"name": "a", "arms": {"int": {"title": "B", "tread": 2}}},
+            "unknown setting 'tread' in grid.arms.int (did you mean 'threads'?); valid: threads, title",
+        ),
         ({"name": "a", "seeds": ["0"]}, "grid.seeds[0]=0: must be an integer"),
         ({"name": "a", "seeds": [True]}, "grid.seeds[0]=True: must be an integer"),
         ({"name": "a", "arms": {"b-2": {}}}, "grid.arms.b-2.title: must be given"),
