@@ -34,22 +34,15 @@ class Problems:
         return "; ".join(self.first) + more
 
 
-def check_content(content: Any, problems: Problems) -> None:
-    """Check the decoded content of an annotation file, except that its images exist."""
-    _check_sections(content, ("images", "annotations", "categories"), problems)
+def check_content(content: Any, annotated: bool, problems: Problems) -> None:
+    """Check the decoded content of a file with or without annotations, except that its images exist."""
+    _check_sections(content, ("images", *(["annotations"] if annotated else []), "categories"), problems)
     if problems.count:
         return
     image_ids = _check_images(content["images"], problems)
     category_ids = _check_categories(content["categories"], problems)
-    _check_annotations(content["annotations"], image_ids, category_ids, problems)
-
-
-def check_info(content: Any, problems: Problems) -> None:
-    """Check the decoded content of a file without annotations, except that its images exist."""
-    _check_sections(content, ("images", "categories"), problems)
-    if not problems.count:
-        _check_images(content["images"], problems)
-        _check_categories(content["categories"], problems)
+    if annotated:
+        _check_annotations(content["annotations"], image_ids, category_ids, problems)
 
 
 def check_image_files(images: list[dict[str, Any]], folder: Path, problems: Problems) -> None:
@@ -69,11 +62,6 @@ def check_masks(annotations: list[dict[str, Any]], problems: Problems) -> None:
     for item in annotations:
         if not item.get("segmentation"):
             problems.add(f"annotation {item['id']}: has no segmentation, which a model with masks needs")
-
-
-def has_box(annotations: list[dict[str, Any]]) -> bool:
-    """Whether there is a box of positive size that is not a crowd."""
-    return any(not item["iscrowd"] and item["bbox"][2] > 0 and item["bbox"][3] > 0 for item in annotations)
 
 
 def _check_sections(content: Any, sections: tuple[str, ...], problems: Problems) -> None:
@@ -100,10 +88,7 @@ def _files_in(folder: Path) -> set[str]:
 def _check_images(images: list[Any], problems: Problems) -> set[int]:
     kinds = {"id": int, "file_name": str, "width": int, "height": int}
     seen: set[int] = set()
-    for label, item in _well_typed(images, "image", kinds, problems):
-        if item["id"] in seen:
-            problems.add(f"{label}: id is used twice")
-        seen.add(item["id"])
+    for label, item in _well_typed(images, "image", kinds, seen, problems):
         if not item["file_name"]:
             problems.add(f"{label}: file_name is empty")
         if item["width"] <= 0 or item["height"] <= 0:
@@ -116,12 +101,9 @@ def _check_categories(categories: list[Any], problems: Problems) -> set[int]:
     names: set[str] = set()
     if not categories:
         problems.add("'categories' is empty; at least one is needed")
-    for label, item in _well_typed(categories, "category", {"id": int, "name": str}, problems):
-        if item["id"] in seen:
-            problems.add(f"{label}: id is used twice")
+    for label, item in _well_typed(categories, "category", {"id": int, "name": str}, seen, problems):
         if item["name"] in names:
             problems.add(f"{label}: name {item['name']!r} is used twice")
-        seen.add(item["id"])
         names.add(item["name"])
     return seen
 
@@ -133,11 +115,7 @@ def _check_annotations(annotations: list[Any], image_ids: set[int], category_ids
         "area": (int, float),
         "iscrowd": int,
     }
-    seen: set[int] = set()
-    for label, item in _well_typed(annotations, "annotation", kinds, problems):
-        if item["id"] in seen:
-            problems.add(f"{label}: id is used twice")
-        seen.add(item["id"])
+    for label, item in _well_typed(annotations, "annotation", kinds, set(), problems):
         if item["image_id"] not in image_ids:
             problems.add(f"{label}: image_id {item['image_id']} is not among the images")
         if item["category_id"] not in category_ids:
@@ -166,9 +144,12 @@ def _box_fault(box: list[Any]) -> str | None:
 
 
 def _well_typed(
-    items: list[Any], noun: str, kinds: dict[str, Any], problems: Problems
+    items: list[Any], noun: str, kinds: dict[str, Any], seen: set[int], problems: Problems
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the items whose fields have the right types, with a label for messages; report the others."""
+    """Yield the items whose fields have the right types, with a label for messages; report the others.
+
+    Adds the ids to `seen`, and reports those that are used twice.
+    """
     # One pass for all rules: building a label for each of 860,000 annotations is cheap, further passes are not.
     for position, item in enumerate(items):
         try:
@@ -182,4 +163,8 @@ def _well_typed(
             rule = f"it must be {_KIND_NAMES[kinds[key]]}"
             problems.add(f"{noun} number {position + 1}: {key} is {reprlib.repr(item[key])}; {rule}")
             continue
-        yield f"{noun} {item['id']}", item
+        label = f"{noun} {item['id']}"
+        if item["id"] in seen:
+            problems.add(f"{label}: id is used twice")
+        seen.add(item["id"])
+        yield label, item

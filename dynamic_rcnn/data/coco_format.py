@@ -9,27 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.data.coco_checks import (
-    Problems,
-    check_content,
-    check_image_files,
-    check_info,
-    check_masks,
-    has_box,
-)
+from dynamic_rcnn.data.coco_checks import Problems, check_content, check_image_files, check_masks
 from dynamic_rcnn.errors import UserError
 
-
-@dataclass(frozen=True)
-class _Split:
-    """A summary of one annotation file, because COCO's decoded content takes gigabytes."""
-
-    categories: tuple[tuple[int, str], ...]
-    has_box: bool
+Categories = list[tuple[int, str]]  # (id, name), in the order of labels
 
 
 def fingerprint(root: Path, train_ann: str, val_ann: str) -> str:
@@ -80,13 +66,9 @@ def validate(
     """
     paths = _annotation_paths(root, train_ann, val_ann)
     pairs = list(zip(paths, (train_img, val_img), strict=True))[0 if training else 1 :]
-    splits = [(path, _read_split(path, root.resolve() / folder, masks)) for path, folder in pairs]
-    first, val = splits[0][1], splits[-1][1]
-    if first.categories != val.categories:
-        raise UserError(f"{paths[1]}: {_difference(first.categories, val.categories)} in {paths[0].name}")
-    for path, split in splits:
-        if not split.has_box:
-            raise UserError(f"{path}: no image has a box of positive size that is not a crowd")
+    found = [_check_split(path, root.resolve() / folder, masks) for path, folder in pairs]
+    if found[0] != found[-1]:
+        raise UserError(f"{paths[1]}: {_difference(found[0], found[-1])} in {paths[0].name}")
 
 
 def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
@@ -100,34 +82,33 @@ def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
     Raises:
         UserError: as `validate`, and for other categories.
     """
-    content = _parsed(_read_bytes(path), path)
-    problems = Problems()
-    check_info(content, problems)
-    if not problems.count:
-        check_image_files(content["images"], images.resolve(), problems)
-    if problems.count:
-        raise UserError(f"{path}: {problems}")
-    named = [item["name"] for item in content["categories"]]
+    named = [item["name"] for item in _read_checked(path, images.resolve(), annotated=False)["categories"]]
     if named != list(classes):
         found = f"{len(named)} categories ({', '.join(named[:3])}, ...)"
         raise UserError(f"{path}: has {found}; they must be the run's {len(classes)} classes, in their order")
 
 
-def _read_split(path: Path, images: Path, masks: bool) -> _Split:
-    """Read and check one annotation file, and that its images are in the folder `images`."""
-    content = _parsed(_read_bytes(path), path)
+def _check_split(path: Path, images: Path, masks: bool) -> Categories:
+    """Check one annotation file. Returns only its categories, because COCO's decoded content takes gigabytes."""
+    content = _read_checked(path, images, masks=masks)
+    boxes = (item["bbox"] for item in content["annotations"] if not item["iscrowd"])
+    if not any(width > 0 and height > 0 for _, _, width, height in boxes):
+        raise UserError(f"{path}: no image has a box of positive size that is not a crowd")
+    return [(item["id"], item["name"]) for item in content["categories"]]
+
+
+def _read_checked(path: Path, images: Path, annotated: bool = True, masks: bool = False) -> dict[str, Any]:
+    """The content of a file, after a check of all rules, and that its images are in the folder `images`."""
+    content: dict[str, Any] = _parsed(_read_bytes(path), path)
     problems = Problems()
-    check_content(content, problems)
+    check_content(content, annotated, problems)
     if not problems.count:
         check_image_files(content["images"], images, problems)
         if masks:
             check_masks(content["annotations"], problems)
     if problems.count:
         raise UserError(f"{path}: {problems}")
-    return _Split(
-        categories=tuple((item["id"], item["name"]) for item in content["categories"]),
-        has_box=has_box(content["annotations"]),
-    )
+    return content
 
 
 def _parsed(data: bytes, path: Path) -> Any:
@@ -155,8 +136,8 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _difference(train: tuple[tuple[int, str], ...], val: tuple[tuple[int, str], ...]) -> str:
-    """How the categories (id, name) of two files differ, in words. Their order is the order of labels."""
+def _difference(train: Categories, val: Categories) -> str:
+    """How the categories of two files differ, in words."""
     missing = [f"{name} ({number})" for number, name in train if (number, name) not in val]
     added = [f"{name} ({number})" for number, name in val if (number, name) not in train]
     if missing:

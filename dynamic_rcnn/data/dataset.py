@@ -84,8 +84,7 @@ def prepare(dataset: dict[str, Any]) -> tuple[Path, str]:
         UserError: the data are missing, damaged or have changed since the run was planned.
     """
     if "recipe" in dataset:
-        drawn = ensure_shapes(_shapes_root(dataset), ShapesRecipe.from_dict(dataset["recipe"]))
-        return drawn.root, drawn.fingerprint
+        return ensure_shapes(_shapes_root(dataset), ShapesRecipe.from_dict(dataset["recipe"]))
     root = Path(dataset["root"])
     found = coco_format.fingerprint(root, dataset["train_ann"], dataset["val_ann"])
     if found != dataset["fingerprint"]:

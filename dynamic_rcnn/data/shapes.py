@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dynamic_rcnn.data.outlines import CATEGORY_IDS
 from dynamic_rcnn.data.shapes_files import content_fingerprint, draw_files, read_json
@@ -77,8 +77,7 @@ class ShapesRecipe:
         return digest(self.to_dict())
 
 
-@dataclass(frozen=True)
-class DrawnShapes:
+class DrawnShapes(NamedTuple):
     """A drawn and verified data set: its folder (absolute) and the sha256 of its content."""
 
     root: Path
@@ -127,8 +126,10 @@ def _draw(folder: Path, recipe: ShapesRecipe) -> None:
         record = {"recipe": recipe.to_dict(), "fingerprint": content_fingerprint(temporary)}
         (temporary / "dataset.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)  # mkdtemp makes it private
-        with contextlib.suppress(FileExistsError):
-            _rename_folder(temporary, folder)
+        temporary.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process was first
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -139,13 +140,3 @@ def _remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > 24 * 3600:
                 shutil.rmtree(path)
-
-
-def _rename_folder(source: Path, target: Path) -> None:
-    """Rename. Raises FileExistsError if another process was first (some systems report ENOTEMPTY)."""
-    try:
-        source.rename(target)
-    except OSError as error:
-        if target.exists():
-            raise FileExistsError(target) from error
-        raise

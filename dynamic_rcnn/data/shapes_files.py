@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ SPLITS = ("train", "val")
 
 def draw_files(folder: Path, seed: int, size: int, counts: tuple[int, int]) -> None:
     """Draw `counts` images, `size` pixels high and wide, for each of SPLITS, and write their annotations."""
+    categories = [{"id": number, "name": name, "supercategory": "shape"} for name, number in CATEGORY_IDS.items()]
     (folder / "annotations").mkdir()
     for number, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
         (folder / split).mkdir()
@@ -37,7 +39,7 @@ def draw_files(folder: Path, seed: int, size: int, counts: tuple[int, int]) -> N
                 ids = {"id": len(annotations) + 1, "image_id": index + 1}
                 ids["category_id"] = CATEGORY_IDS[item.name]
                 annotations.append(ids | mask_fields(item.visible))
-        content = {"images": images, "annotations": annotations, "categories": _categories()}
+        content = {"images": images, "annotations": annotations, "categories": categories}
         (folder / "annotations" / f"{split}.json").write_text(canonical(content), "utf-8")
 
 
@@ -90,10 +92,6 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: file is missing or not JSON") from error
 
 
-def _categories() -> list[dict[str, Any]]:
-    return [{"id": number, "name": name, "supercategory": "shape"} for name, number in CATEGORY_IDS.items()]
-
-
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write an RGB image [height, width, 3], uncompressed: compressed noise takes four times as long to read."""
     import cv2  # imported here, because planning imports this module and needs no images
@@ -105,10 +103,9 @@ def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
 def _pixel_digest(path: Path) -> bytes:
     import cv2
 
-    try:
+    image = None
+    with contextlib.suppress(OSError, cv2.error):
         image = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype=np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
-        raise UserError(f"{path}: image is missing or cannot be read") from error
     if image is None:
         raise UserError(f"{path}: image is missing or cannot be read")
     pixels = np.ascontiguousarray(image[:, :, ::-1])
