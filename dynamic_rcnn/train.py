@@ -26,7 +26,6 @@ from typing import Protocol
 
 from dynamic_rcnn import cli
 from dynamic_rcnn.engine import ending
-from dynamic_rcnn.engine.losses import UncheckedLosses
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.processes import run_processes
@@ -70,7 +69,7 @@ def train(run_dir: Path) -> int:
 
 def _train(spec: RunSpec, claim: Claim | None) -> int:
     """As `train`, in the run's directory. claim: None if the parent process holds it."""
-    record, me, stop, losses = Record.open(Path()), Rank(), StopSignal(), UncheckedLosses()
+    record, me, stop, losses = Record.open(Path()), Rank(), StopSignal(), ending.UncheckedLosses()
     try:
         given = Rank.from_env()
         me = given or me
@@ -105,7 +104,7 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
         return ending.conclude(ending.classify(error, me, losses, stop.received), me, record)
 
 
-def _create_task(spec: RunSpec, stop: StopSignal, losses: UncheckedLosses) -> Task:
+def _create_task(spec: RunSpec, stop: StopSignal, losses: ending.UncheckedLosses) -> Task:
     # imported late: torch and mmdet take seconds, in which a signal must be handled
     if spec.task == EVALUATE:
         from dynamic_rcnn.engine.evaluation_run import EvaluationRun

@@ -44,12 +44,7 @@ def use_mmdet_scope() -> None:
 def build_model(spec: RunSpec, initialise: bool = True) -> BaseDetector:
     """Build the detector of `spec`, with weights from its seed and, if configured, a pretrained backbone.
 
-    Args:
-        spec: the run.
-        initialise: whether to initialise the weights; False if all of them will be loaded from a file.
-
-    Raises:
-        UserError: the pretrained weights are missing or cannot be downloaded.
+    initialise: False if all weights will be loaded from a file. Raises UserError for missing pretrained weights.
     """
     use_mmdet_scope()
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # it logs three lines per parameter

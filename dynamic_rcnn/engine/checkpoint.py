@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.optim import OptimWrapper
 from torch import nn
 
 from dynamic_rcnn.errors import NaNLossError, UserError
-from dynamic_rcnn.run.files import SCHEMA, write_bytes_atomic
+from dynamic_rcnn.run.files import write_bytes_atomic
 
 
 def _history_method(owner: Any, name: str) -> Any:
@@ -52,32 +51,13 @@ _NAME = re.compile(r"iter_(\d+)-([0-9a-f]{8})\.pth")
 _BENCHMARK = ("backbone.body.", "rpn.head.", "roi_heads.box.")  # how keys of maskrcnn-benchmark begin
 
 
-def pack(
-    run_id: str,
-    iteration: int,
-    model: nn.Module,
-    optimizer: OptimWrapper,
-    schedulers: list[Any],
-    schedules: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """The content of a checkpoint. schedules: DynamicSchedule.state_dict() of every process, by rank."""
-    return {
-        "meta": {"schema": SCHEMA, "run": run_id, "iteration": iteration},
-        "state_dict": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "param_schedulers": [scheduler.state_dict() for scheduler in schedulers],
-        "schedules": schedules,
-    }
-
-
 def save(folder: Path, content: dict[str, Any], keep: int) -> Path:
     """Write a checkpoint atomically, then remove all but the newest `keep`. Raises OSError if the disk is full."""
     data = serialise(content)
     digest = hashlib.sha256(data).hexdigest()[:8]
     path = folder / f"iter_{content['meta']['iteration']:06d}-{digest}.pth"
     write_bytes_atomic(path, data)
-    for _, old in _list(folder)[keep:]:
-        old.unlink(missing_ok=True)
+    remove_old(folder, keep)
     return path
 
 
@@ -110,32 +90,26 @@ def deserialise(data: bytes) -> dict[str, Any]:
 def read_newest(folder: Path) -> tuple[bytes | None, list[str]]:
     """The bytes of the newest intact checkpoint, if any, and one line for each newer damaged one, which is removed."""
     damaged: list[str] = []
-    for _, path in _list(folder):
+    for _, path, digest in _list(folder):
         data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:8] == _digest_in(path):
+        if hashlib.sha256(data).hexdigest()[:8] == digest:
             return data, damaged
         path.unlink()  # it would count as one of the newest to keep
         damaged.append(f"checkpoint {path.name} is truncated or corrupt; falling back to the one before")
     return None, damaged
 
 
-def remove_all(folder: Path) -> None:
-    """Remove the checkpoints of a finished run, except `weights.pth`."""
-    for _, path in _list(folder):
+def remove_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints but the newest `keep`; not `weights.pth`."""
+    for _, path, _ in _list(folder)[keep:]:
         path.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:
     """Load weights strictly: a file written here, a published one, or a checkpoint of mmengine's runner.
 
-    Args:
-        model: receives the weights.
-        path: the file.
-        sha256: the digest that the file must have, if it was recorded when the run was planned.
-
-    Raises:
-        UserError: the file is missing, has changed, is not a checkpoint, does not fit the model, or has weights that
-            are not finite.
+    Raises UserError if it is missing, has another digest than `sha256`, does not fit, or has weights that are not
+    finite.
     """
     data = _read_weights(path)
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
@@ -150,11 +124,8 @@ def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> Non
         raise UserError(
             f"{path}: not a readable checkpoint ({type(error).__name__}); torch.save must have made it"
         ) from None
-    weights = content
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            weights = content[key]
-            break
+    parts = [content.get(key) for key in ("state_dict", "model")] if isinstance(content, dict) else []
+    weights = next((part for part in parts if isinstance(part, dict)), content)
     if not isinstance(weights, dict):
         raise UserError(f"{path}: not a readable checkpoint (it holds a {type(weights).__name__}, not a state_dict)")
     fault = _misfit(model.state_dict(), weights) or _not_finite(weights)
@@ -198,13 +169,7 @@ def _first(keys: list[str]) -> str:
     return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
-def _list(folder: Path) -> list[tuple[int, Path]]:
-    """(iteration, path) of the checkpoints in `folder`, newest first."""
+def _list(folder: Path) -> list[tuple[int, Path, str]]:
+    """(iteration, path, digest in the name) of the checkpoints in `folder`, newest first."""
     matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("iter_*.pth"))
-    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
-
-
-def _digest_in(path: Path) -> str:
-    match = _NAME.fullmatch(path.name)
-    assert match is not None
-    return match[2]
+    return sorted(((int(match[1]), path, match[2]) for match, path in matches if match), reverse=True)

@@ -1,4 +1,4 @@
-"""How an attempt that did not finish ended: from an exception to the recorded cause and the exit code.
+"""How an attempt that did not finish ended: from an exception or a loss to the recorded cause and the exit code.
 
 Imports no torch: an attempt may end before torch is imported.
 """
@@ -11,12 +11,15 @@ import sys
 import threading
 import traceback
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from dynamic_rcnn.engine.losses import UncheckedLosses
 from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, NaNLossError, UserError
 from dynamic_rcnn.parallel.processes import EXIT_CODES
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED, EXIT_LOST, Rank, write_failure
 from dynamic_rcnn.run.status import Record, SupersededError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXIT_FAILED = 1
 LOST = "lost"  # another process of the run is gone, and this one does not know why; not recorded
@@ -27,19 +30,12 @@ _DEVICE_PATIENCE_S = 5.0
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended that did not finish.
+    """How a process ended that did not finish."""
 
-    Args:
-        cause: an outcome of status.json, LOST or SUPERSEDED.
-        message: one line.
-        rank: of the process.
-        iteration: of a loss that is not finite.
-    """
-
-    cause: str
-    message: str
+    cause: str  # an outcome of status.json, LOST or SUPERSEDED
+    message: str  # one line
     rank: int = 0
-    iteration: int = 0
+    iteration: int = 0  # of a loss that is not finite
 
     @property
     def exit_code(self) -> int:
@@ -47,14 +43,36 @@ class End:
         return codes.get(self.cause, EXIT_FAILED)
 
 
+class UncheckedLosses:
+    """The scalar losses of the iterations since the last check, which makes the host wait for the device."""
+
+    def __init__(self) -> None:
+        self._losses: list[tuple[int, Tensor]] = []
+
+    def add(self, iteration: int, loss: Tensor) -> None:
+        self._losses.append((iteration, loss.detach()))
+
+    def first_bad(self) -> int | None:
+        """The smallest iteration with a loss that is not finite, or None. Forgets all losses; waits for the device."""
+        losses, self._losses = self._losses, []
+        if not losses:
+            return None
+        import torch
+
+        finite = torch.isfinite(torch.stack([loss for _, loss in losses])).tolist()
+        return min((iteration for (iteration, _), good in zip(losses, finite, strict=True) if not good), default=None)
+
+
+def raise_if_bad(iteration: int | None) -> None:
+    """Raise NaNLossError for the result of `first_bad`."""
+    if iteration is not None:
+        raise NaNLossError(f"the loss is not finite at iteration {iteration}")
+
+
 def classify(error: Exception, me: Rank, losses: UncheckedLosses, stopped: bool = False) -> End:
     """The end that `error` stands for; prints the traceback if the cause is not known.
 
-    Args:
-        error: what ended the attempt.
-        me: this process.
-        losses: those that have not been checked; an operator that fails on NaN is not the cause.
-        stopped: whether a signal asked this process to stop.
+    An operator that fails on NaN is not the cause: `losses` tell. stopped: a signal asked this process to stop.
     """
     if isinstance(error, NaNLossError):
         return End("NaN", str(error), me.number)

@@ -10,10 +10,22 @@ import torch
 
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import checkpoint
+from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run import provenance
-from dynamic_rcnn.run.files import METRICS, TRAIN_LOG, WEIGHTS, read_json, read_jsonl, remove_temporary
+from dynamic_rcnn.run.files import (
+    CHECKPOINTS,
+    METRICS,
+    TRAIN_LOG,
+    WEIGHTS,
+    FileContent,
+    read_json,
+    read_jsonl,
+    remove_temporary,
+    write_content,
+)
+from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
 
@@ -23,31 +35,51 @@ if TYPE_CHECKING:
 _AGAIN = "if that run is done, move its directory away and launch again; this repeats it"
 
 
+class BaseRun:
+    """What runs of all kinds start with, their device and their data, and how they end.
+
+    The working directory is the run directory, and every path is relative to it (see `run.claim`). Only rank 0 writes.
+    """
+
+    def __init__(self, spec: RunSpec, stop: StopSignal) -> None:
+        self.spec = spec
+        self.stop = stop
+        self.device = select_device()
+        self.iteration = 0
+        self.record = Record(Path(), 0)
+        stop.check()
+        found = dataset.prepare(spec.dataset) if distributed.is_main() else None  # draws before the others look
+        distributed.any_of(False)
+        self.root, self.fingerprint = found or dataset.prepare(spec.dataset)
+        stop.check()
+        beat()
+
+    def start_attempt(self, notes: Iterable[str | None]) -> None:
+        """Open an attempt in the run's status, with notes."""
+        if distributed.is_main():
+            remove_temporary(Path())
+            self.record.start(self.iteration)
+            for note in filter(None, notes):
+                self.record.note(note)
+
+    def write_provenance(self, init_sha256: str | None = None) -> None:
+        """Record what is needed to repeat this attempt. init_sha256: of the initial weights."""
+        if distributed.is_main():
+            name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+            provenance.write(Path(), provenance.collect(name, torch.get_num_threads(), self.fingerprint, init_sha256))
+
+    def write_results(self, results: FileContent | None) -> None:
+        """Write metrics.json, which makes the run done. results: None on all ranks but 0."""
+        if results is not None:
+            self.record.progress(self.iteration)
+            write_content(Path(METRICS), results)
+            checkpoint.remove_old(Path(CHECKPOINTS), keep=0)
+            self.record.end("done")
+
+
 def select_device() -> torch.device:
     """This process's GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def prepare_data(spec: RunSpec) -> tuple[Path, str]:
-    """Draw or check the data. Returns its root folder and fingerprint. Rank 0 draws before the others look."""
-    found = dataset.prepare(spec.dataset) if distributed.is_main() else None
-    distributed.any_of(False)
-    return found or dataset.prepare(spec.dataset)
-
-
-def start_attempt(record: Record, iteration: int, notes: Iterable[str | None] = ()) -> None:
-    """Open an attempt in the run's status, with notes; only rank 0 may call this."""
-    remove_temporary(Path())
-    record.start(iteration)
-    for note in filter(None, notes):
-        record.note(note)
-
-
-def write_provenance(device: torch.device, fingerprint: str, init_sha256: str | None) -> None:
-    """Record what is needed to repeat this attempt. fingerprint: of the data; init_sha256: of the initial weights."""
-    if distributed.is_main():
-        name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-        provenance.write(Path(), provenance.collect(name, torch.get_num_threads(), fingerprint, init_sha256))
 
 
 def load_given_weights(model: BaseDetector, spec: RunSpec) -> None:
@@ -58,10 +90,11 @@ def load_given_weights(model: BaseDetector, spec: RunSpec) -> None:
 
 def load_start_weights(model: BaseDetector, spec: RunSpec) -> None:
     """Load the final weights of the run that this one starts from. Raises UserError if they are missing or damaged."""
+    path = find_start_weights(spec)
     try:
-        checkpoint.load_weights(model, find_start_weights(spec))
+        checkpoint.load_weights(model, path)
     except UserError as error:
-        raise UserError(str(error) if _AGAIN in str(error) else f"{error}; {_AGAIN}") from None
+        raise UserError(f"{error}; {_AGAIN}") from None
 
 
 def find_start_weights(spec: RunSpec) -> Path:
@@ -74,10 +107,8 @@ def find_start_weights(spec: RunSpec) -> Path:
 def read_final_schedule(spec: RunSpec) -> tuple[float, float] | None:
     """The final (T, beta) of rank 0 of the run that this one replays; None if it replays none.
 
-    Rank 0 reads and broadcasts, because shared file systems may show files to other machines late.
-
-    Raises:
-        UserError: on all processes, if that run is not done or its train.jsonl lacks the last iteration.
+    Rank 0 reads and broadcasts, because shared file systems may show files to other machines late. Raises UserError on
+    all processes if that run is not done or its train.jsonl lacks the last iteration.
     """
     if spec.replay is None:
         return None

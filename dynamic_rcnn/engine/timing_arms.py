@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dynamic_rcnn.engine import build
-from dynamic_rcnn.engine.losses import UncheckedLosses
+from dynamic_rcnn.engine.ending import UncheckedLosses
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector
 
 PAIRS = 2  # per proposal; with 1, NMS left fewer than the most allowed detections in some arms on shapes, not in all
-OF_RESULT = ("bboxes", "scores", "labels")
 
 
 class TrainingArm:
@@ -92,7 +91,7 @@ def detect(model: BaseDetector, batch: Any) -> dict[str, Tensor]:
     """Detect on one image: bboxes [N, 4] xyxy in pixels, scores [N], labels [N], and masks if the model has them."""
     (sample,) = model.test_step(batch)
     instances = sample.pred_instances
-    return {name: instances[name] for name in (*OF_RESULT, "masks") if name in instances}
+    return {name: instances[name] for name in ("bboxes", "scores", "labels", "masks") if name in instances}
 
 
 def group_same_networks(arms: dict[str, BaseDetector], batches: list[Any]) -> list[list[str]]:

@@ -28,42 +28,34 @@ import torch
 from mmengine.dataset import BaseDataset, pseudo_collate
 
 from dynamic_rcnn.engine import build, start
-from dynamic_rcnn.engine.losses import UncheckedLosses, raise_if_bad
+from dynamic_rcnn.engine.ending import UncheckedLosses, raise_if_bad
 from dynamic_rcnn.engine.seeding import derive
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.engine.timing_arms import InferenceArm, TrainingArm, group_same_networks
 from dynamic_rcnn.errors import InterruptedRunError, UserError
 from dynamic_rcnn.parallel import comm as distributed
-from dynamic_rcnn.run.files import METRICS, write_content
-from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.results import CPU, INFERENCE, TRAINING, InferenceTimes, TimingResults, TrainingTimes
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
 
 
-class TimingRun:
+class TimingRun(start.BaseRun):
     """A run that times arms; implements `train.Task`. `iteration` is the number of finished blocks."""
 
     def __init__(self, spec: RunSpec, stop: StopSignal, losses: UncheckedLosses) -> None:
         if distributed.world_size() > 1:
             raise UserError(f"config.train.processes={spec.processes}: a timing run has one process; set it to 1")
-        self.spec = spec
-        self.stop = stop
+        super().__init__(spec, stop)
         self.losses = losses
         self.settings = spec.config["benchmark"]
-        self.meter = Meter(start.select_device())
-        stop.check()
-        self.root, self.fingerprint = start.prepare_data(spec)
-        stop.check()
+        self.meter = Meter(self.device)
         self.record = Record(Path(), spec.config["train"]["max_iters"])
-        self.iteration = 0
         self.parts: dict[str, dict[str, Any]] = {}
-        beat()
 
     def restore(self, note: str | None) -> None:
         """Start the attempt, from the beginning."""
-        start.start_attempt(self.record, 0, [note])
-        start.write_provenance(self.meter.device, self.fingerprint, None)
+        self.start_attempt([note])
+        self.write_provenance()
 
     def run(self) -> None:
         """Time both parts. A signal raises InterruptedRunError after an iteration or an image."""
@@ -82,8 +74,7 @@ class TimingRun:
             inference=InferenceTimes(**self.parts[INFERENCE]),
             training=TrainingTimes(**self.parts[TRAINING]),
         )
-        write_content(Path(METRICS), results)
-        self.record.end("done")
+        self.write_results(results)
 
     def _time_inference(self) -> dict[str, Any]:
         settings = self.settings[INFERENCE]

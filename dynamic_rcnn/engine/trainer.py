@@ -3,8 +3,6 @@
 An interrupted run continues bit for bit: all randomness is a function of the seed, the iteration and the rank
 (`seeding`), batches are addressed by epoch and position (`build`), and a checkpoint holds T, beta and their windows of
 every process.
-
-The working directory is the run directory, and every path is relative to it (see `run.claim`). Only rank 0 writes.
 """
 
 from __future__ import annotations
@@ -17,31 +15,25 @@ import torch
 from mmengine.model import MMDistributedDataParallel
 
 from dynamic_rcnn.engine import build, checkpoint, results, start
-from dynamic_rcnn.engine.losses import UncheckedLosses, raise_if_bad
+from dynamic_rcnn.engine.ending import UncheckedLosses, raise_if_bad
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run.batch import images_per_process
-from dynamic_rcnn.run.files import CHECKPOINTS, METRICS, WEIGHTS, file_digest, remove_temporary, write_content
+from dynamic_rcnn.run.files import CHECKPOINTS, SCHEMA, WEIGHTS, file_digest, remove_temporary
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Record
 
 
-class TrainingRun:
+class TrainingRun(start.BaseRun):
     """One process's share of the training; implements `train.Task`."""
 
     def __init__(self, spec: RunSpec, stop: StopSignal, losses: UncheckedLosses) -> None:
-        self.spec = spec
-        self.stop = stop
+        super().__init__(spec, stop)
         self.losses = losses
         self.settings = spec.config["train"]
-        self.device = start.select_device()
-        stop.check()
-        self.root, self.fingerprint = start.prepare_data(spec)
-        stop.check()
-        beat()
         images = build.build_dataset(spec, "train", self.root)
         if len(images) == 0:
             raise UserError(f"{spec.dataset['train_ann']}: no image with a box of at least filter_cfg.min_size is left")
@@ -65,7 +57,6 @@ class TrainingRun:
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
         self.record = Record(Path(), self.max_iterations)
-        self.iteration = 0
         beat()
 
     @property
@@ -91,10 +82,10 @@ class TrainingRun:
         sha256 = None
         if distributed.is_main():
             resumed = f"resumed after iteration {self.iteration}" if self.iteration else None
-            start.start_attempt(self.record, self.iteration, [note, *damaged, resumed])
+            self.start_attempt([note, *damaged, resumed])
             self.record.forget_after(self.iteration)
             sha256 = file_digest(start.find_start_weights(self.spec)) if self.spec.init else None
-        start.write_provenance(self.device, self.fingerprint, sha256)
+        self.write_provenance(sha256)
         beat()
 
     def _load(self, content: dict[str, Any]) -> None:
@@ -208,8 +199,13 @@ class TrainingRun:
         self._check_finite()
         schedules = distributed.gather(self.head.schedule.state_dict())
         if schedules is not None:
-            parts = (self.model, self.optimizer, self.schedulers, schedules)
-            content = checkpoint.pack(self.spec.id, self.iteration, *parts)
+            content = {
+                "meta": {"schema": SCHEMA, "run": self.spec.id, "iteration": self.iteration},
+                "state_dict": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "param_schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+                "schedules": schedules,
+            }
             checkpoint.save(Path(CHECKPOINTS), content, self.settings["keep_checkpoints"])
             self.record.progress(self.iteration)
 
@@ -219,8 +215,4 @@ class TrainingRun:
             if distributed.is_main():
                 checkpoint.save_weights(Path(WEIGHTS), self.spec.id, self.iteration, self.model)
             metrics = results.evaluate_final(self.spec, self.model, self.root, self.iteration)
-        if metrics is not None:
-            self.record.progress(self.iteration)
-            write_content(Path(METRICS), metrics)
-            checkpoint.remove_all(Path(CHECKPOINTS))
-            self.record.end("done")
+        self.write_results(metrics)

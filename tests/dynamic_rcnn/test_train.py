@@ -17,8 +17,7 @@ import torch
 from dynamic_rcnn import train as trainer
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import ending
-from dynamic_rcnn.engine.ending import classify
-from dynamic_rcnn.engine.losses import UncheckedLosses
+from dynamic_rcnn.engine.ending import UncheckedLosses, classify
 from dynamic_rcnn.errors import NaNLossError, UserError
 from dynamic_rcnn.metrics.ap import read_detections
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, Rank

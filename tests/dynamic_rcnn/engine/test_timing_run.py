@@ -12,7 +12,7 @@ import torch
 
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build, timing_run
-from dynamic_rcnn.engine.losses import UncheckedLosses
+from dynamic_rcnn.engine.ending import UncheckedLosses
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.engine.timing_run import Meter, TimingRun, draw_order, load_images, take_batches
 from dynamic_rcnn.errors import InterruptedRunError

@@ -15,7 +15,6 @@ DOES_NOT_DECIDE_RESULT = (
     "data",
     "engine",
     "engine.ending",
-    "engine.losses",
     "engine.pretrained",
     "engine.stop_signal",
     "cli",
