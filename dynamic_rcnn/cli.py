@@ -48,15 +48,9 @@ def handle_signals(numbers: Iterable[int], handler: Callable[[int], object]) -> 
 
 
 def run(main: Callable[[Sequence[str]], int], usage: str, disk_hint: str = "") -> int:
-    """Call `main` with the command line's arguments and report its errors.
+    """Call `main` with the command line's arguments, and report its errors. Returns the exit code.
 
-    Args:
-        main: takes the arguments, returns the exit code.
-        usage: what --help prints.
-        disk_hint: the way out that is named where the disk refuses something.
-
-    Returns:
-        The exit code of `main`, or that of its error.
+    usage: what --help prints. disk_hint: the way out that is named where the disk refuses something.
     """
     arguments = sys.argv[1:]
     if any(argument in ("-h", "--help") for argument in arguments):
@@ -93,17 +87,9 @@ def paths(arguments: Sequence[str], *names: str) -> list[Path]:
 
 
 def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:
-    """Read arguments of the form name=value.
+    """Read arguments of the form name=value. Returns `defaults`, which has every valid name, with the given values.
 
-    Args:
-        arguments: the command line.
-        defaults: every valid name with its default.
-
-    Returns:
-        `defaults` with the given values.
-
-    Raises:
-        UserError: an argument has another form, an unknown name or no value.
+    Raises UserError if an argument has another form, an unknown name or no value.
     """
     values = dict(defaults)
     broken = [argument for argument in arguments if "=" not in argument]

@@ -72,7 +72,8 @@ def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool
     ]
     metrics = dict(zip(names.BOX_METRICS, values, strict=True))
     if masks:
-        metrics |= _mask_metrics(_accumulate(coco, detections, MASKS))
+        by_mask = _accumulate(coco, detections, MASKS).eval["precision"][:, :, :, ALL_SIZES, -1]
+        metrics |= dict(zip(names.MASK_METRICS, _ap(by_mask, ious, names.MASK_THRESHOLDS).values(), strict=True))
     return {
         "images": len(result.params.imgIds),
         "metrics": metrics,
@@ -132,9 +133,8 @@ def write_detections(path: Path, detections: Iterable[Mapping[str, Any]]) -> Non
         UserError: a box or a score is not finite.
         OSError: the file cannot be written.
     """
-    data = results_json(detections)
     # mtime=0 and no file name in the header, so that the bytes depend only on the content
-    write_bytes_atomic(path, gzip.compress(data, compresslevel=6, mtime=0))
+    write_bytes_atomic(path, gzip.compress(results_json(detections), compresslevel=6, mtime=0))
 
 
 def results_json(detections: Iterable[Mapping[str, Any]]) -> bytes:
@@ -160,11 +160,6 @@ def read_detections(path: Path) -> list[Detection]:
             f"{path}: not detections; it must be a list of image_id, category_id, bbox (4 numbers) and score"
         )
     return rows
-
-
-def _mask_metrics(result: COCOeval) -> dict[str, float | None]:
-    found = _ap(result.eval["precision"][:, :, :, ALL_SIZES, -1], result.params.iouThrs, names.MASK_THRESHOLDS)
-    return {f"{names.MASK_PREFIX}{name}": value for name, value in found.items()}
 
 
 def _accumulate(coco: COCO, detections: list[Detection], kind: str) -> COCOeval:

@@ -41,13 +41,9 @@ def describe(models: list[dict[str, Any]], weights: Path | None = None) -> dict[
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "parameters": [sum(each.numel() for each in model.parameters()) for model in networks],
-        "weights": [_weights_of(model["backbone"].get("init_cfg") or {}) for model in models],
+        "weights": [_weights(model["backbone"].get("init_cfg") or {}) for model in models],
         "fault": _fault(networks[0], weights) if weights else None,
     }
-
-
-def _weights_of(init: dict[str, Any]) -> dict[str, str] | None:
-    return _weights(str(init.get("checkpoint"))) if init.get("type") == "Pretrained" else None
 
 
 def _fault(model: torch.nn.Module, weights: Path) -> str | None:
@@ -58,8 +54,11 @@ def _fault(model: torch.nn.Module, weights: Path) -> str | None:
     return None
 
 
-def _weights(checkpoint: str) -> dict[str, str]:
+def _weights(init: dict[str, Any]) -> dict[str, str] | None:
     """URL and local file. mmengine looks for torchvision's weights in the folder of torch.hub, then downloads them."""
+    if init.get("type") != "Pretrained":
+        return None
+    checkpoint = str(init.get("checkpoint"))
     if not checkpoint.startswith(_TORCHVISION):
         return {"url": "", "file": checkpoint}
     from mmengine.runner.checkpoint import get_torchvision_models

@@ -43,21 +43,13 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 @dataclass(frozen=True)
 class Item:
-    """A file to fetch.
+    """A file to fetch: weights, or an archive of a folder with the item's name."""
 
-    Args:
-        name: as in `only=`.
-        url: the publisher's.
-        algorithm: of the checksum.
-        digest: the md5, or the first digits of the sha256.
-        unpacks: the folder in the archive; None for weights.
-    """
-
-    name: str
-    url: str
-    algorithm: str
-    digest: str
-    unpacks: str | None = None
+    name: str  # as in `only=`
+    url: str  # the publisher's
+    algorithm: str  # of the checksum
+    digest: str  # the md5, or the first digits of the sha256
+    archive: bool = False
 
     @property
     def file(self) -> str:
@@ -71,10 +63,10 @@ ITEMS = (
         f"{_COCO}/annotations/annotations_trainval2017.zip",
         "md5",
         "f4bbac642086de4f52a3fdda2de5fa2c",
-        "annotations",
+        True,
     ),
-    Item("val2017", f"{_COCO}/zips/val2017.zip", "md5", "442b8da7639aecaf257c1dceb8ba8c80", "val2017"),
-    Item("train2017", f"{_COCO}/zips/train2017.zip", "md5", "cced6f7f71b7629ddf16f17bbcfab6b2", "train2017"),
+    Item("val2017", f"{_COCO}/zips/val2017.zip", "md5", "442b8da7639aecaf257c1dceb8ba8c80", True),
+    Item("train2017", f"{_COCO}/zips/train2017.zip", "md5", "cced6f7f71b7629ddf16f17bbcfab6b2", True),
     Item("resnet50", f"{_TORCH}/resnet50-0676ba61.pth", "sha256", "0676ba61"),
     Item("resnet101", f"{_TORCH}/resnet101-63fe2227.pth", "sha256", "63fe2227"),
 )
@@ -82,15 +74,15 @@ ITEMS = (
 
 def fetch(item: Item, root: Path, source: str | None, keep: bool) -> str:
     """Download, verify and unpack `item`. Returns one line about it; raises UserError if it cannot be fetched."""
-    target = root / item.unpacks if item.unpacks else weights_folder() / item.file
+    target = root / item.name if item.archive else weights_folder() / item.file
     if target.exists():
         return f"{target}: exists"
     target.parent.mkdir(parents=True, exist_ok=True)
     local = _find_in_source(item, source)
     file = local or _download(item, target.parent, source)
     _check(item, file, delete=local is None)
-    if item.unpacks:
-        _unpack(file, item.unpacks, root)
+    if item.archive:
+        _unpack(file, item.name, root)
         if local is None and not keep:
             file.unlink()
     elif local is None:
@@ -208,8 +200,7 @@ def main(arguments: Sequence[str]) -> int:
     keep = cli.boolean("keep", values["keep"])
     names = [name for name in values["only"].split(",") if name]
     known = [item.name for item in ITEMS]
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    if unknown := [name for name in names if name not in known]:
         raise unknown_name("item", unknown, known, "only")
     for item in ITEMS:
         if not names or item.name in names:
