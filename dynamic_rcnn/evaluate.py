@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from dynamic_rcnn import cli
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import compute_metrics
-from dynamic_rcnn.run.files import DETECTIONS, METRICS, STATUS, read_json, write_content
+from dynamic_rcnn.run.files import DETECTIONS, METRICS, STATUS, read_content, write_content
 from dynamic_rcnn.run.results import read_results
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.status import Status
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,28 +28,20 @@ def main(arguments: Sequence[str]) -> int:
     if not (run_dir / DETECTIONS).exists():
         raise UserError(f"{run_dir / DETECTIONS}: missing; the run has not been evaluated yet")
     root, _ = dataset.prepare(spec.dataset)
-    computed = compute_metrics(run_dir, spec, root, _read_iteration(run_dir))
+    recorded = read_results(run_dir) if (run_dir / METRICS).exists() else None
+    evaluated = recorded or read_content(Status, run_dir / STATUS)  # detections are written after the last iteration
+    computed = compute_metrics(run_dir, spec, root, evaluated.iteration)
     for name, value in computed.metrics.items():
         print(f"{name:6s} {'undefined' if value is None else repr(value)}")
-    if not (run_dir / METRICS).exists():
+    if recorded is None:
         write_content(run_dir / METRICS, computed)
         print(f"{METRICS} was missing and has been written")
         return 0
-    recorded = read_results(run_dir)
     if recorded == computed:
         print(f"{METRICS} has the same values")
         return 0
     print(f"{METRICS} has other values (AP {recorded.metrics.get('AP')!r}); it was not changed", file=sys.stderr)
     return 1
-
-
-def _read_iteration(run_dir: Path) -> int:
-    """The iteration of the evaluated weights. Detections are written after the last one."""
-    source = METRICS if (run_dir / METRICS).exists() else STATUS
-    iteration = read_json(run_dir / source).get("iteration")
-    if not isinstance(iteration, int):
-        raise UserError(f"{run_dir / source}: field 'iteration' is {iteration!r}; it must be an integer")
-    return iteration
 
 
 if __name__ == "__main__":
