@@ -1,4 +1,4 @@
-"""One attempt at a run inside a Slurm job, and the notes that its processes leave for each other.
+"""One attempt at a run inside a Slurm job: its place in Slurm, and the notes that its processes leave for each other.
 
 The run's folder logs/ contains:
 
@@ -28,6 +28,8 @@ from slurm import cli
 
 _WARNING = f"{LOGS}/warning.json"
 _BEGINNING = f"{LOGS}/beginning.json"
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 _BEGINNING_S = 300.0  # network file systems show new files late
 
 
@@ -126,6 +128,33 @@ def read_warning(attempt: str | None) -> tuple[str, str] | None:
     """(cause, one line) of the attempt's warning; None if it had none."""
     note = _read_note(EndNote, Path(_WARNING), attempt)
     return (note.cause, note.message) if note is not None else None
+
+
+def killed_here(root: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> bool:
+    """Whether a control group (version 2 or 1) of this process's job has counted an oom_kill: no memory was left."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return False
+    places = [root / path.strip("/") for number, _, path in lines if number == "0"]
+    places += [root / "memory" / path.strip("/") for _, names, path in lines if "memory" in names.split(",")]
+    return any(_kills(folder) for place in places for folder in _up_to(place, root))
+
+
+def _up_to(place: Path, root: Path) -> list[Path]:
+    """`place` and the folders above it that belong to the job."""
+    return [folder for folder in (place, *place.parents) if folder != root and "job_" in folder.as_posix()]
+
+
+def _kills(folder: Path) -> bool:
+    for name in ("memory.events", "memory.oom_control"):
+        try:
+            words = dict(line.split(maxsplit=1) for line in (folder / name).read_text().splitlines() if " " in line)
+        except OSError:
+            continue
+        if words.get("oom_kill", "0") != "0":
+            return True
+    return False
 
 
 def run_command(main: Callable[[Sequence[str]], int], usage: str) -> int:

@@ -6,7 +6,7 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dynamic_rcnn.errors import UserError
@@ -50,7 +50,7 @@ def ended(jobs: Collection[str]) -> dict[str, str]:
     """The states of jobs that left the queue. Jobs that Slurm no longer knows are left out."""
     arrays = sorted({job.split("_")[0] for job in jobs})
     found: dict[str, str] = {}
-    for ids in _portions(arrays):
+    for ids in portions(arrays):
         command = ("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(ids)}", f"--format={_FORMAT}")
         found |= {job.job: job.state for job in _jobs(_try(*command))}
         missing = sorted({job.split("_")[0] for job in jobs if job not in found} & set(ids))
@@ -61,7 +61,7 @@ def ended(jobs: Collection[str]) -> dict[str, str]:
 
 def cancel(jobs: Sequence[str]) -> None:
     """Cancel jobs. Each run writes a checkpoint within the site's KillWait."""
-    for ids in _portions(jobs):
+    for ids in portions(jobs):
         ask("scancel", *ids)
 
 
@@ -133,6 +133,6 @@ def _accounted(text: str) -> dict[str, str]:
     return {job: state.split()[0] for job, state, *_ in rows if state}
 
 
-def _portions(items: Iterable[str]) -> list[list[str]]:
-    everything = list(items)
-    return [everything[at : at + _AT_ONCE] for at in range(0, len(everything), _AT_ONCE)]
+def portions(items: Sequence[str], most: int = _AT_ONCE) -> list[list[str]]:
+    """`items` in lists of at most `most`."""
+    return [list(items[at : at + most]) for at in range(0, len(items), most)]

@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
 from dynamic_rcnn.run.process_env import variable
-from slurm.cli import SlurmError
+from slurm.cli import SlurmError, portions
 from slurm.site_profile import Profile
 from slurm.submission_record import Chunk, Submission
 
@@ -63,20 +63,16 @@ def arrays(
     found = [Array([start], 1, waits)] if start is not None else []
     first = tuple(range(len(found)))
     after = waits if start_job is None else (*waits, f"afterok:{start_job}")
-    parts = _split(runs, most)
+    parts = portions(runs, most)
     lanes = min(len(parts), free) if free is not None else len(parts)
     for number, part in enumerate(parts):
         throttle = len(part) if free is None else max(1, free // lanes + (number % lanes < free % lanes))
         behind = first if number < lanes else (len(found) - lanes,)
         found.append(Array(part, min(throttle, len(part)), after, behind, bool(first) and number < lanes))
-    for number, part in enumerate(_split(last, most)):
+    for number, part in enumerate(portions(last, most)):
         behind = (len(found) - 1,) if number else tuple(range(len(found)))
         found.append(Array(part, min(cap or len(part), len(part)), in_queue, behind))
     return found
-
-
-def _split(runs: Sequence[str], most: int) -> list[list[str]]:
-    return [list(runs[at : at + most]) for at in range(0, len(runs), most)]
 
 
 def submit(submission: Submission, wanted: Sequence[Array], profile: Profile) -> Iterator[Submission]:

@@ -22,8 +22,16 @@ from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOST, Rank, read_f
 from dynamic_rcnn.run.claim import Claim, claimed, superseded
 from dynamic_rcnn.run.files import METRICS, log_name
 from dynamic_rcnn.run.status import Record
-from slurm import end_causes, oom
-from slurm.attempt import JobTask, announce, read_warning, run_command, wait_for_announcement, write_warning
+from slurm import end_causes
+from slurm.attempt import (
+    JobTask,
+    announce,
+    killed_here,
+    read_warning,
+    run_command,
+    wait_for_announcement,
+    write_warning,
+)
 from slurm.submission_record import Submission
 
 USAGE = """
@@ -194,7 +202,7 @@ class _Supervisor:
         if self.warnings and code == -signal.SIGTERM:  # it did not handle the signal yet
             return
         who = f"rank {self.task.rank}"
-        if oom.killed_here():
+        if killed_here():
             write_failure(self.me, "out of memory", f"the kernel killed a process of {who}: no memory was left")
         elif code < 0:
             write_failure(self.me, "killed", f"{who} was killed by {signal.Signals(-code).name}")
@@ -203,13 +211,11 @@ class _Supervisor:
 
     def _has_recorded(self, code: int) -> bool:
         """Whether the trainer, which ended with an exit code, recorded the cause itself."""
-        if self.me.number == 0 and code in _RECORDED:
-            return True
-        return any(failure.rank == self.me.number for failure in read_failures(Path(), self.me.attempt))
+        left = [failure.rank for failure in read_failures(Path(), self.me.attempt)]
+        return self.me.number in left or (self.me.number == 0 and code in _RECORDED)
 
     def _end_stalled(self, seconds: float) -> None:
-        message = f"rank {self.task.rank} made no progress for {seconds / 60:.1f} minutes"
-        write_failure(self.me, "stalled", message)
+        write_failure(self.me, "stalled", f"rank {self.task.rank} made no progress for {seconds / 60:.1f} minutes")
         self.trainer.send_signal(signal.SIGABRT)  # faulthandler writes into the log where it hangs
         self._wait_or_kill()
 

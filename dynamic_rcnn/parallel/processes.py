@@ -21,7 +21,6 @@ from dynamic_rcnn.run.status import Record
 TRAINER = [sys.executable, "-m", "dynamic_rcnn.train"]
 GRACE_S = 30.0  # for the other processes to end after one has failed
 EXIT_CODES = {"done": 0, "bad input": 2, "interrupted": EXIT_INTERRUPTED}  # 1 for other outcomes
-_WORDS = {EXIT_LOST: "lost the other processes for an unknown reason"}
 _POLL_S = 0.05
 
 
@@ -34,10 +33,9 @@ class Processes:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._pass_on)
         for number in range(count):
-            inherited = [claim.lock] if claim else []  # the lock is held while any of the run's processes lives
             pipe = ProcessEnv.from_env().heartbeat if number == 0 else None
-            if pipe is not None:
-                inherited.append(pipe)
+            lock = claim.lock if claim else None  # held while any of the run's processes lives
+            inherited = [descriptor for descriptor in (lock, pipe) if descriptor is not None]
             env = _environment(Rank(number, count, number, attempt), claim, pipe)
             self.children.append(subprocess.Popen([*TRAINER, "."], env=env, pass_fds=inherited))
             for received in self.received:
@@ -105,7 +103,8 @@ def _cause(failed: tuple[int, int], attempt: str, received: list[int]) -> tuple[
     if failures:
         return failures[0].cause, f"rank {failures[0].rank}: {failures[0].message}"
     if code >= 0:
-        return "error", f"rank {rank} {_WORDS.get(code, f'ended with exit code {code}')}; see the log"
+        lost = "lost the other processes for an unknown reason"
+        return "error", f"rank {rank} {lost if code == EXIT_LOST else f'ended with exit code {code}'}; see the log"
     hint = " (often sent by the kernel when memory runs out)" if -code == signal.SIGKILL else ""
     return "killed", f"rank {rank} was killed by signal {-code}{hint}; relaunching resumes the run"
 

@@ -43,8 +43,8 @@ def meet(me: Rank, check: Callable[[], None]) -> Store:
     check: called while waiting; may raise an exception to stop waiting. Raises UserError if two processes have the same
     GPU, or only some have a GPU, and LostProcessError if the others do not arrive in time.
     """
-    host, port, store = _serve(me) if me.number == 0 else _find(me, check)
-    everyone = _introduce(store, me, host, port, check)
+    store = _serve(me) if me.number == 0 else _find(me, check)
+    everyone = _introduce(store, me, check)
     if me.number == 0:
         Path(RENDEZVOUS).unlink(missing_ok=True)
     _check_devices(everyone)
@@ -52,23 +52,23 @@ def meet(me: Rank, check: Callable[[], None]) -> Store:
     return store
 
 
-def _serve(me: Rank) -> tuple[str, int, Store]:
+def _serve(me: Rank) -> TCPStore:
     """Serve rank 0's store and announce it in the run directory."""
     server = socket.create_server(("0.0.0.0", 0), backlog=4 * me.size)
     host, port = socket.gethostname(), server.getsockname()[1]
     store = _store(me, host, port, server.detach())
     write_content(Path(RENDEZVOUS), Announcement(attempt=me.attempt, host=host, port=port))
-    return host, port, store
+    return store
 
 
-def _find(me: Rank, check: Callable[[], None]) -> tuple[str, int, Store]:
+def _find(me: Rank, check: Callable[[], None]) -> TCPStore:
     """Connect to the store that rank 0 of this attempt announced. Ignores files of other attempts."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         with contextlib.suppress(UserError):
             found = read_content(Announcement, Path(RENDEZVOUS))
             if found.attempt == me.attempt:
-                return found.host, found.port, _store(me, found.host, found.port, None)
+                return _store(me, found.host, found.port, None)
         if time.monotonic() > deadline:
             raise LostProcessError(
                 f"rank {me.number}: no {RENDEZVOUS} of this attempt ({me.attempt}) within {PATIENCE_S:.0f} s: rank 0 "
@@ -79,7 +79,7 @@ def _find(me: Rank, check: Callable[[], None]) -> tuple[str, int, Store]:
         time.sleep(0.1)
 
 
-def _store(me: Rank, host: str, port: int, listening: int | None) -> Store:
+def _store(me: Rank, host: str, port: int, listening: int | None) -> TCPStore:
     """Connect to the store. listening: file descriptor of the socket that rank 0 serves; None on other ranks."""
     return TCPStore(
         host,
@@ -92,9 +92,9 @@ def _store(me: Rank, host: str, port: int, listening: int | None) -> Store:
     )
 
 
-def _introduce(store: Store, me: Rank, host: str, port: int, check: Callable[[], None]) -> list[dict[str, Any]]:
+def _introduce(store: TCPStore, me: Rank, check: Callable[[], None]) -> list[dict[str, Any]]:
     """Exchange machine, device, the own address ("own") and that of rank 0 ("its"). Returns those of all ranks."""
-    own, its = _addresses(host, port)
+    own, its = _addresses(store.host, store.port)
     mine = {"machine": socket.gethostname(), "device": _device(), "own": own, "its": its}
     store.set(f"rank{me.number}", json.dumps(mine))
     deadline, missing = time.monotonic() + PATIENCE_S, list(range(me.size))

@@ -5,6 +5,7 @@ requirements.lock has the version of every package that the committed results we
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -137,10 +138,8 @@ def compare_with_lock(path: Path = REQUIREMENTS_LOCK) -> dict[str, Any] | None:
 def _versions() -> dict[str, str]:
     installed = {}
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return installed
 
 

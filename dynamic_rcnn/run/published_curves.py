@@ -111,12 +111,9 @@ def trajectory(early: Mapping[int, Point]) -> Trajectory:
 
 
 def trends(early: Mapping[int, Point], last: Point | None, method: Mapping[str, Any]) -> list[Trend]:
-    """The trends of Figure 5 that apply to a run.
+    """The trends of Figure 5 that apply to a run with these settings of `train_cfg.rcnn.dynamic_rcnn`.
 
-    Args:
-        early: its first iterations, as far as logged.
-        last: its final iteration; None before the run is done.
-        method: its settings, `train_cfg.rcnn.dynamic_rcnn`.
+    early: its first iterations, as far as logged. last: its final iteration; None before the run is done.
     """
     found: list[Trend] = []
     if method["label_assignment"]:

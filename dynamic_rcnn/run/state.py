@@ -50,7 +50,11 @@ class State:
 def read_state(run_dir: Path) -> State:
     """Read the state of the run in `run_dir`. Changes nothing."""
     if not (run_dir / SPEC).exists():
-        return _state_without_spec(run_dir)
+        records = [name for name in (STATUS, TRAIN_LOG, METRICS) if (run_dir / name).exists()]
+        if not records:
+            return State("absent")
+        way_out = "move the run's directory away and launch again"
+        return State("failed", CORRUPT, f"{run_dir / SPEC}: missing beside {', '.join(records)}; {way_out}")
     running = is_locked(run_dir)  # first: a run that ends meanwhile writes its status before it releases the lock
     status, fault = None, None
     try:
@@ -71,11 +75,3 @@ def read_state(run_dir: Path) -> State:
     if status.state == "failed":
         return State("failed", str(status.cause), status.message, status)
     return State("failed", "killed", "the process died without writing its status; relaunching resumes the run", status)
-
-
-def _state_without_spec(run_dir: Path) -> State:
-    records = [name for name in (STATUS, TRAIN_LOG, METRICS) if (run_dir / name).exists()]
-    if not records:
-        return State("absent")
-    way_out = "move the run's directory away and launch again"
-    return State("failed", CORRUPT, f"{run_dir / SPEC}: missing beside {', '.join(records)}; {way_out}")

@@ -26,6 +26,8 @@ from dynamic_rcnn.run.files import (
 from dynamic_rcnn.run.lock import RunLockedError
 from dynamic_rcnn.run.process_env import ProcessEnv
 
+_State = Literal["running", "done", "failed"]
+
 
 class SupersededError(RunLockedError):
     """Another attempt has taken over the run: this process writes into a directory that was moved aside."""
@@ -61,7 +63,7 @@ class Attempt(Part):
 class Status(FileContent):
     """The content of status.json. heartbeat: when it was written, in seconds since the epoch."""
 
-    state: Literal["running", "done", "failed"]
+    state: _State
     cause: str | None = None
     message: str | None = None
     iteration: int
@@ -112,10 +114,8 @@ class Record:
         self.started = True
         env = ProcessEnv.from_env()
         if not (self.last and _is_open_here(self.last, env)):
-            self.attempts = [
-                attempt if attempt.outcome is not None else attempt.model_copy(update={"outcome": "killed"})
-                for attempt in self.attempts
-            ]
+            killed = {"outcome": "killed"}
+            self.attempts = [each if each.outcome else each.model_copy(update=killed) for each in self.attempts]
             self.attempts.append(Attempt(number=len(self.attempts) + 1, started=time.time()))
         self._change(
             from_iteration=iteration,
@@ -167,9 +167,7 @@ class Record:
         if self.place is not None and superseded(self.place):
             raise SupersededError(f"{self.place}: another attempt has taken over this run")
 
-    def _write(
-        self, state: Literal["running", "done", "failed"], cause: str | None = None, message: str | None = None
-    ) -> None:
+    def _write(self, state: _State, cause: str | None = None, message: str | None = None) -> None:
         self._change(to_iteration=self.iteration)
         status = Status(
             state=state,

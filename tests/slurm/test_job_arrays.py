@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from experiments.config.overrides import CONF
 from slurm import code_snapshot as snapshot
+from slurm.attempt import killed_here
 from slurm.cli import QueuedJob, _jobs, fields
 from slurm.job_arrays import Array, arrays, begin, script
-from slurm.oom import killed_here
 from slurm.site_profile import Profile
 from slurm.submission_record import Chunk, Submission, jobs_by_run, last_job, read_all
 

@@ -70,14 +70,14 @@ def test_rank_0_names_those_who_did_not_come(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_two_stores_at_once_have_ports_of_their_own() -> None:
-    ports = []
+    stores = []
     for attempt in ("a", "b"):
-        _, port, store = rendezvous._serve(Rank(0, 2, 0, attempt))
+        store = rendezvous._serve(Rank(0, 2, 0, attempt))
         store.set("attempt", attempt)
-        ports.append((port, store))
-        assert json.loads(Path("rendezvous.json").read_text())["port"] == port
-    assert ports[0][0] != ports[1][0]
-    assert [store.get("attempt") for _, store in ports] == [b"a", b"b"]
+        stores.append(store)
+        assert json.loads(Path("rendezvous.json").read_text())["port"] == store.port
+    assert stores[0].port != stores[1].port
+    assert [store.get("attempt") for store in stores] == [b"a", b"b"]
 
 
 def seen_by(*addresses: tuple[str, str]) -> list[dict[str, Any]]:
