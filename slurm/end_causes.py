@@ -51,7 +51,8 @@ def cause_of_warning(task: JobTask, number: int, warning_s: float) -> tuple[str,
         return "node failure", lost
     if cause is not None:
         return cause, message
-    if _seconds_until(job.get("EndTime", "")) <= warning_s + _NEAR_END_S:
+    end = _time(job.get("EndTime", ""))
+    if end and end - time.time() <= warning_s + _NEAR_END_S:
         return "time-out", f"the time limit of {job.get('TimeLimit')} was near"
     return "interrupted", f"the job was sent {signal.Signals(number).name}"
 
@@ -73,13 +74,11 @@ def _in_slurm(job: dict[str, str], task: JobTask) -> tuple[str | None, str]:
 def close_previous(record: Record, task: JobTask, retries: dict[str, int]) -> str | None:
     """End the previous attempt, if it could not do so itself. Returns why there is no further attempt, or None."""
     last = record.last
-    if last is None:
-        return None
-    if last.outcome in (None, "interrupted"):
+    if last is not None and last.outcome in (None, "interrupted"):
         record.iteration = last.to_iteration
         record.end(*_infer_cause(last, task))
-        last = record.attempts[-1]
-    if last.job != task.job or last.outcome is None or last.outcome == "done":
+        last = record.last
+    if last is None or last.job != task.job or last.outcome is None or last.outcome == "done":
         return None
     return why_not_retried(record, task, last.outcome, retries)
 
@@ -210,10 +209,6 @@ def _stderr_tail(folder: Path, task: JobTask) -> str:
     """The job's error output since this attempt began."""
     texts = (path.read_text(errors="replace") for path in folder.glob(f"{task.job}_*_log.err"))
     return "\n".join(text.rpartition(f"{task.token} ")[2] for text in texts)
-
-
-def _seconds_until(moment: str) -> float:
-    return _time(moment) - time.time() if _time(moment) else float("inf")
 
 
 def _time(moment: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from dynamic_rcnn.run.claim import claimed
 from dynamic_rcnn.run.files import METRICS
 from dynamic_rcnn.run.status import Record
 from slurm import cli, end_causes
-from slurm.attempt import JobTask, run_command
+from slurm.attempt import JobTask, run_command, start_attempt
 from slurm.submission_record import Submission
 
 USAGE = """
@@ -41,10 +40,7 @@ def end_job(folder: Path, chunk: int, code: int) -> int:
             return EXIT_LOCKED
         else:
             end_causes.close_previous(record, task, submission.retries)
-            os.environ.update(task.process_env().to_env({}))
-            record.start(record.iteration)
-            if claim.note:
-                record.note(claim.note)
+            start_attempt(record, task, claim.note)
             cause, message = end_causes.cause_of_no_start(task, code, submission)
         refusal = end_causes.end_attempt(record, task, cause, message, submission.retries)
         print(f"{cause}: {message}", flush=True)

@@ -29,6 +29,7 @@ from slurm.attempt import (
     killed_here,
     read_warning,
     run_command,
+    start_attempt,
     wait_for_announcement,
     write_warning,
 )
@@ -81,11 +82,7 @@ def _begin_attempt(submission: Submission, task: JobTask, claim: Claim) -> int |
         announce(task, None)
         return None
     number = len(record.attempts) + 1
-    os.environ.update(task.process_env(log_name(number)).to_env({}))
-    record.start(record.iteration)
-    if claim.note:
-        record.note(claim.note)
-        record.progress(record.iteration)
+    start_attempt(record, task, claim.note, log_name(number))
     announce(task, number)
     return number
 
