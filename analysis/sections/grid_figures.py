@@ -8,7 +8,7 @@ from dataclasses import replace
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Curves, Figure, Panel
 from analysis.sections import curves
-from analysis.sections.difference_tables import whose_baseline
+from analysis.sections.tables import whose_baseline
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
 

@@ -6,12 +6,12 @@ from analysis.reading import consistency
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Block, Heading, Section
 from analysis.rendering.text import Line, code, emphasis, join, strong
-from analysis.sections import difference_tables, image_section, paper_numbers, tables
-from analysis.sections.difference_tables import whose_baseline
+from analysis.sections import image_section, paper_numbers, tables
 from analysis.sections.grid_figures import figures
 from analysis.sections.summary import paragraph
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import CONFIDENCE, LEVEL, POWER
+from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS, RECALL_METRICS, SIZE_METRICS
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
 
@@ -27,7 +27,7 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         Heading("Ablation: AP by arm"),
         f"AP in percent on {grid.dataset}: mean ± sd over the n finished seeds (ddof 1), and the {LEVEL} t interval of "
         "the mean, from the sd pooled over all arms.",
-        tables.ablation_table(comparison),
+        tables.mean_table(comparison, AP_METRICS, ["runs", "n"]),
         *_difference_blocks(records, comparison),
         *_unseen_blocks(comparison),
         *_contrast_blocks(comparison),
@@ -35,19 +35,19 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         *paper_numbers.blocks(comparison),
         Heading("AP at each IoU threshold"),
         f"Mean over seeds in percent, then the differences, each with its {LEVEL} t interval; bold as above.",
-        tables.threshold_table(comparison),
-        difference_tables.threshold_difference_table(comparison),
+        tables.mean_table(comparison, IOU_THRESHOLDS, hidden=["sd"]),
+        tables.difference_table(comparison, IOU_THRESHOLDS),
         *figures(records, comparison),
         *image_section.blocks(records.images.get(grid.key), comparison),
         *_mask_blocks(comparison),
         Heading("Object sizes and recall"),
         f"AP by object size, and recall (AR), in percent on {grid.dataset}: mean ± sd over seeds.",
-        tables.size_table(comparison),
+        tables.mean_table(comparison, (*SIZE_METRICS, *RECALL_METRICS), ["n"], hidden=["interval"]),
         *_class_blocks(records, comparison),
         Heading("Runs"),
         "AP and AP90 in percent. The name of a run's directory ends in its id. A commit is dirty if it had uncommitted "
         "changes. s / iteration is the median over the run; other jobs may have run beside it.",
-        tables.run_table(records, comparison),
+        tables.trained_run_table(records, comparison),
     ]
     return Section(grid.key, grid_title(grid), blocks)
 
@@ -77,12 +77,12 @@ def _difference_blocks(records: RunTable, comparison: Comparison) -> list[Block]
     return [
         Heading("Difference from the baseline"),
         differences,
-        difference_tables.difference_table(comparison),
+        tables.difference_table(comparison),
         Heading("Noise between seeds"),
         "In points of AP: the smallest difference that would be significant with a probability of "
         f"{100 * POWER:.0f}% (one arm, not corrected), the pooled sd with its degrees of freedom, and the sd of the "
         "differences between runs of the same seed.",
-        difference_tables.noise_table(comparison),
+        tables.noise_table(comparison),
     ]
 
 
@@ -104,8 +104,8 @@ def _unseen_blocks(comparison: Comparison) -> list[Block]:
         Heading(f"Difference from the baseline, without seed {seeds}"),
         f"The AP of seed {seeds} was known when settings of this grid were chosen (see the grid's file). The same "
         "tables from the other seeds alone:",
-        difference_tables.difference_table(unseen),
-        difference_tables.noise_table(unseen),
+        tables.difference_table(unseen),
+        tables.noise_table(unseen),
     ]
 
 
@@ -116,7 +116,7 @@ def _contrast_blocks(comparison: Comparison) -> list[Block]:
     return [
         Heading("Contrasts"),
         note + ": significant after Holm's correction over these pairs.",
-        difference_tables.contrast_table(comparison),
+        tables.contrast_table(comparison),
     ]
 
 
@@ -140,9 +140,9 @@ def _mask_blocks(comparison: Comparison) -> list[Block]:
     return [
         Heading("Masks"),
         f"AP of the masks, by IoU of pixels, in percent on {comparison.grid.dataset}: mean ± sd over seeds; then the "
-        f"differences from {whose_baseline(comparison.grid)}, as for boxes above.",
-        tables.mask_table(comparison),
-        difference_tables.mask_difference_table(comparison),
+        f"differences from {tables.whose_baseline(comparison.grid)}, as for boxes above.",
+        tables.mean_table(comparison, MASK_METRICS, ["n"], hidden=["interval"]),
+        tables.difference_table(comparison, MASK_METRICS, [tables.pooled_row(comparison, MASK_METRICS)]),
     ]
 
 

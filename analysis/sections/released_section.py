@@ -11,7 +11,7 @@ from analysis.rendering.text import NOTHING, Line, code, number, strong
 from analysis.sections.claims import retest_text
 from analysis.sections.comparability import COCO, deviation
 from analysis.sections.grid_section import grid_facts, grid_title
-from analysis.sections.tables import arm_title, run_table, state_counts
+from analysis.sections.tables import arm_title, state_counts, trained_run_table
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn.metrics.names import AP_METRICS
@@ -31,7 +31,7 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         *_printed_blocks(comparison),
         Heading("Runs"),
         "The name of a run's directory ends in its id. A commit is dirty if it had uncommitted changes.",
-        run_table(records, comparison),
+        trained_run_table(records, comparison),
     ]
     return Section(grid.key, grid_title(grid), blocks)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.rendering.text import Line, interval, join, signed, strong
 from analysis.sections.comparability import COCO, deviation
-from analysis.sections.difference_tables import SAME_RUNS, whose_baseline
+from analysis.sections.tables import SAME_RUNS, whose_baseline
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL, Difference
 from dynamic_rcnn.metrics.names import AP_METRICS

@@ -1,79 +1,117 @@
-"""The tables of a grid's section: means over seeds by arm, and one row per run. AP in percent."""
+"""The tables of a grid's section: means over seeds in percent, differences and noise in points of AP, and the runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.reading.run import MISSING
 from analysis.reading.run_table import RunTable
-from analysis.rendering.model import Number, Row, Table, TableCell, table
+from analysis.rendering.model import Content, Number, Row, Table, TableCell, table
 from analysis.rendering.text import NOTHING, Line, code
 from analysis.stats.comparison import Comparison, Metric, describe_state
-from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS, RECALL_METRICS, SIZE_METRICS
+from analysis.stats.seeds import Difference
+from dynamic_rcnn.metrics.names import AP_METRICS
 from dynamic_rcnn.run.manifest import Manifest
+from dynamic_rcnn.wording import plural
 
 SHORT_COMMIT = 8
+SAME_RUNS = "same runs"
+
+RunColumns = Mapping[str, Callable[[dict[Any, Any]], TableCell | Content]]  # title -> content, from a row of runs
 
 
-def ablation_table(comparison: Comparison) -> Table:
-    """One row per arm: the states of its runs, n, and AP at the IoU thresholds of the paper's Table 2 and 0.75."""
-
-    def row(arm: str) -> Row:
-        means = [mean_cell(comparison, metric, arm) for metric in AP_METRICS]
-        return [state_counts(comparison, arm), _count(comparison, arm), *means]
-
-    return _arm_table(comparison, ["arm", "runs", "n", *AP_METRICS], row, text_columns=2)
-
-
-def threshold_table(comparison: Comparison) -> Table:
-    """One row per arm: mean AP at each IoU threshold, with its interval."""
-
-    def row(arm: str) -> Row:
-        return [mean_cell(comparison, iou, arm, hidden=["sd"]) for iou in IOU_THRESHOLDS]
-
-    return _arm_table(comparison, ["arm", *(f"{iou:.2f}" for iou in IOU_THRESHOLDS)], row)
-
-
-def size_table(comparison: Comparison) -> Table:
-    """One row per arm: AP by object size, and recall by detections per image and by object size."""
-    return _mean_table(comparison, (*SIZE_METRICS, *RECALL_METRICS))
-
-
-def mask_table(comparison: Comparison) -> Table:
-    """One row per arm: AP of its masks."""
-    return _mean_table(comparison, MASK_METRICS)
-
-
-def _mean_table(comparison: Comparison, metrics: Sequence[str]) -> Table:
-    def row(arm: str) -> Row:
-        means = [mean_cell(comparison, metric, arm, hidden=["interval"]) for metric in metrics]
-        return [_count(comparison, arm), *means]
-
-    return _arm_table(comparison, ["arm", "n", *metrics], row)
-
-
-def _arm_table(
-    comparison: Comparison, header: Sequence[str], row: Callable[[str], Row], text_columns: int = 1
+def mean_table(
+    comparison: Comparison, metrics: Sequence[Metric], facts: Sequence[str] = (), hidden: Collection[str] = ()
 ) -> Table:
-    """One row per arm: its title, then `row` of it."""
+    """One row per arm: its title, the facts ("runs": the states of its runs, "n") and its mean in each metric.
+
+    Shows sd and interval of the mean unless `hidden`, and n if fewer runs have this metric than have AP.
+    """
+    rows: list[Row] = []
+    for arm in comparison.grid.arms:
+        n, runs = comparison.summary("AP", arm).n, comparison.paths(arm)
+        known, cells = {"runs": state_counts(comparison, arm), "n": str(n)}, []
+        for metric in metrics:
+            summary, (low, high) = comparison.summary(metric, arm), comparison.interval(metric, arm)
+            note = f" (n = {summary.n})" if 0 < summary.n < n else ""
+            shown = Number(summary.mean, "mean", sd=summary.sd, low=low, high=high, hidden=hidden, note=note)
+            cells.append(TableCell(shown, runs))
+        rows.append([arm_title(comparison.grid, arm), *(known[fact] for fact in facts), *cells])
+    return table(["arm", *facts, *_titles(metrics)], rows, text_columns=1 + ("runs" in facts))
+
+
+def difference_table(comparison: Comparison, metrics: Sequence[Metric] = AP_METRICS, more: Iterable[Row] = ()) -> Table:
+    """Arm minus baseline with its t interval, bold if significant; then the rows `more`."""
     grid = comparison.grid
-    return table(header, [[arm_title(grid, arm), *row(arm)] for arm in grid.arms], text_columns)
+    rows: list[Row] = []
+    for arm in comparison.others:
+        baseline = grid.baseline_of(arm)
+        runs, against = comparison.paths(arm, baseline), f", minus {baseline}" if grid.baselines else ""
+        if comparison.same_runs(arm):
+            cells = [TableCell(SAME_RUNS, runs) for _ in metrics]
+        else:
+            cells = [_difference_cell(comparison.difference(metric, arm), runs) for metric in metrics]
+        rows.append([arm_title(grid, arm) + against, *cells])
+    return table(["arm minus baseline", *_titles(metrics)], [*rows, *more])
 
 
-def mean_cell(comparison: Comparison, metric: Metric, arm: str, hidden: Collection[str] = ()) -> TableCell:
-    """Mean ± sd over seeds with the interval of the mean, and n if fewer runs have this metric than have AP."""
-    summary = comparison.summary(metric, arm)
-    low, high = comparison.interval(metric, arm)
-    note = f" (n = {summary.n})" if 0 < summary.n < comparison.summary("AP", arm).n else ""
-    shown = Number(summary.mean, "mean", sd=summary.sd, low=low, high=high, hidden=hidden, note=note)
-    return TableCell(shown, comparison.paths(arm))
+def contrast_table(comparison: Comparison) -> Table:
+    """One row per contrast of the grid: the first arm minus the second, as in `difference_table`."""
+    rows: list[Row] = []
+    for pair in comparison.grid.contrasts:
+        runs = comparison.paths(*pair)
+        cells = [_difference_cell(comparison.contrast(metric, pair), runs) for metric in AP_METRICS]
+        rows.append([" minus ".join(pair), *cells])
+    return table(["contrast", *AP_METRICS], rows)
 
 
-def _count(comparison: Comparison, arm: str) -> str:
-    return str(comparison.summary("AP", arm).n)
+def _difference_cell(difference: Difference | None, runs: list[str]) -> TableCell:
+    if difference is None:
+        return TableCell(NOTHING)
+    shown = Number(
+        *(difference.value, "difference"),
+        is_signed=True,
+        is_bold=bool(difference.is_significant),
+        low=difference.low,
+        high=difference.high,
+        more={"p_holm": difference.deciding_p},
+    )
+    return TableCell(shown, runs)
+
+
+def noise_table(comparison: Comparison) -> Table:
+    """The smallest detectable difference, the sd pooled over the arms, and the sd of each arm's paired differences."""
+    rows: list[Row] = []
+    known = [arm for arm in comparison.others if comparison.detectable("AP", arm) is not None]
+    if known:
+        fewest = min(known, key=lambda arm: comparison.summary("AP", arm).n)
+        counts = [comparison.summary("AP", arm).n for arm in (fewest, comparison.grid.baseline_of(fewest))]
+        values = [Number(comparison.detectable(metric, fewest), "detectable") for metric in AP_METRICS]
+        title = f"smallest detectable difference with {counts[0]} and {counts[1]} seeds"
+        rows.append(_noise_cells(comparison, title, values, *comparison.grid.arms))
+    rows.append(pooled_row(comparison, AP_METRICS))
+    for arm in comparison.others:
+        differences = [comparison.difference(metric, arm) for metric in AP_METRICS]
+        pairs = plural("pair", differences[0].pairs if differences[0] else 0)
+        values = [Number(each.paired_sd if each else None, "sd") for each in differences]
+        title = f"sd of the paired differences, {arm} ({pairs})"
+        rows.append(_noise_cells(comparison, title, values, arm, comparison.grid.baseline_of(arm)))
+    return table(["noise between seeds", *AP_METRICS], rows)
+
+
+def pooled_row(comparison: Comparison, metrics: Sequence[str]) -> Row:
+    """The sd pooled over the arms in each metric, with its degrees of freedom."""
+    noise = [comparison.noise(metric) for metric in metrics]
+    values = [Number(each.sd, "sd", more={"df": each.df}, note=f" ({each.df})") for each in noise]
+    return _noise_cells(comparison, "pooled sd of the arms (df)", values, *comparison.grid.arms)
+
+
+def _noise_cells(comparison: Comparison, title: str, values: Sequence[Number], *arms: str) -> Row:
+    runs = comparison.paths(*arms)
+    return [title, *(TableCell(value, runs) for value in values)]
 
 
 def class_table(records: RunTable, comparison: Comparison) -> Table:
@@ -91,49 +129,51 @@ def class_table(records: RunTable, comparison: Comparison) -> Table:
     return table(["class", *(f"{metric}, {arm}" for metric, arm in columns)], rows)
 
 
-def run_table(records: RunTable, comparison: Comparison) -> Table:
+def run_table(runs: Iterable[dict[Any, Any]], columns: RunColumns, text_columns: int) -> Table:
+    """One row per run. runs: rows of a frame of runs."""
+    known = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in runs]
+    return table(columns, [[content(row) for content in columns.values()] for row in known], text_columns)
+
+
+def trained_run_table(records: RunTable, comparison: Comparison) -> Table:
     """One row per run, those that the others start from first: how it ended, on what, and its AP and AP90."""
-    starts = records.start_runs(comparison.grid)
-    rows = [*starts.to_dict("records"), *comparison.runs.to_dict("records")]
-    header = ["arm", "seed", "id", "state", "attempts", "commit", "device", "s / iteration", "AP", "AP90"]
-    return table(header, [_run_row(known_values(row)) for row in rows], text_columns=7)
+    runs = [*records.start_runs(comparison.grid).to_dict("records"), *comparison.runs.to_dict("records")]
+    return run_table(runs, RUN_COLUMNS, text_columns=7)
 
 
-def known_values(row: dict[Any, Any]) -> dict[Any, Any]:
-    """A row of a frame with None for what is not known."""
-    return {key: None if pd.isna(value) else value for key, value in row.items()}
-
-
-def _run_row(row: dict[Any, Any]) -> Row:
-    percents = [None if row[metric] is None else 100 * row[metric] for metric in ("AP", "AP90")]
-    numbers = [Number(row["seconds"], digits=3), *map(Number, percents)]
-    return [
-        row["arm"],
-        whole(row["seed"]),
-        TableCell(code(row["id"] or row["path"].rsplit("-", 1)[-1]), [row["path"]]),
-        _run_state(row),
-        whole(row["attempts"]),
-        commit_text(row["commit"], row["dirty"]),
-        row["device"] or NOTHING,
-        *(TableCell(each, [row["path"]]) for each in numbers),
-    ]
-
-
-def whole(value: float | None) -> str:
+def _whole(value: float | None) -> str:
     """A whole number from a column with gaps, where it is a float."""
     return NOTHING if value is None else str(int(value))
 
 
-def commit_text(commit: str | None, dirty: bool | None) -> Line:
+def _commit(row: dict[Any, Any]) -> Line:
     """A short commit, and whether there were uncommitted changes."""
-    return code(commit[:SHORT_COMMIT]) + (" dirty" if dirty else "") if commit else NOTHING
+    return code(row["commit"][:SHORT_COMMIT]) + (" dirty" if row["dirty"] else "") if row["commit"] else NOTHING
 
 
-def _run_state(row: dict[Any, Any]) -> str:
+def _state(row: dict[Any, Any]) -> str:
     text = describe_state(row["state"], row["cause"])
     if row["state"] in ("failed", "running") and row["max_iterations"]:
         text += f" at iteration {int(row['iteration'])} of {int(row['max_iterations'])}"
     return text
+
+
+def _percent_cell(row: dict[Any, Any], metric: str) -> TableCell:
+    return TableCell(Number(None if row[metric] is None else 100 * row[metric]), [row["path"]])
+
+
+RUN_COLUMNS: RunColumns = {
+    "arm": lambda row: row["arm"],
+    "seed": lambda row: _whole(row["seed"]),
+    "id": lambda row: TableCell(code(row["id"] or row["path"].rsplit("-", 1)[-1]), [row["path"]]),
+    "state": _state,
+    "attempts": lambda row: _whole(row["attempts"]),
+    "commit": _commit,
+    "device": lambda row: row["device"] or NOTHING,
+    "s / iteration": lambda row: TableCell(Number(row["seconds"], digits=3), [row["path"]]),
+    "AP": lambda row: _percent_cell(row, "AP"),
+    "AP90": lambda row: _percent_cell(row, "AP90"),
+}
 
 
 def state_counts(comparison: Comparison, arm: str) -> str:
@@ -145,3 +185,11 @@ def state_counts(comparison: Comparison, arm: str) -> str:
 def arm_title(grid: Manifest, arm: str) -> str:
     """The name and the title of an arm."""
     return f"{arm}: {grid.arms[arm]}"
+
+
+def _titles(metrics: Iterable[Metric]) -> list[str]:
+    return [metric if isinstance(metric, str) else f"{metric:.2f}" for metric in metrics]
+
+
+def whose_baseline(grid: Manifest) -> str:
+    return "each arm's own baseline" if grid.baselines else "the baseline"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Block, Heading, Number, Row, Section, Table, TableCell, table
-from analysis.rendering.text import NOTHING, Line, code, join, number, strong
+from analysis.rendering.text import NOTHING, Line, join, number, strong
 from analysis.sections.claims import FULL_METHOD
 from analysis.sections.comparability import COCO, deviation, lost_text, unfinished_text
 from analysis.sections.grid_section import consistency_note, grid_facts, grid_title
 from analysis.sections.paper_numbers import RULE
 from analysis.sections.summary import NOTHING_YET
-from analysis.sections.tables import commit_text, known_values, whole
+from analysis.sections.tables import RUN_COLUMNS, RunColumns, run_table
 from analysis.stats import verdict
 from analysis.stats.comparison import describe_state, is_lost
 from analysis.stats.seeds import LEVEL
@@ -23,6 +22,11 @@ from dynamic_rcnn.wording import plural
 
 MEGABYTE = 1e6
 PAIRS = ((FULL_METHOD, "cascade"), ("dynamic_mask", "cascade_mask"))  # arms whose published speeds are compared
+RUNS: RunColumns = {
+    "run": lambda row: f"{row['arm']}, seed {row['seed']}",
+    **{title: RUN_COLUMNS[title] for title in ("id", "state", "attempts", "commit", "device")},
+    "state": lambda row: describe_state(row["state"], row["cause"]),  # without the iteration
+}
 
 
 def section(records: RunTable, speed: TimingComparison) -> Section:
@@ -62,7 +66,7 @@ def _blocks(records: RunTable, speed: TimingComparison) -> Iterable[Block]:
     if note := consistency_note(records, speed.grid):
         yield note
     yield Heading("Timing runs")
-    yield _run_table(speed)
+    yield run_table(speed.runs.to_dict("records"), RUNS, text_columns=len(RUNS))
 
 
 def _training_table(speed: TimingComparison) -> Table:
@@ -120,23 +124,6 @@ def _pair_row(speed: TimingComparison, arm: str, other: str, printed: dict[str, 
         number(claimed, 2),
         _ratio_cell(speed, INFERENCE, "seconds", other, arm),
         decided if reason else incomplete_text(speed) or decided,
-    ]
-
-
-def _run_table(speed: TimingComparison) -> Table:
-    """One row per run: how it ended, and where it ran."""
-    header = ["run", "id", "state", "attempts", "commit", "device"]
-    return table(header, [_run_row(known_values(row)) for row in speed.runs.to_dict("records")], text_columns=6)
-
-
-def _run_row(row: dict[Any, Any]) -> Row:
-    return [
-        f"{row['arm']}, seed {row['seed']}",
-        TableCell(code(row["path"].rsplit("-", 1)[-1]), [row["path"]]),
-        describe_state(row["state"], row["cause"]),
-        whole(row["attempts"]),
-        commit_text(row["commit"], row["dirty"]),
-        row["device"] or NOTHING,
     ]
 
 
