@@ -39,8 +39,7 @@ from analysis.detections.contact_sheet import draw_contact_sheet
 from analysis.detections.matching import Matches, match
 from analysis.detections.tide import error_frame, find_errors
 from analysis.detections.weighted_ap import METRICS, Accumulation
-from analysis.reading.image_statistics import detection_digests, path_for, sheet_path_for
-from analysis.reading.manifest import choose
+from analysis.reading.image_statistics import SHEET_SUFFIX, detection_digests, path_for
 from analysis.reading.run_table import RunTable, collect
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
@@ -60,19 +59,15 @@ TOLERANCE = 1e-9  # in AP as a fraction, for sums in another order
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Analyse all chosen grids.
+    """Exit code 0, or 2 if the ground truth or detections of a grid cannot be read or give another AP than recorded.
 
-    Returns:
-        0, or 2 if the ground truth or the detections of a grid cannot be read or give another AP than was recorded.
-
-    Raises:
-        UserError: other bad input.
+    Raises UserError for other bad input.
     """
     values = cli.parse(arguments, DEFAULTS)
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
     numbers = {name: cli.count(name, values[name], *LIMITS[name]) for name in LIMITS}
     records = collect(runs)
-    grids = choose(records.grids, [name for name in values["grids"].split(",") if name])
+    grids = records.chosen_grids(values["grids"])
     code = 0
     for grid in (grid for grid in grids if grid.trains):
         try:
@@ -128,7 +123,7 @@ def _write_sheet(
     matches: Mapping[str, list[Matches]],
 ) -> dict[str, Any] | None:
     """Write the contact sheet of `arm` and its baseline; without one, remove an earlier sheet. Returns its content."""
-    pair, path = (arm, grid.baseline_of(arm)), runs / sheet_path_for(grid)
+    pair, path = (arm, grid.baseline_of(arm)), runs / path_for(grid, SHEET_SUFFIX)
     boxes, matched = [detections[name] for name in pair], [matches[name] for name in pair]
     try:
         content, png = draw_contact_sheet(coco, objects, folder, pair, boxes, matched)
@@ -141,15 +136,7 @@ def _write_sheet(
 
 
 def check_recorded(runs: pd.DataFrame, matches: Mapping[str, Matches]) -> None:
-    """Compare recorded AP with the AP of the detections.
-
-    Args:
-        runs: one row per run, with its path and recorded metrics (fractions; NaN if undefined).
-        matches: the matched detections of each run, by path.
-
-    Raises:
-        UserError: the first run whose AP differs.
-    """
+    """Raises UserError for the first run whose recorded AP differs from that of its detections (`matches`, by path)."""
     recorded = runs.drop_duplicates("path").set_index("path")[list(METRICS)].astype(float)
     for path, each in matches.items():
         computed = Accumulation(each).metrics(np.ones(len(each.image_ids), np.int64))

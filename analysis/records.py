@@ -29,8 +29,7 @@ if __name__ == "__main__":
 import pandas as pd
 
 from analysis.reading import checksums, superseded
-from analysis.reading.image_statistics import GRID_FILES, path_for, sheet_path_for
-from analysis.reading.manifest import choose
+from analysis.reading.image_statistics import GRID_FILES, SHEET_SUFFIX, path_for
 from analysis.reading.run import MISSING, RECORD_FILES
 from analysis.reading.run_table import RunTable, collect
 from analysis.reading.superseded import NO_TABLE, SupersededRun
@@ -53,14 +52,14 @@ def main(arguments: Sequence[str]) -> int:
     out = Path(values["out"]) if values["out"] else ROOT / "analysis/records"
     table = collect(runs)
     checksums.require(runs)
-    grids = choose(table.grids, [name for name in values["grids"].split(",") if name])
+    grids = table.chosen_grids(values["grids"])
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
     for line in table.problems:
         print(f"problem: {line}", file=sys.stderr)
     paths = run_paths(table, grids)
     _check_kept(grids, paths, out)
-    names = [name for grid in grids for name in (grid.manifest, path_for(grid), sheet_path_for(grid))]
+    names = [name for grid in grids for name in (grid.manifest, path_for(grid), path_for(grid, SHEET_SUFFIX))]
     files = [name for name in names if (runs / name).exists()]
     files += [f"{path}/{name}" for path in paths for name in RECORD_FILES if (runs / path / name).is_file()]
     large = [name for name in files if name.endswith(DETECTIONS) and _size(runs / name) > MAX_DETECTIONS_BYTES]

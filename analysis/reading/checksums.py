@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from analysis.reading.run import RECORD_FILES, is_file
+from analysis.reading.run import RECORD_FILES
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import file_digest, read_text
 from dynamic_rcnn.wording import plural
@@ -23,13 +23,9 @@ def write(folder: Path) -> None:
 
 
 def check(path: Path) -> dict[str, str]:
-    """Compare a folder with its SHA256SUMS. Hidden files are ignored: nothing reads them.
+    """File -> what is wrong with it, for a folder and its SHA256SUMS. Hidden files are ignored: nothing reads them.
 
-    Returns:
-        File, relative to the folder -> what is wrong with it.
-
-    Raises:
-        UserError: SHA256SUMS is damaged.
+    Raises UserError if SHA256SUMS is damaged.
     """
     folder, listed = path.parent, _read(path)
     faults = {file: fault for file, digest in listed.items() if (fault := _fault(folder / file, digest))}
@@ -43,12 +39,6 @@ def require(folder: Path) -> None:
     if faults:
         file, fault = next(iter(faults.items()))
         raise UserError(f"{folder / file}: {fault} ({plural('such file', len(faults))}); restore the recorded file")
-
-
-def problems(faults: dict[str, str]) -> list[str]:
-    """One line per file."""
-    way_out = "restore the recorded file, or write the records again"
-    return [f"{file}: {fault}; {way_out}" for file, fault in faults.items()]
 
 
 def spoiled_runs(faults: dict[str, str]) -> set[str]:
@@ -67,14 +57,10 @@ def _read(path: Path) -> dict[str, str]:
     listed: dict[str, str] = {}
     for number, line in enumerate(lines or [""], start=1):
         match = _LINE.fullmatch(line)
-        if match is None or not _is_within(match[2]) or match[2] in listed:
+        if match is None or match[2].startswith("/") or ".." in match[2].split("/") or match[2] in listed:
             raise UserError(f"{path}: line {number} is not the checksum of a file in this folder, {_UNCHECKED}")
         listed[match[2]] = match[1]
     return listed
-
-
-def _is_within(file: str) -> bool:
-    return not file.startswith("/") and ".." not in PurePosixPath(file).parts
 
 
 def _files(folder: Path) -> set[str]:
@@ -83,7 +69,7 @@ def _files(folder: Path) -> set[str]:
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(parent, name) for name in files if not name.startswith("."))
-        names |= {path.relative_to(folder).as_posix() for path in paths if is_file(path)}
+        names |= {path.relative_to(folder).as_posix() for path in paths if os.path.isfile(path)}  # noqa: PTH113 - Path.is_file raises PermissionError
     return names - {NAME}
 
 

@@ -21,24 +21,15 @@ _SHA256_DIGITS = 64
 
 
 def mixed_arms(finished: pd.DataFrame) -> dict[str, list[str]]:
-    """The arms whose finished runs have several settings, and these settings. Such runs are not averaged.
-
-    Args:
-        finished: one row per finished run of a grid, with its arm and setting.
-    """
+    """The arms whose finished runs have several settings, and these settings. Such runs are not averaged."""
     settings = {str(arm): sorted(set(rows["setting"].dropna())) for arm, rows in finished.groupby("arm", sort=False)}
     return {arm: found for arm, found in settings.items() if len(found) > 1}
 
 
 def differences(finished: pd.DataFrame, names: dict[str, str] = ORIGIN) -> dict[str, dict[str, pd.DataFrame]]:
-    """In what the finished runs of a grid differ.
+    """In what the finished runs of a grid differ: name -> value -> the rows with this value.
 
-    Args:
-        finished: one row per finished run.
-        names: columns to compare, and their names in texts.
-
-    Returns:
-        Name -> value -> the rows with this value, for columns with several values.
+    names: the columns to compare, and their names in texts.
     """
     found = {}
     for column, name in names.items():
@@ -87,12 +78,7 @@ def wrong_cells(runs: pd.DataFrame, grid: Manifest) -> list[str]:
 
 
 def wrong_replays(runs: pd.DataFrame, curves: pd.DataFrame) -> list[str]:
-    """One line per finished run whose T and beta are not the final ones of the run that it replays.
-
-    Args:
-        runs: one row per run.
-        curves: one row per logged iteration, with the run's path, T and beta.
-    """
+    """One line per finished run whose T and beta are not the final ones of the run that it replays."""
     finished = runs[runs["state"] == "done"]
     paths = dict(zip(finished["id"], finished["path"], strict=True))
     lines = []

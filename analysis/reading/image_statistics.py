@@ -98,14 +98,9 @@ class ImageStatistics(FileContent):
     sheet: Sheet | None = None
 
 
-def path_for(grid: Manifest) -> str:
-    """The path of the grid's file, relative to the folder of runs."""
-    return f"{grid.manifest.removesuffix(GRID_SUFFIX)}{SUFFIX}"
-
-
-def sheet_path_for(grid: Manifest) -> str:
-    """The path of the grid's contact sheet, relative to the folder of runs."""
-    return f"{grid.manifest.removesuffix(GRID_SUFFIX)}{SHEET_SUFFIX}"
+def path_for(grid: Manifest, suffix: str = SUFFIX) -> str:
+    """The path of the grid's file, or of its contact sheet (SHEET_SUFFIX), relative to the folder of runs."""
+    return f"{grid.manifest.removesuffix(GRID_SUFFIX)}{suffix}"
 
 
 def detection_digests(runs: Path, paths: Sequence[str]) -> dict[str, str]:
@@ -114,18 +109,10 @@ def detection_digests(runs: Path, paths: Sequence[str]) -> dict[str, str]:
 
 
 def read(grid: Manifest, path: Path) -> ImageStatistics | None:
-    """Read the grid's file.
+    """Read the grid's file, `path_for(grid)` in a folder of runs; None if there is none.
 
-    Args:
-        grid: the manifest.
-        path: the file, `path_for(grid)` in a folder of runs.
-
-    Returns:
-        The statistics; None if there is no file. Detections that are not in the folder are not compared: large ones
-        are left out of committed records.
-
-    Raises:
-        UserError: the file is not valid, or was computed from other detections than those in the folder.
+    Raises UserError if it is not valid or was computed from other detections than those in the folder. Detections that
+    are not in the folder are not compared: large ones are left out of committed records.
     """
     if not path.exists():
         return None
@@ -140,7 +127,7 @@ def read(grid: Manifest, path: Path) -> ImageStatistics | None:
         raise UserError(f"{path}: computed from other detections than the runs have now; {_REPEAT}")
     if statistics.sheet is None:
         return statistics
-    picture = runs / sheet_path_for(grid)
+    picture = runs / path_for(grid, SHEET_SUFFIX)
     png = picture.read_bytes() if picture.is_file() else b""
     if hashlib.sha256(png).hexdigest() != statistics.sheet.sha256:
         raise UserError(f"{picture}: missing, or changed since it was written; {_REPEAT}")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from analysis.reading import checksums, superseded
 from analysis.reading.consistency import changed_attempts
 from analysis.reading.image_statistics import GRID_FILES
-from analysis.reading.run import CHECKSUM, MISSING, OWN_FILES, UNREADABLE, Run, detections_fault, is_folder, read_spec
+from analysis.reading.run import CHECKSUM, MISSING, OWN_FILES, UNREADABLE, Run, detections_fault, read_spec
 from analysis.reading.superseded import SupersededRun
-from analysis.reading.train_log import EMPTY, read_train_log
+from analysis.reading.train_log import EMPTY, TrainLog, read_train_log
 from dynamic_rcnn.cli import is_text
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import files
@@ -33,17 +35,17 @@ class Reader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[str] = []
-        self._faults: dict[str, str] = {}
+        self._faults: dict[str, str] = {}  # file -> what SHA256SUMS says against it
         self._moved: list[SupersededRun] = []
         sums = root / checksums.NAME
         faults = self.attempt(checksums.check, sums) if sums.exists() else None
         self._are_checked = faults is not None
         if (root / superseded.NAME).exists() and not sums.exists():
-            self.problems.append(
-                f"{checksums.NAME}: missing beside {superseded.NAME}, so no file is checked; put it back"
-            )
+            unchecked = "so no file is checked; put it back"
+            self.problems.append(f"{checksums.NAME}: missing beside {superseded.NAME}, {unchecked}")
         self._faults = faults or {}
-        self.problems += checksums.problems(self._faults)
+        way_out = "restore the recorded file, or write the records again"
+        self.problems += [f"{file}: {fault}; {way_out}" for file, fault in self._faults.items()]
         self._spoiled = checksums.spoiled_runs(self._faults)
 
     def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
@@ -64,7 +66,9 @@ class Reader:
         found = {self.root / path for path in self._spoiled if not is_aside(Path(path))}
         for run_dir in self._run_directories():
             if is_aside(run_dir):
-                self._moved.append(superseded.superseded_run(self._name(run_dir)))
+                # seed0-<id>.stale1 is "stale"
+                reason = run_dir.name.rsplit(".", 1)[-1].rstrip("0123456789") or "replaced"
+                self._moved.append(SupersededRun(path=self._name(run_dir), reason=reason))
             else:
                 found.add(run_dir)
         return [self._read_run(path) for path in sorted(found)]
@@ -95,9 +99,10 @@ class Reader:
         return [path for path in found if is_text(path.name) and not path.name.startswith(".")]
 
     def _is_folder(self, path: Path) -> bool:
-        if not is_folder(path):
+        is_folder = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises PermissionError
+        if not is_folder:
             self.problems.append(f"{self._name(path)}: not part of a run; ignored")
-        return is_folder(path)
+        return is_folder
 
     def _read_run(self, run_dir: Path) -> Run:
         run = Run(self._name(run_dir), UNREADABLE, spec=self.attempt(read_spec, run_dir / files.SPEC))
@@ -113,10 +118,15 @@ class Reader:
             return run
         run.state = MISSING if state.name == "absent" else state.name
         self._read_results(run_dir, run, state)
-        self._read_origin(run_dir, run)
-        self._read_log(run_dir, run)
+        provenance = run_dir / files.PROVENANCE
+        if provenance.exists() or run.state == "done":
+            run.provenance = self.attempt(partial(read_content, Provenance), provenance)
+            if run.provenance is None and run.state == MISSING:
+                run.state, run.cause = UNREADABLE, files.PROVENANCE
+        log = self.attempt(read_train_log, run_dir / files.TRAIN_LOG)
+        run.log = log or EMPTY
         if run.state == "done":
-            self._check_finished(run_dir, run)
+            self._check_finished(run_dir, run, log)
         return run
 
     def _read_results(self, run_dir: Path, run: Run, state: State) -> None:
@@ -128,23 +138,12 @@ class Reader:
             self._add_problem(fault)
             run.state, run.cause = UNREADABLE, files.METRICS if path.exists() else None
         elif run.status is None and (state.name == "done" or (run_dir / files.STATUS).exists()):
-            self.attempt(lambda path: read_content(Status, path), run_dir / files.STATUS)
+            self.attempt(partial(read_content, Status), run_dir / files.STATUS)
 
-    def _read_origin(self, run_dir: Path, run: Run) -> None:
-        path = run_dir / files.PROVENANCE
-        if path.exists() or run.state == "done":
-            run.provenance = self.attempt(lambda path: read_content(Provenance, path), path)
-            if run.provenance is None and run.state == MISSING:
-                run.state, run.cause = UNREADABLE, files.PROVENANCE
-
-    def _read_log(self, run_dir: Path, run: Run) -> None:
-        log = self.attempt(read_train_log, run_dir / files.TRAIN_LOG)
-        run.log = log or EMPTY
-        is_trained = run.state == "done" and run.spec is not None and run.spec.task == TRAIN
+    def _check_finished(self, run_dir: Path, run: Run, log: TrainLog | None) -> None:
+        is_trained = run.spec is not None and run.spec.task == TRAIN
         if is_trained and log is not None and run.status and (fault := log.fault(run.status.max_iterations)):
             self.problems.append(f"{run.path}/{files.TRAIN_LOG}: {fault}")
-
-    def _check_finished(self, run_dir: Path, run: Run) -> None:
         if run.provenance is not None:
             self.problems += changed_attempts(run.path, run.provenance)
         detections = run_dir / files.DETECTIONS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,16 +65,6 @@ def read_spec(path: Path) -> RunSpec:
     if path.parent.parts[-3:] != expected.parts:
         raise UserError(f"{path}: the spec of {expected.as_posix()}; move the directory there")
     return spec
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a file, also behind a link. False where Path.is_file raises PermissionError."""
-    return os.path.isfile(path)  # noqa: PTH113
-
-
-def is_folder(path: Path) -> bool:
-    """As `is_file`, for folders."""
-    return os.path.isdir(path)  # noqa: PTH112
 
 
 def detections_fault(path: Path) -> str | None:

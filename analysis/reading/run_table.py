@@ -16,12 +16,12 @@ import pandas as pd
 
 from analysis.reading import consistency, image_statistics
 from analysis.reading.image_statistics import ImageStatistics
-from analysis.reading.manifest import find_manifests
 from analysis.reading.reader import Reader
 from analysis.reading.run import MISSING, Run, origin_row
 from analysis.reading.superseded import SupersededRun
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS, MASK_METRICS
+from dynamic_rcnn.run.files import GRID_SUFFIX
 from dynamic_rcnn.run.manifest import Manifest, read_manifest
 from dynamic_rcnn.run.provenance import Origin
 from dynamic_rcnn.run.results import EvaluationResults, TimingResults
@@ -65,6 +65,15 @@ class RunTable:
     problems: list[str]
     images: dict[str, ImageStatistics] = field(default_factory=dict)
 
+    def chosen_grids(self, option: str) -> list[Manifest]:
+        """The grids whose names, or names with settings, the option grids= lists; all if it is empty."""
+        names = [name for name in option.split(",") if name]
+        by_grid = [(grid, {grid.name, f"{grid.name}-{grid.setting}"}) for grid in self.grids]
+        valid = {name for _, own in by_grid for name in own}
+        if unknown := [name for name in names if name not in valid]:
+            raise unknown_name("grid", unknown, valid)
+        return [grid for grid, own in by_grid if not names or own & set(names)]
+
     def runs_of(self, grid: Manifest) -> pd.DataFrame:
         """One row per run of `grid`, in table order; the state of one that was never started is MISSING.
 
@@ -104,15 +113,12 @@ class RunTable:
 
 
 def collect(folder: Path) -> RunTable:
-    """Read a folder of runs.
-
-    Raises:
-        UserError: there is no such folder, or it contains neither a run nor a grid.
-    """
+    """Read a folder of runs. Raises UserError if there is none, or if it contains neither a run nor a grid."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; runs= must name a folder of runs, made by experiments/launch.py")
     reader = Reader(folder)
-    grids = [grid for path in find_manifests(folder) if (grid := reader.attempt(read_manifest, path)) is not None]
+    manifests = sorted(folder.glob(f"*/*{GRID_SUFFIX}"))
+    grids = [grid for path in manifests if (grid := reader.attempt(read_manifest, path)) is not None]
     runs = reader.runs()
     if not grids and not runs and reader.problems:
         raise UserError(f"{folder}: nothing in this folder can be read: {reader.problems[0]}")

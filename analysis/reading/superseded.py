@@ -44,11 +44,6 @@ class SupersededList(FileContent):
     directories: list[SupersededRun]
 
 
-def superseded_run(path: str) -> SupersededRun:
-    """Describe a directory that was moved aside: seed0-<id>.stale1 is "stale"."""
-    return SupersededRun(path=path, reason=path.rsplit(".", 1)[-1].rstrip("0123456789") or "replaced")
-
-
 def write(folder: Path, runs: list[SupersededRun]) -> None:
     write_content(folder / NAME, SupersededList(directories=sorted(runs, key=lambda run: run.path)))
 

@@ -53,13 +53,9 @@ EMPTY = TrainLog({name: np.empty(0) for name in LOG_COLUMNS}, [])
 
 
 def read_train_log(path: Path) -> TrainLog:
-    """Read the log at `path`; a torn last line of a killed writer is left out.
+    """Read the log at `path`, EMPTY if there is none; a torn last line of a killed writer is left out.
 
-    Returns:
-        The log, or EMPTY if there is no file.
-
-    Raises:
-        UserError: a line is not valid JSON, or a field is not a finite number or a count.
+    Raises UserError if a line is not valid JSON, or a field is not a finite number or a count.
     """
     if not path.exists():
         return EMPTY

@@ -1,8 +1,10 @@
-"""The report's account of every run directory that was started, whether it is in a table or not."""
+"""The report's account of every run directory that was started, and the facts that it shows behind its numbers."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +15,7 @@ from analysis.rendering.model import Block, Row, Section, TableCell, table
 from analysis.rendering.text import emphasis
 
 NOT_KNOWN = "not known"
+FACTS = ("id", "arm", "seed", "state", "attempts", "commit", "dirty", "device", "torch", "command")
 STATES = ("done", "failed", "running", UNREADABLE)
 
 
@@ -37,8 +40,8 @@ def _table(records: RunTable) -> Block:
     replaced = None if records.superseded is None else [each for each in records.superseded if each.is_replaced]
     header = ["data set", "started", *STATES, "replaced", "resumed", "in no table"]
     rows: list[Row] = []
-    for name in sorted({*started["dataset"], *map(_dataset, replaced or [])}):
-        moved = None if replaced is None else [each for each in replaced if _dataset(each) == name]
+    for name in sorted({*started["dataset"], *(each.path.split("/")[0] for each in replaced or [])}):
+        moved = None if replaced is None else [each for each in replaced if each.path.split("/")[0] == name]
         rows.append([name, *_cells(started[started["dataset"] == name], moved)])
     return table(header, rows) if rows else "No run was started."
 
@@ -74,5 +77,29 @@ def _started(records: RunTable) -> pd.DataFrame:
     return started
 
 
-def _dataset(each: SupersededRun) -> str:
-    return each.path.split("/")[0]
+def run_facts(records: RunTable) -> dict[str, dict[str, Any]]:
+    """Path -> the known FACTS of each run; `command` repeats this run alone."""
+    trained = {cell.path for grid in records.grids if grid.trains for cell in grid.cells}
+    known_runs = records.runs.dropna(subset=["id", "arm"])
+    arms = dict(zip(known_runs["id"], known_runs["arm"], strict=True))
+    facts = {}
+    for row in records.runs[["path", "replay", *FACTS]].to_dict("records"):
+        known = {name: row[name] for name in FACTS if pd.notna(row[name])}
+        known = {name: int(value) if isinstance(value, float) else value for name, value in known.items()}
+        if row["path"] in trained and known.keys() >= {"arm", "seed", "command"}:
+            replayed = [arms[row["replay"]]] if row["replay"] in arms else []
+            known["command"] = repeat_command(known["command"], [known["arm"], *replayed], known["seed"])
+        facts[str(row["path"])] = known
+    return facts
+
+
+def repeat_command(launch: str, arms: list[str], seed: int) -> str:
+    """The command that launched a run among others, limited to `arms` and `seed`; other commands unchanged."""
+    try:
+        words = shlex.split(launch)
+    except ValueError:  # not written by the launcher
+        return launch
+    if not any(word.startswith("grid=") for word in words):
+        return launch
+    kept = [word for word in words if not word.startswith(("arms=", "seeds="))]
+    return shlex.join([*kept, f"arms=[{','.join(arms)}]", f"seeds=[{seed}]"])

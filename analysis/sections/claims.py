@@ -77,12 +77,7 @@ CLAIMS = (
 
 
 def claims_table(comparisons: list[Comparison], overhead: list[Line]) -> Table:
-    """The verdict on each claim and the command that runs it.
-
-    Args:
-        comparisons: of all grids whose runs have AP.
-        overhead: the verdicts on "no extra overhead" (see `timing_section.overhead_verdicts`).
-    """
+    """The verdict on each claim and the command that runs it. overhead: the verdicts on "no extra overhead"."""
     rows: list[Row] = []
     for claim in CLAIMS:
         cell = TableCell(join(BREAK, overhead)) if claim.kind == "overhead" else _verdict_cell(claim, comparisons)

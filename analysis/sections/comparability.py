@@ -15,9 +15,7 @@ VAL2017_IMAGES = 5000
 def deviation(grid: Manifest, weights: str | None = None) -> Line | None:
     """How a COCO grid deviates from the published setting, or None.
 
-    Args:
-        grid: a grid on COCO.
-        weights: the first digits of the sha256 of the published weights; None: those that the grid names, if any.
+    weights: the first digits of the sha256 of the published weights; None: those that the grid names, if any.
     """
     if grid.base is None or grid.changed is None:
         return "its manifest names no base"

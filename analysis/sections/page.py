@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.reading.run_table import RunTable
-from analysis.rendering.model import Bullets, CodeBlock, Page, Section
+from analysis.rendering.model import Bullets, CodeBlock, Page, Row, Section, Table, table
 from analysis.rendering.text import Line, code, strong
 from analysis.sections import accounting, grid_section, released_section, timing_section
 from analysis.sections.claims import ABLATION, FULL_METHOD, claims_table, coco_command, difference_text
 from analysis.sections.comparability import COCO, deviation
-from analysis.sections.paper_tables import paper_tables
-from analysis.sections.run_facts import run_facts
 from analysis.stats.comparison import Comparison, describe_state
 from analysis.stats.timing import TimingComparison
+from analysis.stats.verdict import NOT_COMPARABLE, NOT_RUN
 from dynamic_rcnn.wording import plural
 
 TITLE = "Dynamic R-CNN: what was measured"  # report.py recognises earlier reports by it
 SIGNIFICANCE = {True: " (significant)", False: " (no significant difference)", None: ""}
+REBUILD_TEXT = (
+    "The first two commands write a report of your runs, beside them. The third copies the records that are "
+    "committed, the fourth writes this page from them, and the last compares the two and writes nothing."
+)
 REBUILD = (
     "python analysis/images.py",
     "python analysis/report.py",
@@ -25,6 +28,17 @@ REBUILD = (
     "python analysis/report.py runs=analysis/records out=REPORT.md",
     "python analysis/report.py check=true",
 )
+TABLES = {  # grid -> what it reproduces
+    "ablation": "Table 2: the components",
+    "iou_topk": "Table 3: K_I",
+    "interval": "Table 4: C",
+    "beta": "Table 5: fixed and dynamic beta",
+    "backbones": "Table 1: backbones and schedules",
+    "speed": "Table 6: inference speed",
+    "mask": "Table 7: Mask R-CNN",
+    "released": "released weights, evaluated again",
+    "controls": "not in the paper: fixed T and beta, L1, RPN NMS, replay",
+}
 
 
 def build(records: RunTable) -> Page:
@@ -41,9 +55,9 @@ def build(records: RunTable) -> Page:
         accounting.section(records),
         Section("not-run", "What was not run", [Bullets(_not_run(comparisons, timings))]),
         Section("problems", "Problems found while reading", [Bullets(records.problems or ["None."])]),
-        Section("rebuild", "How to rebuild this page", _rebuild_blocks()),
+        Section("rebuild", "How to rebuild this page", [REBUILD_TEXT, CodeBlock(REBUILD)]),
     ]
-    return Page(TITLE, sections, run_facts(records))
+    return Page(TITLE, sections, accounting.run_facts(records))
 
 
 def _first_sections(comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Section]:
@@ -101,19 +115,33 @@ def _not_run(comparisons: list[Comparison], timings: list[TimingComparison]) -> 
     if all(deviation(grid) is not None for grid in on_coco):
         what = "no grid in the published setting" if on_coco else "no grid that trains on it"
         lines.append(f"COCO: these records have {what}. " + code(coco_command(ABLATION)))
-    grids: Sequence[Comparison | TimingComparison] = [*comparisons, *timings]
-    for each in grids:
-        rows = each.runs[each.runs["state"] != "done"]
-        lines += [
-            f"{each.grid.key}: {row.arm}, seed {row.seed}: {describe_state(row.state, row.cause)}"
-            for row in rows.itertuples()
-        ]
+    for grid, runs in [(each.grid, each.runs) for each in comparisons] + [(each.grid, each.runs) for each in timings]:
+        for row in runs[runs["state"] != "done"].itertuples():
+            lines.append(f"{grid.key}: {row.arm}, seed {row.seed}: {describe_state(row.state, row.cause)}")
     return lines or ["All runs of all grids are done."]
 
 
-def _rebuild_blocks() -> list[Line | CodeBlock]:
-    text = (
-        "The first two commands write a report of your runs, beside them. The third copies the records that are "
-        "committed, the fourth writes this page from them, and the last compares the two and writes nothing."
-    )
-    return [text, CodeBlock(REBUILD)]
+def paper_tables(comparisons: Sequence[Comparison | TimingComparison]) -> Table:
+    """One row per table: how much of it has been run, and the command for it."""
+    rows: list[Row] = []
+    for grid, what in TABLES.items():
+        options = " weights=FILE" if grid == "released" else ""
+        rows.append([what, code(grid), _progress(grid, comparisons), code(coco_command(grid) + options)])
+    return table(["table (COCO)", "grid", "verdict", "command"], rows, text_columns=4)
+
+
+def _progress(grid: str, comparisons: Sequence[Comparison | TimingComparison]) -> Line:
+    own = [each for each in comparisons if each.grid.dataset == COCO and each.grid.name == grid]
+    published = [each for each in own if _is_comparable(each)]
+    if not published:
+        others = f"; {plural('grid', len(own))} with another setting or device, {NOT_COMPARABLE}" if own else ""
+        return strong(NOT_RUN) + others
+    done, asked = sum(each.n_done for each in published), sum(len(each.runs) for each in published)
+    verdicts = "; its section has the verdicts on the printed values" if any(f.grid.paper for f in published) else ""
+    return f"{done} of {plural('run', asked)} done{verdicts}"
+
+
+def _is_comparable(each: Comparison | TimingComparison) -> bool:
+    if isinstance(each, TimingComparison):
+        return timing_section.why_not_comparable(each) is None
+    return deviation(each.grid) is None

@@ -96,14 +96,14 @@ def margin(metric: str) -> float:
 def decide(metric: str, claimed: float, measured: Summary, noise: Pooled) -> Decision:
     """The verdict on a printed value. If no arm has two seeds, the sd is taken to be the floor, as if it were known."""
     assert measured.mean is not None
-    return _decide(measured.mean - claimed, _Noise.of(metric, noise), [measured.n], margin(metric))
+    return _decide(metric, measured.mean - claimed, noise, [measured.n])
 
 
 def decide_difference(metric: str, claimed: float, ours: Summary, theirs: Summary, noise: Pooled) -> Decision:
     """The verdict on a printed difference of two arms."""
     assert ours.mean is not None and theirs.mean is not None
     gap = ours.mean - theirs.mean - claimed
-    return _decide(gap, _Noise.of(metric, noise), [ours.n, theirs.n], margin(metric))
+    return _decide(metric, gap, noise, [ours.n, theirs.n])
 
 
 def decide_retest(claimed: float, measured: float) -> Decision:
@@ -114,35 +114,24 @@ def decide_retest(claimed: float, measured: float) -> Decision:
     return Decision(HIGHER if gap > 0 else NOT_REPRODUCED)
 
 
-@dataclass(frozen=True)
-class _Noise:
-    """df: infinite if the floor is taken for a known sd."""
-
-    sd: float
-    df: float
-
-    @classmethod
-    def of(cls, metric: str, noise: Pooled) -> _Noise:
-        return cls(max(FLOORS[metric], noise.sd or 0.0), noise.df or math.inf)
-
-
-def _decide(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> Decision:
-    verdict = _verdict(gap, noise, counts, limit)
+def _decide(metric: str, gap: float, noise: Pooled, counts: Sequence[int]) -> Decision:
+    """gap: measured minus printed. counts: the number of seeds of each arm."""
+    sd, limit = max(FLOORS[metric], noise.sd or 0.0), margin(metric)
+    verdict = _verdict(gap, sd, noise.df or math.inf, counts, limit)
     if verdict != INCONCLUSIVE:
         return Decision(verdict)
-    measured = 0 if math.isinf(noise.df) else noise.df
     for more in range(1, MOST_SEEDS + 1):
-        then = _Noise(noise.sd, measured + more * len(counts))
-        if _verdict(gap, then, [count + more for count in counts], limit) != INCONCLUSIVE:
+        df = noise.df + more * len(counts)
+        if _verdict(gap, sd, df, [count + more for count in counts], limit) != INCONCLUSIVE:
             return Decision(INCONCLUSIVE, more)
     return Decision(INCONCLUSIVE)
 
 
-def _verdict(gap: float, noise: _Noise, counts: Sequence[int], limit: float) -> str:
-    """gap: measured minus printed. counts: the number of seeds of each arm."""
+def _verdict(gap: float, sd: float, df: float, counts: Sequence[int], limit: float) -> str:
+    """df: infinite if the floor is taken for a known sd."""
     spread, printed = math.fsum(1 / count for count in counts), len(counts)
-    half = t_quantile(0.90, noise.df) * noise.sd * math.sqrt(spread)
-    further = t_quantile(0.95, noise.df) * noise.sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
+    half = t_quantile(0.90, df) * sd * math.sqrt(spread)
+    further = t_quantile(0.95, df) * sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
     if abs(gap) + half <= limit:
         return REPRODUCED
     if abs(gap) > max(limit, further):

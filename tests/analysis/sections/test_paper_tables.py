@@ -6,7 +6,7 @@ from pathlib import Path
 
 from analysis.reading.run_table import collect
 from analysis.rendering import markdown
-from analysis.sections.paper_tables import TABLES, paper_tables
+from analysis.sections.page import TABLES, paper_tables
 from analysis.stats.comparison import Comparison
 from experiments.config.overrides import CONF
 from tests.analysis.synthetic import RunsFolder

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from analysis.reading.run_table import collect
-from analysis.sections.run_facts import repeat_command, run_facts
+from analysis.sections.accounting import repeat_command, run_facts
 from dynamic_rcnn import PROJECT as ROOT
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
