@@ -95,44 +95,31 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     check_recorded(comparison.averaged, matched)
     detections = {arm: [by_path[path] for path in own] for arm, own in arms.items()}
     matches = {arm: [matched[path] for path in own] for arm, own in arms.items()}
+    shown = FULL_METHOD if FULL_METHOD in compared else compared[0]
+    sheet_path, pair = runs / path_for(grid, SHEET_SUFFIX), (shown, grid.baseline_of(shown))
+    sheet: dict[str, Any] | None = None
+    try:
+        boxes, found = [detections[arm] for arm in pair], [matches[arm] for arm in pair]
+        sheet, png = draw_contact_sheet(coco, objects, folder, pair, boxes, found)
+    except UserError as error:
+        print(f"{grid.key}: without pictures of images: {error}")
+        sheet_path.unlink(missing_ok=True)
+    else:
+        write_bytes_atomic(sheet_path, png)
     resampled = bootstrap(matches, resamples, np.random.default_rng(seed), workers)
     pairs = [(arm, grid.baseline_of(arm)) for arm in compared]
     errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in detections.items()})
-    shown = FULL_METHOD if FULL_METHOD in compared else compared[0]
     content = {
         **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
         "runs": detection_digests(runs, paths),
         "differences": [asdict(resampled.estimate(metric, *pair, CONFIDENCE)) for pair in pairs for metric in METRICS],
         "errors": _json_rows(errors),
-        "sheet": _write_sheet(grid, runs, coco, objects, folder, shown, detections, matches),
+        "sheet": sheet,
         "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
     }
     write_json_atomic(runs / path_for(grid), content)
     return f"{runs / path_for(grid)}: {len(paths)} runs on {len(objects.image_ids)} images"
-
-
-def _write_sheet(
-    grid: Manifest,
-    runs: Path,
-    coco: COCO,
-    objects: Objects,
-    folder: Path,
-    arm: str,
-    detections: Mapping[str, list[Detections]],
-    matches: Mapping[str, list[Matches]],
-) -> dict[str, Any] | None:
-    """Write the contact sheet of `arm` and its baseline; without one, remove an earlier sheet. Returns its content."""
-    pair, path = (arm, grid.baseline_of(arm)), runs / path_for(grid, SHEET_SUFFIX)
-    boxes, matched = [detections[name] for name in pair], [matches[name] for name in pair]
-    try:
-        content, png = draw_contact_sheet(coco, objects, folder, pair, boxes, matched)
-    except UserError as error:
-        print(f"{grid.key}: without pictures of images: {error}")
-        path.unlink(missing_ok=True)
-        return None
-    write_bytes_atomic(path, png)
-    return content
 
 
 def check_recorded(runs: pd.DataFrame, matches: Mapping[str, Matches]) -> None:

@@ -39,7 +39,7 @@ from dynamic_rcnn.run.files import DETECTIONS
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
 
-MAX_DETECTIONS_BYTES = 1_000_000
+MAX_DETECTIONS_MB = 1
 DEFAULTS = {"runs": "", "out": "", "grids": ""}
 
 
@@ -62,13 +62,14 @@ def main(arguments: Sequence[str]) -> int:
     names = [name for grid in grids for name in (grid.manifest, path_for(grid), path_for(grid, SHEET_SUFFIX))]
     files = [name for name in names if (runs / name).exists()]
     files += [f"{path}/{name}" for path in paths for name in RECORD_FILES if (runs / path / name).is_file()]
-    large = [name for name in files if name.endswith(DETECTIONS) and _size(runs / name) > MAX_DETECTIONS_BYTES]
+    sizes = {name: (runs / name).stat().st_size / 1e6 for name in files}
+    large = [name for name in files if name.endswith(DETECTIONS) and sizes[name] > MAX_DETECTIONS_MB]
     files = [name for name in files if name not in set(large)]
     replace_folder(runs, files, out, uncopied_runs(table, paths))
     for name in large:
-        limit = f"at most {MAX_DETECTIONS_BYTES / 1e6:.0f} MB of detections per run are copied"
-        print(f"{name}: left out, {_size(runs / name) / 1e6:.1f} MB ({limit})")
-    size = sum(_size(out / name) for name in files) / 1e6
+        limit = f"at most {MAX_DETECTIONS_MB} MB of detections per run are copied"
+        print(f"{name}: left out, {sizes[name]:.1f} MB ({limit})")
+    size = sum(sizes[name] for name in files)
     print(f"{out}: {plural('grid', len(grids))}, {plural('run', len(paths))}, {size:.1f} MB")
     return 0
 
@@ -104,10 +105,6 @@ def uncopied_runs(table: RunTable, copied: list[str]) -> list[SupersededRun]:
         SupersededRun(path=path, reason=NO_TABLE, state=state, attempts=None if pd.isna(count) else int(count))
         for path, state, count in rows
     ]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def replace_folder(source: Path, files: list[str], out: Path, uncopied: list[SupersededRun]) -> None:

@@ -15,8 +15,6 @@ by copy. These few are laid out copy by copy here, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,20 +41,19 @@ class Accumulation:
         self.categories = len(matches.names)
         self._images = len(matches.image_ids)
         self._object_image, self._object_category = matches.object_image, matches.object_category
-        rows = _lay_out(matches, copies)
-        self._tied, self._image = rows.tied, rows.image
-        category = matches.category[rows.source]
+        source, self._image, self._tied = _lay_out(matches, copies)
+        category = matches.category[source]
         starts = np.searchsorted(category, np.arange(self.categories + 1))  # of each category's rows
         self._starts = np.tile(starts[:-1], len(IOU_THRESHOLDS))  # a segment is a threshold and a category
 
-        true, ignored = matches.true[:, rows.source], matches.ignored[:, rows.source]
+        true, ignored = matches.true[:, source], matches.ignored[:, source]
         at, row = np.nonzero(true)  # the true positives by threshold, category and falling score
         segment = at * self.categories + category[row]
         self._ends = np.searchsorted(segment, np.arange(len(IOU_THRESHOLDS) * self.categories + 1))
         self._lengths = np.diff(self._ends)
-        self._true_image, self._row = rows.image[row], row + 1
+        self._true_image, self._row = self._image[row], row + 1
         at_ignored, row_ignored = np.nonzero(ignored)
-        self._ignored_image = rows.image[row_ignored]
+        self._ignored_image = self._image[row_ignored]
         keys = at_ignored * (len(category) + 1) + row_ignored
         self._skipped = np.searchsorted(keys, at * (len(category) + 1) + row)
         threshold = np.repeat(np.arange(len(IOU_THRESHOLDS)), self.categories)
@@ -129,23 +126,18 @@ class Accumulation:
         return np.concatenate([weights, copies.reshape(-1)]).astype(np.int32)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of detections, some laid out copy by copy: `source` in Matches, and the position of their weight."""
+def _lay_out(matches: Matches, copies: int) -> tuple[Integers, Integers, Integers]:
+    """Each detection once; those of one image, category and score that are partly true `copies` times, in turn.
 
-    source: Integers
-    image: Integers
-    tied: Integers  # images with such detections
-
-
-def _lay_out(matches: Matches, copies: int) -> _Rows:
-    """Each detection once; those of one image, category and score that are partly true `copies` times, in turn."""
+    Returns:
+        For each row its position in `matches` and that of its weight; the images with such detections.
+    """
     total = len(matches.image)
     source = np.arange(total)
     changes = [np.flatnonzero(np.diff(part)) + 1 for part in (matches.category, matches.score, matches.image)]
     starts = np.unique(np.concatenate([[0], *changes])) if total else np.zeros(0, np.int64)
     if copies < 2 or len(starts) == total:
-        return _Rows(source, matches.image, np.zeros(0, np.int64))
+        return source, matches.image, np.zeros(0, np.int64)
     some_true, some_false = (np.maximum.reduceat(flags, starts, axis=1) for flags in (matches.true, matches.false))
     mixed: Booleans = np.asarray((some_true & some_false).any(axis=0))
     group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, total)))
@@ -157,7 +149,7 @@ def _lay_out(matches: Matches, copies: int) -> _Rows:
     image, laid_out = matches.image[source], mixed[group[source]]
     tied = np.unique(image[laid_out])
     slot = len(matches.image_ids) + copy * len(tied) + np.searchsorted(tied, image)
-    return _Rows(source, np.where(laid_out, slot, image), tied)
+    return source, np.where(laid_out, slot, image), tied
 
 
 def needed_positives(positives: Floats) -> Integers:

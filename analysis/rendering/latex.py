@@ -46,24 +46,14 @@ def _table(named: NamedTable) -> str:
     head, *body = (_row(texts) for texts in _texts(table))
     head = f"\\toprule\n{head}\n\\midrule"
     caption = rf"\caption{{{inline(named.title)}}}\label{{tab:{named.name}}}"
-    if len(body) > _PAGE_ROWS:
-        lines = [_font(table), *_longtable(align, caption, head, body), "}"]
-    else:
-        lines = _float(align, caption, head, body)
+    if len(body) > _PAGE_ROWS:  # over several pages, with the head on each of them
+        heads = [caption + r" \\", head, r"\endfirsthead", head, r"\endhead", r"\bottomrule", r"\endfoot"]
+        lines = [_font(table), rf"\begin{{longtable}}{{{align}}}", *heads, *body, r"\end{longtable}", "}"]
+    else:  # of its natural width, scaled down to the line if it is wider
+        tabular = [rf"\begin{{tabular}}{{{align}}}", head, *body, r"\bottomrule", r"\end{tabular}%"]
+        fitted = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", *tabular, "}"]
+        lines = [r"\begin{table}[htbp]", r"\centering", caption, *fitted, r"\end{table}"]
     return "\n".join([*lines, r"\clearpage"])
-
-
-def _float(align: str, caption: str, head: str, body: Sequence[str]) -> list[str]:
-    """A table of its natural width, scaled down to the line if it is wider."""
-    tabular = [rf"\begin{{tabular}}{{{align}}}", head, *body, r"\bottomrule", r"\end{tabular}%"]
-    fitted = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", *tabular, "}"]
-    return [r"\begin{table}[htbp]", r"\centering", caption, *fitted, r"\end{table}"]
-
-
-def _longtable(align: str, caption: str, head: str, body: Sequence[str]) -> list[str]:
-    """A table over several pages, with its head on each of them."""
-    heads = [caption + r" \\", head, r"\endfirsthead", head, r"\endhead", r"\bottomrule", r"\endfoot"]
-    return [rf"\begin{{longtable}}{{{align}}}", *heads, *body, r"\end{longtable}"]
 
 
 def _font(table: Table) -> str:

@@ -14,7 +14,6 @@ from analysis.sections.comparability import COCO, deviation, incomplete
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
-from analysis.stats.verdict import Decision
 from dynamic_rcnn.run import published_curves
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
@@ -115,14 +114,19 @@ def measured_text(claim: Claim, comparison: Comparison) -> Line | None:
     if claim.kind == "trends":
         return trends_text(comparison, claim.arm)
     arms = claim.arms(grid)
+    noise, ours = comparison.noise(claim.metric), comparison.summary(claim.metric, claim.arm)
     if claim.kind == "value":
-        summary = comparison.summary(claim.metric, claim.arm)
-        text = f"{mean_sd(summary.mean, summary.sd)} (n = {summary.n})" if summary.n else None
+        text = f"{mean_sd(ours.mean, ours.sd)} (n = {ours.n})" if ours.n else None
     else:
         text = difference_text(comparison, claim.metric, claim.arm)
     if text is None:
         return strong(incomplete(comparison, arms)) if comparison.mixed.keys() & set(arms) else None
-    decided = incomplete(comparison, arms) or _decide(claim, comparison).text
+    if claim.kind == "value":
+        decision = verdict.decide(claim.metric, claim.printed, ours, noise)
+    else:
+        theirs = comparison.summary(claim.metric, grid.baseline)
+        decision = verdict.decide_difference(claim.metric, claim.printed, ours, theirs, noise)
+    decided = incomplete(comparison, arms) or decision.text
     notes = [f"margin {verdict.margin(claim.metric):.1f}", *_notes(comparison, arms, claim.metric)]
     return strong(decided) + f": measured {text}; {', '.join(notes)}"
 
@@ -134,14 +138,6 @@ def retest_text(comparison: Comparison, arm: str, metric: str, printed: float) -
         return None
     decided = incomplete(comparison, [arm]) or verdict.decide_retest(printed, mean).text
     return strong(decided) + f": measured {number(mean)}, margin {verdict.MARGIN_RETEST} (same weights, no seed noise)"
-
-
-def _decide(claim: Claim, comparison: Comparison) -> Decision:
-    noise, ours = comparison.noise(claim.metric), comparison.summary(claim.metric, claim.arm)
-    if claim.kind == "value":
-        return verdict.decide(claim.metric, claim.printed, ours, noise)
-    theirs = comparison.summary(claim.metric, comparison.grid.baseline)
-    return verdict.decide_difference(claim.metric, claim.printed, ours, theirs, noise)
 
 
 def _notes(comparison: Comparison, arms: list[str], metric: str) -> Iterable[str]:

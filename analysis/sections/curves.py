@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Band, Curves
@@ -18,35 +18,31 @@ Runs = dict[str, list[dict[str, list[float]]]]  # arm -> its runs by seed: a nam
 Estimate = tuple[float | None, float | None, float | None]  # value, low, high
 
 
-def ap_by_iou(comparison: Comparison) -> Curves:
+def ap_by_iou(comparison: Comparison, arms: Iterable[str]) -> Curves:
     """Mean AP at each IoU threshold in percent, with the interval of the mean as its band."""
 
     def estimate(iou: float, arm: str) -> Estimate:
         return (comparison.summary(iou, arm).mean, *comparison.interval(iou, arm))
 
-    return _by_iou(comparison.grid.arms, estimate)
+    return {arm: _band([estimate(iou, arm) for iou in IOU_THRESHOLDS]) for arm in arms}
 
 
-def difference_by_iou(comparison: Comparison) -> Curves:
+def difference_by_iou(comparison: Comparison, arms: Iterable[str]) -> Curves:
     """Arm minus baseline at each IoU threshold in points of AP, with its interval as the band."""
 
     def estimate(iou: float, arm: str) -> Estimate:
         difference = comparison.difference(iou, arm)
         return (difference.value, difference.low, difference.high) if difference else (None, None, None)
 
-    return _by_iou(comparison.others, estimate)
+    return {arm: _band([estimate(iou, arm) for iou in IOU_THRESHOLDS]) for arm in arms if arm in comparison.others}
 
 
-def _by_iou(arms: Iterable[str], estimate: Callable[[float, str], Estimate]) -> Curves:
-    """A band for each arm. An unknown end is the value itself, an unknown value NaN."""
-    bands = {}
-    for arm in arms:
-        estimates = [estimate(iou, arm) for iou in IOU_THRESHOLDS]
-        middle = [math.nan if value is None else value for value, _, _ in estimates]
-        low = [value if end is None else end for value, (_, end, _) in zip(middle, estimates, strict=True)]
-        high = [value if end is None else end for value, (_, _, end) in zip(middle, estimates, strict=True)]
-        bands[arm] = Band(IOU_THRESHOLDS, middle, low, high)
-    return bands
+def _band(estimates: Sequence[Estimate]) -> Band:
+    """An unknown end is the value itself, an unknown value NaN."""
+    values = [math.nan if value is None else value for value, _, _ in estimates]
+    low = [value if end is None else end for value, (_, end, _) in zip(values, estimates, strict=True)]
+    high = [value if end is None else end for value, (_, _, end) in zip(values, estimates, strict=True)]
+    return Band(IOU_THRESHOLDS, values, low, high)
 
 
 def training_runs(records: RunTable, comparison: Comparison, arms: list[str]) -> Runs:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from analysis.reading.run_table import RunTable
-from analysis.rendering.model import Curves, Figure, Panel
+from analysis.rendering.model import Figure, Panel
 from analysis.sections import curves
 from analysis.sections.tables import whose_baseline
 from analysis.stats.comparison import Comparison
@@ -76,9 +76,8 @@ def _ap_figure(comparison: Comparison, arms: list[str], key: str, what: str) -> 
     grid = comparison.grid
     against = "its baseline" if grid.baselines else grid.baseline
     axis, ticks = "IoU threshold", (0.5, 0.6, 0.7, 0.8, 0.9)
-    values = _of(arms, curves.ap_by_iou(comparison))
-    differences = _of(arms, curves.difference_by_iou(comparison))
-    left = Panel("AP", "AP", axis, "AP (%)", values, has_error_bars=True, ticks=ticks)
+    differences = curves.difference_by_iou(comparison, arms)
+    left = Panel("AP", "AP", axis, "AP (%)", curves.ap_by_iou(comparison, arms), has_error_bars=True, ticks=ticks)
     right = Panel("difference", f"arm minus {against}", axis, "difference in AP (points)", differences)
     right = replace(right, has_error_bars=True, dodge=0.008, starts_at_zero=False, ticks=ticks, marks_zero=True)
     caption = (
@@ -87,10 +86,6 @@ def _ap_figure(comparison: Comparison, arms: list[str], key: str, what: str) -> 
         "only, not corrected for multiple comparisons); none with one seed."
     )
     return Figure(f"{key}-ap-by-iou.svg", "AP against the IoU threshold", caption, [left, right], 2, 4.6)
-
-
-def _of(arms: list[str], bands: Curves) -> Curves:
-    return {arm: band for arm, band in bands.items() if arm in arms}
 
 
 def _state_figure(runs: curves.Runs, key: str, what: str) -> Figure:

@@ -6,7 +6,7 @@ from analysis.detections.changes import MIN_SCORE
 from analysis.detections.tide import KINDS
 from analysis.reading.image_statistics import COMMAND, DifferenceRow, ImageStatistics
 from analysis.rendering.model import Block, Heading, Number, Picture, Row, Table, TableCell, table
-from analysis.rendering.text import NOTHING, Line, code, signed, strong
+from analysis.rendering.text import NOTHING, code, signed, strong
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
@@ -25,7 +25,11 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
         return [HEADING, f"Not shown: {reason}; run " + code(COMMAND) + " again."]
     return [
         HEADING,
-        _introduction(results),
+        f"Difference of means over seeds in points of AP on the {results.images} validation images, with its {LEVEL} "
+        f"percentile interval over {results.resamples:,} resamples, the same for all arms (paired bootstrap). "
+        + strong("Bold")
+        + ": the interval excludes 0, not corrected for the number of arms. The interval shows how much the difference "
+        "depends on the choice of images, for these trained models; it does not cover the noise between seeds.",
         _difference_table(results, comparison),
         Heading("Where AP is lost"),
         "The gain in AP at one IoU threshold, in points, if all errors of one kind were fixed (TIDE kinds; background "
@@ -34,16 +38,6 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
         *_change_blocks(results, comparison),
         *_sheet_blocks(results, comparison),
     ]
-
-
-def _introduction(results: ImageStatistics) -> Line:
-    return (
-        f"Difference of means over seeds in points of AP on the {results.images} validation images, with its {LEVEL} "
-        f"percentile interval over {results.resamples:,} resamples, the same for all arms (paired bootstrap). "
-        + strong("Bold")
-        + ": the interval excludes 0, not corrected for the number of arms. The interval shows how much the difference "
-        "depends on the choice of images, for these trained models; it does not cover the noise between seeds."
-    )
 
 
 def _why_not_shown(results: ImageStatistics, comparison: Comparison) -> str | None:
@@ -80,14 +74,11 @@ def _error_table(results: ImageStatistics, comparison: Comparison) -> Table:
     for iou in sorted({row.iou for row in results.errors}):
         own = {row.arm: row for row in results.errors if row.iou == iou}
         for arm in (arm for arm in comparison.grid.arms if arm in own):
-            percents = [_percent(value) for value in (own[arm].AP, *own[arm].gains.values())]
+            values = [own[arm].AP, *own[arm].gains.values()]
+            percents = [None if value is None else 100 * value for value in values]
             runs = comparison.paths(arm)
             rows.append([f"{iou:.2f}", arm, *(TableCell(Number(value, "mean"), runs) for value in percents)])
     return table(["IoU", "arm", "AP", *KINDS], rows, text_columns=2)
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
 
 
 def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Block]:

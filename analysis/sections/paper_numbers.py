@@ -22,8 +22,20 @@ def blocks(comparison: Comparison) -> list[Block]:
         return []
     heading, note = _introduction(grid, paper)
     is_comparable = grid.dataset == COCO and deviation(grid) is None
-    verdicts = [cell_verdicts(comparison, paper)] if is_comparable else []
-    return [Heading(heading), note, paper_table(paper, grid), *verdicts, *_test_dev_blocks(grid, paper)]
+    verdicts = [_cell_verdicts(comparison, paper)] if is_comparable else []
+    metrics = [metric for metric in (*AP_METRICS, *MASK_METRICS) if any(metric in row for row in paper.rows.values())]
+    printed = _printed_table(f"{paper.table}, {paper.dataset}", paper.rows, metrics, grid)
+    test_dev: list[Block] = [
+        Heading("The paper's numbers on COCO test-dev: no verdict"),
+        "The annotations of test-dev are not public: these numbers cannot be compared with anything measured here and "
+        f"get no verdict ({paper.source}). {IN_BRACKETS.strip()}",
+        _printed_table(f"{paper.table}, COCO test-dev", paper.test_dev, _metrics(paper.test_dev), grid),
+    ]
+    return [Heading(heading), note, printed, *verdicts, *(test_dev if paper.test_dev else [])]
+
+
+def _metrics(printed: dict[str, dict[str, float]]) -> list[str]:
+    return list(dict.fromkeys(metric for row in printed.values() for metric in row))
 
 
 def _introduction(grid: Manifest, paper: Paper) -> tuple[str, Line]:
@@ -40,26 +52,9 @@ def _introduction(grid: Manifest, paper: Paper) -> tuple[str, Line]:
     return "The paper's numbers", rule + ". Cells of one table are not independent; nothing corrects for their number."
 
 
-def paper_table(paper: Paper, grid: Manifest) -> Table:
-    """The paper's rows, each number with its difference from the paper's own baseline."""
-    known = (*AP_METRICS, *MASK_METRICS)
-    metrics = [metric for metric in known if any(metric in row for row in paper.rows.values())]
-    return _printed_table(f"{paper.table}, {paper.dataset}", paper.rows, metrics, grid)
-
-
-def _test_dev_blocks(grid: Manifest, paper: Paper) -> list[Block]:
-    if not paper.test_dev:
-        return []
-    metrics = list(dict.fromkeys(metric for row in paper.test_dev.values() for metric in row))
-    return [
-        Heading("The paper's numbers on COCO test-dev: no verdict"),
-        "The annotations of test-dev are not public: these numbers cannot be compared with anything measured here and "
-        f"get no verdict ({paper.source}). {IN_BRACKETS.strip()}",
-        _printed_table(f"{paper.table}, COCO test-dev", paper.test_dev, metrics, grid),
-    ]
-
-
 def _printed_table(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Manifest) -> Table:
+    """The paper's rows, each number with its difference from the paper's own baseline."""
+
     def cell(arm: str, metric: str) -> str:
         value, base = printed[arm].get(metric), printed.get(grid.baseline_of(arm), {}).get(metric)
         is_baseline = arm in (grid.baseline, *grid.baselines.values())
@@ -71,9 +66,9 @@ def _printed_table(title: str, printed: dict[str, dict[str, float]], metrics: li
     return table([title, *metrics], [[arm_title(grid, arm), *(cell(arm, m) for m in metrics)] for arm in arms])
 
 
-def cell_verdicts(comparison: Comparison, paper: Paper) -> Table:
+def _cell_verdicts(comparison: Comparison, paper: Paper) -> Table:
     """One row per arm of the paper's table that was run: the verdict on each printed value, with the measured mean."""
-    metrics = list(dict.fromkeys(metric for row in paper.rows.values() for metric in row))
+    metrics = _metrics(paper.rows)
     arms = [arm for arm in paper.rows if arm in comparison.grid.arms]
     rows = [[arm, *(_verdict(comparison, arm, m, paper.rows[arm].get(m)) for m in metrics)] for arm in arms]
     return table([f"{paper.table}, verdict", *metrics], rows)

@@ -54,7 +54,7 @@ def _printed_blocks(comparison: Comparison) -> list[Block]:
         return []
     reason = "data set " + code(grid.dataset) if grid.dataset != COCO else deviation(grid)
     rows: list[Row] = [
-        [arm, metric, number(value, 1), _verdict(comparison, arm, metric, value, reason)]
+        [arm, metric, number(value, 1), _verdict(retest_text(comparison, arm, metric, value), reason)]
         for arm, row in paper.rows.items()
         if arm in grid.arms
         for metric, value in row.items()
@@ -64,8 +64,7 @@ def _printed_blocks(comparison: Comparison) -> list[Block]:
     return [Heading("The printed numbers"), note, table(["arm", "metric", "printed", "verdict"], rows, text_columns=2)]
 
 
-def _verdict(comparison: Comparison, arm: str, metric: str, printed: float, reason: Line | None) -> Line:
-    text = retest_text(comparison, arm, metric, printed)
+def _verdict(text: Line | None, reason: Line | None) -> Line:
     if text is None:
         return strong(verdict.NOT_RUN)
     return text if reason is None else strong(verdict.NOT_COMPARABLE) + ": " + reason

@@ -22,7 +22,11 @@ def paragraph(comparison: Comparison) -> Line:
         "intervals, and whether they are significant after Holm's correction over the arms:"
     ]
     for arm in comparison.others:
-        words = "; ".join(_sentence(comparison, arm, metric) for metric in ("AP", "AP90"))
+        if comparison.same_runs(arm):
+            words = "; ".join(f"{metric}: {SAME_RUNS} as the baseline" for metric in ("AP", "AP90"))
+        else:
+            found = {metric: comparison.difference(metric, arm) for metric in ("AP", "AP90")}
+            words = "; ".join(_words(metric, each, "the baseline") for metric, each in found.items())
         against = f" against {grid.baseline_of(arm)}" if grid.baselines else ""
         parts.append(strong(arm) + f"{against}: {words}.")
     for pair in grid.contrasts:
@@ -35,12 +39,6 @@ def paragraph(comparison: Comparison) -> Line:
     elif (reason := deviation(grid)) is not None:
         parts.append("This is not the published setting (" + reason + f"); {neither} printed number.")
     return join(" ", parts)
-
-
-def _sentence(comparison: Comparison, arm: str, metric: str) -> str:
-    if comparison.same_runs(arm):
-        return f"{metric}: {SAME_RUNS} as the baseline"
-    return _words(metric, comparison.difference(metric, arm), "the baseline")
 
 
 def _words(metric: str, difference: Difference | None, other: str) -> str:
