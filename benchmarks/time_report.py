@@ -73,11 +73,8 @@ def _write_run(path: Path, spec: RunSpec, rows: int, rng: np.random.Generator) -
     spec.write(path)
     last = 10 * rows
     attempt = {"number": 1, "started": 0.0, "ended": 1.0, "outcome": "NaN" if failed else "done"}
-    status: dict[str, Any] = {
-        "state": "failed" if failed else "done",
-        "cause": "NaN" if failed else None,
-        "message": None,
-    }
+    cause = "NaN" if failed else None
+    status: dict[str, Any] = {"state": "failed" if failed else "done", "cause": cause, "message": None}
     status |= {"iteration": last, "max_iterations": last, "heartbeat": 1.0, "attempts": [attempt]}
     files.write_json_atomic(path / files.STATUS, {"schema": 1, **status})
     provenance = {"schema": 1, "commit": "0" * 40, "dirty": False, "device": "cuda", "code": "0" * 10}

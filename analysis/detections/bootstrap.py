@@ -166,8 +166,7 @@ def _check(arms: Mapping[str, Sequence[Matches]], resamples: int) -> None:
     for arm, runs in arms.items():
         if not runs:
             raise UserError(f"arm {arm!r} has no run; leave it out, or give the matched detections of its seeds")
-    first = next(iter(arms.values()))[0]
-    for arm, runs in arms.items():
-        for run in runs:
-            if not np.array_equal(run.image_ids, first.image_ids) or run.names != first.names:
-                raise UserError(f"arm {arm!r} was evaluated on other images or categories than {next(iter(arms))!r}")
+    name, (first, *_) = next(iter(arms.items()))
+    for arm, run in ((arm, run) for arm, runs in arms.items() for run in runs):
+        if not np.array_equal(run.image_ids, first.image_ids) or run.names != first.names:
+            raise UserError(f"arm {arm!r} was evaluated on other images or categories than {name!r}")

@@ -15,15 +15,17 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
-from analysis.rendering.model import Curves, Figure, Panel
+from analysis.rendering.model import Figure, Panel
 
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+ERROR_BARS: dict[str, Any] = {"markersize": 4.5, "linewidth": 0.9, "elinewidth": 1.1, "capsize": 2}
 WIDTH = 10.0  # inches
 LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: y labels, nothing, x labels, its title
 STYLE: dict[Any, Any] = {
@@ -82,10 +84,18 @@ def draw(figure: Figure) -> DrawnFigure:
 
 def draw_panel(ax: Axes, panel: Panel, order: Sequence[str]) -> None:
     """Draw one panel. order: the arms by colour, some of which may have no curve here."""
-    if panel.has_error_bars:
-        plot_intervals(ax, panel.curves, panel.dodge, order)
-    else:
-        plot_bands(ax, panel.curves)
+    for index, (label, band) in enumerate(panel.curves.items()):
+        style = order.index(label) if panel.has_error_bars else index
+        colour = COLOURS[style % len(COLOURS)]
+        if panel.has_error_bars:
+            x = np.array(band.x) + panel.dodge * (index - (len(panel.curves) - 1) / 2)
+            middle = np.array(band.middle)
+            ends = [middle - band.low, band.high - middle]
+            ax.errorbar(x, middle, ends, label=label, color=colour, marker=MARKERS[style % len(MARKERS)], **ERROR_BARS)
+        else:
+            dashes = DASHES[style % len(DASHES)]
+            ax.fill_between(band.x, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
+            ax.plot(band.x, band.middle, color=colour, label=label, linewidth=1.6, dashes=dashes)
     ax.set_xlabel(panel.xlabel)
     ax.set_ylabel(panel.ylabel)
     if panel.marks_zero:
@@ -95,38 +105,6 @@ def draw_panel(ax: Axes, panel: Panel, order: Sequence[str]) -> None:
         ax.set_xticks(panel.ticks)
     if panel.starts_at_zero:
         ax.set_ylim(bottom=0)
-
-
-def plot_bands(ax: Axes, curves: Curves) -> Axes:
-    """One line per arm, with its band shaded."""
-    for index, (label, band) in enumerate(curves.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        dashes = DASHES[index % len(DASHES)]
-        ax.fill_between(band.x, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
-        ax.plot(band.x, band.middle, color=colour, label=label, linewidth=1.6, dashes=dashes)
-    return ax
-
-
-def plot_intervals(ax: Axes, curves: Curves, dodge: float, order: Sequence[str]) -> Axes:
-    """One marker with an error bar per arm and x, joined by a thin line; the arms stand `dodge` apart."""
-    for index, (label, band) in enumerate(curves.items()):
-        shift = dodge * (index - (len(curves) - 1) / 2)
-        below = [middle - low for middle, low in zip(band.middle, band.low, strict=True)]
-        above = [high - middle for middle, high in zip(band.middle, band.high, strict=True)]
-        style = order.index(label)
-        ax.errorbar(
-            [value + shift for value in band.x],
-            band.middle,
-            yerr=[below, above],
-            label=label,
-            color=COLOURS[style % len(COLOURS)],
-            marker=MARKERS[style % len(MARKERS)],
-            markersize=4.5,
-            linewidth=0.9,
-            elinewidth=1.1,
-            capsize=2,
-        )
-    return ax
 
 
 def _add_legend(canvas: Canvas, ax: Axes) -> None:

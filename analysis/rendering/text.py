@@ -74,20 +74,17 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """'41.00'; a value that rounds to zero has no sign."""
+def number(value: float | None, digits: int = 2, sign: str = "-") -> str:
+    """'41.00', or with the sign "+" '+41.00'; a value that rounds to zero has no sign."""
     if value is None:
         return NOTHING
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    text = f"{value:{sign}.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """'+1.90'; a value that rounds to zero has no sign."""
-    if value is None:
-        return NOTHING
-    text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text
+    """'+1.90'."""
+    return number(value, digits, "+")
 
 
 def mean_sd(mean: float | None, sd: float | None, digits: int = 2) -> str:

@@ -13,17 +13,8 @@ import pandas as pd
 from analysis.reading.consistency import mixed_arms
 from analysis.reading.run import UNREADABLE
 from analysis.reading.run_table import RunTable
-from analysis.stats.seeds import (
-    Difference,
-    Pooled,
-    Summary,
-    corrected_by_holm,
-    detectable,
-    difference,
-    mean_interval,
-    pooled,
-    summarize,
-)
+from analysis.stats import seeds
+from analysis.stats.seeds import Difference, Pooled, Summary
 from dynamic_rcnn.metrics.names import BOX_METRICS, MASK_METRICS
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.published_curves import Point, Trajectory, Trend, trajectory, trends
@@ -86,7 +77,7 @@ class Comparison:
         return list(dict.fromkeys(found))
 
     def summary(self, metric: Metric, arm: str) -> Summary:
-        return summarize(self.values(metric, arm).values())
+        return seeds.summarize(self.values(metric, arm).values())
 
     def noise(self, metric: Metric) -> Pooled:
         """The sd pooled over all arms of the grid; a run that several arms share counts once."""
@@ -96,12 +87,12 @@ class Comparison:
                 values = {self._paths[arm][seed]: value for seed, value in self.values(metric, arm).items()}
                 groups.append([value for path, value in values.items() if path not in counted])
                 counted |= set(values)
-            self._noise[metric] = pooled(groups)
+            self._noise[metric] = seeds.pooled(groups)
         return self._noise[metric]
 
     def interval(self, metric: Metric, arm: str) -> tuple[float | None, float | None]:
         """The t interval of the arm's mean on the pooled sd; (None, None) if the noise is unknown."""
-        return mean_interval(self.summary(metric, arm), self.noise(metric))
+        return seeds.mean_interval(self.summary(metric, arm), self.noise(metric))
 
     def same_runs(self, arm: str, other: str | None = None) -> bool:
         """Whether two arms share runs, and thus are one configuration. other: None for the arm's baseline."""
@@ -115,25 +106,25 @@ class Comparison:
         """
         if metric not in self._differences:
             found = {other: self._minus(metric, other, self.grid.baseline_of(other)) for other in self.others}
-            self._differences[metric] = corrected_by_holm(found)
+            self._differences[metric] = seeds.corrected_by_holm(found)
         return self._differences[metric].get(arm)
 
     def contrast(self, metric: Metric, pair: tuple[str, str]) -> Difference | None:
         """The first arm minus the second one, corrected for the number of contrasts (Holm); None as `difference`."""
         if metric not in self._contrasts:
             found = {" ".join(each): self._minus(metric, *each) for each in self.grid.contrasts}
-            self._contrasts[metric] = corrected_by_holm(found)
+            self._contrasts[metric] = seeds.corrected_by_holm(found)
         return self._contrasts[metric][" ".join(pair)]
 
     def _minus(self, metric: Metric, arm: str, other: str) -> Difference | None:
         if self.same_runs(arm, other):
             return None
-        return difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
+        return seeds.difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
 
     def detectable(self, metric: Metric, arm: str) -> float | None:
         """The smallest difference of this arm from its baseline that their numbers of seeds detect 4 times out of 5."""
         counts = [self.summary(metric, each).n for each in (arm, self.grid.baseline_of(arm))]
-        return detectable(self.noise(metric), counts)
+        return seeds.detectable(self.noise(metric), counts)
 
     def states(self, arm: str) -> list[tuple[str, int]]:
         """The states of the arm's runs with their causes, and how many runs have each; done first."""
