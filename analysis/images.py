@@ -5,13 +5,13 @@
 runs       the folder of runs, relative to the current directory; default: runs in the project's root
 grids      only grids of these names; default: all grids in the folder
 resamples  number of bootstrap resamples of the images
-seed       of the resampling
+seed       random seed of the resampling
 workers    number of processes; the results do not depend on it
 
 Writes, beside each grid's manifest, <grid>-<setting>.images.json and <grid>-<setting>.images.png: the images on which
 the full method (or the first arm) and its baseline differ most. Writes neither if the detections of a run do not give
 the AP in its metrics.json. The runs' specs say where the ground truth is; missing shapes are drawn.
-analysis/report.py shows the results, and reports those that are missing or of other detections.
+analysis/report.py shows the results, and reports those that are missing or out of date.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"error: {grid.key}: {error}", file=sys.stderr)
             code = 2
         else:
-            print(written or f"{grid.key}: no arm has finished runs with detections beside those of its baseline")
+            print(written or f"{grid.key}: no arm and its baseline have finished runs with detections")
     return code
 
 
@@ -102,7 +102,7 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
         boxes, found = [detections[arm] for arm in pair], [matches[arm] for arm in pair]
         sheet, png = draw_contact_sheet(coco, objects, folder, pair, boxes, found)
     except UserError as error:
-        print(f"{grid.key}: without pictures of images: {error}")
+        print(f"{grid.key}: no contact sheet: {error}")
         sheet_path.unlink(missing_ok=True)
     else:
         write_bytes_atomic(sheet_path, png)
@@ -153,7 +153,7 @@ def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path]:
     datasets = [RunSpec.read(runs / path).dataset for path in paths]
     fingerprints = {each["fingerprint"] for each in datasets}
     if len(fingerprints) > 1:
-        raise UserError(f"{paths[0]} and others of its grid are on {len(fingerprints)} data sets; they must share one")
+        raise UserError(f"{paths[0]} and other runs of its grid use {len(fingerprints)} data sets; they must use one")
     root, _ = dataset.prepare(datasets[0])
     return evaluation.load_ground_truth(root / datasets[0]["val_ann"]), root / datasets[0]["val_img"]
 

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     checksums.require(runs)
     grids = table.chosen_grids(values["grids"])
     if not grids:
-        raise UserError(f"{runs}: no grid manifest in this folder; make one with experiments/launch.py")
+        raise UserError(f"{runs}: no grid manifest in this folder; create one with experiments/launch.py")
     for line in table.problems:
         print(f"problem: {line}", file=sys.stderr)
     paths = run_paths(table, grids)
@@ -91,7 +91,7 @@ def _check_kept(grids: list[Manifest], paths: list[str], out: Path) -> None:
     if lost:
         raise UserError(
             f"{out / lost[0]}: would be lost ({plural('such run', len(lost))}): it is missing or unreadable in runs=; "
-            "restore it there, or give another out="
+            "restore it there, or choose another out="
         )
 
 

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = Path(values["runs"]) if values["runs"] else (RECORDS if check else ROOT / "runs")
     out = Path(values["out"]) if values["out"] else _default_out(runs, check)
     if not cli.is_text(values["out"]):
-        raise UserError(f"out={values['out']!a}: its name is not valid UTF-8; give another name")
+        raise UserError(f"out={values['out']!a}: its name is not valid UTF-8; choose another name")
     if values["out"] and (out.is_dir() or not out.parent.is_dir() or out.suffix != ".md"):
         raise UserError(f"out={out}: must name a file in an existing folder, ending in .md")
     records = collect(runs)
@@ -74,7 +74,7 @@ def _default_out(runs: Path, check: bool) -> Path:
     if check and runs.resolve() == RECORDS:
         return ROOT / REPORT
     if (runs / checksums.NAME).exists():
-        raise UserError(f"out= must be given for the records in runs={runs}: a report does not belong among records")
+        raise UserError(f"out= must be given for the records in runs={runs}: reports must not be written among records")
     return runs / REPORT
 
 

@@ -24,7 +24,7 @@ _BOOLEANS = {"true": True, "false": False}
 def exit_quietly_on_interrupt() -> None:
     """Let Ctrl-C end the process without a traceback while it imports; `run` handles it from then on.
 
-    A shell may have SIGINT ignored, for a job in the background: that stays.
+    If a shell started this process with SIGINT ignored, as for a background job, it stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -50,7 +50,7 @@ def handle_signals(numbers: Iterable[int], handler: Callable[[int], object]) -> 
 def run(main: Callable[[Sequence[str]], int], usage: str, disk_hint: str = "") -> int:
     """Call `main` with the command line's arguments, and report its errors. Returns the exit code.
 
-    usage: what --help prints. disk_hint: the way out that is named where the disk refuses something.
+    usage: what --help prints. disk_hint: advice that ends the message if a file cannot be written.
     """
     arguments = sys.argv[1:]
     if any(argument in ("-h", "--help") for argument in arguments):
@@ -59,14 +59,14 @@ def run(main: Callable[[Sequence[str]], int], usage: str, disk_hint: str = "") -
 
 
 def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
-    """As `run`, for a command that reads its arguments itself."""
+    """Like `run`, for a command that reads its arguments itself."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return work()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader of the pipe has stopped, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

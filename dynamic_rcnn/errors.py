@@ -1,4 +1,4 @@
-"""The errors that have a meaning of their own: bad input, and the ends of a run that are no crash."""
+"""Exceptions for bad input, and for ways in which a run can end without a crash."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input: its message is one line that says what is wrong, the rule, and the way out. Exit code 2."""
+    """Bad input. The message is one line with the fault, the rule and how to fix it. Exit code 2."""
 
 
 def unknown_name(kind: str, names: Iterable[str], valid: Iterable[str], where: str = "") -> UserError:
-    """The error for misspelt names: all of them, with the valid ones."""
+    """The error for unknown names: it lists all of them, and the valid ones."""
     listed = ", ".join(repr(name) for name in names)
     place = f" in {where}" if where else ""
     return UserError(f"unknown {kind} {listed}{place}; valid: {', '.join(sorted(map(str, valid)))}")
@@ -25,4 +25,4 @@ class InterruptedRunError(Exception):
 
 
 class LostProcessError(Exception):
-    """The run's processes have not found each other, or one of them is gone."""
+    """The processes of a run could not connect to each other, or one of them died."""

@@ -7,7 +7,7 @@ threads. Evaluations and timing runs start over.
 If base.train.processes is above 1, this command starts that many processes on this machine, one per GPU if there are
 GPUs. In a Slurm job the tasks are the processes, as RANK in their environment specifies.
 Exit codes: 0 done, 1 failed (status.json has the cause), 2 bad input, 75 another process trains this run or has taken
-it over, 76 another process of this run is gone (the process that knows the cause records it), 130 interrupted by a
+it over, 76 another process of this run died (the process that knows the cause records it), 130 interrupted by a
 signal (a checkpoint of that iteration is written; calling again resumes).
 """
 
@@ -58,7 +58,7 @@ class Task(Protocol):
 
 
 def train(run_dir: Path) -> int:
-    """Bring the run in `run_dir` to its end, holding its claim. Returns the exit code."""
+    """Finish the run in `run_dir` while holding its claim. Returns the exit code."""
     spec = RunSpec.read(run_dir)
     if ProcessEnv.from_env().claimed:
         _end_with_parent()
@@ -68,7 +68,7 @@ def train(run_dir: Path) -> int:
 
 
 def _train(spec: RunSpec, claim: Claim | None) -> int:
-    """As `train`, in the run's directory. claim: None if the parent process holds it."""
+    """Like `train`, in the run's directory. claim: None if the parent process holds it."""
     record, me, stop, losses = Record.open(Path()), Rank(), StopSignal(), ending.UncheckedLosses()
     try:
         given = Rank.from_env()
@@ -135,7 +135,7 @@ def _end_with_parent() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Train the run whose directory is the only argument. Returns the exit code; raises UserError for bad input."""
     (run_dir,) = cli.paths(arguments, "RUN_DIR")
-    faulthandler.enable()  # prints where a process hangs that is ended by SIGABRT
+    faulthandler.enable()  # prints where a hanging process is when SIGABRT ends it
     try:
         code = train(Path(os.path.realpath(run_dir)))
     except RunLockedError as error:

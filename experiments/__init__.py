@@ -1,1 +1,1 @@
-"""What is to exist: declarative grids, and the launcher that makes them exist."""
+"""Declarative grids of runs, and the launcher that runs what is missing."""

@@ -38,7 +38,7 @@ from experiments.views import tables
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
 _CHANGING = ("launch", "cancel")  # Ctrl-C is theirs to handle
 _WATCH_S, _WATCH_SLURM_S = 2.0, 10.0  # a cluster's controller is asked less often
-_DISK_HINT = "make room or choose another runs="
+_DISK_HINT = "free some space or choose another runs="
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,7 +85,7 @@ def _act(arguments: Sequence[str]) -> int:
 
 
 def _end_interrupted(number: int) -> None:
-    """End the process at once where nothing has to be put in order: OmegaConf would raise an error of its own."""
+    """End the process at once if there is nothing to clean up: OmegaConf would raise its own error."""
     os.write(sys.stderr.fileno(), b"interrupted\n")
     os._exit(cli.EXIT_INTERRUPTED)
 
@@ -125,7 +125,7 @@ def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 
 
 def _summary(grid: Grid, plan: list[PlannedRun], slurm_error: str | None) -> list[str]:
-    """The lines below the plan's table, but for the cost."""
+    """The lines below the plan's table, except the cost."""
     shared = " + 1 shared pretraining" if grid.pretrain else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
     if grid.task == EVALUATE:
@@ -188,7 +188,7 @@ def _cancel(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     if stopped:
         print(f"stopped {', '.join(stopped)}")
     if not cancelled and not stopped:
-        print("nothing of this grid is running")
+        print("no run of this grid is running")
     return 0
 
 

@@ -135,7 +135,7 @@ def write_warning(attempt: str, cause: str, message: str) -> None:
 
 
 def read_warning(attempt: str | None) -> tuple[str, str] | None:
-    """(cause, one line) of the attempt's warning; None if it had none."""
+    """(cause, message) of the attempt's warning; None if it had none."""
     note = _read_note(EndNote, Path(_WARNING), attempt)
     return (note.cause, note.message) if note is not None else None
 
@@ -168,7 +168,7 @@ def _kills(folder: Path) -> bool:
 
 
 def run_command(main: Callable[[Sequence[str]], int], usage: str) -> int:
-    """As `dynamic_rcnn.cli.run`, with an exit code of its own for a run that another process trains."""
+    """Like `dynamic_rcnn.cli.run`, with a separate exit code for a run that another process trains."""
 
     def work(arguments: Sequence[str]) -> int:
         try:

@@ -20,7 +20,7 @@ from slurm import cli
 from slurm.attempt import JobTask, read_warning
 from slurm.submission_record import Submission
 
-# cause -> its retry budget; a run that ended by another cause is not tried again
+# cause -> its retry budget; a run that ended by another cause is not retried
 BUDGETS = {
     "time-out": "time_out",
     "preempted": "preempted",
@@ -44,7 +44,7 @@ _LOST = {"DOWN", "NOT_RESPONDING", "FAIL", "FAILING", "UNKNOWN"}
 
 
 def cause_of_warning(task: JobTask, number: int, warning_s: float) -> tuple[str, str]:
-    """(cause, one line) of a signal, from the job's state. Slurm sends it `warning_s` before the time limit."""
+    """(cause, message) of a signal, from the job's state. Slurm sends it `warning_s` before the time limit."""
     job = cli.describe(task.job)
     cause, message = _in_slurm(job, task)
     if cause == "requeued" and (lost := _failed_nodes(task.nodes, task.began)):
@@ -58,7 +58,7 @@ def cause_of_warning(task: JobTask, number: int, warning_s: float) -> tuple[str,
 
 
 def _in_slurm(job: dict[str, str], task: JobTask) -> tuple[str | None, str]:
-    """(cause, one line) by which Slurm is ending the job, from its fields; (None, "") while it runs."""
+    """(cause, message) by which Slurm is ending the job, from its fields; (None, "") while it runs."""
     state = job.get("JobState")
     if job.get("Reason") == "TimeLimit":
         return "time-out", f"the time limit of {job.get('TimeLimit')} was reached"
@@ -84,7 +84,7 @@ def close_previous(record: Record, task: JobTask, retries: dict[str, int]) -> st
 
 
 def cause_of_end(record: Record, task: JobTask, code: int, submission: Submission) -> tuple[str, str]:
-    """(cause, one line) of an attempt that ended before the run was done. code: the exit code of srun."""
+    """(cause, message) of an attempt that ended before the run was done. code: the exit code of srun."""
     cause, message = _in_slurm(cli.describe(task.job), task)
     if cause == "cancelled":  # a requeue would bring it back to life
         return cause, message
@@ -107,7 +107,7 @@ def cause_of_end(record: Record, task: JobTask, code: int, submission: Submissio
 
 
 def cause_of_no_start(task: JobTask, code: int, submission: Submission) -> tuple[str, str]:
-    """(cause, one line) of a job in which no attempt began. code: the exit code of srun."""
+    """(cause, message) of a job in which no attempt began. code: the exit code of srun."""
     cause, message = _in_slurm(cli.describe(task.job), task)
     if cause == "cancelled":
         return cause, message
@@ -119,7 +119,7 @@ def cause_of_no_start(task: JobTask, code: int, submission: Submission) -> tuple
 
 
 def _recorded_cause(record: Record, task: JobTask) -> tuple[str, str] | None:
-    """(cause, one line) that rank 0 recorded or other ranks or supervisors left; of several, the first cause."""
+    """(cause, message) that rank 0 recorded or other ranks or supervisors left; of several, the first cause."""
     last = record.attempts[-1]
     found = []
     if last.outcome is not None and last.outcome != "interrupted":
@@ -131,9 +131,9 @@ def _recorded_cause(record: Record, task: JobTask) -> tuple[str, str] | None:
 
 
 def why_not_retried(record: Record, task: JobTask, cause: str, retries: dict[str, int]) -> str | None:
-    """Why a run that ended by `cause` is not tried again in this job. None if it is."""
+    """Why a run that ended by `cause` is not retried in this job. None if it is."""
     if cause not in BUDGETS:
-        return f"{cause} is not tried again"
+        return f"{cause} is not retried"
     here = [attempt for attempt in record.attempts if attempt.job == task.job]
     last_two = [attempt.outcome == cause and attempt.to_iteration <= attempt.from_iteration for attempt in here[-2:]]
     if cause == "time-out" and last_two == [True, True]:
@@ -144,9 +144,9 @@ def why_not_retried(record: Record, task: JobTask, cause: str, retries: dict[str
     if used <= allowed:
         return None
     if allowed == 0:
-        return f"not tried again (cluster.retries.{BUDGETS[cause]} is 0)"
+        return f"not retried (cluster.retries.{BUDGETS[cause]} is 0)"
     times = "1 time" if allowed == 1 else f"{allowed} times"
-    return f"tried again {times}, as often as cluster.retries.{BUDGETS[cause]} allows"
+    return f"retried {times}, as often as cluster.retries.{BUDGETS[cause]} allows"
 
 
 def refuse_superseded(record: Record, task: JobTask) -> None:
@@ -162,7 +162,7 @@ def has_begun(record: Record, task: JobTask) -> bool:
 
 
 def end_attempt(record: Record, task: JobTask, cause: str, message: str, retries: dict[str, int]) -> str | None:
-    """Close the attempt in the record. Returns why the run is not tried again, or None."""
+    """Close the attempt in the record. Returns why the run is not retried, or None."""
     record.end(cause, message)
     reason = why_not_retried(record, task, cause, retries)
     if reason is not None and cause in BUDGETS:

@@ -96,7 +96,7 @@ def script(submission: Submission, index: int, array: Array, profile: Profile) -
 
 
 class _ArrayExecutor(SlurmExecutor):
-    """submitit's executor for a command in place of a pickled function: a task's index determines what it does."""
+    """submitit's executor for a command instead of a pickled function: a task's index determines what it does."""
 
     task_command = ""
 

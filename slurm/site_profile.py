@@ -78,7 +78,7 @@ Positive = Annotated[float, PlainValidator(_check_positive)]
 
 
 class Retries(Schema):
-    """How often a run is tried again in the same job, by retry budget; see `slurm.end_causes.BUDGETS`."""
+    """How often a run is retried in the same job, by retry budget; see `slurm.end_causes.BUDGETS`."""
 
     time_out: Count
     preempted: Count

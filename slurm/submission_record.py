@@ -34,7 +34,7 @@ class Submission(FileContent):
 
     folder: of this record. runs: the run folder. created: seconds since the epoch. command: the launch's command line.
     code: folder of the frozen code. trainer: arguments of Python that train the run in the working directory.
-    retries: how often a run is tried again, by retry budget. stall_s: seconds without progress after which a run is
+    retries: how often a run is retried, by retry budget. stall_s: seconds without progress after which a run is
     ended. warning_s: how many seconds before the time limit it is warned.
     """
 

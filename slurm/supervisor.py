@@ -200,7 +200,7 @@ class _Supervisor:
             return
         who = f"rank {self.task.rank}"
         if killed_here():
-            write_failure(self.me, "out of memory", f"the kernel killed a process of {who}: no memory was left")
+            write_failure(self.me, "out of memory", f"the kernel killed a process of {who}: out of memory")
         elif code < 0:
             write_failure(self.me, "killed", f"{who} was killed by {signal.Signals(-code).name}")
         elif not self._has_recorded(code):

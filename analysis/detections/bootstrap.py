@@ -66,7 +66,7 @@ class Bootstrap:
         if metric not in METRICS:
             raise unknown_name("metric", [metric], METRICS)
         if not 0 < confidence < 1:
-            raise UserError(f"confidence is {confidence}; it must lie between 0 and 1, as 0.9 does")
+            raise UserError(f"confidence is {confidence}; it must be between 0 and 1, such as 0.9")
         column = list(METRICS).index(metric)
         point, samples = self.point[self._row(arm), column], self.samples[:, self._row(arm), column]
         if baseline is not None:
@@ -165,8 +165,8 @@ def _check(arms: Mapping[str, Sequence[Matches]], resamples: int) -> None:
         raise UserError("no arm to resample; give at least one, with the matched detections of its seeds")
     for arm, runs in arms.items():
         if not runs:
-            raise UserError(f"arm {arm!r} has no run; leave it out, or give the matched detections of its seeds")
+            raise UserError(f"arm {arm!r} has no runs; remove it, or give the matched detections of its seeds")
     name, (first, *_) = next(iter(arms.items()))
     for arm, run in ((arm, run) for arm, runs in arms.items() for run in runs):
         if not np.array_equal(run.image_ids, first.image_ids) or run.names != first.names:
-            raise UserError(f"arm {arm!r} was evaluated on other images or categories than {name!r}")
+            raise UserError(f"arm {arm!r} was evaluated on different images or categories than {name!r}")

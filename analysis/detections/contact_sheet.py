@@ -66,11 +66,11 @@ def draw_contact_sheet(
         objects: its columns.
         folder: the folder of the images.
         arms: the arm and its baseline.
-        detections: of both, one per seed; those of the first seed are drawn.
-        matches: of both, one per seed.
+        detections: for each of the two arms, one per seed; only those of the first seed are drawn.
+        matches: for each of the two arms, one per seed.
 
     Returns:
-        What the sheet shows, for the grid's file, and the sheet as PNG.
+        What the sheet shows, for the grid's statistics file, and the sheet as PNG.
 
     Raises:
         UserError: an image cannot be read.
@@ -104,14 +104,14 @@ def objects_on(objects: Objects, image: int) -> Labelled:
 
 
 def detections_on(detections: Detections, image: int, min_score: float) -> Labelled:
-    """The detections on the image at position `image` with a score of at least `min_score`, by falling score."""
+    """The detections on the image at position `image` with a score of at least `min_score`, by descending score."""
     here = np.flatnonzero((detections.image == image) & (detections.score >= min_score))
     here = here[np.argsort(-detections.score[here], kind="stable")]
     return Labelled(detections.box[here], detections.category[here], detections.score[here])
 
 
 def contact_sheet(rows: Sequence[SheetRow], names: Sequence[str]) -> Figure:
-    """A figure with one row per image; all rows have the columns of the first. names: of the categories."""
+    """A figure with one row per image; all rows have the columns of the first. names: the category names."""
     columns = list(rows[0].columns)
     with plt.rc_context(STYLE):
         size = (CELL * len(columns) + 0.3, CELL * len(rows) + 0.3)

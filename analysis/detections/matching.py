@@ -26,7 +26,7 @@ Candidate = tuple[int, float]  # object, IoU
 class Matches:
     """The D detections of one run and the N objects, matched at the ten IoU thresholds.
 
-    Detections are sorted by category, then by falling score; equal scores by image, then as in the file, the order in
+    Detections are sorted by category and descending score; equal scores by image, then as in the file, the order in
     which COCOeval accumulates them. Those beyond 100 per image and category are left out, as are crowds and objects
     outside the area range.
     """
@@ -98,7 +98,7 @@ def match(objects: Objects, detections: Detections, area: str = "all") -> Matche
 
 
 def _ranked(detections: Detections) -> Integers:
-    """Positions of the detections by image, category and falling score, at most 100 per image and category."""
+    """Positions of the detections by image, category and descending score, at most 100 per image and category."""
     order = np.lexsort((-detections.score, detections.category, detections.image))
     image, category = detections.image[order], detections.category[order]
     first = np.ones(len(order), np.bool_)
@@ -131,7 +131,7 @@ def _candidates(
 def _choose(
     candidates: list[Candidate], lowest: float, taken: set[int], crowd: list[bool], ignorable: list[bool]
 ) -> int | None:
-    """The free object with the highest IoU, the last of equals. A crowd is always free."""
+    """The unmatched object with the highest IoU; of equal ones, the last. A crowd can be matched repeatedly."""
     chosen: int | None = None
     for target, iou in candidates:
         if target in taken and not crowd[target]:

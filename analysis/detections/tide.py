@@ -68,7 +68,7 @@ def error_frame(arms: Mapping[str, Sequence[Sequence[Errors]]]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Image:
-    """The d detections of an image by falling score, at most 100, and its g objects without crowds."""
+    """The d detections of an image by descending score, at most 100, and its g objects without crowds."""
 
     category: Integers  # (d,)
     score: Floats  # (d,)
@@ -144,7 +144,7 @@ def _classify(image: _Image, category: Integers, missed: Booleans, iou: float) -
     fixed = np.full(len(image.score), -1)
     targeted = np.zeros(len(used), np.bool_)
     other = image.ious * ~image.same
-    for row in np.flatnonzero((kind == LOCALISATION) | (kind == CLASSIFICATION)):  # by falling score
+    for row in np.flatnonzero((kind == LOCALISATION) | (kind == CLASSIFICATION)):  # by descending score
         target = int(np.argmax((same if kind[row] == LOCALISATION else other)[row]))
         if not used[target] and not targeted[target]:
             targeted[target] = True
@@ -166,7 +166,7 @@ def _take(same: Floats, iou: float) -> Integers:
 
 
 def _kinds(image: _Image, same: Floats, used: Booleans, iou: float) -> Integers:
-    """(d,): the kind of error of each detection, should it be one."""
+    """(d,): the kind of error of each detection, if the detection is an error."""
     best = same.max(axis=1, initial=0)
     other = (image.ious * ~image.same).max(axis=1, initial=0)
     doubled = (same * used).max(axis=1, initial=0)
@@ -194,7 +194,7 @@ def _mean_ap(category: Integers, score: Floats, true: Booleans, wanted: Integers
 
 
 def _average_precision(true: Booleans, positives: int) -> float:
-    """COCO's AP at one IoU threshold, for detections by falling score."""
+    """COCO's AP at one IoU threshold, for detections by descending score."""
     if not len(true) or not positives:
         return 0.0
     counts = np.cumsum(true)

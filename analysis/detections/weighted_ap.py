@@ -47,7 +47,7 @@ class Accumulation:
         self._starts = np.tile(starts[:-1], len(IOU_THRESHOLDS))  # a segment is a threshold and a category
 
         true, ignored = matches.true[:, source], matches.ignored[:, source]
-        at, row = np.nonzero(true)  # the true positives by threshold, category and falling score
+        at, row = np.nonzero(true)  # the true positives by threshold, category and descending score
         segment = at * self.categories + category[row]
         self._ends = np.searchsorted(segment, np.arange(len(IOU_THRESHOLDS) * self.categories + 1))
         self._lengths = np.diff(self._ends)

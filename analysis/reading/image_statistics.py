@@ -111,7 +111,7 @@ def detection_digests(runs: Path, paths: Sequence[str]) -> dict[str, str]:
 def read(grid: Manifest, path: Path) -> ImageStatistics | None:
     """Read the grid's file, `path_for(grid)` in a folder of runs; None if there is none.
 
-    Raises UserError if it is not valid or was computed from other detections than those in the folder. Detections that
+    Raises UserError if it is not valid or was computed from detections that have changed since. Detections that
     are not in the folder are not compared: large ones are left out of committed records.
     """
     if not path.exists():
@@ -119,12 +119,12 @@ def read(grid: Manifest, path: Path) -> ImageStatistics | None:
     runs = path.parents[1]
     statistics = read_content(ImageStatistics, path, _REPEAT)
     if (statistics.grid, statistics.setting) != (grid.name, grid.setting):
-        raise UserError(f"{path}: of grid {statistics.grid!r}, setting {statistics.setting!r}; {_REPEAT}")
+        raise UserError(f"{path}: belongs to grid {statistics.grid!r}, setting {statistics.setting!r}; {_REPEAT}")
     planned = {cell.path for cell in grid.cells}
     present = [name for name in statistics.runs if name in planned and (runs / name / DETECTIONS).is_file()]
     digests = {name: statistics.runs[name] for name in present}
     if not set(statistics.runs) <= planned or detection_digests(runs, present) != digests:
-        raise UserError(f"{path}: computed from other detections than the runs have now; {_REPEAT}")
+        raise UserError(f"{path}: computed from detections that have changed since; {_REPEAT}")
     if statistics.sheet is None:
         return statistics
     picture = runs / path_for(grid, SHEET_SUFFIX)

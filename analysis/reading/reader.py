@@ -41,7 +41,7 @@ class Reader:
         faults = self.attempt(checksums.check, sums) if sums.exists() else None
         self._are_checked = faults is not None
         if (root / superseded.NAME).exists() and not sums.exists():
-            unchecked = "so no file is checked; put it back"
+            unchecked = "so no file is checked; restore it"
             self.problems.append(f"{checksums.NAME}: missing beside {superseded.NAME}, {unchecked}")
         self._faults = faults or {}
         way_out = "restore the recorded file, or write the records again"

@@ -115,7 +115,7 @@ class RunTable:
 def collect(folder: Path) -> RunTable:
     """Read a folder of runs. Raises UserError if there is none, or if it contains neither a run nor a grid."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; runs= must name a folder of runs, made by experiments/launch.py")
+        raise UserError(f"{folder}: no such folder; runs= must name a folder of runs, created by experiments/launch.py")
     reader = Reader(folder)
     manifests = sorted(folder.glob(f"*/*{GRID_SUFFIX}"))
     grids = [grid for path in manifests if (grid := reader.attempt(read_manifest, path)) is not None]
@@ -123,9 +123,9 @@ def collect(folder: Path) -> RunTable:
     if not grids and not runs and reader.problems:
         raise UserError(f"{folder}: nothing in this folder can be read: {reader.problems[0]}")
     if not grids and not runs:
-        raise UserError(f"{folder}: no run and no grid in this folder; make some with experiments/launch.py")
+        raise UserError(f"{folder}: no runs and no grids in this folder; create some with experiments/launch.py")
     table = _build_table(sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting)), runs, reader)
-    table.problems += [f"{path}: in no grid of this folder, so in no table" for path in table.runs_in_no_grid()]
+    table.problems += [f"{path}: in no grid of this folder, therefore in no table" for path in table.runs_in_no_grid()]
     table.problems += consistency.wrong_replays(table.runs, table.curves)
     for grid in table.grids:
         statistics = reader.attempt(partial(image_statistics.read, grid), folder / image_statistics.path_for(grid))

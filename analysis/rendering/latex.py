@@ -20,7 +20,7 @@ _HEAD = r"""% Each table stands by itself. A table (it floats) needs \usepackage
 \begin{document}
 """
 _PAGE_ROWS = 40  # rows on a page of article, below a caption
-_SEPARATION = 3  # pt, beside each column of a longtable
+_SEPARATION = 3  # pt, on each side of a longtable's column
 _LINE_WIDTH = 525  # pt, on the page above
 _MIN_FONT, _MAX_FONT = 3, 10  # pt
 _CHARACTER_WIDTH = 0.68  # of the font size: a digit at 5 pt, the widest

@@ -31,7 +31,7 @@ class Number:
         low, high: its interval, shown below it.
         hidden: "sd", "interval" or both: in CSV and JSON alone.
         more: further numbers for CSV and JSON alone, by name.
-        note: shown behind it.
+        note: shown after it.
     """
 
     value: float | None

@@ -74,7 +74,7 @@ def draw(figure: Figure) -> DrawnFigure:
     _add_legend(canvas, axes[0])
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):
-        # As savefig, which would draw the figure twice
+        # Like savefig, which would draw the figure twice
         FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None, "Identifier": figure.identifier})
     places = [Place(ax.get_position().bounds, ax.get_xlim()) for ax in axes[: len(figure.panels)]]
     plt.close(canvas)

@@ -58,7 +58,7 @@ def code(text: object) -> Text:
 
 
 def join(separator: Line, lines: Iterable[Line]) -> Text:
-    """As `str.join`, for lines with styles."""
+    """Like `str.join`, for lines with styles."""
     joined = Text()
     for position, line in enumerate(lines):
         joined = joined + separator + line if position else to_text(line)

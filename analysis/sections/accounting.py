@@ -24,7 +24,7 @@ def section(records: RunTable) -> Section:
     text = (
         "Run directories by data set; the columns from done to replaced add up to started. "
         + emphasis("Replaced")
-        + ": moved aside, because other code had made it (stale) or because it was given up and a copy took its place "
+        + ": moved aside, because different code had made it (stale) or because it was given up and replaced by a copy "
         "(lost). "
         + emphasis("Resumed")
         + ": done after more than one attempt. "

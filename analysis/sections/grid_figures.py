@@ -67,7 +67,7 @@ def shown_arms(comparison: Comparison) -> list[str]:
 
 def _what(comparison: Comparison) -> str:
     shown, total = len(shown_arms(comparison)), len(comparison.grid.arms)
-    which = "the baseline and those of the contrasts" if comparison.grid.contrasts else "the first"
+    which = "the baseline and the arms of the contrasts" if comparison.grid.contrasts else "the first"
     left_out = f"; {shown} of {total} arms: {which}" if shown < total else ""
     return f"{comparison.grid.dataset}, {comparison.seeds_text()}{left_out}"
 
@@ -110,9 +110,9 @@ def _distribution_figures(
     if not all(panel.curves for panel in panels):
         return []
     caption = (
-        f"{what}. Early and late: the first and the last tenth of the logged iterations. Above: IoU of the proposals. "
-        "Below: regression targets of the sampled positives, divided by the box coder's stds; the last bin has all "
-        f"larger ones. Both include the ground-truth boxes (IoU 1, target 0). {BAND}"
+        f"{what}. Early and late: the first and the last tenth of the logged iterations. Top: IoU of the proposals. "
+        "Bottom: regression targets of the sampled positives, divided by the box coder's stds; the last bin includes "
+        f"all larger values. Both include the ground-truth boxes (IoU 1, target 0). {BAND}"
     )
     title = "Proposals and regression targets, early and late"
     return [Figure(f"{key}-distributions.svg", title, caption, panels, 2, _height(2))]

@@ -46,7 +46,7 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         *_class_blocks(records, comparison),
         Heading("Runs"),
         "AP and AP90 in percent. The name of a run's directory ends in its id. A commit is dirty if it had uncommitted "
-        "changes. s / iteration is the median over the run; other jobs may have run beside it.",
+        "changes. s / iteration is the median over the run; other jobs may have run at the same time.",
         tables.trained_run_table(records, comparison),
     ]
     return Section(grid.key, grid_title(grid), blocks)
@@ -92,7 +92,7 @@ def _start_note(records: RunTable, comparison: Comparison) -> Line:
     if len(starts) != 1:
         return ""
     start = " All runs start from the weights of one run (" + code(starts["id"].iloc[0])
-    return start + "); the intervals do not cover the effect of another start."
+    return start + "); the intervals do not cover the effect of a different start."
 
 
 def _unseen_blocks(comparison: Comparison) -> list[Block]:

@@ -49,7 +49,10 @@ def _introduction(grid: Manifest, paper: Paper) -> tuple[str, Line]:
         note = printed + "This is not the published setting: " + other + "."
         return "The paper's numbers: NOT comparable with this setting", note
     rule = "Each printed value against the mean over seeds, by " + RULE
-    return "The paper's numbers", rule + ". Cells of one table are not independent; nothing corrects for their number."
+    return (
+        "The paper's numbers",
+        rule + ". Cells of one table are not independent; they are not corrected for multiple comparisons.",
+    )
 
 
 def _printed_table(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Manifest) -> Table:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EXIT_FAILED = 1
-LOST = "lost"  # another process of the run is gone, and this one does not know why; not recorded
+LOST = "lost"  # another process of the run died for a reason that this one does not know; not recorded
 SUPERSEDED = "superseded"
 _OF_ALL_RANKS = ("NaN", "interrupted")
 _DEVICE_PATIENCE_S = 5.0
@@ -103,7 +103,7 @@ def conclude(end: End, me: Rank, record: Record) -> int:
 
 
 def _first_bad(losses: UncheckedLosses) -> int | None:
-    """As `losses.first_bad()`; None if the device does not answer soon: it failed, or waits for a lost process."""
+    """Like `losses.first_bad()`; None if the device does not answer soon: it failed, or waits for a lost process."""
     found: list[int | None] = []
 
     def ask() -> None:
@@ -117,7 +117,7 @@ def _first_bad(losses: UncheckedLosses) -> int | None:
 
 
 def _cause(error: Exception, me: Rank) -> tuple[str, str]:
-    """(cause, one line) of an error."""
+    """(cause, message) of an error."""
     known = {InterruptedRunError: "interrupted", SupersededError: SUPERSEDED, UserError: "bad input"}
     for kind, cause in {**known, LostProcessError: "error"}.items():
         if isinstance(error, kind):
@@ -126,7 +126,7 @@ def _cause(error: Exception, me: Rank) -> tuple[str, str]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return "disk", f"{line}; free some space or choose another runs="
     if _is_loss_of_another(error, me):
-        return LOST, f"another process of this run is gone ({line.split(' This is')[0]})"
+        return LOST, f"another process of this run died ({line.split(' This is')[0]})"
     traceback.print_exc()
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return ("out of memory" if memory or "can't allocate memory" in line else "error"), line
@@ -141,7 +141,7 @@ def _is_loss_of_another(error: Exception, me: Rank) -> bool:
 
 
 def _agree(mine: End) -> End:
-    """The end, among those that all processes exchange, which caused the others."""
+    """Of the ends that the processes exchanged, the one that caused the others."""
     from dynamic_rcnn.parallel import comm as distributed
 
     order = {SUPERSEDED: 0, "NaN": 1, "interrupted": 3, LOST: 4}  # 2: all other causes

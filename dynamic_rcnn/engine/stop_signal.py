@@ -33,7 +33,7 @@ class StopSignal:
 
     @contextmanager
     def at_once(self, where: str) -> Iterator[None]:
-        """Inside the block a signal, also an earlier one, raises InterruptedRunError. where: for its message."""
+        """Inside the block a signal, even an earlier one, raises InterruptedRunError. where: part of its message."""
         self._where, self._at_once = where, True
         try:
             self.check()

@@ -43,7 +43,7 @@ class TrainingArm:
 
 
 class InferenceArm:
-    """An arm at inference: its model, and how much work its heads leave to do."""
+    """An arm at inference: its model, and how much post-processing its heads leave."""
 
     def __init__(self, spec: RunSpec, device: torch.device) -> None:
         self.model = build.build_model(spec).to(device)

@@ -90,9 +90,9 @@ def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) ->
 
     Args:
         run_dir: directory of the run.
-        spec: of the run.
+        spec: the run's spec.
         root: folder to which the paths in `spec.dataset` are relative.
-        iteration: how far the evaluated weights were trained.
+        iteration: the number of iterations that the evaluated weights were trained for.
     """
     content = evaluate(root / spec.dataset["val_ann"], read_detections(run_dir / DETECTIONS), spec.has_masks)
     return EvaluationResults(iteration=iteration, **content)
@@ -172,7 +172,7 @@ def _accumulate(coco: COCO, detections: list[Detection], kind: str) -> COCOeval:
 
 
 def _as_results(coco: COCO, detections: list[Detection], kind: str) -> COCO:
-    """As `coco.loadRes`, which fails on an empty list and takes a mask's area from its box."""
+    """Like `coco.loadRes`, which fails on an empty list and takes a mask's area from its box."""
     results = COCO()
 
     def area(item: Detection) -> float:

@@ -107,7 +107,7 @@ def broadcast_buffers(model: nn.Module) -> None:
 
 
 def is_loss_of_another(error: BaseException) -> bool:
-    """Whether an error in the group means that another process died, and nothing about this one.
+    """Whether an error of the process group means that another process died, not that this one failed.
 
     Gloo raises a RuntimeError for a closed connection; only the path of its source file in the message identifies it.
     """

@@ -95,7 +95,7 @@ def _record(end: tuple[str, str], attempts: int) -> int:
 
 
 def _cause(failed: tuple[int, int], attempt: str, received: list[int]) -> tuple[str, str]:
-    """(cause, one line) of an end that rank 0 did not record. received: signals that were passed on."""
+    """(cause, message) of an end that rank 0 did not record. received: signals that were passed on."""
     rank, code = failed
     if -code in received:
         return "interrupted", "stopped by a signal while it was starting"

@@ -1,4 +1,4 @@
-"""The processes of one run: which of them this one is, and what one that fails leaves for its parent.
+"""The processes of one run: which of them this one is, and the note that a failed one leaves for its parent.
 
 A process learns its rank from RANK, WORLD_SIZE and LOCAL_RANK, set by its supervisor in a Slurm job or by the parent
 that started it.
@@ -33,7 +33,7 @@ class Rank:
 
     @classmethod
     def from_env(cls) -> Rank | None:
-        """Read the rank from the environment. Returns None without RANK. Raises UserError for values not numbers."""
+        """Read the rank from the environment. Returns None without RANK. Raises UserError if one is not a number."""
         if "RANK" not in os.environ:
             return None
         number, size, local = map(_read_number, _VARIABLES)
@@ -53,8 +53,8 @@ class Rank:
             raise UserError(f"RANK={self.number}: must be below WORLD_SIZE, which is {self.size}")
         if self.size > 1 and not (self.attempt and ProcessEnv.from_env().claimed):
             raise UserError(
-                f"RANK={self.number}: set without {variable('claimed')} and {variable('attempt')}; leave RANK unset, "
-                "then this command starts the processes"
+                f"RANK={self.number}: set without {variable('claimed')} and {variable('attempt')}; unset RANK, and "
+                "this command starts the processes"
             )
 
 

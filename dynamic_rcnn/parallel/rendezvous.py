@@ -72,7 +72,7 @@ def _find(me: Rank, check: Callable[[], None]) -> TCPStore:
         if time.monotonic() > deadline:
             raise LostProcessError(
                 f"rank {me.number}: no {RENDEZVOUS} of this attempt ({me.attempt}) within {PATIENCE_S:.0f} s: rank 0 "
-                "did not start, or its machine sees another run folder"
+                "did not start, or its machine uses another run folder"
             )
         check()
         os.scandir(Path()).close()  # makes a network file system look again
@@ -118,7 +118,9 @@ def _check_devices(everyone: list[dict[str, Any]]) -> None:
     for number, device in enumerate(devices):
         where, first = everyone[number]["machine"], devices.index(device)
         if (device == "cpu") != (devices[0] == "cpu"):
-            raise UserError(f"rank 0 is on {devices[0]}, rank {number} on {device} of {where}; all need a GPU, or none")
+            raise UserError(
+                f"rank 0 is on {devices[0]}, rank {number} on {device} of {where}; all processes need a GPU, or none"
+            )
         if device != "cpu" and first != number:
             raise UserError(
                 f"ranks {first} and {number} are both on GPU {device} of {where}; a GPU can take one process of a run"

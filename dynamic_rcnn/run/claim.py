@@ -20,7 +20,7 @@ from typing import IO
 from dynamic_rcnn.run.files import CHECKPOINTS, LOCK, RENDEZVOUS
 from dynamic_rcnn.run.lock import PATIENCE_S, Holder, RunLockedError, last_holder, open_lock, sign, take
 
-_INSTANT_S = 0.3  # a reader of the state may hold the lock for so long
+_INSTANT_S = 0.3  # a reader of the state may hold the lock for this long
 _NOT_COPIED = (LOCK, RENDEZVOUS)
 
 

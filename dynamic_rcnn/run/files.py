@@ -126,14 +126,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file. Raises UserError for a pipe, which would block; else as Path.read_text."""
+    """Read a UTF-8 file. Raises UserError for a pipe, which would block. Otherwise like Path.read_text."""
     if path.is_fifo():
         raise UserError(f"{path}: a pipe, not a file; move it away")
     return path.read_text(encoding="utf-8")
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON. Raises ValueError also for deep nesting, integers of over 18 digits and half a surrogate pair."""
+    """Parse JSON. Raises ValueError also for deep nesting, integers of over 18 digits and an unpaired surrogate."""
     try:
         value = json.loads(text, parse_int=_parse_integer)
         if "\\ud" in text.lower():
@@ -143,7 +143,7 @@ def parse_json(text: str) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:
-        raise ValueError("half a surrogate pair in a text") from None
+        raise ValueError("an unpaired surrogate in a string") from None
     return value
 
 
@@ -189,7 +189,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line))
         except (ValueError, RecursionError) as error:
-            if number == len(lines):  # no newline behind it
+            if number == len(lines):  # no newline after it
                 break
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             raise UserError(f"{path}: line {number} is not valid JSON ({reason})") from None

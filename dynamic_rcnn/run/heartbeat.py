@@ -33,7 +33,7 @@ def beat() -> None:
 
 @functools.cache
 def _pipe() -> int | None:
-    """The file descriptor, non-blocking; None without one, or if it is no pipe in this process."""
+    """The file descriptor, non-blocking; None without one, or if it is not a pipe in this process."""
     pipe = ProcessEnv.from_env().heartbeat
     try:
         if pipe is None or not stat.S_ISFIFO(os.fstat(pipe).st_mode):

@@ -78,7 +78,7 @@ def _task(task: Any) -> Any:
 
 
 def _or_empty(kind: type) -> BeforeValidator:
-    """Older manifests have null, or nothing, for an empty value."""
+    """Older manifests have null or no field for an empty value."""
     return BeforeValidator(lambda value: kind() if value is None else value)
 
 
@@ -131,7 +131,7 @@ class Manifest(Part):
 
     Attributes:
         arms: name -> title, in the order of tables.
-        baseline: the arm that the others are compared with, but for those in `baselines`, which have their own.
+        baseline: the arm that the others are compared with, except those in `baselines`, which have their own.
         base: name of the base config; None in older manifests.
         changed: fields that differ from the files of the base, the data set and the grid; None in older manifests.
         contrasts: pairs of arms to compare with each other, besides each with its baseline.

@@ -1,4 +1,4 @@
-"""Environment variables by which a process of a run learns what the process that started it knows."""
+"""Environment variables with which a process passes information to the processes of a run that it starts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ProcessEnv:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> ProcessEnv:
-        """Read the variables from `env`. Ignores values that are not of the field's type."""
+        """Read the variables from `env`. Ignores values of the wrong type."""
         values = {}
         for field in fields(cls):
             with contextlib.suppress(KeyError, ValueError):

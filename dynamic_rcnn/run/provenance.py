@@ -39,7 +39,7 @@ FROZEN = PACKAGE.parent / "frozen.json"  # beside the packages in a copy that sl
 
 
 class Checkout(FileContent):
-    """The commit of the package's code, and its local changes. None where git does not know the code."""
+    """The commit of the package's code, and its local changes. None if the code is not in a git checkout."""
 
     commit: str | None = None
     dirty: bool | None = None

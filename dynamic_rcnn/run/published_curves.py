@@ -1,7 +1,7 @@
 """The mechanism as claims: T and beta on COCO against published curves.
 
 The author published T over the first iterations, and Figure 5 of the paper shows how T and beta move. T is known
-minutes after a run starts, hours before any AP: a run that is off here has another mechanism, or other data.
+minutes after a run starts, hours before any AP: a run that deviates has a different mechanism or different data.
 Values of the figure are read off its curves. They are approximate, and the tolerances are declared.
 """
 
@@ -73,13 +73,13 @@ class Trend:
 
 
 def applies(dataset: str, config: dict[str, Any]) -> bool:
-    """Whether the published values of T are of such a run: COCO, R-50, label assignment with the paper's constants."""
+    """Whether the published values of T apply to a run: COCO, R-50, label assignment with the paper's constants."""
     method = config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
     return in_figure(dataset, config) and all(method.get(key) == value for key, value in _CONSTANTS.items())
 
 
 def in_figure(dataset: str, config: dict[str, Any]) -> bool:
-    """Whether Figure 5 is of such runs: COCO and R-50, without masks."""
+    """Whether Figure 5 applies to a run: COCO and R-50, without masks."""
     model = config["model"]
     return dataset == "coco" and model["backbone"].get("depth") == 50 and "mask_head" not in model.get("roi_head", {})
 

@@ -1,6 +1,6 @@
-"""Checking what a file or a command line holds against a declared model, with errors for users.
+"""Validates the content of files and command lines against declared models, with error messages for users.
 
-Whoever writes a file and whoever reads it share one `Schema`. `validate` reports all faults at once, each as
+The writer and the reader of a file share one `Schema`. `validate` reports all faults at once, each as
 `field=value: rule`, with the valid names where a name is unknown.
 """
 
@@ -121,7 +121,7 @@ def _unknown_literal(place: Sequence[Any], fault: Any) -> str:
 
 
 def close(name: str, valid: Sequence[str]) -> str:
-    """The hint behind an unknown name if a valid one is similar, else nothing."""
+    """The hint after an unknown name if a valid one is similar, else nothing."""
     near = difflib.get_close_matches(name, valid, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
@@ -176,7 +176,7 @@ def _model(kind: Any) -> Any:
 
 
 def _item(kind: Any) -> Any:
-    """The type of the values of a mapping or list, also of an optional one."""
+    """The type of the values of a mapping or list, which may be optional."""
     for each in (kind, *get_args(kind)):
         if get_args(each):
             return get_args(each)[-1]

@@ -49,7 +49,7 @@ TRAINING_ONLY = (
     "config.data.filter_cfg",
 )
 
-# Fields that were added later, with the value that stands for the behaviour before.
+# Fields that were added later, with the value that means the earlier behaviour.
 LATER: dict[str, Any] = {"config.train.processes": 1}
 
 ID_DIGITS = 10

@@ -14,12 +14,12 @@ from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.run.results import EvaluationResults, TimingResults, read_results
 from dynamic_rcnn.run.status import Status
 
-CORRUPT = "corrupt record"  # the cause of a run whose directory nobody should write over
+CORRUPT = "corrupt record"  # the cause of a run whose directory must not be overwritten
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands.
+    """The state of a run.
 
     name: absent, running, done or failed; the plan decides which done runs are stale.
     cause: of a failure, as the trainer wrote it; "killed" if the process died without writing its status; CORRUPT.

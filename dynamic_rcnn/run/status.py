@@ -1,4 +1,4 @@
-"""status.json: how far a run is and how its attempts ended, and `Record`, with which a training process writes it."""
+"""status.json: the progress of a run and the ends of its attempts; `Record`, with which a trainer writes it."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Record:
         print(f"iteration {row['iteration']}/{self.max_iterations}  {values}", flush=True)
 
     def progress(self, iteration: int) -> None:
-        """Record how far the run is. Raises SupersededError."""
+        """Record the run's progress. Raises SupersededError."""
         self._check_place()
         self.iteration = iteration
         self._write("running")

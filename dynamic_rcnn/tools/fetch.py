@@ -7,7 +7,7 @@ source  a folder with the files, or the URL of a mirror; default: the publishers
 only    some of annotations, val2017, train2017, resnet50, resnet101; default: all
 keep    true: keep the archives after unpacking; default: false
 
-Interrupted downloads resume when the command is repeated, broken connections by themselves. Checksums are verified
+Repeating the command resumes interrupted downloads; broken connections are retried. Checksums are verified
 before unpacking. Archives are unpacked completely or not at all, and existing files and folders are left alone. Proxies
 are taken from http_proxy and https_proxy. No other command downloads COCO.
 Exit codes: 0 everything exists, 2 bad input or a failed download, 130 interrupted.
@@ -118,7 +118,7 @@ def _download(item: Item, folder: Path, source: str | None) -> Path:
             return part.rename(whole)
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                raise UserError(f"{url}: HTTP {error.code} {error.reason}; give another source=") from None
+                raise UserError(f"{url}: HTTP {error.code} {error.reason}; choose another source=") from None
             if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
                 raise UserError(f"{part}: {error.strerror}") from None
             got = part.stat().st_size if part.exists() else 0

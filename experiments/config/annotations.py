@@ -21,7 +21,7 @@ _SETTLED_S = 5.0  # a file that has just changed may change again with the same 
 
 
 def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:
-    """As dynamic_rcnn.data.dataset.coco_format_dataset, but reads unchanged files only once."""
+    """Like dynamic_rcnn.data.dataset.coco_format_dataset, but reads unchanged files only once."""
     key = _key(root / paths["train_ann"], root / paths["val_ann"])
     known = _read() if key is not None else {}
     if key in known:

@@ -87,14 +87,14 @@ def _apply(override: Override, config: DictConfig) -> None:
     key, value = override.key_or_group, override.value()
     new = override.is_add() or override.is_force_add() or re.match(r"cluster\.sbatch(\.|$)", key) is not None
     if override.is_sweep_override():
-        raise ValueError("must be one value; a list is in brackets: [a,b]")
+        raise ValueError("must be a single value; write a list in brackets: [a,b]")
     if override.is_delete():
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
         with open_dict(node):
             del node[name]
     elif override.is_add() and OmegaConf.select(config, key) is not None and not isinstance(value, dict | list):
-        raise ValueError("is there already; leave the + out")
+        raise ValueError("exists already; remove the +")
     else:
         OmegaConf.update(config, key, value, merge=True, force_add=new)
 

@@ -67,7 +67,7 @@ def build_grid(config: Config) -> Grid:
 
 
 def _with_timing_run(grid: Grid, spec: RunSpec, timed_arms: dict[str, str]) -> Grid:
-    """`grid` with one run per seed, `spec`, which times all arms, in place of one run per arm."""
+    """`grid` with one run per seed, `spec`, which times all arms, instead of one run per arm."""
     return replace(
         grid,
         baseline=spec.arm,

@@ -1,7 +1,7 @@
 """Which file is chosen for each group of the configuration: grid, data set, base and cluster.
 
 `dataset=auto` is COCO if a valid COCO is found, else shapes; `cluster` decides what `cluster=auto` is. The data set's
-file names the base, unless the grid has another one in its place.
+file names the base, unless the grid replaces it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _choose_dataset(root: str | None, needed: Sequence[str]) -> tuple[str, str]:
         return "coco", f"COCO 2017 is in {folder}"
     if root is not None:
         raise UserError(
-            f"dataset.root={root}: holds no COCO 2017 ({', '.join(files)}); name the data set as well: "
+            f"dataset.root={root}: does not contain COCO 2017 ({', '.join(files)}); name the data set as well: "
             "dataset=coco_format for another one in COCO format, dataset=shapes to draw shapes there"
         )
     return "shapes", "no COCO 2017 in dataset.root, $COCO_ROOT or data/coco; results are on generated shapes"

@@ -26,7 +26,7 @@ def choose_executor() -> tuple[str, str]:
         return LOCAL, "sbatch is not on the PATH; runs take turns in slots of this machine"
     slurm_error = _ping()
     if slurm_error is not None:
-        return LOCAL, f"sbatch is on the PATH, but Slurm does not answer ({slurm_error}); cluster=slurm insists on it"
+        return LOCAL, f"sbatch is on the PATH, but Slurm does not answer ({slurm_error}); cluster=slurm requires it"
     return SLURM, "sbatch is on the PATH, and Slurm answers; cluster=local is this machine"
 
 
@@ -43,7 +43,7 @@ def refuse_fields(executor: str, why: str, arguments: Sequence[str]) -> None:
 
 
 def resolve_cluster(settings: Settings, base: str) -> tuple[LocalCluster | Profile, str | None]:
-    """Decide what a run gets of the cluster.
+    """Decide which resources of the cluster a run gets.
 
     Args:
         settings: the checked settings.
@@ -63,11 +63,11 @@ def resolve_cluster(settings: Settings, base: str) -> tuple[LocalCluster | Profi
         cluster = _slurm_profile(cluster, published)
     processes = cluster.processes or 1
     if settings.task == BENCHMARK and processes != 1:
-        rule = "processes for a grid that times its arms in one; leave out"
+        rule = "processes for a grid that times its arms in one process; remove this setting"
         raise UserError(f"cluster: {processes} {rule} {BY_CLUSTER}")
     if processes == published or not trains:
         return cluster, None
-    line = f"processes={processes} per run, while base={base} has {published}: these are other runs"
+    line = f"processes={processes} per run, while base={base} has {published}: this makes them different runs"
     return cluster, f"{line} (cluster.processes={published})" if isinstance(cluster, LocalCluster) else line
 
 

@@ -35,10 +35,10 @@ def resolve(arguments: Sequence[str]) -> tuple[Config, list[str]]:
     """Decide everything that the command line leaves open.
 
     Args:
-        arguments: of the command line, name=value.
+        arguments: the command line's name=value arguments.
 
     Returns:
-        The configuration, and one line for each thing that was chosen and why.
+        The configuration, and one line per choice, with its reason.
 
     Raises:
         UserError: whatever Hydra or the schema refuses.

@@ -15,7 +15,7 @@ class Grid:
 
     Attributes:
         task: what the runs do, see RunSpec.
-        baseline: the arm that the others are compared with, but for those in `baselines`, which have their own.
+        baseline: the arm that the others are compared with, except those in `baselines`, which have their own.
         arms: name -> title, of all arms.
         specs: each arm's run with seed 0, also of arms that were not chosen; `spec` gives other seeds.
         runs: the runs of the chosen arms and seeds.

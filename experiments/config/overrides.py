@@ -23,7 +23,7 @@ _ARM_FIELDS = ("set", "set_for", "replay", "baseline")
 def changed_fields(config: Config) -> list[str]:
     """The dotted fields that change results and differ from the chosen files.
 
-    Every field of the base counts; of the data set those that its file has, but for its name and root; of the grid its
+    Every field of the base counts; of the data set those that its file has, except its name and root; of the grid its
     name, task, baseline and bases, and the arms of its file.
     """
     choices, settings = config.choices, config.settings

@@ -43,7 +43,7 @@ def resolve_weights(settings: Settings, grid: str) -> tuple[dict[str, str] | Non
     if named is not None and not found.startswith(named):
         raise UserError(
             f"weights={given}: its sha256 begins with {found[:8]}, its name has {named}: damaged or incomplete; "
-            "get it again (or rename it, if these digits are no digest)"
+            "get it again (or rename it, if these digits are not a digest)"
         )
     checked = "as in its name" if named else "not checked, since its name has no digest"
     return {"file": str(path), "sha256": found}, f"weights={path.name}: sha256 {found[:8]}, {checked}"

@@ -142,7 +142,7 @@ def _check_setting(grid: Grid) -> Finding:
 
 
 def _check_rpn_nms(grid: Grid, models: dict[str, dict[str, Any]]) -> Finding:
-    """Compare the RPN's NMS thresholds of all arms (`models`): a baseline with other ones is not a control."""
+    """Compare the RPN's NMS thresholds of all arms (`models`): a baseline with different ones is not a control."""
     nms = {arm: _rpn_nms(model) for arm, model in models.items()}
     baseline = grid.specs[grid.baseline].config[BENCHMARK]["baseline"] if grid.task == BENCHMARK else grid.baseline
     text = f"{nms[baseline][0]} in training and {nms[baseline][1]} in test, in the baseline"
@@ -152,7 +152,7 @@ def _check_rpn_nms(grid: Grid, models: dict[str, dict[str, Any]]) -> Finding:
         return Finding(BAD, "RPN NMS", f"{text}; {rule}")
     others = [arm for arm, values in nms.items() if values != nms[baseline]]
     if others:
-        return Finding(NOTE, "RPN NMS", f"{text}; intentionally another one in {', '.join(others)}")
+        return Finding(NOTE, "RPN NMS", f"{text}; intentionally different in {', '.join(others)}")
     return Finding(OK, "RPN NMS", f"{text} and in every arm")
 
 
@@ -219,5 +219,5 @@ def _check_disk(grid: Grid, runs: Path, parameters: dict[str, int]) -> Finding:
     count = plural("run", len(grid.all_runs))
     text = f"checkpoints of {count} take up to {need / 1e9:.1f} GB; {folder} has {free / 1e9:.1f} GB free"
     if free < need:
-        return Finding(BAD, "disk", f"{text}; make room or choose another runs=")
+        return Finding(BAD, "disk", f"{text}; free some space or choose another runs=")
     return Finding(OK, "disk", text)

@@ -29,7 +29,7 @@ def _check_file(what: str, path: Path, url: str) -> Finding:
     if named is None:
         return Finding(NOTE, what, f"{path}: sha256 {found[:8]}; not checked, because its name has no digest")
     if found.startswith(named):
-        return Finding(OK, what, f"{path}: sha256 as in its name")
+        return Finding(OK, what, f"{path}: its sha256 matches its name")
     text = f"{path}: sha256 {found[:8]}, unlike its name; delete it and download {url} again: {_FETCH}"
     return Finding(BAD, what, text)
 
@@ -40,7 +40,7 @@ def check_evaluated_weights(path: Path, fault: str | None) -> Finding:
         return Finding(BAD, "weights", f"{fault}; choose the base= that they were trained with, or other weights")
     if named_digest(path) is None:
         return Finding(NOTE, "weights", f"{path}: fits the model; sha256 not checked, because its name has no digest")
-    return Finding(OK, "weights", f"{path}: fits the model; sha256 as in its name")
+    return Finding(OK, "weights", f"{path}: fits the model; its sha256 matches its name")
 
 
 def check_paper_weights(grid: Grid) -> Iterator[Finding]:

@@ -34,8 +34,8 @@ def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, arguments:
         grid: the runs that should exist.
         runs: the folder of run directories.
         cluster: the settings `cluster` of the configuration.
-        rerun: "stale" to repeat the runs that other code made, else "none".
-        arguments: of the command line, for the record.
+        rerun: "stale" to repeat the runs that different code made, else "none".
+        arguments: the command line, for the record.
 
     Returns:
         0 if every run is done, else 1.
@@ -126,7 +126,7 @@ def _report(plan: list[PlannedRun]) -> int:
     console.print(tables.status_table(plan, console.width))
     stale = sum(run.state == "stale" for run in plan)
     if stale:
-        console.print(f"{stale} of {len(plan)} runs are stale: made by other code; rerun=stale repeats them")
+        console.print(f"{stale} of {len(plan)} runs are stale (made by different code); rerun=stale repeats them")
     undone = [run for run in plan if run.state not in FINAL]
     if not undone:
         return 0

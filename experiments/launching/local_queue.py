@@ -34,7 +34,7 @@ class Job:
         command: the program and its arguments.
         log: the file that its output is appended to.
         after: the names of jobs that must have ended with exit code 0 first.
-        ready: asked before the start until it returns True.
+        ready: called before the start until it returns True.
         env: variables to add to the environment.
         cwd: the working directory.
     """
@@ -60,10 +60,10 @@ class LocalQueue:
 
     Args:
         slots: how many jobs run at a time.
-        threads: of each process of a job.
+        threads: the number of threads of each process of a job.
         gpus: the GPUs to use. Slot k sees `processes` of them, from number k * processes on; slots share GPUs where
             there are too few.
-        processes: of one job, which starts them itself.
+        processes: the number of processes of one job, which starts them itself.
     """
 
     def __init__(self, slots: int, threads: int, gpus: Sequence[str] = (), processes: int = 1) -> None:
@@ -149,7 +149,7 @@ class LocalQueue:
 
 
 def _report_errors_of(on_tick: Callable[[], None]) -> Callable[[], None]:
-    """`on_tick`, with errors printed once of each kind: a table that cannot be drawn must not stop trainings."""
+    """`on_tick`, with errors printed once of each kind: a table that cannot be drawn must not stop the runs."""
     reported: set[type[Exception]] = set()
 
     def call() -> None:

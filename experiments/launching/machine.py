@@ -19,7 +19,7 @@ def slots_and_threads(
     """How many runs to start at a time, and the threads of each of their processes.
 
     Args:
-        processes: of one run. Each has a GPU of its own where there are any.
+        processes: the number of processes of one run. If there are GPUs, each process uses its own.
         slots, threads: the values that the user gave, which are kept.
         gpus: the visible GPUs.
         cores: the cores that may be used.

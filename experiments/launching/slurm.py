@@ -38,8 +38,8 @@ def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, arguments: Sequ
         grid: the runs that should exist.
         runs: the folder of run directories.
         profile: what a job asks Slurm for.
-        rerun: "stale" to repeat the runs that other code made, else "none".
-        arguments: of the command line, for the record.
+        rerun: "stale" to repeat the runs that different code made, else "none".
+        arguments: the command line, for the record.
 
     Returns:
         0, or 1 if some run could not be submitted.
@@ -171,7 +171,7 @@ def _chunks_since(created: float, grid: Grid, runs: Path) -> list[Chunk]:
 
 
 def _refuse_restart_of_needed(grid: Grid, runs: Path, plan: list[PlannedRun], rerun: str) -> None:
-    """Raises SlurmError if runs in the queue may need a run that is to be repeated."""
+    """Raises SlurmError if runs in the queue may need a run that will be repeated."""
     needed = {name for run in plan for name in run.spec.needs}
     stale = [run.spec.name for run in plan if run.state == rerun and run.spec.id in needed]
     if stale and queued_jobs(grid, runs):
@@ -190,7 +190,7 @@ def _check_folder_name(runs: Path) -> None:
 
 
 def _report(plan: list[PlannedRun]) -> int:
-    """Print how the runs stand. Returns the exit code."""
+    """Print the states of the runs. Returns the exit code."""
     print(tables.counts(plan))
     if any(run.state in ("queued", "running") for run in plan):
         print("the jobs run without this terminal; action=status shows them; launch again to submit missing runs")

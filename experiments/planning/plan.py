@@ -21,7 +21,7 @@ def make_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
 
 
 def plan_or_disk(grid: Grid, runs: Path) -> tuple[list[PlannedRun], str | None]:
-    """As `make_plan`; if Slurm does not answer, the states on disk and a line on Slurm's error."""
+    """Like `make_plan`; if Slurm does not answer, the states on disk and a line on Slurm's error."""
     plan = disk_plan(grid, runs)
     try:
         return with_needs(_with_jobs(plan, grid, runs)), None

@@ -30,8 +30,8 @@ _TAIL_BYTES = 4096
 class PlannedRun:
     """One run as it stands: state is new, queued, running, failed, done or stale.
 
-    why: for a person. cause, message: of a failure, as in the record; CORRUPT where nobody should write over it.
-    job, node: Slurm's, of its job in the queue (in_queue), else of its newest attempt. status, metrics: its record.
+    why: in words. cause, message: of a failure, as in the record; CORRUPT if its directory must not be overwritten.
+        job, node: Slurm's, of its job in the queue (in_queue), else of its newest attempt. status, metrics: its record.
     """
 
     spec: RunSpec
@@ -200,9 +200,9 @@ def _why_stale(path: Path) -> str:
     try:
         made_by = str(read_content(Provenance, path / PROVENANCE).code)
     except UserError as error:
-        return f"not known which code made it: {error}"
+        return f"unknown which code made it: {error}"
     now = code_now()
-    return "" if made_by == now else f"made by other code ({made_by}, now {now}); rerun=stale runs it again"
+    return "" if made_by == now else f"made by different code ({made_by}, now {now}); rerun=stale runs it again"
 
 
 @cache
@@ -260,7 +260,7 @@ def _last_line(path: Path) -> dict[str, Any]:
 
 
 def describe_trajectory(run: PlannedRun) -> str | None:
-    """What T and beta do against published values of them; None where there are none, and before the run has begun."""
+    """How T and beta compare with published values; None if there are none or the run has not begun."""
     place = str(run.spec.dataset["name"]), run.spec.config
     if run.state == "new" or not run.iteration or not in_figure(*place):
         return None

@@ -127,6 +127,6 @@ def _ended(run: PlannedRun, job: str, state: str | None, started: bool) -> Plann
     if run.state == "new" and state is None and not started:
         cause = "cancelled"  # Slurm forgets at once a task of an array that is cancelled before it starts
     began = "" if run.state == "failed" else " before the run began"
-    end = f"Slurm calls its end {state}" if state else "Slurm does not know its end any more"
-    message = f"job {job} is gone{began}; {end}"
+    end = f"its state in Slurm is {state}" if state else "Slurm no longer knows how it ended"
+    message = f"job {job} left the queue{began}; {end}"
     return replace(run, state="failed", cause=cause, message=message, why=f"{cause}: {message}", job=job)

@@ -18,7 +18,7 @@ _LINES_S = 15.0
 
 @contextmanager
 def progress(grid: Grid, runs: Path) -> Iterator[Callable[[], None]]:
-    """Show how far the grid's runs are.
+    """Show the progress of the grid's runs.
 
     Yields:
         A function to call often; it updates the display about once per second.

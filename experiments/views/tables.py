@@ -50,7 +50,7 @@ def console() -> Console:
 
 
 def plan_table(plan: Sequence[PlannedRun], width: int) -> Text:
-    """One row per run: its state, how far it is, and why it is in this state."""
+    """One row per run: its state, its progress, and why it is in this state."""
     rows = [
         {"run": run.spec.name, "id": run.spec.id, "state": run.state, "iterations": iterations(run), "why": run.why}
         for run in plan
@@ -61,7 +61,7 @@ def plan_table(plan: Sequence[PlannedRun], width: int) -> Text:
 def status_table(plan: Sequence[PlannedRun], width: int) -> Text:
     """One row per run: state, job, progress, newest values, results, attempts, cause of failure and its log.
 
-    A terminal of few columns (`width`) shows only the important ones.
+    A narrow terminal (`width`) shows only the important columns.
     """
     hidden = [] if any(run.job for run in plan) else _JOB_COLUMNS
     names = [name for name, least in _COLUMNS.items() if width >= least and name not in hidden]
@@ -119,7 +119,7 @@ def progress_line(run: PlannedRun) -> str:
 
 
 def iterations(run: PlannedRun) -> str:
-    """How far the run is; for an evaluation of weights, whether it is done."""
+    """The run's progress; for an evaluation of weights, whether it is done."""
     if run.spec.task == EVALUATE:
         return {"done": "evaluated", "stale": "evaluated", "running": "evaluating"}.get(run.state, "not evaluated")
     return f"{run.iteration}/{run.iterations or '?'}"
@@ -133,7 +133,7 @@ def newest_metrics(run: PlannedRun) -> dict[str, Any]:
 
 
 def seconds_left(run: PlannedRun, row: dict[str, Any]) -> float | None:
-    """How long the run still takes, by the newest row of its training log; None if not known."""
+    """The time left, estimated from the newest row of the training log; None if not known."""
     if not row or not run.iterations:
         return None
     return float((run.iterations - run.iteration) * row["seconds"])

@@ -111,7 +111,7 @@ def test_results_of_other_detections_are_a_problem(runs: Path, tmp_path: Path) -
     compute(runs)
     (run,) = (runs / "mine/both").glob("seed1-*")
     detect(run, [])
-    said = "computed from other detections than the runs have now; python analysis/images.py writes it again"
+    said = "computed from detections that have changed since; python analysis/images.py writes it again"
     assert any(said in line for line in collect(runs).problems)
     assert "Not computed" in page(runs, tmp_path)
     compute(runs)
@@ -162,7 +162,7 @@ def test_without_the_images_only_the_sheet_is_missing(
         image.write_bytes(b"")
     content = compute(runs)
     said = capsys.readouterr().out
-    assert "without pictures of images: " in said and "cannot be read as an image (UnidentifiedImageError)" in said
+    assert "no contact sheet: " in said and "cannot be read as an image (UnidentifiedImageError)" in said
     assert content["sheet"] is None and not list(runs.glob("mine/*.images.png"))
     text = page(runs, tmp_path)
     assert "### What changed most" in text and "Where two arms differ most" not in text
@@ -192,12 +192,12 @@ CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "differen
         ("differences", [{**DIFFERENCE, "low": -1e400}], "differences[0].low=-inf: must be a finite number"),
         ("differences", [{**DIFFERENCE, "low": 0.9}], "low must not be above high"),
         ("changes", {"both": [{**CHANGE, "difference": None}]}, "changes.both[0].difference=None: must be a number"),
-        ("setting", "ffffffffff", "of grid 'ablation', setting 'ffffffffff'"),
+        ("setting", "ffffffffff", "belongs to grid 'ablation', setting 'ffffffffff'"),
         ("resamples", True, "resamples=True: must be an integer"),
         ("images", "3", "images=3: must be an integer"),
         ("images", 0, "images=0: must be greater than 0"),
         ("resamples", None, "resamples=None: must be an integer"),
-        ("runs", {"mine/no/such": "0"}, "computed from other detections than the runs have now"),
+        ("runs", {"mine/no/such": "0"}, "computed from detections that have changed since"),
         ("sheet", {"arm": "both"}, "sheet.baseline: must be given; sheet.images: must be given"),
         ("sheet", {"arm": "a", "baseline": "b", "images": 3, "sha256": "0"}, "sheet.images=3: must be a list"),
         ("sheet", 7, "sheet=7: must be a mapping"),
@@ -251,7 +251,7 @@ def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for run in sorted((runs / "mine/both").iterdir()):
         make_another_run(run, dataset={**RunSpec.read(run).dataset, "fingerprint": "0"})
     assert images.main([f"runs={runs}"]) == 2
-    assert "on 2 data sets; they must share one" in capsys.readouterr().err
+    assert "use 2 data sets; they must use one" in capsys.readouterr().err
     assert not list(runs.glob("mine/*.images.json"))
 
 

@@ -81,7 +81,7 @@ ERRORS = {
         "out=page.html: must name a file in an existing folder, ending in .md",
     ),
     "folder": (["runs=nothing"], "nothing: no such folder; runs= must name a folder of runs"),
-    "bare": (["runs=bare"], "bare: no run and no grid in this folder; make some with"),
+    "bare": (["runs=bare"], "bare: no runs and no grids in this folder; create some with"),
 }
 
 
@@ -122,7 +122,7 @@ def test_a_report_of_records_needs_out() -> None:
 
 def test_a_name_that_is_not_utf8_is_an_error_of_one_line(tmp_path: Path) -> None:
     ablation(tmp_path / "runs")
-    with pytest.raises(UserError, match=r"out='.*udcff.md': its name is not valid UTF-8; give another name"):
+    with pytest.raises(UserError, match=r"out='.*udcff.md': its name is not valid UTF-8; choose another name"):
         report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path}/\udcff.md"])
 
 

@@ -21,7 +21,7 @@ WITH_OBJECTS = CATEGORIES[:3]
 
 
 def case(seed: int) -> tuple[list[int], list[Row], list[Row]]:
-    """As `odd_case`, without ties and without the category that has no object, which tidecv counts as AP 0."""
+    """Like `odd_case`, without ties and without the category that has no object, which tidecv counts as AP 0."""
     images, annotations, found = odd_case(seed, ties=False)
     return images, annotations, [row for row in found if row["category_id"] in WITH_OBJECTS]
 

@@ -80,7 +80,7 @@ def start(
     rank: int | str = "all",
     forked: bool = True,
 ) -> subprocess.Popen[str] | ForkedProcess:
-    """As `train`, and does not wait. threads: of each of the run's processes; forked: see `fork_server`."""
+    """Like `train`, and does not wait. threads: of each of the run's processes; forked: see `fork_server`."""
     processes = RunSpec.read(run_dir).processes if (run_dir / "spec.json").exists() else 1
     env = {
         **os.environ,

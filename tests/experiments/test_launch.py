@@ -146,7 +146,7 @@ def test_ctrl_c_during_startup_prints_no_traceback(folder: Folder, seconds: floa
 
 
 def test_cancel_stops_launcher_and_runs(folder: Folder) -> None:
-    assert "nothing of this grid is running" in folder.launch("action=cancel")[1]
+    assert "no run of this grid is running" in folder.launch("action=cancel")[1]
     process = folder.start("arms=[dla]", dla=HELD)
     wait_until(lambda: folder.iteration("dla") == 3)
     code, out, _ = folder.launch("action=cancel")
@@ -263,7 +263,7 @@ def test_stale_runs_are_kept_aside(folder: Folder) -> None:
     provenance = json.loads((path / "provenance.json").read_text())
     (path / "provenance.json").write_text(json.dumps({**provenance, "code": "0123456789"}))
     _, out, _ = folder.launch("arms=[dla]", "action=plan")
-    assert "made by other code (0123456789, now " in out and ": 1 stale" in out
+    assert "made by different code (0123456789, now " in out and ": 1 stale" in out
     code, out, _ = folder.launch("arms=[dla]")
     assert code == 0 and "to go" not in out  # not by itself
     assert "1 of 1 runs are stale" in out

@@ -44,10 +44,10 @@ def test_what_processes_do(jobs):
     status = jobs.status("killed_twice")
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["killed", "killed"]
     assert status["message"] == (
-        "rank 3 was killed by SIGKILL; tried again 1 time, as often as cluster.retries.killed allows"
+        "rank 3 was killed by SIGKILL; retried 1 time, as often as cluster.retries.killed allows"
     )
     assert (status["state"], status["cause"]) == ("failed", "killed")
-    assert jobs.status("nan")["message"].endswith("iteration 7; not tried again (cluster.retries.nan is 0)")
+    assert jobs.status("nan")["message"].endswith("iteration 7; not retried (cluster.retries.nan is 0)")
     assert jobs.attempts("nan") == [("NaN", 0, 6)]
     attempt = jobs.status("killed")["attempts"][0]
     assert attempt["job"] == f"{submission.chunks[0].job}_1" and attempt["restart"] == 0 and attempt["nodes"]

@@ -183,5 +183,5 @@ def test_bad_input_is_refused() -> None:
         found.estimate("AP95", "both")
     with pytest.raises(UserError, match="unknown arm 'dsl'; valid: baseline, both"):
         found.estimate("AP", "dsl")
-    with pytest.raises(UserError, match="confidence is 90; it must lie between 0 and 1"):
+    with pytest.raises(UserError, match="confidence is 90; it must be between 0 and 1"):
         found.estimate("AP", "both", confidence=90)

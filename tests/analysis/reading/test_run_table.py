@@ -46,7 +46,7 @@ def test_a_run_in_no_grid_is_a_problem(tmp_path: Path) -> None:
     folder.cells.pop()
     folder.manifest()
     records = collect(tmp_path)
-    assert records.problems == [f"{folder.path('both', 7)}: in no grid of this folder, so in no table"]
+    assert records.problems == [f"{folder.path('both', 7)}: in no grid of this folder, therefore in no table"]
 
 
 def test_a_seed_that_contradicts_the_grid_is_a_problem(tmp_path: Path) -> None:

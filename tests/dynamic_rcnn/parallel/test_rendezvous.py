@@ -120,5 +120,7 @@ def test_a_gpu_each_or_none_at_all() -> None:
     rendezvous._check_devices(on("cpu", "cpu"))
     with pytest.raises(UserError, match=r"ranks 1 and 2 are both on GPU GPU-2 of node2; a GPU can take one process"):
         rendezvous._check_devices(on("GPU-1", "GPU-2", "GPU-2"))
-    with pytest.raises(UserError, match=r"rank 0 is on GPU-1, rank 1 on cpu of node1; all need a GPU, or none"):
+    with pytest.raises(
+        UserError, match=r"rank 0 is on GPU-1, rank 1 on cpu of node1; all processes need a GPU, or none"
+    ):
         rendezvous._check_devices(on("GPU-1", "cpu"))

@@ -112,8 +112,8 @@ def test_valid_json_is_parsed() -> None:
         ("1" * 19, "an integer of 19 digits"),
         ("-" + "1" * 6000, "an integer of 6000 digits"),
         ("[" * 100_000, "nested too deeply"),
-        ('"\\ud800"', "half a surrogate pair in a text"),
-        ('{"\\uDC00": 1}', "half a surrogate pair in a text"),
+        ('"\\ud800"', "an unpaired surrogate in a string"),
+        ('{"\\uDC00": 1}', "an unpaired surrogate in a string"),
     ],
 )
 def test_json_that_no_record_can_contain_is_refused(text: str, reason: str) -> None:

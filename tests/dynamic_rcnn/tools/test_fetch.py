@@ -183,7 +183,7 @@ def test_bad_input(argument: str, said: str, server: Server, tmp_path: Path, cap
 def test_a_file_missing_on_the_server_is_an_error(server: Server, tmp_path: Path, capsys: Any) -> None:
     server.files.clear()
     assert call(tmp_path, f"source={server.url}", "only=val2017") == 2
-    assert "HTTP 404 Not Found; give another source=" in capsys.readouterr().err
+    assert "HTTP 404 Not Found; choose another source=" in capsys.readouterr().err
 
 
 def test_archives_are_kept_with_keep(server: Server, tmp_path: Path) -> None:

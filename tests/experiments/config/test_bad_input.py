@@ -182,12 +182,18 @@ CASES = [
         "run=dla/sed0: this grid has no such run; valid names are, for example, dla/seed0",
     ),
     (["dataset.name=../up"], "dataset.name=../up: must be a plain name: letters, digits"),
-    (["dataset.root=/nowhere"], "dataset.root=/nowhere: holds no COCO 2017 (annotations/instances_train2017.json"),
+    (
+        ["dataset.root=/nowhere"],
+        "dataset.root=/nowhere: does not contain COCO 2017 (annotations/instances_train2017.json",
+    ),
     (["dataset=shapes", "dataset.recipe.train_images=0"], "train_images is 0; it must be an integer from 1"),
     (["dataset=shapes", "dataset.recipe.tran_images=9"], "unknown setting 'tran_images' in dataset.recipe"),
     (["dataset=coco_format"], "dataset.root, dataset.train_ann, dataset.val_ann: must be given"),
     (["dataset=coco_format", "dataset.rot=/x"], "unknown setting 'rot' in dataset (did you mean 'root'?)"),
-    (["dataset=coco", "dataset.root=/nowhere"], "dataset.root=/nowhere: holds no COCO 2017 (annotations/instances_tr"),
+    (
+        ["dataset=coco", "dataset.root=/nowhere"],
+        "dataset.root=/nowhere: does not contain COCO 2017 (annotations/instances_tr",
+    ),
     (
         ["dataset=coco"],
         "dataset=coco: $COCO_ROOT and data/coco hold no COCO 2017 (annotations/instances_train2017.json",

@@ -72,7 +72,7 @@ def test_this_machine_where_slurm_does_not_answer(
     found, why = choose_executor()
     assert found == "local"
     assert why.startswith(f"sbatch is on the PATH, but Slurm does not answer ({said}")
-    assert why.endswith("cluster=slurm insists on it")
+    assert why.endswith("cluster=slurm requires it")
 
 
 def test_settings_of_slurm_are_refused_where_this_machine_was_chosen(commands: Path) -> None:
@@ -117,7 +117,7 @@ def test_null_is_as_published_on_slurm_and_one_here() -> None:
     config, chosen = resolve([*published, "cluster=slurm", "cluster.nodes=2"])
     assert (config.cluster.gpus_per_node, config.base["train"]["processes"], chosen) == (4, 8, [])
     config, chosen = resolve([*published, "cluster=slurm", "cluster.gpus_per_node=4"])
-    line = "processes=4 per run, while base=faster_rcnn_r50_fpn_1x has 8: these are other runs"
+    line = "processes=4 per run, while base=faster_rcnn_r50_fpn_1x has 8: this makes them different runs"
     assert config.base["train"]["processes"] == 4 and chosen == [line]
     config, chosen = resolve([*published, "cluster=local"])
     assert config.base["train"]["processes"] == 1 and chosen == [f"{line.replace('4', '1')} (cluster.processes=8)"]

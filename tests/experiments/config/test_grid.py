@@ -188,7 +188,7 @@ def test_coco_is_read_where_it_was_found(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("COCO_ROOT", str(good))
     assert root_of(dataset) == str(good)
     assert root_of(dataset, f"dataset.root={other}") == str(other)
-    with pytest.raises(UserError, match=r"dataset\.root=/mine: holds no COCO 2017"):  # not passed over
+    with pytest.raises(UserError, match=r"dataset\.root=/mine: does not contain COCO 2017"):  # not passed over
         grid("grid=ablation", dataset, "dataset.root=/mine")
     own = write_coco_2017(tmp_path / "project" / "data" / "coco")
     monkeypatch.setenv("COCO_ROOT", str(tmp_path / "wrong"))

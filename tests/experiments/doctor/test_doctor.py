@@ -79,7 +79,7 @@ def test_a_setting_other_than_the_published_one_is_bad(root: Path, override: str
 
 def test_arms_with_another_nms_are_noted(root: Path, capsys: Any) -> None:
     assert examine(root, grid="controls") == 0
-    assert "intentionally another one in faster_rcnn, nms_70" in capsys.readouterr().out
+    assert "intentionally different in faster_rcnn, nms_70" in capsys.readouterr().out
 
 
 def test_wrong_counts_of_coco_are_bad(root: Path, capsys: Any) -> None:
@@ -108,7 +108,7 @@ def test_a_damaged_image_is_bad(root: Path, damage: Any, said: str, capsys: Any)
 
 def test_an_empty_data_folder_is_an_error(tmp_path: Path, capsys: Any) -> None:
     assert examine(tmp_path) == 2
-    assert "holds no COCO 2017 (annotations/instances_train2017.json" in capsys.readouterr().err
+    assert "does not contain COCO 2017 (annotations/instances_train2017.json" in capsys.readouterr().err
 
 
 def test_missing_or_damaged_pretrained_weights_are_bad(
@@ -170,7 +170,7 @@ def test_weights_and_nms_are_checked_for_every_arm(
     [
         ({"gpus": ["H100"] * 2}, "sees 2 of 8 GPUs; install a torch for this driver"),
         ({"cuda": None, "gpus": []}, "for the CPU only sees 0 of 8 GPUs"),
-        ({"parameters": 10**14}, "make room or choose another runs="),
+        ({"parameters": 10**14}, "free some space or choose another runs="),
     ],
 )
 def test_missing_gpus_and_a_full_disk_are_bad(

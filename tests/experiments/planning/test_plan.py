@@ -130,7 +130,7 @@ def test_runs_made_by_other_code_are_stale(tmp_path: Path) -> None:
     make_done(tmp_path, found, code="0123456789")
     (run,) = make_plan(found, tmp_path)
     assert (run.state, run.to_launch) == ("stale", False)
-    assert "made by other code (0123456789, now " in run.why
+    assert "made by different code (0123456789, now " in run.why
     (found.runs[0].directory(tmp_path) / PROVENANCE).write_text("{")
     (run,) = make_plan(found, tmp_path)
     assert run.state == "stale" and "provenance.json: not valid JSON" in run.why

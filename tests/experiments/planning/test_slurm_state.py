@@ -86,8 +86,8 @@ def test_a_job_that_left_the_queue_without_a_word(runs: Runs, slurm: FakeSlurm, 
     runs.record("dla", None, "7_1")  # it says running, and nobody holds the lock
     run = runs.plan()["dla"]
     assert (run.state, run.cause, run.job, run.to_launch) == ("failed", cause, "7_1", True)
-    said = f"Slurm calls its end {ended}" if ended else "Slurm does not know its end any more"
-    assert run.why == f"{cause}: job 7_1 is gone; {said}"
+    said = f"its state in Slurm is {ended}" if ended else "Slurm no longer knows how it ended"
+    assert run.why == f"{cause}: job 7_1 left the queue; {said}"
     assert slurm.asked == ["active", ["7_1"]]
 
 
@@ -97,10 +97,15 @@ def test_jobs_that_never_began(runs: Runs, slurm: FakeSlurm) -> None:
     (folder,) = runs.folder.glob("*/.slurm/*")
     (folder / "7_2_0_log.out").touch()  # dsl's has started, that of both has not
     plan = runs.plan()
-    assert plan["baseline"].why == "cancelled: job 7_0 is gone before the run began; Slurm calls its end CANCELLED"
+    assert (
+        plan["baseline"].why
+        == "cancelled: job 7_0 left the queue before the run began; its state in Slurm is CANCELLED"
+    )
     assert plan["dla"].state == "new"
-    assert plan["dsl"].why == "killed: job 7_2 is gone before the run began; Slurm does not know its end any more"
-    assert plan["both"].why == "cancelled: job 7_3 is gone before the run began; Slurm does not know its end any more"
+    assert plan["dsl"].why == "killed: job 7_2 left the queue before the run began; Slurm no longer knows how it ended"
+    assert (
+        plan["both"].why == "cancelled: job 7_3 left the queue before the run began; Slurm no longer knows how it ended"
+    )
     assert slurm.asked == ["active", ["7_0", "7_1", "7_2", "7_3"]]  # in one call
 
 
@@ -175,7 +180,7 @@ def test_status_shows_jobs_and_where_logs_are(runs: Runs, slurm: FakeSlurm, caps
     assert "running  7_2  node[1-2]" in rows["dsl/seed0"]
     _, log = rows["dla/seed0"].split("NaN; log: ")
     assert Path(log).resolve() == runs.path("dla") / "logs" / "attempt1.log"
-    assert "cancelled: job 7_3 is gone before the run began" in rows["both/seed0"]
+    assert "cancelled: job 7_3 left the queue before the run began" in rows["both/seed0"]
 
 
 def test_watching_ends_when_nothing_is_queued_or_running(

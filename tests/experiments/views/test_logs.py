@@ -66,7 +66,7 @@ def test_the_output_of_the_job_is_printed_if_no_attempt_started(runs: Runs, slur
         (folder / name).write_text(text)
     out = shown(runs, capsys)
     assert headings(out) == ["7_1_0_log.err"] and "    module: not found" in out
-    assert "dla/seed0: failed: killed: job 7_1 is gone before the run began; Slurm calls its end FAILED" in out
+    assert "dla/seed0: failed: killed: job 7_1 left the queue before the run began; its state in Slurm is FAILED" in out
 
 
 def test_a_run_that_has_not_failed_can_be_named(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
