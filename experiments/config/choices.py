@@ -66,8 +66,8 @@ def find_coco(dataset: dict[str, Any], task: str) -> str:
     folder = _find_coco(root, files)
     if folder is not None:
         return folder
-    where = "dataset=coco: $COCO_ROOT and data/coco hold" if root is None else f"dataset.root={root}: holds"
-    raise UserError(f"{where} no COCO 2017 ({', '.join(files)}); give its folder: dataset.root=FOLDER")
+    where = "dataset=coco: $COCO_ROOT and data/coco do" if root is None else f"dataset.root={root}: does"
+    raise UserError(f"{where} not contain COCO 2017 ({', '.join(files)}); give its folder: dataset.root=FOLDER")
 
 
 def _by_defaults(groups: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
