@@ -196,7 +196,7 @@ CASES = [
     ),
     (
         ["dataset=coco"],
-        "dataset=coco: $COCO_ROOT and data/coco hold no COCO 2017 (annotations/instances_train2017.json",
+        "dataset=coco: $COCO_ROOT and data/coco do not contain COCO 2017 (annotations/instances_train2017.json",
     ),
     (
         ["dataset=shapes", "dataset.name=coco"],
