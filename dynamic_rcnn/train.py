@@ -73,10 +73,10 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
     try:
         given = Rank.from_env()
         me = given or me
+        _check_directory(spec)
         if me.size == 1 and Path(METRICS).exists():
             Record.close_done(Path())
             return EXIT_DONE
-        _check_directory(spec)
         if spec.task != EVALUATE:
             rate = spec.config["optim_wrapper"]["optimizer"]["lr"]
             images_per_process(spec.config["train"]["batch_size"], spec.processes, rate)

@@ -100,7 +100,7 @@ def _fault_lines(error: ValidationError, kind: Any, where: str = "") -> list[str
                 lines.append(f"{_dotted([*place, *below], where)}={_shown(value)}: {rule}")
         else:
             rule = _rule(fault)
-            if type(None) in get_args(_kind_at(kind, place)) and "null" not in rule:
+            if rule.startswith("must be") and "null" not in rule and type(None) in get_args(_kind_at(kind, place)):
                 rule += ", or null"
             lines.append(f"{_dotted(place, where)}={_shown(fault['input'])}: {rule}")
     return list(dict.fromkeys(lines))
