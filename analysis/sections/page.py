@@ -18,8 +18,8 @@ from dynamic_rcnn.wording import plural
 TITLE = "Dynamic R-CNN: what was measured"  # report.py recognises earlier reports by it
 SIGNIFICANCE = {True: " (significant)", False: " (no significant difference)", None: ""}
 REBUILD_TEXT = (
-    "The first two commands write a report of your runs, beside them. The third copies the records that are "
-    "committed, the fourth writes this page from them, and the last compares the two and writes nothing."
+    "The first two commands write a report of your runs into the run folder. The third copies the records that are "
+    "committed, the fourth writes this page from them, and the last compares this page with the records."
 )
 REBUILD = (
     "python analysis/images.py",
@@ -68,7 +68,7 @@ def _first_sections(comparisons: list[Comparison], timings: list[TimingCompariso
     elsewhere = [each for each in comparisons if each.grid.dataset != COCO and each.grid.trains]
     summaries = [_summary(each) for each in elsewhere if not _is_part(each, elsewhere)]
     note = (
-        "Results at small scale: they show whether the mechanism works here, and are no evidence on the claims above."
+        "Results at small scale: they show whether the mechanism works here, and are not evidence on the claims above."
     )
     overhead = timing_section.overhead_verdicts(timings)
     return [
