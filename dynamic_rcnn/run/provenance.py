@@ -71,6 +71,8 @@ class Provenance(Origin):
 
 def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> Origin:
     """Describe this process: commit, local changes, versions, machine and command."""
+    from dynamic_rcnn.run.lock_file import compare_with_lock  # its import takes long, and readers do not need it
+
     return Origin(
         **checkout().model_dump(exclude={"schema_version"}),
         code=code_fingerprint(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -73,13 +73,7 @@ def apply(overrides: Sequence[Override], config: DictConfig) -> None:
         except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
             failed.append((str(override.input_line), plain(error)))
     if failed:
-        known = OmegaConf.to_container(config)
-        places: dict[str, list[tuple[str, str]]] = {}
-        valid: dict[str, list[str]] = {}
-        for item, name, place, names in _unknown_settings([item for item, _ in failed], known):
-            places.setdefault(place, []).append((item, name))
-            valid[place] = names
-        lines = [_unknown_line(place, here, valid[place]) for place, here in places.items()]
+        lines = _unknown_settings([item for item, _ in failed], OmegaConf.to_container(config))
         raise UserError("; ".join(lines) or "; ".join(f"{item}: {text}" for item, text in failed))
 
 
@@ -99,24 +93,25 @@ def _apply(override: Override, config: DictConfig) -> None:
         OmegaConf.update(config, key, value, merge=True, force_add=new)
 
 
-def _unknown_settings(items: Sequence[str], known: object) -> Iterator[tuple[str, str, str, list[str]]]:
-    """(argument, name, where, names that are valid there) for each argument that sets what is not in `known`."""
+def _unknown_settings(items: Sequence[str], known: object) -> list[str]:
+    """One line for each place in `known` where arguments set what is not there, with the names that are valid there."""
+    unknown: dict[str, list[tuple[str, str]]] = {}  # place -> (argument, name)
+    valid: dict[str, list[str]] = {}
     for item in items:
         node, walked = known, list[str]()
         for part in item.split("=")[0].lstrip("+~").split("."):
             if not isinstance(node, dict):
                 break
             if part not in node:
-                yield item, part, ".".join(walked), sorted(map(str, node))
+                place = ".".join(walked)
+                unknown.setdefault(place, []).append((item, part))
+                valid[place] = sorted(map(str, node))
                 break
             node = node[part]
             walked.append(part)
-
-
-def _unknown_line(place: str, here: Sequence[tuple[str, str]], valid: Sequence[str]) -> str:
-    items, within = " ".join(item for item, _ in here), f" in {place}" if place else ""
-    if len(here) == 1:
-        name = here[0][1]
-        return f"{items}: unknown setting {name!r}{within}{close(name, valid)}; valid: {', '.join(valid)}"
-    listed = ", ".join(f"{name!r}{close(name, valid)}" for _, name in here)
-    return f"{items}: unknown settings {listed}{within}; valid: {', '.join(valid)}"
+    lines = []
+    for place, here in unknown.items():
+        names = ", ".join(f"{name!r}{close(name, valid[place])}" for _, name in here)
+        what = f"unknown setting{'s' if len(here) > 1 else ''} {names}{f' in {place}' if place else ''}"
+        lines.append(f"{' '.join(item for item, _ in here)}: {what}; valid: {', '.join(valid[place])}")
+    return lines

@@ -1,10 +1,12 @@
 """From checked settings to the grid: one RunSpec for each arm and seed, and the run that all of them start from.
 
-An arm is a small diff on the base: dotted paths and values, with others for a base at another scale (`set_for`).
+An arm is a small diff on the base: dotted paths and values, with others for a base at another scale (`set_for`). A grid
+with `task: benchmark` has one run per seed, which times all arms side by side.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,11 @@ from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, RunSpec
 from experiments.config.annotations import coco_format_dataset
 from experiments.config.grid import Grid
 from experiments.config.overrides import changed_fields
-from experiments.config.schema import PRETRAIN, Config, DatasetSettings, with_changes
-from experiments.config.timing_grid import benchmark_spec
+from experiments.config.schema import PRETRAIN, Config, DatasetSettings, GridFile, with_changes
 
 
 def build_grid(config: Config) -> Grid:
-    """The grid of a resolved configuration.
-
-    Raises:
-        UserError: the data set cannot be read, or does not suit the models; a batch cannot be shared by the processes;
-            an arm cannot replay the one that it names.
-    """
+    """The grid of a resolved configuration."""
     file, chosen = config.settings.grid, config.settings.chosen_arms
     dataset = _dataset(config.settings.dataset)
     shared = _run_config(config, {}, dataset, "base")
@@ -60,14 +56,9 @@ def build_grid(config: Config) -> Grid:
         contrasts=file.contrasts or [],
         seen_seeds=(file.seen_seeds or {}).get(dataset["name"], []),
     )
-    if file.task == BENCHMARK:
-        spec = benchmark_spec(file, shared, {name: configs[name] for name in chosen}, dataset)
-        return _with_timing_run(grid, spec, {name: arm.title for name, arm in chosen.items()})
-    return replace(grid, runs=[grid.spec(name, seed) for seed in grid.seeds for name in chosen])
-
-
-def _with_timing_run(grid: Grid, spec: RunSpec, timed_arms: dict[str, str]) -> Grid:
-    """`grid` with one run per seed, `spec`, which times all arms, instead of one run per arm."""
+    if file.task != BENCHMARK:
+        return replace(grid, runs=[grid.spec(name, seed) for seed in grid.seeds for name in chosen])
+    spec = _timing_run(file, shared, {name: configs[name]["model"] for name in chosen}, dataset)
     return replace(
         grid,
         baseline=spec.arm,
@@ -76,8 +67,27 @@ def _with_timing_run(grid: Grid, spec: RunSpec, timed_arms: dict[str, str]) -> G
         runs=[spec.with_seed(seed) for seed in grid.seeds],
         pretrain=None,
         setting=spec.setting,
-        timed_arms=timed_arms,
+        timed_arms={name: arm.title for name, arm in chosen.items()},
     )
+
+
+def _timing_run(grid: GridFile, base: dict[str, Any], models: dict[str, Any], dataset: dict[str, Any]) -> RunSpec:
+    """The run, with seed 0, that times the `models` of all arms as one of the base's processes trains them.
+
+    It has the grid's name and the base's data. Its share of the batch scales the learning rate; its iterations are
+    blocks.
+    """
+    assert grid.benchmark is not None
+    settings, config = grid.benchmark.model_dump(), copy.deepcopy(base)
+    training, inference = settings["training"], settings["inference"]
+    training["arms"] = [arm for arm in training["arms"] if arm in models]
+    blocks = training["rounds"] * len(training["arms"]) + inference["rounds"] * len(models)
+    train, optimizer = config["train"], config["optim_wrapper"]["optimizer"]
+    share = images_per_process(train["batch_size"], train["processes"], optimizer["lr"])
+    optimizer["lr"] *= share / train["batch_size"]
+    train.update(batch_size=share, processes=1, max_iters=blocks, max_epochs=None)
+    config |= {"arms": models, BENCHMARK: {"baseline": grid.baseline, **settings}}
+    return RunSpec(grid.name, 0, dataset, config, task=BENCHMARK)
 
 
 def _with_replay(spec: RunSpec, source: str | None, specs: dict[str, RunSpec]) -> RunSpec:
@@ -97,8 +107,9 @@ def _pretrain(config: Config, dataset: dict[str, Any]) -> RunSpec | None:
     settings = config.base.get(PRETRAIN)
     if settings is None or config.settings.task == EVALUATE:
         return None
-    changed = _run_config(config, settings["set"], dataset, f"base.{PRETRAIN}")
-    return RunSpec(PRETRAIN, settings["seed"], dataset, changed)
+    return RunSpec(
+        PRETRAIN, settings["seed"], dataset, _run_config(config, settings["set"], dataset, f"base.{PRETRAIN}")
+    )
 
 
 def _run_config(config: Config, changes: dict[str, Any], dataset: dict[str, Any], where: str) -> dict[str, Any]:

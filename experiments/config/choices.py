@@ -26,20 +26,13 @@ from experiments.config.schema import Choices
 
 
 def choose(overrides: Sequence[Override]) -> tuple[Choices, list[str]]:
-    """Choose the files, without composing them. Needs an initialised Hydra.
-
-    Returns:
-        The choices, and the arguments with which Hydra composes them.
-
-    Raises:
-        UserError: an argument is wrong in itself, or names no choice.
-    """
+    """The choices, and the arguments with which Hydra composes them. Needs an initialised Hydra."""
     groups = [str(each.input_line) for each in overrides if chooses(each)]
     found, grid = _by_defaults(groups)
     lines: dict[str, str] = {}
     if found["dataset"] == "auto" and value_of(overrides, "dataset.name") is None:
         task = value_of(overrides, "grid.task") or grid.get("task", TRAIN)
-        dataset, reason = _choose_dataset(value_of(overrides, "dataset.root"), needed_files(task))
+        dataset, reason = _choose_dataset(value_of(overrides, "dataset.root"), _needed_files(task))
         lines["dataset_line"] = f"dataset={dataset}: {reason}"
         groups, found["dataset"] = _with(groups, "dataset", dataset), dataset
         if dataset == "coco":  # auto.yaml builds on shapes, and names its base
@@ -55,14 +48,14 @@ def choose(overrides: Sequence[Override]) -> tuple[Choices, list[str]]:
     return Choices(**found, **lines), groups
 
 
-def needed_files(task: str) -> list[str]:
+def _needed_files(task: str) -> list[str]:
     """The fields of a data set whose files a grid with this task needs."""
     return [key for key in PATHS if key != "train_img" or task != EVALUATE]
 
 
 def find_coco(dataset: dict[str, Any], task: str) -> str:
     """The folder of COCO for dataset=coco. Raises UserError if it is not there."""
-    root, files = dataset.get("root"), [str(dataset.get(key)) for key in needed_files(task)]
+    root, files = dataset.get("root"), [str(dataset.get(key)) for key in _needed_files(task)]
     folder = _find_coco(root, files)
     if folder is not None:
         return folder

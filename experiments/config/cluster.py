@@ -43,18 +43,9 @@ def refuse_fields(executor: str, why: str, arguments: Sequence[str]) -> None:
 
 
 def resolve_cluster(settings: Settings, base: str) -> tuple[LocalCluster | Profile, str | None]:
-    """Decide which resources of the cluster a run gets.
+    """The slots of this machine, or what a job asks Slurm for.
 
-    Args:
-        settings: the checked settings.
-        base: the name of the chosen base.
-
-    Returns:
-        The slots of this machine, or what a job asks Slurm for; and a line if a run has other processes than the base
-        is published with, which makes it another run.
-
-    Raises:
-        UserError: the profile breaks a rule, or its processes do not suit the grid.
+    Adds a line if a run has other processes than the base of that name is published with: it is another run then.
     """
     trains = settings.task not in (EVALUATE, BENCHMARK)
     published = settings.base["train"]["processes"] if trains else 1

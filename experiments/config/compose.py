@@ -1,7 +1,7 @@
 """From the command line to checked settings, with everything that `auto` and null leave open decided.
 
 `arguments` parses the command line, `choices` picks the file of each group, Hydra composes them once, `schema` checks
-the result once, and `weights` and `cluster` complete it.
+the result once, and `cluster` completes it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,19 @@ from yaml import YAMLError
 
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.spec import BENCHMARK, TRAIN
+from dynamic_rcnn.run.files import file_digest, named_digest
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from experiments.config import arguments as command_line
 from experiments.config.choices import Choices, choose, find_coco
 from experiments.config.cluster import resolve_cluster
 from experiments.config.overrides import CONF
-from experiments.config.schema import SLURM, Config, check
-from experiments.config.weights import resolve_weights
+from experiments.config.schema import SLURM, Config, Settings, check
+
+_EXAMPLE = "weights=/data/dynamic_rcnn_r50_fpn_1x-62a3f276.pth"
 
 
 def resolve(arguments: Sequence[str]) -> tuple[Config, list[str]]:
-    """Decide everything that the command line leaves open.
-
-    Args:
-        arguments: the command line's name=value arguments.
-
-    Returns:
-        The configuration, and one line per choice, with its reason.
-
-    Raises:
-        UserError: whatever Hydra or the schema refuses.
-    """
+    """Decide everything that the command line leaves open; add a line for each thing that was chosen and why."""
     overrides = command_line.parse(arguments)
     with _hydra():
         choices, groups = choose(overrides)
@@ -53,7 +45,7 @@ def resolve(arguments: Sequence[str]) -> tuple[Config, list[str]]:
     settings = check(content, choices.base)
     if settings.dataset.name == "coco" and choices.dataset != "coco":
         raise UserError("dataset.name=coco: is only for COCO 2017, dataset=coco; choose another name")
-    weights, weights_line = resolve_weights(settings, choices.grid)
+    weights, weights_line = _resolve_weights(settings, choices.grid)
     cluster, processes_line = resolve_cluster(settings, choices.base)
     if settings.action == "script" and cluster.executor != SLURM:
         raise UserError(f"action=script: cluster={cluster.name} has no batch script; give cluster=slurm")
@@ -83,6 +75,33 @@ def _set_coco_root(content: dict[str, Any], choices: Choices) -> str | None:
     dataset["root"] = find_coco(dataset, grid.get("task", TRAIN))
     found = given is None and choices.dataset_line is None
     return f"dataset.root={dataset['root']}: COCO 2017 is there" if found else None
+
+
+def _resolve_weights(settings: Settings, grid: str) -> tuple[dict[str, str] | None, str | None]:
+    """File and sha256 of the weights that the grid's runs evaluate, and a line on them; None, None for other grids.
+
+    OpenMMLab's file names end in the first 8 hex digits of the file's sha256, which are checked.
+    """
+    given = settings.weights
+    if settings.task != EVALUATE:
+        return None, None
+    if not given:
+        raise UserError(f"weights={given}: grid={grid} evaluates a file of weights; give its path, e.g. {_EXAMPLE}")
+    path = Path(given).expanduser().absolute()
+    if not path.is_file():
+        fault = "a directory or a device, not a file" if path.exists() else "no such file"
+        raise UserError(f"weights={given}: {fault}; give the path of a file of weights, e.g. {_EXAMPLE}")
+    try:
+        found, named = file_digest(path), named_digest(path)
+    except OSError as error:
+        raise UserError(f"weights={given}: cannot be read ({error.strerror})") from None
+    if named is not None and not found.startswith(named):
+        raise UserError(
+            f"weights={given}: its sha256 begins with {found[:8]}, its name has {named}: damaged or incomplete; "
+            "get it again (or rename it, if these digits are not a digest)"
+        )
+    checked = "as in its name" if named else "not checked, since its name has no digest"
+    return {"file": str(path), "sha256": found}, f"weights={path.name}: sha256 {found[:8]}, {checked}"
 
 
 @contextmanager

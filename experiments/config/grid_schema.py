@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 from dynamic_rcnn.run.manifest import Contrasts, Paper, PlainName, contrast_faults
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema, close
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
+from experiments.config.base_schema import Cost, Count, Fault, Rounds, Seeds, value_rule
 from experiments.config.overrides import BASES
-from experiments.config.rules import Cost, Count, Fault, Rounds, Seeds, value_rule
 
 PRETRAIN = "pretrain"
 _TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # of grids whose runs train

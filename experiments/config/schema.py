@@ -14,9 +14,8 @@ from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import PlainName
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema, close, faults, validate
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
-from experiments.config.base_schema import RunConfig, TimedConfig
+from experiments.config.base_schema import Count, Fault, Folder, RunConfig, RunName, Seeds, TimedConfig
 from experiments.config.grid_schema import PRETRAIN, Arm, GridFile
-from experiments.config.rules import Count, Fault, Folder, RunName, Seeds
 
 if TYPE_CHECKING:
     from slurm.site_profile import Profile
@@ -153,8 +152,6 @@ class Config:
     """A checked configuration with nothing left open.
 
     Attributes:
-        settings: as composed and checked.
-        choices: the file of each group.
         base: content of the base, for the processes that the cluster gives a run.
         cluster: this machine's slots, or what a job asks Slurm for.
         weights: file and sha256 of the weights that runs evaluate; None if they train.
@@ -175,18 +172,7 @@ class Config:
 
 
 def check(content: dict[str, Any], base: str) -> Settings:
-    """Check a composed configuration, and the configuration that each arm makes of the base.
-
-    Args:
-        content: the configuration, with plain values.
-        base: the name of the base that was chosen.
-
-    Returns:
-        The settings.
-
-    Raises:
-        UserError: one line that names every fault.
-    """
+    """Check a composed configuration, and what each arm makes of the base of that name. Names all faults at once."""
     settings = validate(Settings, content)
     kind = TimedConfig if settings.task == BENCHMARK else RunConfig
     found = faults(kind, settings.base, "base")
@@ -195,42 +181,27 @@ def check(content: dict[str, Any], base: str) -> Settings:
         if settings.base.get(PRETRAIN) is not None:
             changes[f"base.{PRETRAIN}"] = settings.base[PRETRAIN]["set"]
         for where, changed in changes.items():
-            found += _faults_of_changes(kind, settings.base, changed, where)
+            try:
+                found += faults(kind, with_changes(settings.base, changed, where), f"{where}: base")
+            except UserError as error:
+                found.append(str(error))
     if found:
         raise UserError("; ".join(found))
     return settings
 
 
-def _faults_of_changes(kind: Any, base: dict[str, Any], changes: dict[str, Any], where: str) -> list[str]:
-    try:
-        return faults(kind, with_changes(base, changes, where), f"{where}: base")
-    except UserError as error:
-        return [str(error)]
-
-
 def with_changes(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
-    """A copy of the base with other values, without its pretraining.
+    """A copy of the base without its pretraining, with the values of `changes` (dotted path -> value).
 
-    Args:
-        base: the content of a base.
-        changes: dotted path -> value.
-        where: what makes the changes, for the message.
-
-    Raises:
-        UserError: a path does not exist in the base.
+    Raises UserError for a path that does not exist in the base; `where` says what makes the changes.
     """
     config = copy.deepcopy({key: value for key, value in base.items() if key != PRETRAIN})
     for path, value in changes.items():
-        *parents, last = path.split(".")
-        node: Any = config
-        for part in parents:
-            node = node[_existing(node, part, path, where)]
-        node[_existing(node, last, path, where)] = copy.deepcopy(value)
+        parent, node = config, config
+        for part in path.split("."):
+            if not isinstance(node, dict) or part not in node:
+                valid = node if isinstance(node, dict) else ()
+                raise unknown_name("setting", [path], valid, f"{where} ({part!r} does not exist)")
+            parent, node = node, node[part]
+        parent[part] = copy.deepcopy(value)
     return config
-
-
-def _existing(node: Any, part: str, path: str, where: str) -> str:
-    if not isinstance(node, dict) or part not in node:
-        valid = node if isinstance(node, dict) else ()
-        raise unknown_name("setting", [path], valid, f"{where} ({part!r} does not exist)")
-    return part

@@ -178,9 +178,7 @@ def _check_versions() -> Iterator[Finding]:
 def _describe_machine(models: list[dict[str, Any]], *weights: str) -> dict[str, Any] | Finding:
     """The output of `dynamic_rcnn.tools.describe_machine`; a finding if it fails, as with an incompatible torchvision.
 
-    Args:
-        models: the model configs to build.
-        weights: the file to load into the first one, if any.
+    It builds the models, and loads the file of weights, if any, into the first one.
     """
     command = [sys.executable, "-m", "dynamic_rcnn.tools.describe_machine", *weights]
     done = subprocess.run(command, input=json.dumps(models), capture_output=True, text=True, cwd=PROJECT, check=False)

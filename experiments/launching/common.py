@@ -13,22 +13,17 @@ from pathlib import Path
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.claim import finish_swap
-from dynamic_rcnn.run.files import SPEC
+from dynamic_rcnn.run.files import METRICS, SPEC
 from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments.config.grid import Grid
 from experiments.launching.lock import launcher_lock, refuse_second_launcher
 from experiments.planning.manifest import manifest_path, read_cells
-from experiments.planning.run_state import PlannedRun
+from experiments.planning.run_state import Directories, PlannedRun
 
 
 def wanted_runs(plan: Sequence[PlannedRun], running_here: bool = False) -> list[PlannedRun]:
-    """The runs of `plan` to start, one of each identity.
-
-    Args:
-        plan: every run of the grid.
-        running_here: also the runs that another launcher is running on this machine.
-    """
+    """The runs to start, one of each identity. running_here: also those that others run on this machine."""
     wanted: dict[str, PlannedRun] = {}
     for run in plan:
         if run.to_launch or (running_here and run.state == "running" and not run.in_queue):
@@ -37,15 +32,12 @@ def wanted_runs(plan: Sequence[PlannedRun], running_here: bool = False) -> list[
 
 
 @contextmanager
-def checked_launch(grid: Grid, runs: Path, plan: Sequence[PlannedRun]) -> Iterator[None]:
-    """Check what the launch needs before it writes anything, then hold the grid's launcher lock.
-
-    Raises:
-        UserError: another launcher is running, the manifest is damaged, or runs are to start and the data break a rule.
-    """
+def checked_launch(grid: Grid, runs: Path, rerun: str) -> Iterator[None]:
+    """Check the manifest, and the data if runs may start, before anything is written; then hold the launcher lock."""
     refuse_second_launcher(grid, runs)
     read_cells(manifest_path(grid, runs))
-    if wanted_runs(plan, running_here=True):
+    directories = Directories(runs, grid.dataset)
+    if rerun == "stale" or not all((directories.find(spec) / METRICS).exists() for spec in grid.all_runs):
         _check_data(grid)
     with launcher_lock(grid, runs):
         yield
@@ -64,9 +56,7 @@ def _check_data(grid: Grid) -> None:
 def write_spec(run: PlannedRun, root: str | None = None) -> None:
     """Rewrite spec.json: neutral fields, such as the data set's root, may have changed since the last attempt.
 
-    Args:
-        run: the run, which nobody is running.
-        root: the root of its data set, if the spec names none.
+    Nobody may be running the run. root: of its data set, if the spec names none.
     """
     finish_swap(run.path)
     dataset = {**run.spec.dataset, "root": run.spec.dataset.get("root") or root}
@@ -93,10 +83,7 @@ def moved_aside(
 ) -> Iterator[None]:
     """Rename the directories of runs in the state `rerun`, and back at the end unless their new runs have started.
 
-    Args:
-        plan: every run of the grid.
-        rerun: "stale", or "none" to move nothing.
-        submitted: returns the directories of runs that wait in Slurm's queue.
+    submitted: returns the directories of runs that wait in Slurm's queue, which are not moved back either.
     """
     moved: dict[Path, Path] = {}
     try:

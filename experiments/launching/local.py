@@ -20,7 +20,7 @@ from experiments.launching.local_queue import Job, LocalQueue
 from experiments.launching.machine import slots_and_threads, usable_cores, visible_gpus
 from experiments.planning.manifest import write_manifest
 from experiments.planning.plan import plan_or_disk
-from experiments.planning.run_state import FINAL, PlannedRun, disk_plan, with_needs
+from experiments.planning.run_state import FINAL, PlannedRun, read_again
 from experiments.views import tables
 from experiments.views.progress import progress
 
@@ -28,46 +28,33 @@ TRAINER = (sys.executable, "-m", "dynamic_rcnn.train")
 
 
 def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, arguments: Sequence[str]) -> int:
-    """Run every run of the grid that is not done.
+    """Run every run of the grid that is not done; with rerun="stale" also those that other code made.
 
-    Args:
-        grid: the runs that should exist.
-        runs: the folder of run directories.
-        cluster: the settings `cluster` of the configuration.
-        rerun: "stale" to repeat the runs that different code made, else "none".
-        arguments: the command line, for the record.
-
-    Returns:
-        0 if every run is done, else 1.
-
-    Raises:
-        UserError: the grid cannot be launched.
-        KeyboardInterrupt: after the runs have stopped.
+    Returns 0 if every run is done, else 1. Raises KeyboardInterrupt after the runs have stopped.
     """
-    queue = _make_queue(cluster)
-    plan, slurm_error = plan_or_disk(grid, runs)
-    if slurm_error is not None:
-        print(slurm_error, file=sys.stderr, flush=True)
-
-    def current_plan() -> list[PlannedRun]:  # a Slurm that did not answer is not asked again: claims protect the runs
-        return with_needs(disk_plan(grid, runs)) if slurm_error else plan_or_disk(grid, runs)[0]
-
-    with checked_launch(grid, runs, restart(plan, rerun)):
-        plan = current_plan()
+    processes, gpus = cluster.processes or 1, visible_gpus()
+    slots, threads = slots_and_threads(processes, cluster.slots, cluster.threads, gpus, usable_cores())
+    queue = LocalQueue(slots, threads, gpus, processes)
+    with checked_launch(grid, runs, rerun):
+        plan, slurm_error = plan_or_disk(grid, runs)
+        if slurm_error is not None:
+            print(slurm_error, file=sys.stderr, flush=True)
         restarted = restart(plan, rerun)
         with moved_aside(plan, rerun):
             write_manifest(grid, runs, {run.spec.id: run.path for run in restarted})
             jobs = _make_jobs(restarted, arguments)
             if jobs:
                 print(_announcement(queue, len(jobs)), flush=True)
-                _run_jobs(queue, jobs, grid, runs)
-        return _report([_with_exit_code(run, queue.exit_codes.get(run.spec.id)) for run in current_plan()])
-
-
-def _make_queue(cluster: LocalCluster) -> LocalQueue:
-    processes, gpus = cluster.processes or 1, visible_gpus()
-    slots, threads = slots_and_threads(processes, cluster.slots, cluster.threads, gpus, usable_cores())
-    return LocalQueue(slots, threads, gpus, processes)
+                try:
+                    with progress(grid, runs) as show_progress:
+                        queue.run(jobs, show_progress)
+                except KeyboardInterrupt:
+                    print(
+                        "the runs have stopped; the same command resumes them from their checkpoints", file=sys.stderr
+                    )
+                    raise
+        ended = read_again(plan, queue.exit_codes)
+        return _report([_with_exit_code(run, queue.exit_codes.get(run.spec.id)) for run in ended])
 
 
 def _make_jobs(plan: Sequence[PlannedRun], arguments: Sequence[str]) -> list[Job]:
@@ -100,15 +87,6 @@ def _announcement(queue: LocalQueue, count: int) -> str:
     gpus = f"GPUs {','.join(queue.gpus)}" if queue.gpus else "on the CPU: no GPU is visible"
     threads = plural("thread", queue.threads)
     return f"{plural('run', count)} to go, {queue.slots} at a time, {processes}{threads} each, {gpus}"
-
-
-def _run_jobs(queue: LocalQueue, jobs: list[Job], grid: Grid, runs: Path) -> None:
-    try:
-        with progress(grid, runs) as show_progress:
-            queue.run(jobs, show_progress)
-    except KeyboardInterrupt:
-        print("the runs have stopped; the same command resumes them from their checkpoints", file=sys.stderr)
-        raise
 
 
 def _with_exit_code(run: PlannedRun, code: int | None) -> PlannedRun:

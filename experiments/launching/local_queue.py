@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dynamic_rcnn import cli
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED
@@ -31,12 +32,10 @@ class Job:
 
     Attributes:
         name: a name that no other job of the queue has.
-        command: the program and its arguments.
         log: the file that its output is appended to.
         after: the names of jobs that must have ended with exit code 0 first.
         ready: called before the start until it returns True.
         env: variables to add to the environment.
-        cwd: the working directory.
     """
 
     name: str
@@ -75,17 +74,11 @@ class LocalQueue:
         self._not_before: dict[str, float] = {}
 
     def run(self, jobs: Sequence[Job], on_tick: Callable[[], None] = lambda: None) -> dict[str, int | None]:
-        """Run all jobs.
+        """Run all jobs, started in their order. Raises KeyboardInterrupt once a signal has stopped the running ones.
 
-        Args:
-            jobs: the jobs, in the order in which to start them.
-            on_tick: called about ten times per second to show progress. An error in it is reported and stops nothing.
+        on_tick: called about ten times per second to show progress. An error in it is reported and stops nothing.
 
-        Returns:
-            The exit code of each job; None for a job that was not started because one that it needs failed.
-
-        Raises:
-            KeyboardInterrupt: after the running jobs were stopped, if SIGINT, SIGTERM or SIGHUP arrives.
+        Returns the exit code of each job; None for a job that was not started because one that it needs failed.
         """
         waiting, running, received = list(jobs), list[_Running](), list[int]()
         show_progress = _report_errors_of(on_tick)
@@ -126,15 +119,8 @@ class LocalQueue:
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
             # in its own session, so that Ctrl-C in the terminal reaches the queue alone, which stops the jobs
-            return subprocess.Popen(
-                job.command,
-                env=env,
-                cwd=job.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            return subprocess.Popen(job.command, env=env, cwd=job.cwd, start_new_session=True, **streams)
 
     def _ended(self, item: _Running, waiting: list[Job]) -> bool:
         code = item.process.poll()

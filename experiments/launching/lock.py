@@ -26,11 +26,7 @@ def launcher_folder(grid: Grid, runs: Path) -> Path:
 
 @contextmanager
 def launcher_lock(grid: Grid, runs: Path) -> Iterator[None]:
-    """Hold the grid's launcher lock.
-
-    Raises:
-        UserError: another launcher holds it, or the run folder cannot be written.
-    """
+    """Hold the grid's launcher lock. Raises UserError if another launcher does."""
     folder = launcher_folder(grid, runs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,11 +45,9 @@ def refuse_second_launcher(grid: Grid, runs: Path) -> None:
 
 @contextmanager
 def hold_lock(folder: Path, make_error: Callable[[], UserError], patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Hold the lock of a folder.
+    """Hold the lock of a folder. Raises `make_error()` if another process holds it for longer than `patience_s`.
 
-    Raises:
-        UserError: the result of `make_error`, if another process holds the lock for longer than `patience_s` seconds.
-            A LockedError inside the block is about another lock and passes unchanged.
+    A LockedError inside the block is about another lock and passes unchanged.
     """
     with ExitStack() as stack:
         try:
@@ -72,15 +66,9 @@ def _second_launcher(grid: Grid, folder: Path) -> UserError:
 
 
 def cancel(grid: Grid, runs: Path) -> list[str]:
-    """Stop the grid's launcher on this machine with its runs, then runs whose launcher has died.
+    """Stop the grid's launcher on this machine with its runs, then runs whose launcher has died. Returns their names.
 
     Each run writes a checkpoint before it stops. Slurm jobs are left alone.
-
-    Returns:
-        What was stopped, in words.
-
-    Raises:
-        UserError: something runs on another machine or does not stop.
     """
     stopped = []
     folder = launcher_folder(grid, runs)
@@ -99,9 +87,9 @@ def _stop_holder(what: str, folder: Path) -> str:
         if is_locked(folder):
             raise UserError(f"{folder}: {what} is running, but its process is not known; stop it by hand")
         return f"{what} (had already ended)"
-    host, process = holder.host, holder.pid
-    if host != socket.gethostname():
-        raise UserError(f"{what} runs as process {process} on {host}; cancel it there")
+    process = holder.pid
+    if holder.host != socket.gethostname():
+        raise UserError(f"{what} runs as process {process} on {holder.host}; cancel it there")
     try:
         os.kill(process, signal.SIGTERM)
     except ProcessLookupError:

@@ -18,14 +18,7 @@ def slots_and_threads(
 ) -> tuple[int, int]:
     """How many runs to start at a time, and the threads of each of their processes.
 
-    Args:
-        processes: the number of processes of one run. If there are GPUs, each process uses its own.
-        slots, threads: the values that the user gave, which are kept.
-        gpus: the visible GPUs.
-        cores: the cores that may be used.
-
-    Raises:
-        UserError: one run needs more GPUs than there are.
+    Each of a run's processes has a GPU of its own where there are any. What the user gave is kept.
     """
     if gpus and processes > len(gpus):
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dynamic_rcnn.data import dataset as datasets
@@ -32,24 +33,13 @@ _SBATCH_S = 45.0  # from the start of a submission until its sbatch has surely e
 
 
 def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, arguments: Sequence[str]) -> int:
-    """Submit every run of the grid that is neither done nor in the queue.
+    """Submit every run of the grid that is neither done nor in the queue; with rerun="stale" also stale ones.
 
-    Args:
-        grid: the runs that should exist.
-        runs: the folder of run directories.
-        profile: what a job asks Slurm for.
-        rerun: "stale" to repeat the runs that different code made, else "none".
-        arguments: the command line, for the record.
-
-    Returns:
-        0, or 1 if some run could not be submitted.
-
-    Raises:
-        UserError: the grid cannot be launched, or Slurm refuses it.
+    Returns 0, or 1 if some run could not be submitted.
     """
     _check_folder_name(runs)
     folder = submissions_folder(runs, grid.dataset)
-    with checked_launch(grid, runs, restart(make_plan(grid, runs), rerun)):
+    with checked_launch(grid, runs, rerun):
         folder.mkdir(parents=True, exist_ok=True)
         # grids share runs, such as a pretraining: two launchers must not both submit one
         busy = SlurmError(f"{folder}: another launcher is submitting runs on this data set; try again later")
@@ -62,9 +52,10 @@ def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, arguments: Sequ
             started = time.time()
             with moved_aside(plan, rerun, lambda: _submitted_since(started, grid, runs)):
                 write_manifest(grid, runs, {run.spec.id: run.path for run in restarted})
-                if wanted_runs(restarted):
+                wanted = {run.spec.id for run in wanted_runs(restarted)}
+                if wanted:
                     _submit(grid, runs, restarted, profile, arguments)
-    return _report(make_plan(grid, runs))
+    return _report([replace(run, state="queued") if run.spec.id in wanted else run for run in restarted])
 
 
 def cancel(grid: Grid, runs: Path) -> list[str]:

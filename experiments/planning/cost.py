@@ -60,14 +60,7 @@ class Cost:
 
 
 def estimate(grid: Grid, runs: Path, plan: Sequence[PlannedRun], gpus: bool | None = None) -> Cost:
-    """The cost of what `plan` has left.
-
-    Args:
-        grid: the grid.
-        runs: the run folder.
-        plan: every run of the grid.
-        gpus: count only step times measured with GPUs (True) or without (False); None counts all.
-    """
+    """The cost of what `plan` has left. gpus: whether to count step times measured with GPUs, None for all."""
     trained = [run for run in plan if run.spec.task != EVALUATE]
     left = list({run.spec.id: run for run in trained if run.state not in ("done", "stale")}.values())
     step_times = _step_times(grid, runs, left, gpus)

@@ -7,7 +7,6 @@ from typing import Any
 
 from dynamic_rcnn.run import manifest as manifests
 from dynamic_rcnn.run.manifest import Manifest, PlannedCell, manifest_place
-from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.grid import Grid
 
 
@@ -25,13 +24,15 @@ def read_cells(path: Path) -> list[PlannedCell]:
 def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
     """Write what this launch asks for, and what earlier launches of the same setting and arms did.
 
-    Args:
-        grid: the grid that is launched.
-        runs: the run folder.
-        paths: each run's directory below `runs`, by its id.
+    paths: each run's directory below `runs`, by its id.
     """
     target = manifest_path(grid, runs)
-    asked = [_cell(spec, paths[spec.id].relative_to(runs)) for spec in grid.runs]
+    asked = [
+        PlannedCell(
+            arm=spec.arm, seed=spec.seed, path=paths[spec.id].relative_to(runs).as_posix(), setting=spec.setting
+        )
+        for spec in grid.runs
+    ]
     now = {(cell.arm, cell.seed) for cell in asked}
     kept = [cell for cell in read_cells(target) if (cell.arm, cell.seed) not in now and _is_current(cell, grid)]
     order = list(grid.arms)
@@ -50,10 +51,6 @@ def weights_of(grid: Grid) -> dict[str, str] | None:
     """Name and sha256 of the file that the grid's runs evaluate; None if they train."""
     init = grid.runs[0].init
     return {"name": Path(init["file"]).name, "sha256": init["sha256"]} if init and "file" in init else None
-
-
-def _cell(spec: RunSpec, path: Path) -> PlannedCell:
-    return PlannedCell(arm=spec.arm, seed=spec.seed, path=path.as_posix(), setting=spec.setting)
 
 
 def _is_current(cell: PlannedCell, grid: Grid) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -103,15 +103,30 @@ class Directories:
 def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
     """Every run of the grid as on disk, the shared pretraining first. Arms with the same id share a directory."""
     directories = Directories(runs, grid.dataset)
-    seen: dict[str, PlannedRun] = {}
-    plan = []
+    found: dict[str, PlannedRun] = {}
     for spec in grid.all_runs:
-        first = spec.id not in seen
-        run = _planned(spec, directories) if first else replace(seen[spec.id], spec=spec)
-        seen.setdefault(spec.id, run)
-        if run.state in ("new", "done") and (not first or run.path.parent.name != spec.arm):
-            run = replace(run, why=f"the same run as {run.path.parent.name}/seed{spec.seed}")
-        plan.append(run)
+        if spec.id not in found:
+            path = directories.find(spec)
+            run = _read_run(spec, path)
+            found[spec.id] = replace(run, why=_why_new(spec, path, directories)) if run.state == "new" else run
+    return _checked_replays([_named_as_shared(replace(found[spec.id], spec=spec)) for spec in grid.all_runs])
+
+
+def read_again(plan: Sequence[PlannedRun], ids: Container[str]) -> list[PlannedRun]:
+    """`plan` after runs of it have ended, those with these ids: as they are on disk now."""
+    ended = [_named_as_shared(_read_run(run.spec, run.path)) if run.spec.id in ids else run for run in plan]
+    return with_needs(_checked_replays(ended))
+
+
+def _named_as_shared(run: PlannedRun) -> PlannedRun:
+    """`run`, with a note if it lies under another arm's name."""
+    arm = run.path.parent.name
+    if run.state not in ("new", "done") or arm == run.spec.arm:
+        return run
+    return replace(run, why=f"the same run as {arm}/seed{run.spec.seed}")
+
+
+def _checked_replays(plan: list[PlannedRun]) -> list[PlannedRun]:
     return [_checked_replay(run, plan) for run in plan]
 
 
@@ -140,6 +155,8 @@ def _waiting(run: PlannedRun, needed: list[str]) -> PlannedRun:
     if not needed or run.state not in ("new", "failed"):
         return run
     waits = f"waits for {', '.join(needed)}, which is not done"
+    if run.why.endswith(waits):
+        return run
     return replace(run, why=waits if run.state == "new" else f"{run.why}; {waits}")
 
 
@@ -151,12 +168,12 @@ def _names(folder: Path) -> set[str]:
         return set()
 
 
-def _planned(spec: RunSpec, directories: Directories) -> PlannedRun:
-    path = directories.find(spec)
+def _read_run(spec: RunSpec, path: Path) -> PlannedRun:
+    """The run of `spec` as the record in `path` has it."""
     state = _checked_state(spec, path)
     name, why = state.name, ""
     if name == "absent":
-        name, why = "new", _why_new(spec, path, directories)
+        name = "new"
     elif name == "failed":
         why = f"{state.cause}: {state.message}" if state.message else str(state.cause)
     elif name == "running":

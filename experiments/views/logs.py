@@ -36,17 +36,9 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 def print_logs(plan: Sequence[PlannedRun], grid: Grid, runs: Path, name: str | None, lines: int) -> None:
-    """Print the end of each log that shows how the newest attempt of a run failed.
+    """Print the last `lines` lines of each log that shows how the newest attempt of a run failed.
 
-    Args:
-        plan: every run of the grid.
-        grid: the grid.
-        runs: the folder of run directories.
-        name: the run to show, such as both/seed1; None for all that failed.
-        lines: how many lines of each log.
-
-    Raises:
-        UserError: the grid has no run of this name.
+    name: the run to show, such as both/seed1; None for all that failed.
     """
     chosen = _choose_runs(plan, name)
     if not chosen:

@@ -18,11 +18,7 @@ _LINES_S = 15.0
 
 @contextmanager
 def progress(grid: Grid, runs: Path) -> Iterator[Callable[[], None]]:
-    """Show the progress of the grid's runs.
-
-    Yields:
-        A function to call often; it updates the display about once per second.
-    """
+    """Yield a function to call often, which shows about once per second how far the grid's runs are."""
     show = _LiveTable() if tables.console().is_terminal else _PlainLines()
     last = 0.0
 

@@ -14,9 +14,20 @@ import pytest
 from dynamic_rcnn import PROJECT
 from experiments import launch
 from experiments.config import compose
+from experiments.config.grid import Grid
+from experiments.launching import slurm as slurm_launching
 from experiments.planning import plan
+from experiments.planning.run_state import PlannedRun
+from experiments.views import progress
 from slurm.submission_record import FOLDER
 from tests.experiments.coco_layout import write_coco_2017
+from tests.experiments.fake_slurm import FakeSlurm
+from tests.experiments.launches import Folder
+
+SUBMITTED = [
+    "2 queued",
+    "the jobs run without this terminal; action=status shows them; launch again to submit missing runs",
+]
 
 
 @pytest.mark.parametrize(
@@ -35,12 +46,45 @@ def test_coco_that_is_found_takes_no_second_composition(tmp_path: Path, monkeypa
     assert _counted(monkeypatch, arguments) == {"compose": 1, "check": 1, "plan_or_disk": 1}
 
 
+def test_a_local_launch_plans_once_and_once_per_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan is made under the launcher's lock; its end is read from the directories of the runs that have run."""
+    folder = Folder(tmp_path)
+    calls = _count(monkeypatch, (compose, "compose"), (plan, "disk_plan"), (progress, "disk_plan", "tick"))
+    shown = _count(monkeypatch, (progress._PlainLines, "__call__"))
+    code, out, _ = folder.launch("arms=[dla,dsl]")
+    assert (code, out.count("  done  ")) == (0, 2)
+    assert calls.pop("tick", 0) == shown["__call__"]
+    assert calls == {"compose": 1, "disk_plan": 1}
+    calls.clear()
+    assert folder.launch("arms=[dla,dsl]")[0] == 0
+    assert calls == {"compose": 1, "disk_plan": 1}
+
+
+def test_a_slurm_launch_plans_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: FakeSlurm) -> None:
+    submitted: list[str] = []
+
+    def submit(grid: Grid, runs: Path, plan: list[PlannedRun], *rest: Any) -> None:
+        submitted.extend(run.spec.arm for run in plan)
+
+    monkeypatch.setattr(slurm_launching, "_submit", submit)
+    calls = _count(monkeypatch, (plan, "disk_plan"))
+    code, out, _ = Folder(tmp_path).launch("cluster=slurm", "arms=[dla,dsl]")
+    assert (code, out.splitlines()[-2:]) == (0, SUBMITTED)
+    assert (submitted, calls) == (["dla", "dsl"], {"disk_plan": 1})
+
+
 def _counted(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> Counter[str]:
     """The calls of a plan on this machine."""
-    calls: Counter[str] = Counter()
-    for module, name in ((compose, "compose"), (compose, "check"), (launch, "plan_or_disk")):
-        monkeypatch.setattr(module, name, _counting(getattr(module, name), name, calls))
+    calls = _count(monkeypatch, (compose, "compose"), (compose, "check"), (launch, "plan_or_disk"))
     assert launch.main([*arguments, "cluster=local", "action=plan"]) == 0
+    return calls
+
+
+def _count(monkeypatch: pytest.MonkeyPatch, *functions: tuple[Any, ...]) -> Counter[str]:
+    """Count the calls of functions: (where it is looked up, its name, and the name to count it under)."""
+    calls: Counter[str] = Counter()
+    for place, name, *other in functions:
+        monkeypatch.setattr(place, name, _counting(getattr(place, name), other[0] if other else name, calls))
     return calls
 
 
