@@ -31,7 +31,7 @@ from experiments.config.grid import Grid
 from experiments.config.overrides import CONF, describe_overruled
 from experiments.config.schema import Config, LocalCluster
 from experiments.planning import cost
-from experiments.planning.plan import has_submitted_runs, plan_or_disk
+from experiments.planning.plan import is_submitted, plan_or_disk, printed_plan
 from experiments.planning.run_state import Directories, PlannedRun, nearest_differences, trajectory_lines
 from experiments.views import tables
 
@@ -100,13 +100,6 @@ def _launch(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     return slurm.launch(grid, config.runs, config.cluster, config.settings.rerun, arguments)
 
 
-def _current_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
-    plan, slurm_error = plan_or_disk(grid, runs)
-    if slurm_error is not None:
-        print(slurm_error, file=sys.stderr, flush=True)
-    return plan
-
-
 def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     plan, slurm_error = plan_or_disk(grid, config.runs)
     profile = config.profile
@@ -166,8 +159,7 @@ def _status(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 def _logs(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     from experiments.views.logs import print_logs
 
-    plan = _current_plan(grid, config.runs)
-    print_logs(plan, grid, config.runs, config.settings.run, config.settings.lines)
+    print_logs(printed_plan(grid, config.runs), grid, config.runs, config.settings.run, config.settings.lines)
     return 0
 
 
@@ -177,25 +169,21 @@ def _cancel(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 
     cancelled: list[str] = []
     try:
-        if has_submitted_runs(grid, config.runs):
+        if is_submitted(grid, config.runs):
             from experiments.launching import slurm
 
             cancelled = slurm.cancel(grid, config.runs)
     finally:
         stopped = lock.cancel(grid, config.runs)
-    if cancelled:
-        print(f"cancelled {', '.join(cancelled)}")
-    if stopped:
-        print(f"stopped {', '.join(stopped)}")
-    if not cancelled and not stopped:
-        print("no run of this grid is running")
+    lines = [f"{done} {', '.join(names)}" for done, names in (("cancelled", cancelled), ("stopped", stopped)) if names]
+    print("\n".join(lines or ["nothing of this grid is running"]))
     return 0
 
 
 def _why(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     """Print for each run the fields in which it differs from the nearest other run of its arm and seed."""
     directories = Directories(config.runs, grid.dataset)
-    for run in _current_plan(grid, config.runs):
+    for run in printed_plan(grid, config.runs):
         print(f"{run.spec.name} {run.spec.id}: {run.state}{' (' + run.why + ')' if run.why else ''}")
         found = nearest_differences(run.spec, run.path, directories)
         if found is not None:

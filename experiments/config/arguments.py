@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.schema import close
-from experiments.config.overrides import BASES, CONF
+from experiments.config.overrides import names_of
 
 GROUPS = ("base", "cluster", "dataset", "grid")
 PROCESSES = "base.train.processes"
@@ -35,12 +35,6 @@ def parse(arguments: Sequence[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(list(arguments))
     except HydraException as error:
         raise UserError(plain(error)) from None
-
-
-def names_of(group: str) -> list[str]:
-    """The valid choices of a group."""
-    folder = BASES if group == "base" else CONF / group
-    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def plain(error: Exception) -> str:
@@ -111,7 +105,10 @@ def _unknown_settings(items: Sequence[str], known: object) -> list[str]:
             walked.append(part)
     lines = []
     for place, here in unknown.items():
-        names = ", ".join(f"{name!r}{close(name, valid[place])}" for _, name in here)
-        what = f"unknown setting{'s' if len(here) > 1 else ''} {names}{f' in {place}' if place else ''}"
+        within, hints = f" in {place}" if place else "", [close(name, valid[place]) for _, name in here]
+        what = f"unknown setting {here[0][1]!r}{within}{hints[0]}"
+        if len(here) > 1:
+            names = ", ".join(f"{name!r}{hint}" for (_, name), hint in zip(here, hints, strict=True))
+            what = f"unknown settings {names}{within}"
         lines.append(f"{' '.join(item for item, _ in here)}: {what}; valid: {', '.join(valid[place])}")
     return lines

@@ -11,14 +11,14 @@ from dynamic_rcnn.run.manifest import Contrasts, Paper, PlainName, contrast_faul
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema, close
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from experiments.config.base_schema import Cost, Count, Fault, Rounds, Seeds, value_rule
-from experiments.config.overrides import BASES
+from experiments.config.overrides import names_of
 
 PRETRAIN = "pretrain"
 _TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # of grids whose runs train
 
 
 def _base_name(name: str) -> str:
-    valid = sorted(path.stem for path in BASES.glob("*.yaml"))
+    valid = names_of("base")
     if name not in valid:
         raise ValueError(f"unknown base{close(name, valid)}; valid: {', '.join(valid)}")
     return name
@@ -90,12 +90,9 @@ class GridFile(Schema):
 
     @model_validator(mode="after")
     def _check_arms(self) -> GridFile:
-        found = [
-            *contrast_faults(self.contrasts or [], self.arms),
-            *self._name_faults(),
-            *self._task_faults(),
-            *(self._benchmark_faults(self.benchmark) if self.benchmark else ()),
-        ]
+        found = [*contrast_faults(self.contrasts or [], self.arms), *self._name_faults(), *self._task_faults()]
+        if self.benchmark:
+            found += self._benchmark_faults(self.benchmark)
         if found:
             raise BrokenRulesError(found)
         return self
@@ -128,13 +125,11 @@ class GridFile(Schema):
             given = self.benchmark and self.benchmark.model_dump()
             yield (BENCHMARK,), given, f"belongs to grid.task=benchmark; the task is {self.task}"
         if self.task == EVALUATE:
-            for field in _TRAINING_FIELDS:
-                if getattr(self, field) is not None:
-                    yield (field,), getattr(self, field), "a grid with task: evaluate trains nothing; leave it out"
-            for name, arm in self.arms.items():
-                if arm.replay is not None:
-                    rule = "a grid with task: evaluate trains nothing; leave it out"
-                    yield ("arms", name, "replay"), arm.replay, rule
+            given = {(field,): getattr(self, field) for field in _TRAINING_FIELDS}
+            given |= {("arms", name, "replay"): arm.replay for name, arm in self.arms.items()}
+            for place, value in given.items():
+                if value is not None:
+                    yield place, value, "a grid with task: evaluate trains nothing; leave it out"
 
     def _benchmark_faults(self, benchmark: Benchmark) -> Iterator[Fault]:
         place, trained = (BENCHMARK, "training", "arms"), benchmark.training.arms

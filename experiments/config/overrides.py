@@ -63,14 +63,21 @@ def describe_overruled(config: Config, changed: Sequence[str]) -> list[str]:
     return lines
 
 
+def names_of(group: str) -> list[str]:
+    """The valid choices of a group of files: base, cluster, dataset or grid."""
+    folder = BASES if group == "base" else CONF / group
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 @cache
 def load(path: Path) -> dict[str, Any]:
     """A configuration file, unresolved. Do not change the value: it is kept."""
     return dict(OmegaConf.to_container(OmegaConf.load(path)))  # type: ignore[arg-type]
 
 
+@cache
 def load_base(name: str) -> dict[str, Any]:
-    """A base as its file has it: the bases in its `defaults`, with what it changes in them."""
+    """A base as its file has it: the bases in its `defaults`, with what it changes in them. Do not change the value."""
     return dict(OmegaConf.to_container(_merged_base(name)))  # type: ignore[arg-type]
 
 

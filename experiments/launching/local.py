@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ from experiments.config.grid import Grid
 from experiments.config.schema import LocalCluster
 from experiments.launching.common import checked_launch, launch_command, moved_aside, restart, wanted_runs, write_spec
 from experiments.launching.local_queue import Job, LocalQueue
-from experiments.launching.machine import slots_and_threads, usable_cores, visible_gpus
+from experiments.launching.machine import slots_and_threads, visible_gpus
 from experiments.planning.manifest import write_manifest
-from experiments.planning.plan import plan_or_disk
+from experiments.planning.plan import printed_plan
 from experiments.planning.run_state import FINAL, PlannedRun, read_again
 from experiments.views import tables
 from experiments.views.progress import progress
@@ -33,12 +34,10 @@ def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, arguments:
     Returns 0 if every run is done, else 1. Raises KeyboardInterrupt after the runs have stopped.
     """
     processes, gpus = cluster.processes or 1, visible_gpus()
-    slots, threads = slots_and_threads(processes, cluster.slots, cluster.threads, gpus, usable_cores())
+    slots, threads = slots_and_threads(processes, cluster.slots, cluster.threads, gpus, len(os.sched_getaffinity(0)))
     queue = LocalQueue(slots, threads, gpus, processes)
     with checked_launch(grid, runs, rerun):
-        plan, slurm_error = plan_or_disk(grid, runs)
-        if slurm_error is not None:
-            print(slurm_error, file=sys.stderr, flush=True)
+        plan = printed_plan(grid, runs)
         restarted = restart(plan, rerun)
         with moved_aside(plan, rerun):
             write_manifest(grid, runs, {run.spec.id: run.path for run in restarted})

@@ -29,11 +29,6 @@ def slots_and_threads(
     return slots, threads or max(1, cores // (slots * processes))
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, by index or by the names in CUDA_VISIBLE_DEVICES."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:

@@ -16,8 +16,8 @@ from experiments.launching.lock import hold_lock
 from experiments.planning import cost
 from experiments.planning.manifest import write_manifest
 from experiments.planning.plan import make_plan, plan_or_disk
-from experiments.planning.run_state import FINAL, PlannedRun
-from experiments.planning.slurm_state import queued_jobs, relative_run_dir
+from experiments.planning.run_state import FINAL, PlannedRun, disk_plan
+from experiments.planning.slurm_state import queued_jobs, relative_run_dir, submitted
 from experiments.views import tables
 from slurm import cli, job_arrays
 from slurm.cli import QueuedJob, SlurmError
@@ -47,7 +47,7 @@ def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, arguments: Sequ
             _wait_for_interrupted_sbatch(grid, runs)
             plan = make_plan(grid, runs)
             restarted = restart(plan, rerun)
-            cost.refuse_above(grid, runs, restarted, profile)
+            cost.refuse(cost.estimate(grid, runs, restarted, gpus=profile.gpus > 0), restarted, profile)
             _refuse_restart_of_needed(grid, runs, plan, rerun)
             started = time.time()
             with moved_aside(plan, rerun, lambda: _submitted_since(started, grid, runs)):
@@ -60,7 +60,10 @@ def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, arguments: Sequ
 
 def cancel(grid: Grid, runs: Path) -> list[str]:
     """Cancel the grid's jobs; runs that have started write a checkpoint first. Returns what was cancelled."""
-    names = {relative_run_dir(run.path, runs): run.spec.name for run in make_plan(grid, runs)}
+    plan = disk_plan(grid, runs)
+    if not submitted(plan, grid, runs):
+        return []
+    names = {relative_run_dir(run.path, runs): run.spec.name for run in plan}
     pairs = runs_and_jobs(read_all(runs, grid.dataset), cli.active())
     jobs = [(names[run], job.job) for run, job in pairs if run in names]
     cli.cancel([job for _, job in jobs])
@@ -112,23 +115,19 @@ def _submit(grid: Grid, runs: Path, plan: list[PlannedRun], profile: Profile, ar
     submission = job_arrays.begin(folder, runs, grid.name, arrays, code, TRAINER, profile, launch_command(arguments))
     submission.folder.mkdir(parents=True)
     submission.write()
-    submitted = 0
+    count = 0
     try:
         for known in job_arrays.submit(submission, arrays, profile):
-            submission = known
-            print(_announcement(submission.chunks[submitted].job, arrays[submitted]), flush=True)
-            submitted += 1
+            submission, array = known, arrays[count]
+            what = f"{len(array.runs)} runs, {array.throttle} at a time" if len(array.runs) > 1 else array.runs[0]
+            print(f"job {submission.chunks[count].job}: {what}", flush=True)
+            count += 1
     except SlurmError as error:
-        if not submitted:
+        if not count:
             shutil.rmtree(submission.folder)
             raise
-        submission.model_copy(update={"chunks": submission.chunks[:submitted]}).write()
+        submission.model_copy(update={"chunks": submission.chunks[:count]}).write()
         raise SlurmError(f"{error}; the arrays submitted before it stay in the queue") from None
-
-
-def _announcement(job: str | None, array: Array) -> str:
-    count = len(array.runs)
-    return f"job {job}: {array.runs[0] if count == 1 else f'{count} runs, {array.throttle} at a time'}"
 
 
 def _wait_for_interrupted_sbatch(grid: Grid, runs: Path) -> None:

@@ -12,7 +12,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import PROVENANCE, read_content
 from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
-from dynamic_rcnn.run.status import Attempt, Status
+from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
 from experiments.config.overrides import load_base
 from experiments.planning.manifest import manifest_path, read_cells
@@ -72,13 +72,6 @@ def estimate(grid: Grid, runs: Path, plan: Sequence[PlannedRun], gpus: bool | No
     return Cost(_hours(to_launch, step_times), _hours(going, step_times), step_times, known, tuple(unknown))
 
 
-def refuse_above(grid: Grid, runs: Path, plan: Sequence[PlannedRun], profile: Profile) -> Cost:
-    """The cost of `plan`. Raises UserError if the profile does not allow the runs to be launched."""
-    cost = estimate(grid, runs, plan, gpus=profile.gpus > 0)
-    refuse(cost, plan, profile)
-    return cost
-
-
 def refuse(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
     """Raise UserError if the profile does not allow the runs to be launched, or if their cost is unknown."""
     wanted = [run for run in plan if run.to_launch and run.spec.task != EVALUATE]
@@ -90,8 +83,12 @@ def refuse(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
 def spent_hours(plan: Iterable[PlannedRun]) -> tuple[float, int]:
     """Hours of all attempts so far, times the processes of each run, and the number of attempts."""
     runs = {run.path: run for run in plan}.values()
-    spans = [(run.spec.processes, _span(attempt, run.status)) for run in runs for attempt in run.attempts]
-    return sum(processes * seconds for processes, seconds in spans) / 3600, len(spans)
+    seconds = []
+    for run in runs:
+        for attempt in run.attempts:  # one without an end lasted up to its last heartbeat
+            end = attempt.ended or (run.status.heartbeat if run.status else None) or attempt.started
+            seconds.append(run.spec.processes * max(0.0, end - attempt.started))
+    return sum(seconds) / 3600, len(seconds)
 
 
 def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> list[str]:
@@ -101,17 +98,15 @@ def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> li
     if profile is None:
         return [_left(cost, 1, "slot-hours"), *_unknown(cost)]
     unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)
-    texts = [_left(cost, each, unit)]
-    size = f"{profile.nodes} node{'s' if profile.nodes > 1 else ''}"
-    size += f" x {profile.gpus_per_node} GPU{'s' if profile.gpus_per_node > 1 else ''}" if profile.gpus else ""
-    texts[0] += f", {size} per run, a time limit of {profile.time / 60:.1f} hours"
+    size = plural("node", profile.nodes) + (f" x {plural('GPU', profile.gpus_per_node)}" if profile.gpus else "")
+    texts = [f"{_left(cost, each, unit)}, {size} per run, a time limit of {profile.time / 60:.1f} hours"]
     texts += _unknown(cost)
     if cost.going:
         texts.append(f"queued and running: {cost.going * each:.2f} {unit}")
     hours, attempts = spent_hours(plan)
     if attempts:
-        count = f"{attempts} attempt{'s' if attempts > 1 else ''}"
-        texts.append(f"spent: {hours:.2f} {'GPU-hours' if profile.gpus else 'process-hours'}, in {count}")
+        spent = "GPU-hours" if profile.gpus else "process-hours"
+        texts.append(f"spent: {hours:.2f} {spent}, in {plural('attempt', attempts)}")
     return texts
 
 
@@ -207,7 +202,7 @@ def _declared(grid: Grid, arm: str, processes: int, published: int) -> StepTime:
         seconds = seconds.get(arm)
     if seconds is None:
         return StepTime(None, "unknown")
-    count = f"{published} process{'es' if published > 1 else ''}"
+    count = plural("process", published)
     if published == processes:
         return StepTime(seconds, "declared in the grid" + (f" for {count}" if published > 1 else ""))
     return StepTime(seconds * published / processes, f"declared in the grid as {seconds} s for {count}")
@@ -224,11 +219,11 @@ def _measured(grid: Grid, runs: Path, kinds: set[str], gpus: bool | None) -> dic
         for path in Directories(runs, grid.dataset).all():
             if path not in own:
                 _add(seconds, None, path, gpus)
-    return {kind: _median(values) for kind, values in seconds.items() if values}
-
-
-def _median(values: list[float]) -> StepTime:
-    return StepTime(statistics.median(values), f"measured over {len(values)} run{'s' if len(values) > 1 else ''}")
+    return {
+        kind: StepTime(statistics.median(values), f"measured over {plural('run', len(values))}")
+        for kind, values in seconds.items()
+        if values
+    }
 
 
 def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bool | None) -> None:
@@ -256,12 +251,6 @@ def _kind(spec: RunSpec) -> str:
 
 
 def _without_method(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _without_method(value) for key, value in node.items() if key != _METHOD}
-    return node
-
-
-def _span(attempt: Attempt, status: Status | None) -> float:
-    """Seconds of an attempt, up to the last heartbeat if it has no end."""
-    end = attempt.ended or (status.heartbeat if status else None)
-    return max(0.0, end - attempt.started) if end is not None else 0.0
+    if not isinstance(node, dict):
+        return node
+    return {key: _without_method(value) for key, value in node.items() if key != _METHOD}

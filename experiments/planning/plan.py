@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
@@ -29,18 +30,17 @@ def plan_or_disk(grid: Grid, runs: Path) -> tuple[list[PlannedRun], str | None]:
         return with_needs(plan), f"{error}; states are those on disk, without the queue"
 
 
+def printed_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
+    """As `plan_or_disk`, with Slurm's error on stderr."""
+    plan, slurm_error = plan_or_disk(grid, runs)
+    if slurm_error is not None:
+        print(slurm_error, file=sys.stderr, flush=True)
+    return plan
+
+
 def is_submitted(grid: Grid, runs: Path) -> bool:
     """Whether any run on the grid's data set was ever submitted to Slurm from this run folder."""
     return (runs / grid.dataset / _SUBMISSIONS).exists()
-
-
-def has_submitted_runs(grid: Grid, runs: Path) -> bool:
-    """Whether any run of the grid that is not done was submitted to Slurm."""
-    if not is_submitted(grid, runs):
-        return False
-    from experiments.planning.slurm_state import submitted
-
-    return bool(submitted(disk_plan(grid, runs), grid, runs))
 
 
 def _with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun]:

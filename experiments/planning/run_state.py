@@ -148,16 +148,13 @@ def _checked_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
 def with_needs(plan: list[PlannedRun]) -> list[PlannedRun]:
     """`plan` with a note on runs that cannot start because a run that they need failed."""
     failed = {run.spec.id: run.spec.name for run in plan if run.state == "failed"}
-    return [_waiting(run, [failed[name] for name in run.spec.needs if name in failed]) for run in plan]
-
-
-def _waiting(run: PlannedRun, needed: list[str]) -> PlannedRun:
-    if not needed or run.state not in ("new", "failed"):
-        return run
-    waits = f"waits for {', '.join(needed)}, which is not done"
-    if run.why.endswith(waits):
-        return run
-    return replace(run, why=waits if run.state == "new" else f"{run.why}; {waits}")
+    noted = []
+    for run in plan:
+        waits = f"waits for {', '.join(failed[name] for name in run.spec.needs if name in failed)}, which is not done"
+        if run.state in ("new", "failed") and failed.keys() & set(run.spec.needs) and not run.why.endswith(waits):
+            run = replace(run, why=waits if run.state == "new" else f"{run.why}; {waits}")
+        noted.append(run)
+    return noted
 
 
 def _names(folder: Path) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -154,12 +153,8 @@ def _status_row(run: PlannedRun) -> dict[str, str]:
         **{key: f"{row[key]:.3f}" if row else "" for key in ("loss", "T", "beta")},
         **{key: f"{100 * metrics[key]:.1f}" if metrics.get(key) is not None else "" for key in ("AP", "AP90")},
         "attempts": str(len(run.attempts) or ""),
-        "cause": run.why if log is None else f"{run.why}; log: {_shortest_path(log)}",
+        "cause": run.why if log is None else f"{run.why}; log: {min(str(log), os.path.relpath(log), key=len)}",
     }
-
-
-def _shortest_path(path: Path) -> str:
-    return min(str(path), os.path.relpath(path), key=len)
 
 
 def _duration(seconds: float | None) -> str:

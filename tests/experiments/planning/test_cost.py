@@ -51,6 +51,13 @@ def estimate(runs: Path, *overrides: str) -> cost.Cost:
     return cost.estimate(grid, runs, disk_plan(grid, runs), gpus=profile.gpus > 0)
 
 
+def refuse(grid: Grid, runs: Path, profile: Profile) -> cost.Cost:
+    plan = disk_plan(grid, runs)
+    found = cost.estimate(grid, runs, plan, gpus=profile.gpus > 0)
+    cost.refuse(found, plan, profile)
+    return found
+
+
 def test_the_declared_figure_is_for_the_published_processes(tmp_path: Path) -> None:
     """0.35 s an iteration on 8 GPUs; on 4 GPUs twice as long, and as many GPU-hours."""
     eight_gpus = (*R50, "base.train.max_iters=3600", "grid.cost.shapes=0.35", "cluster=slurm")
@@ -150,10 +157,10 @@ def test_a_data_set_in_coco_format_has_no_cost_of_coco(tmp_path: Path, capsys: A
 def test_nothing_is_refused_where_nothing_is_launched(tmp_path: Path) -> None:
     grid, profile = settled(*SLURM, "base.pretrain=null", "cluster.max_gpu_hours=0.000001")
     with pytest.raises(UserError, match="max_gpu_hours"):
-        cost.refuse_above(grid, tmp_path, disk_plan(grid, tmp_path), profile)
+        refuse(grid, tmp_path, profile)
     for spec in grid.runs:
         measured(tmp_path, spec, 1e6)
-    assert cost.refuse_above(grid, tmp_path, disk_plan(grid, tmp_path), profile).launch == 0
+    assert refuse(grid, tmp_path, profile).launch == 0
 
 
 @pytest.mark.parametrize(
