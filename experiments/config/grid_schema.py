@@ -125,7 +125,7 @@ class GridFile(Schema):
             given = self.benchmark and self.benchmark.model_dump()
             yield (BENCHMARK,), given, f"belongs to grid.task=benchmark; the task is {self.task}"
         if self.task == EVALUATE:
-            given = {(field,): getattr(self, field) for field in _TRAINING_FIELDS}
+            given: dict[tuple[str | int, ...], Any] = {(field,): getattr(self, field) for field in _TRAINING_FIELDS}
             given |= {("arms", name, "replay"): arm.replay for name, arm in self.arms.items()}
             for place, value in given.items():
                 if value is not None:

@@ -70,11 +70,7 @@ def launch_command(arguments: Sequence[str]) -> str:
 
 def restart(plan: Sequence[PlannedRun], rerun: str) -> list[PlannedRun]:
     """`plan` with the runs in the state `rerun` as new ones."""
-    empty = PlannedRun(spec=plan[0].spec, path=plan[0].path, state="new", why="", iteration=0, iterations=None)
-    return [
-        replace(empty, spec=run.spec, path=run.path, iterations=run.iterations) if run.state == rerun else run
-        for run in plan
-    ]
+    return [PlannedRun(run.spec, run.path, "new", "", 0, run.iterations) if run.state == rerun else run for run in plan]
 
 
 @contextmanager

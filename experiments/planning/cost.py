@@ -39,18 +39,21 @@ class Cost:
     """Hours of training, one run at a time; None if the step time or length of a run is unknown.
 
     Attributes:
-        launch: hours of the runs that a launch would start.
+        known: hours of those runs that a launch would start whose cost is known.
+        unknown: the arms of the others.
         going: hours left of the runs in the queue or running.
         step_times: by arm, of all arms with runs that are not done.
-        known: hours of those runs to start whose cost is known.
-        unknown: the arms of the others.
     """
 
-    launch: float | None
+    known: float
+    unknown: list[str]
     going: float | None
     step_times: dict[str, StepTime]
-    known: float = 0.0
-    unknown: tuple[str, ...] = ()
+
+    @property
+    def launch(self) -> float | None:
+        """Hours of the runs that a launch would start."""
+        return None if self.unknown else self.known
 
     @property
     def figures(self) -> str:
@@ -64,12 +67,14 @@ def estimate(grid: Grid, runs: Path, plan: Sequence[PlannedRun], gpus: bool | No
     trained = [run for run in plan if run.spec.task != EVALUATE]
     left = list({run.spec.id: run for run in trained if run.state not in ("done", "stale")}.values())
     step_times = _step_times(grid, runs, left, gpus)
-    to_launch = [run for run in left if run.to_launch]
-    going = [run for run in left if run.state in ("queued", "running")]
-    parts = {run.spec.id: _hours([run], step_times) for run in to_launch}
-    unknown = dict.fromkeys(run.spec.arm for run in to_launch if parts[run.spec.id] is None)
-    known = sum(hours for hours in parts.values() if hours is not None)
-    return Cost(_hours(to_launch, step_times), _hours(going, step_times), step_times, known, tuple(unknown))
+    to_launch = [(run.spec.arm, _hours(run, step_times)) for run in left if run.to_launch]
+    going = [_hours(run, step_times) for run in left if run.state in ("queued", "running")]
+    return Cost(
+        known=_total(hours for _, hours in to_launch),
+        unknown=list(dict.fromkeys(arm for arm, hours in to_launch if hours is None)),
+        going=None if None in going else _total(going),
+        step_times=step_times,
+    )
 
 
 def refuse(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
@@ -162,14 +167,13 @@ def _refuse_time(cost: Cost, wanted: Sequence[PlannedRun], profile: Profile) -> 
             )
 
 
-def _hours(runs: Sequence[PlannedRun], step_times: dict[str, StepTime]) -> float | None:
-    total = 0.0
-    for run in runs:
-        iterations, seconds = _iterations(run), step_times[run.spec.arm].seconds
-        if iterations is None or seconds is None:
-            return None
-        total += max(0, iterations - run.iteration) * seconds
-    return total / 3600
+def _hours(run: PlannedRun, step_times: dict[str, StepTime]) -> float | None:
+    iterations, seconds = _iterations(run), step_times[run.spec.arm].seconds
+    return None if iterations is None or seconds is None else max(0, iterations - run.iteration) * seconds / 3600
+
+
+def _total(hours: Iterable[float | None]) -> float:
+    return sum(value for value in hours if value is not None)
 
 
 def _iterations(run: PlannedRun) -> int | None:

@@ -264,13 +264,18 @@ def last_evaluation(path: Path) -> dict[str, Any]:
 
 def _last_line(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").split("\n")[:-1]
+        lines = read_end(path, _TAIL_BYTES).split("\n")[:-1]
         row = json.loads(lines[-1]) if lines else {}
     except (OSError, ValueError):
         return {}
     return row if isinstance(row, dict) else {}
+
+
+def read_end(path: Path, size: int) -> str:
+    """The last `size` bytes of a file."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read().decode(errors="replace")
 
 
 def describe_trajectory(run: PlannedRun) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from dynamic_rcnn.parallel.rank import read_failures
 from dynamic_rcnn.run.files import find_logs
 from experiments.config.grid import Grid
 from experiments.planning.plan import is_submitted
-from experiments.planning.run_state import PlannedRun
+from experiments.planning.run_state import PlannedRun, read_end
 
 _TAIL_BYTES = 256 * 1024
 
@@ -29,10 +28,7 @@ def newest_log(run: PlannedRun) -> Path | None:
 
 def tail(path: Path, lines: int) -> list[str]:
     """The last lines of a file, of which only the end is read."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL_BYTES))
-        return file.read().decode(errors="replace").splitlines()[-lines:]
+    return read_end(path, _TAIL_BYTES).splitlines()[-lines:]
 
 
 def print_logs(plan: Sequence[PlannedRun], grid: Grid, runs: Path, name: str | None, lines: int) -> None:
