@@ -11,16 +11,17 @@ import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from pydantic import Field
 
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.run.files import PROVENANCE, FileContent, file_digest, read_content, write_content
 from dynamic_rcnn.run.fingerprint import PACKAGE, code_fingerprint
 from dynamic_rcnn.run.process_env import ProcessEnv
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 PACKAGES = (
     "torch",
@@ -71,8 +72,6 @@ class Provenance(Origin):
 
 def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> Origin:
     """Describe this process: commit, local changes, versions, machine and command."""
-    from dynamic_rcnn.run.lock_file import compare_with_lock  # its import takes long, and readers do not need it
-
     return Origin(
         **checkout().model_dump(exclude={"schema_version"}),
         code=code_fingerprint(),
@@ -113,6 +112,8 @@ def write(run_dir: Path, origin: Origin) -> None:
 
 def read_lock(path: Path = REQUIREMENTS_LOCK) -> Iterator[Requirement]:
     """Yield the requirements of a lock file that apply to this Python and platform."""
+    from packaging.requirements import Requirement  # its import takes long, and most who import this need it not
+
     for line in path.read_text("utf-8").splitlines():
         text = line.split("#")[0].strip()
         if text:
@@ -126,6 +127,8 @@ def compare_with_lock(path: Path = REQUIREMENTS_LOCK) -> dict[str, Any] | None:
 
     Packages that are not installed, such as the tools for development on a cluster, are left out.
     """
+    from packaging.utils import canonicalize_name
+
     if not path.exists():
         return None
     installed = {canonicalize_name(item.name): item.version for item in metadata.distributions() if item.name}

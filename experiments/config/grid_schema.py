@@ -125,9 +125,9 @@ class GridFile(Schema):
             given = self.benchmark and self.benchmark.model_dump()
             yield (BENCHMARK,), given, f"belongs to grid.task=benchmark; the task is {self.task}"
         if self.task == EVALUATE:
-            given: dict[tuple[str | int, ...], Any] = {(field,): getattr(self, field) for field in _TRAINING_FIELDS}
-            given |= {("arms", name, "replay"): arm.replay for name, arm in self.arms.items()}
-            for place, value in given.items():
+            fields: dict[tuple[str | int, ...], Any] = {(name,): getattr(self, name) for name in _TRAINING_FIELDS}
+            fields |= {("arms", name, "replay"): arm.replay for name, arm in self.arms.items()}
+            for place, value in fields.items():
                 if value is not None:
                     yield place, value, "a grid with task: evaluate trains nothing; leave it out"
 

@@ -23,8 +23,15 @@ from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
 from experiments.config.schema import SLURM, Config
-from experiments.doctor.findings import BAD, NOTE, OK, Finding
-from experiments.doctor.weights import check_evaluated_weights, check_paper_weights, check_pretrained_weights
+from experiments.doctor.findings import (
+    BAD,
+    NOTE,
+    OK,
+    Finding,
+    check_evaluated_weights,
+    check_paper_weights,
+    check_pretrained_weights,
+)
 from experiments.launching.machine import visible_gpus
 from experiments.planning.cost import COCO_TRAINED_ON
 
