@@ -100,12 +100,18 @@ def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> li
     """The cost in words: of what is left, and on Slurm of all attempts so far."""
     if all(run.spec.task == EVALUATE for run in plan):
         return ["cost: no training; one pass over the validation images"]
+    unit, each = "slot-hours", 1
+    if profile is not None:
+        unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)
+    text = "cost: unknown until the first run has measured it"
+    if cost.launch is not None or cost.known:
+        text = f"cost: {cost.known * each:.2f} {unit} left to launch" + (f", at {cost.figures}" if cost.figures else "")
+    left_out = ", ".join(cost.unknown) if cost.known else ""
+    more = [f"not included: {left_out}, unknown until a run has measured it"] if left_out else []
     if profile is None:
-        return [_left(cost, 1, "slot-hours"), *_unknown(cost)]
-    unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)
+        return [text, *more]
     size = plural("node", profile.nodes) + (f" x {plural('GPU', profile.gpus_per_node)}" if profile.gpus else "")
-    texts = [f"{_left(cost, each, unit)}, {size} per run, a time limit of {profile.time / 60:.1f} hours"]
-    texts += _unknown(cost)
+    texts = [f"{text}, {size} per run, a time limit of {profile.time / 60:.1f} hours", *more]
     if cost.going:
         texts.append(f"queued and running: {cost.going * each:.2f} {unit}")
     hours, attempts = spent_hours(plan)
@@ -113,18 +119,6 @@ def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> li
         spent = "GPU-hours" if profile.gpus else "process-hours"
         texts.append(f"spent: {hours:.2f} {spent}, in {plural('attempt', attempts)}")
     return texts
-
-
-def _left(cost: Cost, each: int, unit: str) -> str:
-    if cost.launch is None and not cost.known:
-        return "cost: unknown until the first run has measured it"
-    return f"cost: {cost.known * each:.2f} {unit} left to launch" + (f", at {cost.figures}" if cost.figures else "")
-
-
-def _unknown(cost: Cost) -> list[str]:
-    """A line on the arms that the figure does not include."""
-    arms = ", ".join(cost.unknown)
-    return [f"not included: {arms}, unknown until a run has measured it"] if cost.known and arms else []
 
 
 def _refuse_hours(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:

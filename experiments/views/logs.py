@@ -66,16 +66,12 @@ def _failed_logs(run: PlannedRun) -> list[Path]:
     """The logs of the newest attempt: of rank 0 and of the ranks that failed, or of all if no other rank failed."""
     logs = find_logs(run.path)
     newest = max((attempt for attempt, _ in logs), default=0)
-    failed = _failed_ranks(run)
+    last = run.last_attempt
+    token = f"{last.job}.{last.restart}" if last and last.job else None  # only known of attempts in Slurm jobs
+    failures = read_failures(run.path, token)
+    failed = {each.rank for each in failures if last is None or each.written >= last.started}
     ranks = sorted(rank for attempt, rank in logs if attempt == newest)
     return [logs[newest, rank] for rank in ranks if rank == 0 or rank in failed or not failed]
-
-
-def _failed_ranks(run: PlannedRun) -> set[int]:
-    """The ranks that wrote down a failure in the newest attempt. Only attempts in Slurm jobs have a known token."""
-    last = run.last_attempt
-    token = f"{last.job}.{last.restart}" if last and last.job else None
-    return {each.rank for each in read_failures(run.path, token) if last is None or each.written >= last.started}
 
 
 def _job_outputs(chosen: Sequence[PlannedRun], grid: Grid, runs: Path) -> dict[Path, list[Path]]:
