@@ -69,7 +69,7 @@ def test_the_method_knows_no_grids_clusters_or_reports() -> None:
     assert offences("dynamic_rcnn", "experiments", "slurm", "analysis") == []
 
 
-def test_slurm_runs_commands_and_knows_not_what_is_in_them() -> None:
+def test_slurm_does_not_import_what_its_commands_run() -> None:
     assert offences("slurm", "experiments", "analysis") == []
     assert offences("slurm", "dynamic_rcnn", but=(*COMMON, "dynamic_rcnn.parallel.rank")) == []
 

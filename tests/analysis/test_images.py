@@ -259,6 +259,6 @@ def test_nothing_to_compare(runs: Path, capsys: pytest.CaptureFixture[str]) -> N
     for file in (runs / "mine/baseline").glob("*/detections.json.gz"):
         file.unlink()
     assert images.main([f"runs={runs}"]) == 0
-    assert "no arm has finished runs with detections" in capsys.readouterr().out and not list(
+    assert "no arm and its baseline have finished runs with detections" in capsys.readouterr().out and not list(
         runs.glob("mine/*.images.json")
     )

@@ -176,7 +176,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(UserError, match="arm 'both' has no run"):
         bootstrap({**arms(), "both": []}, 10, rng)
     other = matches_of(coco_of([1], []), [])
-    with pytest.raises(UserError, match="arm 'other' was evaluated on other images or categories than 'baseline'"):
+    with pytest.raises(UserError, match="arm 'other' was evaluated on different images or categories than 'baseline'"):
         bootstrap({**arms(), "other": [other]}, 10, rng)
     found = bootstrap(arms(), 2, rng)
     with pytest.raises(UserError, match="unknown metric 'AP95'; valid: AP, AP50"):

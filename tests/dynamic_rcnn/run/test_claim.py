@@ -61,7 +61,7 @@ def lost(holder: Holder) -> bool | None:
     return False
 
 
-def test_the_holder_works_in_the_run_directory_and_lets_go(run_dir):
+def test_the_holder_works_in_the_run_directory_and_releases_its_claim(run_dir):
     home = Path.cwd()
     with claimed(run_dir, Holder("here", 12, "3_4", 2)) as claim:
         assert Path.cwd() == run_dir and claim.note is None

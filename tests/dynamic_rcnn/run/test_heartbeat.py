@@ -29,7 +29,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
             continue
 
 
-def test_at_most_one_byte_a_second(pipe: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_one_byte_per_second(pipe: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     for clock[0] in (1000.0, 1000.1, 1000.9, 1001.1, 1005.0):

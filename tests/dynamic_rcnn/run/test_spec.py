@@ -70,7 +70,7 @@ def test_a_neutral_field_does_not_change_the_identity(path: str) -> None:
     assert differences(make(init=init), make(path, "something else", init=init)) == []
 
 
-def test_how_it_would_be_trained_is_no_part_of_what_is_evaluated() -> None:
+def test_training_settings_do_not_change_the_identity_of_an_evaluation() -> None:
     own = make(init=WEIGHTS, task=EVALUATE)
     assert make("config.train.batch_size", 4, init=WEIGHTS, task=EVALUATE).id == own.id
     assert "config.train" in TRAINING_ONLY and own.needs == []
@@ -106,7 +106,7 @@ def test_a_field_that_changes_the_result_changes_the_identity(path: str, value: 
 
 
 @pytest.mark.parametrize("path", LATER)
-def test_a_later_field_that_says_what_was_so_before_does_not_change_the_identity(path: str) -> None:
+def test_a_later_field_with_the_earlier_behaviour_does_not_change_the_identity(path: str) -> None:
     assert make(path, LATER[path]).id == make().id
     assert differences(make(), make(path, LATER[path])) == []
     assert make(path, 8).id != make().id

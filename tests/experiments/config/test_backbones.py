@@ -46,7 +46,7 @@ def on_coco(root: Path, *overrides: str) -> Grid:
         (["dataset=shapes", "base=shapes_r18_fpn", "arms=[r50_1x]"], "shapes_r18_fpn"),
     ],
 )
-def test_the_grid_has_a_base_in_the_place_of_the_data_sets(overrides: list[str], base: str) -> None:
+def test_the_grid_replaces_the_base_of_the_data_set(overrides: list[str], base: str) -> None:
     if base == "shapes_r18_fpn":  # for which the arms have no set_for
         with pytest.raises(UserError, match="give one of the two, and null for the other"):
             grid(*overrides)
@@ -76,7 +76,7 @@ def test_on_coco_the_first_arms_are_the_ablations(root: Path) -> None:
     assert found.changed == []
 
 
-def test_the_manifest_says_which_arm_stands_against_which(tmp_path: Path) -> None:
+def test_the_manifest_records_the_baseline_of_each_arm(tmp_path: Path) -> None:
     found = grid("dataset=shapes", "seeds=[0]")
     write_manifest(found, tmp_path, {spec.id: spec.directory(tmp_path) for spec in found.runs})
     written = json.loads(manifest_path(found, tmp_path).read_text())

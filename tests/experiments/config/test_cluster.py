@@ -172,7 +172,7 @@ def test_a_sites_own_profile_is_a_few_lines(site: Path) -> None:
         ("executor: slurm\n", "cluster.name: must be given; cluster.account: must be given"),
     ],
 )
-def test_what_is_wrong_with_a_sites_profile_is_said(site: Path, text: str, said: str) -> None:
+def test_faults_in_a_sites_profile_are_reported(site: Path, text: str, said: str) -> None:
     (site / "mysite.yaml").write_text(text)
     with pytest.raises(UserError) as error:
         resolve(["grid=smoke", "cluster=mysite"])

@@ -75,7 +75,7 @@ def test_a_grid_composes_and_its_arms_are_small_diffs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL_GRIDS)
-def test_a_grids_head_says_its_command(name: str) -> None:
+def test_the_head_of_a_grid_contains_its_command(name: str) -> None:
     text = (CONF / "grid" / f"{name}.yaml").read_text()
     assert f"python experiments/launch.py grid={name}" in text.split("\ngrid:")[0]
 
@@ -165,7 +165,7 @@ def test_an_arm_that_replaces_a_nested_value_leaves_its_neighbours() -> None:
     assert differences(runs["baseline"], runs["x"]) == [(name, 0.5, 0.6)]
 
 
-def test_what_was_chosen_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choices_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve(["grid=ablation", "cluster=local"])[1] == [
         "dataset=shapes: no COCO 2017 in dataset.root, $COCO_ROOT or data/coco; results are on generated shapes",
     ]

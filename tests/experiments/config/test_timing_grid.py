@@ -49,7 +49,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSpec, list[Any]
     return spec, [pseudo_collate([found[number]]) for number in range(2)]
 
 
-def test_one_run_a_seed_holds_the_models_of_all_arms() -> None:
+def test_one_run_per_seed_contains_the_models_of_all_arms() -> None:
     found = grid("dataset=shapes", "seeds=[0,1]")
     assert [(run.arm, run.seed, run.task) for run in found.runs] == [
         ("speed", 0, "benchmark"),

@@ -135,7 +135,7 @@ def test_what_does_not_go_with_weights(tmp_path: Path, more: list[str], said: st
     assert said in capsys.readouterr().err
 
 
-def test_a_name_without_a_digest_is_said(tmp_path: Path) -> None:
+def test_a_name_without_a_digest_is_reported(tmp_path: Path) -> None:
     (tmp_path / "mine.pth").write_bytes(b"weights")
     config, chosen = resolve(["grid=released", "dataset=shapes", f"weights={tmp_path / 'mine.pth'}", "cluster=local"])
     digest = hashlib.sha256(b"weights").hexdigest()
@@ -167,7 +167,7 @@ def test_on_coco_without_images_to_train_on(tmp_path: Path, monkeypatch: pytest.
     assert "BAD   weights: w.pth: does not fit; choose the base=" in out and "139.jpg is missing or empty" in out
 
 
-def test_on_slurm_one_gpu_unless_told_otherwise(tmp_path: Path) -> None:
+def test_slurm_uses_one_gpu_by_default(tmp_path: Path) -> None:
     weights = named(tmp_path, b"weights")
     settings = ["grid=released", "dataset=shapes", "base=faster_rcnn_r50_fpn_1x", f"weights={weights}", "cluster=slurm"]
     (one,) = build_grid(resolve(settings)[0]).runs

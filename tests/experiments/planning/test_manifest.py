@@ -30,7 +30,7 @@ def seeds(manifest: dict[str, Any]) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("arms", ["arms=null", "arms=[dsl]"])
-def test_runs_of_an_arm_as_it_was_do_not_stay_beside_those_of_what_it_is(tmp_path: Path, arms: str) -> None:
+def test_runs_of_a_changed_arm_are_replaced(tmp_path: Path, arms: str) -> None:
     ask(tmp_path, "seeds=[0,1,2]")
     now = ask(tmp_path, "seeds=[0]", OTHER_DLA, arms)
     whole = [0, 1, 2]
@@ -46,13 +46,13 @@ def test_each_run_has_the_setting_of_its_arm(tmp_path: Path) -> None:
     assert all(run["setting"] == by_arm[run["arm"]] for run in manifest["runs"])
 
 
-def test_runs_of_an_arm_that_is_gone_go(tmp_path: Path) -> None:
+def test_runs_of_a_removed_arm_are_dropped(tmp_path: Path) -> None:
     ask(tmp_path, TWIN)
     now = ask(tmp_path)
     assert "twin" not in {run["arm"] for run in now["runs"]} and len(now["runs"]) == 4
 
 
-def test_an_older_manifest_is_carried_on(tmp_path: Path) -> None:
+def test_an_older_manifest_is_continued(tmp_path: Path) -> None:
     old = ask(tmp_path, "seeds=[0,1]")
     for run in old["runs"]:
         del run["setting"]

@@ -160,7 +160,7 @@ def test_a_replay_is_stale_with_what_it_replays(tmp_path: Path, source: dict[str
     assert {run.state for arm, run in states.items() if arm not in ("both", "replay")} == {"done"}
 
 
-def test_what_arms_set_themselves_is_said_to_have_no_effect_on_them(tmp_path: Path, capsys: Any) -> None:
+def test_changes_that_arms_override_are_reported(tmp_path: Path, capsys: Any) -> None:
     method = "base.model.train_cfg.rcnn.dynamic_rcnn"
     changes = (f"{method}.smooth_l1=true", "base.train.max_iters=30")
     line = f"{method}.smooth_l1: has no effect on dsl, both, which set it themselves"

@@ -79,7 +79,9 @@ def test_a_job_whose_id_was_not_written_down_is_known_by_its_name(runs: Runs, sl
         (None, "killed"),
     ],
 )
-def test_a_job_that_left_the_queue_without_a_word(runs: Runs, slurm: FakeSlurm, ended: str | None, cause: str) -> None:
+def test_a_job_that_left_the_queue_without_writing_its_status(
+    runs: Runs, slurm: FakeSlurm, ended: str | None, cause: str
+) -> None:
     runs.submit()
     slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
     slurm.ends = {"7_1": ended} if ended else {}
@@ -145,7 +147,7 @@ def test_where_slurm_does_not_answer(runs: Runs, slurm: FakeSlurm, capsys: Any) 
 
 
 @pytest.mark.parametrize(("minutes", "why"), [(29, ""), (31, "no progress for 31 minutes")])
-def test_a_run_without_progress_for_long_says_so(runs: Runs, slurm: FakeSlurm, minutes: int, why: str) -> None:
+def test_a_run_without_progress_is_noted(runs: Runs, slurm: FakeSlurm, minutes: int, why: str) -> None:
     runs.submit()
     slurm.jobs = [job(arm, "RUNNING") for arm in ARMS]
     old = time.time() - 60 * minutes
@@ -235,7 +237,7 @@ def test_a_local_launch_leaves_slurms_runs_to_slurm(
     assert "4 of 4 runs are in Slurm's queue, not started here" in out
 
 
-def test_a_local_launch_where_slurm_does_not_answer_says_so_once(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_a_local_launch_reports_once_that_slurm_does_not_answer(slurm: FakeSlurm, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     Runs(folder.runs, *SMALL[1:]).submit()
     slurm.jobs = None
