@@ -14,7 +14,9 @@ from pycocotools import mask
 
 from analysis.detections.columns import Booleans, Detections, Floats, Integers, Objects, rows_by_image
 
-IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)  # the expression of pycocotools' Params: its 0.9 is 0.8999...
+IOU_THRESHOLDS: Floats = np.linspace(
+    0.5, 0.95, 10, dtype=np.float64
+)  # the expression of pycocotools' Params: its 0.9 is 0.8999...
 LOWEST = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)  # what COCOeval compares an IoU with
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 MAX_DETECTIONS = 100  # per image and category

@@ -22,7 +22,7 @@ from analysis.detections.columns import Booleans, Floats, Integers
 from analysis.detections.matching import IOU_THRESHOLDS, Matches
 from dynamic_rcnn.metrics.names import AP_THRESHOLDS
 
-RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101)
+RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101, dtype=np.float64)
 METRICS: dict[str, float | None] = {"AP": None, **AP_THRESHOLDS}
 
 Counts = NDArray[np.int32]  # half the memory traffic of int64, and enough for 2e9 detections

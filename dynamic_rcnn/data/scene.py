@@ -80,7 +80,7 @@ def draw_scene(rng: RandomState, size: int) -> tuple[NDArray[np.uint8], list[Sce
 
 def _place_objects(rng: RandomState, size: int) -> tuple[Pixels, list[_Stamp], list[str]]:
     """Place the objects. Returns owner [size, size], 0 or the number (from 1) of the visible object; stamps; names."""
-    owner = np.zeros((size, size), dtype=np.int32)
+    owner: Pixels = np.zeros((size, size), dtype=np.int32)
     stamps: list[_Stamp] = []
     names: list[str] = []
     for _ in range(_integer(rng, 1, MAX_OBJECTS + 1)):
