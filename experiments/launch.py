@@ -176,7 +176,7 @@ def _cancel(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     finally:
         stopped = lock.cancel(grid, config.runs)
     lines = [f"{done} {', '.join(names)}" for done, names in (("cancelled", cancelled), ("stopped", stopped)) if names]
-    print("\n".join(lines or ["nothing of this grid is running"]))
+    print("\n".join(lines or ["no run of this grid is running"]))
     return 0
 
 

@@ -114,7 +114,7 @@ def test_the_default_report_is_beside_the_runs(tmp_path: Path, capsys: pytest.Ca
 def test_a_report_of_records_needs_out() -> None:
     records = ROOT / "analysis/records"
     with pytest.raises(
-        UserError, match=r"^out= must be given for the records in runs=.*analysis/records: a report does"
+        UserError, match=r"^out= must be given for the records in runs=.*analysis/records: reports must not"
     ):
         report.main([f"runs={records}"])
     assert not (records / "REPORT.md").exists()

@@ -152,7 +152,11 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "large": (_edited_row("T", 10**400), "train.jsonl: line 1: field 'T': number out of range", "done"),
     "count": (_edited_row("iteration", -1), "train.jsonl: line 1: field 'iteration': expected int >= 0", "done"),
-    "surrogate": (_edited("provenance.json", command="\ud800"), "provenance.json: not valid JSON (half a surr", "done"),
+    "surrogate": (
+        _edited("provenance.json", command="\ud800"),
+        "provenance.json: not valid JSON (an unpaired surr",
+        "done",
+    ),
     "spec": (_no_spec, "spec.json: missing", "unreadable"),
     "content": (
         _other_content,

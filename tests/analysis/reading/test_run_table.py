@@ -58,7 +58,7 @@ def test_a_seed_that_contradicts_the_grid_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run and no grid in this folder"):
+    with pytest.raises(UserError, match="no runs and no grids in this folder"):
         collect(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         collect(tmp_path / "nothing")

@@ -137,7 +137,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     conf = tmp_path / "experiments" / "conf"
     shutil.copytree(CONF, conf)
     (tmp_path / "dynamic_rcnn").symlink_to(CONF.parents[1] / "dynamic_rcnn")
-    for module in ("arguments", "choices", "cluster", "compose", "overrides"):
+    for module in ("choices", "cluster", "compose", "overrides"):
         monkeypatch.setattr(f"experiments.config.{module}.CONF", conf)
     return conf / "cluster"
 

@@ -56,7 +56,7 @@ def test_weights_of_a_run_give_what_that_run_got(trained: Folder, capsys: Any) -
     weights = named(trained.path, (own / "checkpoints" / "weights.pth").read_bytes())
     assert launch.main(arguments(trained, weights, "action=plan")) == 0
     out = capsys.readouterr().out
-    assert "as its name says" in out and "not evaluated" in out and "1 evaluation of given weights: 1 new" in out
+    assert "as in its name" in out and "not evaluated" in out and "1 evaluation of given weights: 1 new" in out
     assert launch.main(arguments(trained, weights)) == 0
     out = capsys.readouterr().out
     assert "evaluated" in out and "0/?" not in out

@@ -5,9 +5,10 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import pathlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -57,7 +58,12 @@ def counted(below: Path) -> Iterator[Counter[str]]:
         mock.patch.object(builtins, "open", count_open),
         mock.patch.object(os, "scandir", counting(real_scan)),
         mock.patch.object(os, "listdir", counting(real_list)),
+        ExitStack() as stack,
     ):
+        if accessor := getattr(pathlib, "_NormalAccessor", None):  # Python 3.10's Path keeps these functions of its own
+            stack.enter_context(mock.patch.object(accessor, "open", staticmethod(count_open)))
+            for name, real in (("scandir", real_scan), ("listdir", real_list)):
+                stack.enter_context(mock.patch.object(accessor, name, staticmethod(counting(real))))
         yield opened
 
 
