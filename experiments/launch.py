@@ -27,8 +27,9 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import EVALUATE
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
+from experiments.config.conf_files import CONF
 from experiments.config.grid import Grid
-from experiments.config.overrides import CONF, describe_overruled
+from experiments.config.overrides import describe_overruled
 from experiments.config.schema import Config, LocalCluster
 from experiments.planning import cost
 from experiments.planning.plan import is_submitted, plan_or_disk, printed_plan

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.schema import close
-from experiments.config.overrides import names_of
+from experiments.config.conf_files import names_of
 
 GROUPS = ("base", "cluster", "dataset", "grid")
 PROCESSES = "base.train.processes"

@@ -21,7 +21,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN
 from experiments.config import cluster as clusters
 from experiments.config.arguments import GROUPS, chooses, value_of
-from experiments.config.overrides import CONF, load
+from experiments.config.conf_files import CONF, load
 from experiments.config.schema import Choices
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from experiments.config.arguments import BY_CLUSTER
-from experiments.config.overrides import CONF, load
+from experiments.config.conf_files import CONF, load
 from experiments.config.schema import LOCAL, SLURM, LocalCluster, Settings
 
 if TYPE_CHECKING:  # a local launch imports nothing of slurm

@@ -27,7 +27,7 @@ from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from experiments.config import arguments as command_line
 from experiments.config.choices import Choices, choose, find_coco
 from experiments.config.cluster import resolve_cluster
-from experiments.config.overrides import CONF
+from experiments.config.conf_files import CONF
 from experiments.config.schema import SLURM, Config, Settings, check
 
 _EXAMPLE = "weights=/data/dynamic_rcnn_r50_fpn_1x-62a3f276.pth"

@@ -11,7 +11,7 @@ from dynamic_rcnn.run.manifest import Contrasts, Paper, PlainName, contrast_faul
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema, close
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from experiments.config.base_schema import Cost, Count, Fault, Rounds, Seeds, value_rule
-from experiments.config.overrides import names_of
+from experiments.config.conf_files import names_of
 
 PRETRAIN = "pretrain"
 _TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # of grids whose runs train

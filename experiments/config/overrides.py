@@ -1,21 +1,16 @@
-"""The configuration files as they are, and where a launch differs from them."""
+"""Where a launch differs from the configuration files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from dynamic_rcnn.run.spec import RunSpec, differences, flatten
+from experiments.config.conf_files import CONF, load, load_base
+from experiments.config.schema import Config
 
-if TYPE_CHECKING:
-    from experiments.config.schema import Config
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
-BASES = CONF.parents[1] / "dynamic_rcnn" / "configs" / "base"
 _NOT_COUNTED = ("dataset.name", "dataset.root")
 _ARM_FIELDS = ("set", "set_for", "replay", "baseline")
 
@@ -61,32 +56,6 @@ def describe_overruled(config: Config, changed: Sequence[str]) -> list[str]:
         if arms:
             lines.append(f"{field}: has no effect on {', '.join(arms)}, which set it themselves")
     return lines
-
-
-def names_of(group: str) -> list[str]:
-    """The valid choices of a group of files: base, cluster, dataset or grid."""
-    folder = BASES if group == "base" else CONF / group
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-@cache
-def load(path: Path) -> dict[str, Any]:
-    """A configuration file, unresolved. Do not change the value: it is kept."""
-    return dict(OmegaConf.to_container(OmegaConf.load(path)))  # type: ignore[arg-type]
-
-
-@cache
-def load_base(name: str) -> dict[str, Any]:
-    """A base as its file has it: the bases in its `defaults`, with what it changes in them. Do not change the value."""
-    return dict(OmegaConf.to_container(_merged_base(name)))  # type: ignore[arg-type]
-
-
-def _merged_base(name: str) -> DictConfig:
-    content = dict(load(BASES / f"{name}.yaml"))
-    parents = [_merged_base(parent) for parent in content.pop("defaults", []) if parent != "_self_"]
-    merged = OmegaConf.merge(*parents, OmegaConf.create(content))
-    assert isinstance(merged, DictConfig)
-    return merged
 
 
 def _grid_file(name: str, base: dict[str, Any]) -> dict[str, Any]:

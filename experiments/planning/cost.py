@@ -13,8 +13,8 @@ from dynamic_rcnn.run.files import PROVENANCE, read_content
 from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
 from dynamic_rcnn.wording import plural
+from experiments.config.conf_files import load_base
 from experiments.config.grid import Grid
-from experiments.config.overrides import load_base
 from experiments.planning.manifest import manifest_path, read_cells
 from experiments.planning.run_state import Directories, PlannedRun, last_row
 

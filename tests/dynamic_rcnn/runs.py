@@ -15,7 +15,7 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.run.files import read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.config.overrides import load_base
+from experiments.config.conf_files import load_base
 from tests.dynamic_rcnn.fork_server import ForkedProcess
 
 PROJECT = Path(__file__).resolve().parents[2]

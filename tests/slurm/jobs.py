@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynamic_rcnn.run.files import read_json
-from experiments.config.overrides import CONF
+from experiments.config.conf_files import CONF
 from slurm import cli as queue
 from slurm.code_snapshot import freeze
 from slurm.job_arrays import arrays, begin, submit

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.config.overrides import CONF
+from experiments.config.conf_files import CONF
 from slurm import code_snapshot as snapshot
 from slurm.attempt import killed_here
 from slurm.cli import QueuedJob, _jobs, fields

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from submitit.slurm.slurm import _make_sbatch_string
 
 from dynamic_rcnn.errors import UserError
-from experiments.config.overrides import CONF
+from experiments.config.conf_files import CONF
 from slurm.site_profile import Profile, parse_minutes
 
 

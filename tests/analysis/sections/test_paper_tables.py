@@ -8,7 +8,7 @@ from analysis.reading.run_table import collect
 from analysis.rendering import markdown
 from analysis.sections.page import TABLES, paper_tables
 from analysis.stats.comparison import Comparison
-from experiments.config.overrides import CONF
+from experiments.config.conf_files import CONF
 from tests.analysis.synthetic import RunsFolder
 
 

@@ -12,7 +12,7 @@ from experiments.config import cluster as executor
 from experiments.config.build import build_grid
 from experiments.config.cluster import choose_executor
 from experiments.config.compose import resolve
-from experiments.config.overrides import CONF
+from experiments.config.conf_files import CONF
 
 UP = "echo 'Slurmctld(primary) at head is UP'"
 DOWN = "echo 'Slurmctld(primary) at head is DOWN'"
@@ -137,7 +137,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     conf = tmp_path / "experiments" / "conf"
     shutil.copytree(CONF, conf)
     (tmp_path / "dynamic_rcnn").symlink_to(CONF.parents[1] / "dynamic_rcnn")
-    for module in ("choices", "cluster", "compose", "overrides"):
+    for module in ("choices", "cluster", "compose", "conf_files", "overrides"):
         monkeypatch.setattr(f"experiments.config.{module}.CONF", conf)
     return conf / "cluster"
 

@@ -12,8 +12,8 @@ from dynamic_rcnn.run.spec import RunSpec, differences
 from experiments.config import choices
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
+from experiments.config.conf_files import CONF
 from experiments.config.grid import Grid
-from experiments.config.overrides import CONF
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
 ALL_GRIDS = sorted(path.stem for path in (CONF / "grid").glob("*.yaml"))

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.config.overrides import CONF
+from experiments.config.conf_files import CONF
 from experiments.planning.run_state import PlannedRun
 from experiments.views import tables
 from tests.experiments.launches import LAUNCH, PROJECT, WITH_FAKE_TRAINER, Folder
