@@ -27,7 +27,7 @@ from dynamic_rcnn.cli import count, parse, run
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS
 from dynamic_rcnn.run import files
-from dynamic_rcnn.run.manifest import manifest_place
+from dynamic_rcnn.run.manifest import relative_manifest_path
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
 
@@ -64,7 +64,7 @@ def make(runs: Path, number: int, rows: int, rng: np.random.Generator) -> None:
         arms = list(dict.fromkeys(arm for arm, _ in own))
         manifest = {"schema": 1, "grid": f"g{grid}", "title": f"Grid {grid}", "setting": SETTING, "dataset": DATASET}
         manifest |= {"baseline": arms[0], "arms": {arm: f"arm {arm}" for arm in arms}, "runs": entries}
-        files.write_json_atomic(runs / manifest_place(DATASET, f"g{grid}", SETTING), manifest)
+        files.write_json_atomic(runs / relative_manifest_path(DATASET, f"g{grid}", SETTING), manifest)
 
 
 def _write_run(path: Path, spec: RunSpec, rows: int, rng: np.random.Generator) -> None:

@@ -36,7 +36,7 @@ from dynamic_rcnn.run.files import METRICS, SPEC
 from dynamic_rcnn.run.lock import RunLockedError
 from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, RunSpec
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 
 EXIT_DONE = 0
 _PR_SET_PDEATHSIG = 1
@@ -45,7 +45,7 @@ _PR_SET_PDEATHSIG = 1
 class Task(Protocol):
     """What one process does for a run. Called in this order; an exception ends the attempt."""
 
-    record: Record
+    record: StatusFile
 
     def restore(self, note: str | None) -> None:
         """Start the attempt and record its provenance. note: added to the attempt's record."""
@@ -69,13 +69,13 @@ def train(run_dir: Path) -> int:
 
 def _train(spec: RunSpec, claim: Claim | None) -> int:
     """Like `train`, in the run's directory. claim: None if the parent process holds it."""
-    record, me, stop, losses = Record.open(Path()), Rank(), StopSignal(), ending.UncheckedLosses()
+    record, me, stop, losses = StatusFile.open(Path()), Rank(), StopSignal(), ending.UncheckedLosses()
     try:
         given = Rank.from_env()
         me = given or me
         _check_directory(spec)
         if me.size == 1 and Path(METRICS).exists():
-            Record.close_done(Path())
+            StatusFile.close_done(Path())
             return EXIT_DONE
         if spec.task != EVALUATE:
             rate = spec.config["optim_wrapper"]["optimizer"]["lr"]
@@ -96,7 +96,7 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
             task.run()
             task.finish()
         elif distributed.is_main():
-            Record.close_done(Path())
+            StatusFile.close_done(Path())
         distributed.leave()
         return EXIT_DONE
     except Exception as error:

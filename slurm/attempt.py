@@ -24,7 +24,7 @@ from dynamic_rcnn.parallel.rank import EXIT_LOCKED, EndNote
 from dynamic_rcnn.run.files import LOGS, FileContent, read_content, write_content
 from dynamic_rcnn.run.lock import Holder, RunLockedError
 from dynamic_rcnn.run.process_env import ProcessEnv
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 from slurm import cli
 
 _WARNING = f"{LOGS}/warning.json"
@@ -104,7 +104,7 @@ class JobTask:
             return None
 
 
-def start_attempt(record: Record, task: JobTask, note: str | None, log: str | None = None) -> None:
+def start_attempt(record: StatusFile, task: JobTask, note: str | None, log: str | None = None) -> None:
     """Begin the attempt of this job in the record. note: about a takeover of the run, or None."""
     os.environ.update(task.process_env(log).to_env({}))
     record.start(record.iteration)

@@ -17,7 +17,7 @@ _SUFFIXES = (".py", ".yaml")
 
 def freeze(folder: Path) -> Path:
     """Copy the packages that jobs run into `folder`, under the digest of their content, unless the copy exists."""
-    frozen = frozen_place(folder)
+    frozen = frozen_path(folder)
     if frozen.exists():
         return frozen
     temporary = frozen.with_name(f".{frozen.name}.{os.getpid()}.tmp")
@@ -35,7 +35,7 @@ def freeze(folder: Path) -> Path:
     return frozen
 
 
-def frozen_place(folder: Path) -> Path:
+def frozen_path(folder: Path) -> Path:
     """The path of the copy that `freeze` makes."""
     total = hashlib.sha256()
     for path in _files():

@@ -15,7 +15,7 @@ from pathlib import Path
 from dynamic_rcnn.parallel.rank import EXIT_LOST, read_failures
 from dynamic_rcnn.run.files import STATUS, read_content
 from dynamic_rcnn.run.lock import RunLockedError
-from dynamic_rcnn.run.status import Attempt, Record, Status
+from dynamic_rcnn.run.status import Attempt, Status, StatusFile
 from slurm import cli
 from slurm.attempt import JobTask, read_warning
 from slurm.submission_record import Submission
@@ -71,7 +71,7 @@ def _in_slurm(job: dict[str, str], task: JobTask) -> tuple[str | None, str]:
     return None, ""
 
 
-def close_previous(record: Record, task: JobTask, retries: dict[str, int]) -> str | None:
+def close_previous(record: StatusFile, task: JobTask, retries: dict[str, int]) -> str | None:
     """End the previous attempt, if it could not do so itself. Returns why there is no further attempt, or None."""
     last = record.last
     if last is not None and last.outcome in (None, "interrupted"):
@@ -83,7 +83,7 @@ def close_previous(record: Record, task: JobTask, retries: dict[str, int]) -> st
     return why_not_retried(record, task, last.outcome, retries)
 
 
-def cause_of_end(record: Record, task: JobTask, code: int, submission: Submission) -> tuple[str, str]:
+def cause_of_end(record: StatusFile, task: JobTask, code: int, submission: Submission) -> tuple[str, str]:
     """(cause, message) of an attempt that ended before the run was done. code: the exit code of srun."""
     cause, message = _in_slurm(cli.describe(task.job), task)
     if cause == "cancelled":  # a requeue would bring it back to life
@@ -118,7 +118,7 @@ def cause_of_no_start(task: JobTask, code: int, submission: Submission) -> tuple
     return ("node failure" if hiccup else "error"), where
 
 
-def _recorded_cause(record: Record, task: JobTask) -> tuple[str, str] | None:
+def _recorded_cause(record: StatusFile, task: JobTask) -> tuple[str, str] | None:
     """(cause, message) that rank 0 recorded or other ranks or supervisors left; of several, the first cause."""
     last = record.attempts[-1]
     found = []
@@ -130,7 +130,7 @@ def _recorded_cause(record: Record, task: JobTask) -> tuple[str, str] | None:
     return min(found, key=lambda item: order.get(item[0], len(order)), default=None)
 
 
-def why_not_retried(record: Record, task: JobTask, cause: str, retries: dict[str, int]) -> str | None:
+def why_not_retried(record: StatusFile, task: JobTask, cause: str, retries: dict[str, int]) -> str | None:
     """Why a run that ended by `cause` is not retried in this job. None if it is."""
     if cause not in BUDGETS:
         return f"{cause} is not retried"
@@ -149,19 +149,19 @@ def why_not_retried(record: Record, task: JobTask, cause: str, retries: dict[str
     return f"retried {times}, as often as cluster.retries.{BUDGETS[cause]} allows"
 
 
-def refuse_superseded(record: Record, task: JobTask) -> None:
+def refuse_superseded(record: StatusFile, task: JobTask) -> None:
     """Raises RunLockedError if Slurm has started this job again: this start must not touch the run any more."""
     starts = [attempt.restart or 0 for attempt in record.attempts if attempt.job == task.job]
     if starts and max(starts) > task.restart:
         raise RunLockedError(f"job {task.job} was started again on {record.attempts[-1].nodes}: this start ends")
 
 
-def has_begun(record: Record, task: JobTask) -> bool:
+def has_begun(record: StatusFile, task: JobTask) -> bool:
     """Whether the record's last attempt is this one."""
     return record.last is not None and (record.last.job, record.last.restart) == (task.job, task.restart)
 
 
-def end_attempt(record: Record, task: JobTask, cause: str, message: str, retries: dict[str, int]) -> str | None:
+def end_attempt(record: StatusFile, task: JobTask, cause: str, message: str, retries: dict[str, int]) -> str | None:
     """Close the attempt in the record. Returns why the run is not retried, or None."""
     record.end(cause, message)
     reason = why_not_retried(record, task, cause, retries)

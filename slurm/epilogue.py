@@ -11,7 +11,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED
 from dynamic_rcnn.run.claim import claimed
 from dynamic_rcnn.run.files import METRICS
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 from slurm import cli, end_causes
 from slurm.attempt import JobTask, run_command, start_attempt
 from slurm.submission_record import Submission
@@ -30,9 +30,9 @@ def end_job(folder: Path, chunk: int, code: int) -> int:
     submission, task = Submission.read(folder), JobTask.from_env()
     with claimed(submission.run_dir(chunk, task.index), task.holder, task.is_alive, patience_s=_CLAIM_S) as claim:
         if Path(METRICS).exists():
-            Record.close_done(Path())
+            StatusFile.close_done(Path())
             return 0
-        record = Record.open(Path())
+        record = StatusFile.open(Path())
         end_causes.refuse_superseded(record, task)
         if end_causes.has_begun(record, task):
             cause, message = end_causes.cause_of_end(record, task, code, submission)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema, validate
+from dynamic_rcnn.run.values import Count, CountFromZero, Positive
 from slurm import sbatch_flags
 
 _MOST_MINUTES = 14 * 1440
@@ -58,12 +59,6 @@ def _check_memory(value: Any) -> Any:
     return value
 
 
-def _check_positive(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError("must be a positive number")
-    return value
-
-
 def _check_line(value: str) -> str:
     if "\n" in value:
         raise ValueError("must be one line")
@@ -72,23 +67,20 @@ def _check_line(value: str) -> str:
 
 Text = Annotated[str | None, BeforeValidator(_check_text)]
 Line = Annotated[str, AfterValidator(_check_line)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, PlainValidator(_check_positive)]
 
 
 class Retries(Schema):
     """How often a run is retried in the same job, by retry budget; see `slurm.end_causes.BUDGETS`."""
 
-    time_out: Count
-    preempted: Count
-    requeued: Count
-    node_failure: Count
-    out_of_memory: Count
-    stalled: Count
-    killed: Count
-    error: Count
-    nan: Count
+    time_out: CountFromZero
+    preempted: CountFromZero
+    requeued: CountFromZero
+    node_failure: CountFromZero
+    out_of_memory: CountFromZero
+    stalled: CountFromZero
+    killed: CountFromZero
+    error: CountFromZero
+    nan: CountFromZero
 
 
 class Profile(Schema):
@@ -100,13 +92,13 @@ class Profile(Schema):
     partition: Text
     qos: Text
     constraint: Text
-    nodes: AtLeastOne
-    gpus_per_node: Count
-    cpus_per_task: AtLeastOne
+    nodes: Count
+    gpus_per_node: CountFromZero
+    cpus_per_task: Count
     mem: Annotated[str | int | None, BeforeValidator(_check_memory)]
     time: Annotated[int, BeforeValidator(parse_minutes)]
-    warning_seconds: Count
-    max_parallel: AtLeastOne | None
+    warning_seconds: CountFromZero
+    max_parallel: Count | None
     max_gpu_hours: Positive | None
     stall_minutes: Positive
     python: Text

@@ -21,7 +21,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOST, Rank, read_failures, write_failure
 from dynamic_rcnn.run.claim import Claim, claimed, superseded
 from dynamic_rcnn.run.files import METRICS, log_name
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 from slurm import end_causes
 from slurm.attempt import (
     JobTask,
@@ -70,10 +70,10 @@ def run_task(folder: Path, chunk: int) -> int:
 
 def _begin_attempt(submission: Submission, task: JobTask, claim: Claim) -> int | None:
     """Begin an attempt in the record. Returns its number, or None after printing why there is no further attempt."""
-    record = Record.open(Path())
+    record = StatusFile.open(Path())
     end_causes.refuse_superseded(record, task)
     if Path(METRICS).exists():
-        Record.close_done(Path())
+        StatusFile.close_done(Path())
         refusal: str | None = "the run is done"
     else:
         refusal = end_causes.close_previous(record, task, submission.retries)
@@ -174,7 +174,7 @@ class _Supervisor:
 
         Such a trainer does not react to signals.
         """
-        last = None if self.task.rank == 0 else Record.open(Path()).last
+        last = None if self.task.rank == 0 else StatusFile.open(Path()).last
         if last is None or last.outcome is None:
             return False
         self._wait_or_kill()
@@ -190,7 +190,7 @@ class _Supervisor:
     def _record_warning(self) -> None:
         """Record the warning's cause at once: after a scancel the batch script may have no time to do it."""
         warning = read_warning(self.task.token) if self.task.rank == 0 else None
-        record = Record.open(Path())
+        record = StatusFile.open(Path())
         if warning is not None and record.last is not None and record.last.outcome == "interrupted":
             record.end(*warning)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -13,16 +13,13 @@ from analysis.detections.tide import KINDS
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import DETECTIONS, GRID_SUFFIX, FileContent, Part, file_digest, read_content
 from dynamic_rcnn.run.manifest import Manifest
+from dynamic_rcnn.run.values import Count, Fraction, SignedFraction
 
 SUFFIX = ".images.json"
 SHEET_SUFFIX = ".images.png"
 GRID_FILES = (GRID_SUFFIX, SUFFIX, SHEET_SUFFIX)  # suffixes of the files of a grid
 COMMAND = "python analysis/images.py"
 _REPEAT = f"{COMMAND} writes it again"
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-SignedFraction = Annotated[float, Field(ge=-1, le=1)]
-Count = Annotated[int, Field(gt=0)]
 
 
 class DifferenceRow(Part):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, NaNLossError, UserError
 from dynamic_rcnn.parallel.processes import EXIT_CODES
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED, EXIT_LOST, Rank, write_failure
-from dynamic_rcnn.run.status import Record, SupersededError
+from dynamic_rcnn.run.status import StatusFile, SupersededError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +84,7 @@ def classify(error: Exception, me: Rank, losses: UncheckedLosses, stopped: bool 
     return End(*_cause(error, me), me.number)
 
 
-def conclude(end: End, me: Rank, record: Record) -> int:
+def conclude(end: End, me: Rank, record: StatusFile) -> int:
     """Agree with the other processes on the cause, print and record it. Returns the exit code."""
     if me.number > 0 and end.cause not in (LOST, SUPERSEDED, "interrupted"):
         write_failure(me, end.cause, end.message)

@@ -27,7 +27,7 @@ from dynamic_rcnn.run.files import (
 )
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 
 if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector
@@ -46,7 +46,7 @@ class BaseRun:
         self.stop = stop
         self.device = select_device()
         self.iteration = 0
-        self.record = Record(Path(), 0)
+        self.record = StatusFile(Path(), 0)
         stop.check()
         found = dataset.prepare(spec.dataset) if distributed.is_main() else None  # draws before the others look
         distributed.any_of(False)

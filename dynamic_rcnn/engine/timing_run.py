@@ -36,7 +36,7 @@ from dynamic_rcnn.errors import InterruptedRunError, UserError
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run.results import CPU, INFERENCE, TRAINING, InferenceTimes, TimingResults, TrainingTimes
 from dynamic_rcnn.run.spec import RunSpec
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 
 
 class TimingRun(start.BaseRun):
@@ -49,7 +49,7 @@ class TimingRun(start.BaseRun):
         self.losses = losses
         self.settings = spec.config["benchmark"]
         self.meter = Meter(self.device)
-        self.record = Record(Path(), spec.config["train"]["max_iters"])
+        self.record = StatusFile(Path(), spec.config["train"]["max_iters"])
         self.parts: dict[str, dict[str, Any]] = {}
 
     def restore(self, note: str | None) -> None:

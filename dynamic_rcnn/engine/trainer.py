@@ -24,7 +24,7 @@ from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.files import CHECKPOINTS, SCHEMA, WEIGHTS, file_digest, remove_temporary
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 
 
 class TrainingRun(start.BaseRun):
@@ -56,7 +56,7 @@ class TrainingRun(start.BaseRun):
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
-        self.record = Record(Path(), self.max_iterations)
+        self.record = StatusFile(Path(), self.max_iterations)
         beat()
 
     @property

@@ -16,7 +16,7 @@ from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, EXIT_LOST,
 from dynamic_rcnn.run.claim import Claim
 from dynamic_rcnn.run.fingerprint import PACKAGE
 from dynamic_rcnn.run.process_env import ProcessEnv
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 
 TRAINER = [sys.executable, "-m", "dynamic_rcnn.train"]
 GRACE_S = 30.0  # for the other processes to end after one has failed
@@ -71,7 +71,7 @@ def run_processes(count: int, claim: Claim | None) -> int:
     claim: None if the parent process holds it.
     """
     attempt = uuid.uuid4().hex
-    attempts = len(Record.open(Path()).attempts)
+    attempts = len(StatusFile.open(Path()).attempts)
     processes = Processes(count, claim, attempt)
     failed = processes.wait()
     if failed is None:
@@ -83,7 +83,7 @@ def run_processes(count: int, claim: Claim | None) -> int:
 
 def _record(end: tuple[str, str], attempts: int) -> int:
     """Record the end if rank 0 could not do it. attempts: how many were recorded before. Returns the exit code."""
-    record = Record.open(Path())
+    record = StatusFile.open(Path())
     begun = len(record.attempts) > attempts
     if not begun or record.attempts[-1].outcome is None:
         cause, message = end

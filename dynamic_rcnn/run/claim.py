@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from dynamic_rcnn.run.files import CHECKPOINTS, LOCK, RENDEZVOUS
+from dynamic_rcnn.run.files import CHECKPOINTS, LOCK, RENDEZVOUS, free_name
 from dynamic_rcnn.run.lock import PATIENCE_S, Holder, RunLockedError, last_holder, open_lock, sign, take
 
 _INSTANT_S = 0.3  # a reader of the state may hold the lock for this long
@@ -46,9 +46,9 @@ def claimed(
     run, also after `patience_s` seconds.
     """
     me = me or Holder.this_process()
-    place, home = run_dir.resolve(), Path.cwd()
-    finish_swap(place)
-    os.chdir(place)
+    path, home = run_dir.resolve(), Path.cwd()
+    finish_swap(path)
+    os.chdir(path)
     file = open_lock(Path())
     try:
         held, holder = _take(file, _INSTANT_S)
@@ -59,13 +59,13 @@ def claimed(
             living = alive(holder) if holder else None
             if living or (living is None and held):
                 raise RunLockedError(f"{run_dir}: another process is training this run ({holder or 'unknown'})")
-            aside = _swap(place)
+            aside = _swap(path)
             note = f"took over from {holder}, which may still have been running; its directory is now {aside.name}"
-            os.chdir(place)
+            os.chdir(path)
             file.close()
             file = open_lock(Path())
             held, _ = _take(file, patience_s)
-        if held or superseded(place):
+        if held or superseded(path):
             raise RunLockedError(f"{run_dir}: another attempt has taken over this run")
         sign(file, me.to_line())
         try:
@@ -77,10 +77,10 @@ def claimed(
         os.chdir(home)
 
 
-def superseded(place: Path) -> bool:
-    """Whether another attempt has taken over the run whose directory was `place` when this process began."""
+def superseded(path: Path) -> bool:
+    """Whether another attempt has taken over the run whose directory was `path` when this process began."""
     try:
-        return not place.samefile(".")
+        return not path.samefile(".")
     except FileNotFoundError:
         return True
 
@@ -97,29 +97,26 @@ def _may_live(holder: Holder | None, me: Holder) -> bool:
     return holder.host != me.host
 
 
-def _swap(place: Path) -> Path:
+def _swap(path: Path) -> Path:
     """Replace the run directory by a copy. Returns the new path of the old one."""
-    number = 1
-    while (aside := place.with_name(f"{place.name}.lost{number}")).exists():
-        number += 1
-    new = _next(place)
+    aside, new = free_name(path, "lost"), _next(path)
     shutil.rmtree(new, ignore_errors=True)
-    _copy(place, new)
-    place.rename(aside)
-    new.rename(place)
+    _copy(path, new)
+    path.rename(aside)
+    new.rename(path)
     for checkpoint in (aside / CHECKPOINTS).glob("*.pth"):  # the copy has them
         checkpoint.unlink(missing_ok=True)
     return aside
 
 
-def finish_swap(place: Path) -> None:
-    """Put the copy of a run directory into its place, if a process was killed between the two renames of a swap."""
-    if not place.exists() and _next(place).exists():
-        _next(place).rename(place)
+def finish_swap(path: Path) -> None:
+    """Put the copy of a run directory into place, if a process was killed between the two renames of a swap."""
+    if not path.exists() and _next(path).exists():
+        _next(path).rename(path)
 
 
-def _next(place: Path) -> Path:
-    return place.with_name(f".{place.name}.next")
+def _next(path: Path) -> Path:
+    return path.with_name(f".{path.name}.next")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -100,6 +100,14 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
         raise
 
 
+def free_name(path: Path, suffix: str) -> Path:
+    """The first of `<path>.<suffix>1`, `<path>.<suffix>2` ... that does not exist, to move `path` aside."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.{suffix}{number}")).exists():
+        number += 1
+    return aside
+
+
 def remove_temporary(folder: Path) -> None:
     """Remove what killed writers left in `folder`. Only the process that holds the run's lock may call it."""
     for path in folder.glob(".*.tmp"):

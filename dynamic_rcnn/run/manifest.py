@@ -24,7 +24,7 @@ _PAIR_RULE = "must be a pair of different arms, such as [both, baseline]"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def manifest_place(dataset: str, grid: str, setting: str) -> str:
+def relative_manifest_path(dataset: str, grid: str, setting: str) -> str:
     """The path of a grid's manifest, relative to the run folder."""
     return f"{dataset}/{grid}-{setting}{GRID_SUFFIX}"
 
@@ -179,7 +179,7 @@ class Manifest(Part):
     @property
     def manifest(self) -> str:
         """The path of this manifest, relative to the run folder."""
-        return manifest_place(self.dataset, self.name, self.setting)
+        return relative_manifest_path(self.dataset, self.name, self.setting)
 
     @model_validator(mode="after")
     def _check_names(self) -> Manifest:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from dynamic_rcnn.run.files import METRICS, FileContent, Part, read_json
 from dynamic_rcnn.run.schema import validate
+from dynamic_rcnn.run.values import Count, Fraction, Positive
 
 BENCHMARK: Literal["benchmark"] = "benchmark"  # the task of a run that times its arms
 TRAINING, INFERENCE = "training", "inference"
 CPU = "cpu"
 
-Fraction = Annotated[float, Field(ge=0, le=1)] | None  # None where there is no ground truth
-Positive = Annotated[float, Field(gt=0)]
-
 
 class EvaluationResults(FileContent):
-    """What a run that trains or evaluates measured on its validation split, as fractions.
+    """What a run that trains or evaluates measured on its validation split, as fractions; None without ground truth.
 
     metrics: AP, AP50 ... by name. by_iou: AP at IoU 0.50, 0.55 ... 0.95. per_class: metrics by class name.
     """
@@ -28,9 +26,9 @@ class EvaluationResults(FileContent):
     iteration: int = 0
     split: str = "val"
     images: int | None = None
-    metrics: dict[str, Fraction]
-    by_iou: list[Fraction] | None = Field(default=None, min_length=10, max_length=10)
-    per_class: dict[str, dict[str, Fraction]] | None = None
+    metrics: dict[str, Fraction | None]
+    by_iou: list[Fraction | None] | None = Field(default=None, min_length=10, max_length=10)
+    per_class: dict[str, dict[str, Fraction | None]] | None = None
 
     @field_validator("metrics")
     @classmethod
@@ -49,7 +47,7 @@ class Block(Part):
     round: int
     arm: str
     seconds: Positive
-    peak_bytes: Annotated[int, Field(gt=0)] | None = None
+    peak_bytes: Count | None = None
 
 
 class StepTimes(Part):

@@ -1,4 +1,4 @@
-"""status.json: the progress of a run and the ends of its attempts; `Record`, with which a trainer writes it."""
+"""status.json: the progress of a run and the ends of its attempts; `StatusFile`, with which a trainer writes it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Status(FileContent):
     attempts: list[Attempt] = Field(default_factory=list)
 
 
-class Record:
+class StatusFile:
     """Writes one attempt of a run into its directory. Only the process that holds the run's lock makes one.
 
     In a trainer, whose working directory is the run directory (run_dir "."), it detects that another attempt took over.
@@ -80,7 +80,7 @@ class Record:
 
     def __init__(self, run_dir: Path, max_iterations: int) -> None:
         self.run_dir = run_dir
-        self.place = Path.cwd() if run_dir == Path() else None
+        self.path = Path.cwd() if run_dir == Path() else None
         self.max_iterations = max_iterations
         status = _read_status(run_dir)
         self.attempts = status.attempts if status else []
@@ -88,7 +88,7 @@ class Record:
         self.started = False
 
     @classmethod
-    def open(cls, run_dir: Path) -> Record:
+    def open(cls, run_dir: Path) -> StatusFile:
         """The record of a run as it stands."""
         status = _read_status(run_dir)
         record = cls(run_dir, status.max_iterations if status else 0)
@@ -142,7 +142,7 @@ class Record:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to train.jsonl and print it. Raises SupersededError."""
-        self._check_place()
+        self._check_path()
         append_jsonl(self.run_dir / TRAIN_LOG, row)
         shown = ("loss", "T", "beta", "seconds")
         values = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
@@ -150,7 +150,7 @@ class Record:
 
     def progress(self, iteration: int) -> None:
         """Record the run's progress. Raises SupersededError."""
-        self._check_place()
+        self._check_path()
         self.iteration = iteration
         self._write("running")
 
@@ -163,9 +163,9 @@ class Record:
     def _change(self, **values: Any) -> None:
         self.attempts[-1] = self.attempts[-1].model_copy(update=values)
 
-    def _check_place(self) -> None:
-        if self.place is not None and superseded(self.place):
-            raise SupersededError(f"{self.place}: another attempt has taken over this run")
+    def _check_path(self) -> None:
+        if self.path is not None and superseded(self.path):
+            raise SupersededError(f"{self.path}: another attempt has taken over this run")
 
     def _write(self, state: _State, cause: str | None = None, message: str | None = None) -> None:
         self._change(to_iteration=self.iteration)

@@ -50,8 +50,8 @@ def export(run_dir: Path, info: Path, images: Path, out: Path) -> int:
         start.load_given_weights(model, spec)
     else:
         checkpoint.load_weights(model, run_dir / WEIGHTS)
-    place = {"val_ann": str(info.absolute()), "val_img": str(images.absolute())}
-    dataset = build.build_dataset(replace(spec, dataset={**spec.dataset, **place}), "val", Path())
+    paths = {"val_ann": str(info.absolute()), "val_img": str(images.absolute())}
+    dataset = build.build_dataset(replace(spec, dataset={**spec.dataset, **paths}), "val", Path())
     detections = predict(model.to(start.select_device()), dataset, spec.config["train"]["workers"])
     assert detections is not None  # one process
     content = results_json(detections)

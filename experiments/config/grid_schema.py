@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from dynamic_rcnn.run.manifest import Contrasts, Paper, PlainName, contrast_faults
-from dynamic_rcnn.run.schema import BrokenRulesError, Schema, close
+from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, close
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
-from experiments.config.base_schema import Cost, Count, Fault, Rounds, Seeds, value_rule
+from dynamic_rcnn.run.values import Count, value_rule
+from experiments.config.base_schema import Cost, Rounds, Seeds
 from experiments.config.conf_files import names_of
 
 PRETRAIN = "pretrain"

@@ -12,9 +12,10 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import PlainName
-from dynamic_rcnn.run.schema import BrokenRulesError, Schema, close, faults, validate
+from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, close, faults, validate
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
-from experiments.config.base_schema import Count, Fault, Folder, RunConfig, RunName, Seeds, TimedConfig
+from dynamic_rcnn.run.values import Count
+from experiments.config.base_schema import Folder, RunConfig, RunName, Seeds, TimedConfig
 from experiments.config.grid_schema import PRETRAIN, Arm, GridFile
 
 if TYPE_CHECKING:

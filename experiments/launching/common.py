@@ -13,7 +13,7 @@ from pathlib import Path
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.claim import finish_swap
-from dynamic_rcnn.run.files import METRICS, SPEC
+from dynamic_rcnn.run.files import METRICS, SPEC, free_name
 from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments.config.grid import Grid
@@ -106,9 +106,7 @@ def _waiting(submitted: Callable[[], Collection[Path]]) -> Collection[Path]:
 
 def _move_aside(run: PlannedRun, moved: dict[Path, Path]) -> None:
     """Rename the run's directory, begin a new one under the arm's name that other grids use, and note both."""
-    number = 1
-    while (aside := run.path.with_name(f"{run.path.name}.stale{number}")).exists():
-        number += 1
+    aside = free_name(run.path, "stale")
     moved[run.path] = aside  # noted first: an interrupt between the two lines must not leave the run aside
     run.path.rename(aside)
     RunSpec.read(aside).write(run.path)

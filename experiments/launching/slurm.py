@@ -21,7 +21,7 @@ from experiments.planning.slurm_state import queued_jobs, relative_run_dir, subm
 from experiments.views import tables
 from slurm import cli, job_arrays
 from slurm.cli import QueuedJob, SlurmError
-from slurm.code_snapshot import freeze, frozen_place
+from slurm.code_snapshot import freeze, frozen_path
 from slurm.job_arrays import Array
 from slurm.site_profile import Profile
 from slurm.submission_record import Chunk, read_all, runs_and_jobs, submissions_folder
@@ -82,7 +82,7 @@ def script(grid: Grid, runs: Path, profile: Profile) -> str:
     except SlurmError:  # a machine without the cluster may show the script, too
         max_tasks = len(wanted)
     arrays = _make_arrays(runs, grid, plan, profile, {} if slurm_error else queued_jobs(grid, runs), max_tasks)
-    folder, code = submissions_folder(runs, grid.dataset), frozen_place(runs / CODE)
+    folder, code = submissions_folder(runs, grid.dataset), frozen_path(runs / CODE)
     submission = job_arrays.begin(folder, runs, grid.name, arrays, code, TRAINER, profile)
     return "\n\n".join(job_arrays.script(submission, index, array, profile) for index, array in enumerate(arrays))
 

@@ -126,11 +126,11 @@ def _refuse_hours(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> N
     if limit is None or not profile.gpus:
         return
     if cost.launch is None or cost.going is None:
-        raise UserError(f"cluster.max_gpu_hours={limit}: {_why_unknown(cost, plan)}, or cluster.max_gpu_hours=null")
+        raise UserError(f"cluster.max_gpu_hours={limit:g}: {_why_unknown(cost, plan)}, or cluster.max_gpu_hours=null")
     hours = (cost.launch + cost.going) * profile.gpus
     if hours > limit:
         raise UserError(
-            f"cluster.max_gpu_hours={limit}: the runs left take {hours:.1f} GPU-hours, at {cost.figures}; "
+            f"cluster.max_gpu_hours={limit:g}: the runs left take {hours:.1f} GPU-hours, at {cost.figures}; "
             "choose fewer seeds= or arms=, or give a higher limit"
         )
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.run import manifest as manifests
-from dynamic_rcnn.run.manifest import Manifest, PlannedCell, manifest_place
+from dynamic_rcnn.run.manifest import Manifest, PlannedCell, relative_manifest_path
 from experiments.config.grid import Grid
 
 
 def manifest_path(grid: Grid, runs: Path) -> Path:
-    return runs / manifest_place(grid.dataset, grid.name, grid.setting)
+    return runs / relative_manifest_path(grid.dataset, grid.name, grid.setting)
 
 
 def read_cells(path: Path) -> list[PlannedCell]:

@@ -24,7 +24,7 @@ from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, Rank
 from dynamic_rcnn.run.files import read_json, read_jsonl, write_json_atomic
 from dynamic_rcnn.run.lock import locked
 from dynamic_rcnn.run.state import read_state
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.dynamic_rcnn.runs import prepare, small_spec, train
 
@@ -131,7 +131,7 @@ def test_nan_is_the_cause_when_an_operator_fails_on_it():
 
 def test_a_run_killed_after_its_metrics_is_closed(tmp_path):
     run_dir = prepare(tmp_path, small_spec(tmp_path))
-    record = Record(run_dir, 20)
+    record = StatusFile(run_dir, 20)
     record.start(0)
     write_json_atomic(run_dir / "metrics.json", {"schema": 1, "metrics": {"AP": 0.5, "AP90": 0.1}})
     assert trainer.train(run_dir) == trainer.EXIT_DONE

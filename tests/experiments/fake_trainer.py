@@ -16,7 +16,7 @@ from pathlib import Path
 from dynamic_rcnn.run.files import METRICS, PROVENANCE, write_json_atomic
 from dynamic_rcnn.run.lock import LockedError, locked
 from dynamic_rcnn.run.spec import RunSpec
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 
 GO = "go"
 stop: list[int] = []
@@ -32,7 +32,7 @@ def train(run: Path) -> int:
     checkpoint = run / "checkpoint"
     start = int(checkpoint.read_text()) if checkpoint.exists() else 0
     total = spec.config["train"]["max_iters"]
-    record = Record(run, total)
+    record = StatusFile(run, total)
     record.start(start)
     write_json_atomic(
         run / PROVENANCE,

@@ -23,7 +23,7 @@ from typing import Any
 from dynamic_rcnn.run.files import METRICS, PROVENANCE, write_json_atomic
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.lock import RunLockedError
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 
 RANK = int(os.environ["RANK"])
 CHECKPOINT = Path("checkpoints/iteration.pth")
@@ -32,7 +32,7 @@ stop: list[int] = []
 
 def train(behaviour: dict[str, Any]) -> int:
     start = int(CHECKPOINT.read_text()) if CHECKPOINT.exists() else 0
-    record = Record(Path(), behaviour["iterations"])
+    record = StatusFile(Path(), behaviour["iterations"])
     attempt = len(record.attempts)
     if RANK == 0:
         record.start(start)
@@ -83,7 +83,7 @@ def hold(point: dict[str, Any] | None, iteration: int, start: int, attempt: int)
     wait_until_stopped(Path(point["until"]).exists)
 
 
-def happen(what: str, record: Record) -> None:
+def happen(what: str, record: StatusFile) -> None:
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif what == "error":

@@ -16,7 +16,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel import processes as spawn
 from dynamic_rcnn.parallel.rank import Failure, Rank, read_failures, write_failure
 from dynamic_rcnn.run.files import read_json, write_json_atomic
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
@@ -79,7 +79,7 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(spawn, "GRACE_S", 0.5)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    record = Record(Path(), 20)
+    record = StatusFile(Path(), 20)
     record.start(0)
     record.progress(7)
     record.end("killed", "an earlier one")
@@ -164,9 +164,9 @@ def test_what_a_failed_process_has_left_is_recorded(run_dir: Path, monkeypatch: 
 
 def test_what_rank_0_has_recorded_stays(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "from dynamic_rcnn.run.status import Record\n"
+        "from dynamic_rcnn.run.status import StatusFile\n"
         "if rank: wait_for_end_of(0); sys.exit(1)\n"
-        "record = Record(Path(), 20); record.start(8); record.end('bad input', 'its own words'); sys.exit(2)"
+        "record = StatusFile(Path(), 20); record.start(8); record.end('bad input', 'its own words'); sys.exit(2)"
     )
     assert trained_by(monkeypatch, code) == 2
     assert ended() == (2, "bad input", "its own words", 8)
@@ -193,11 +193,11 @@ def test_a_note_on_the_claim_reaches_the_processes(run_dir: Path) -> None:
 
 def test_attempts_record_their_job(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json_atomic(Path("status.json"), {"schema": 1})
-    Record(Path(), 20).start(0)
+    StatusFile(Path(), 20).start(0)
     jobs = [(each["job"], each["restart"], each["nodes"]) for each in read_json(Path("status.json"))["attempts"]]
     assert jobs == [(None, None, None)]
     for name, value in (("JOB", "123_4"), ("RESTART", "2"), ("NODES", "node[1-2]")):
         monkeypatch.setenv(f"DYNAMIC_RCNN_{name}", value)
-    Record(Path(), 20).start(0)
+    StatusFile(Path(), 20).start(0)
     last = read_json(Path("status.json"))["attempts"][-1]
     assert (last["job"], last["restart"], last["nodes"]) == ("123_4", 2, "node[1-2]")

@@ -38,6 +38,7 @@ DOES_NOT_DECIDE_RESULT = (
     "run.spec",
     "run.status",
     "run.train_log",
+    "run.values",
 )
 
 SOURCE = '"""Module."""\n\n\ndef f(x):\n    """Add one."""\n    return x + 1  # one\n'

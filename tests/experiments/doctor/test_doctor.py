@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dynamic_rcnn.run.status import Record
+from dynamic_rcnn.run.status import StatusFile
 from experiments import launch
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
@@ -189,7 +189,7 @@ def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: 
         run = root.parent / "runs" / "coco" / arm / f"seed0-{built[arm].id}"
         run.mkdir(parents=True)
         built[arm].write(run)
-        record = Record(run, 87_960)
+        record = StatusFile(run, 87_960)
         record.start(0)
         record.log({"iteration": 100, "loss": 1.0, "T": early, "beta": 1.0, "seconds": 0.3})
         record.progress(100)
