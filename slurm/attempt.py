@@ -1,4 +1,4 @@
-"""One attempt at a run inside a Slurm job: its place in Slurm, and the notes that its processes leave for each other.
+"""One attempt at a run inside a Slurm job: its position in the job, and the notes that its processes exchange.
 
 The run's folder logs/ contains:
 
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dynamic_rcnn.cli import run
+from dynamic_rcnn import cli
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED, EndNote
 from dynamic_rcnn.run.files import LOGS, FileContent, read_content, write_content
 from dynamic_rcnn.run.lock import Holder, RunLockedError
 from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.run.status import StatusFile
-from slurm import cli
+from slurm import cli as slurm_cli
 
 _WARNING = f"{LOGS}/warning.json"
 _BEGINNING = f"{LOGS}/beginning.json"
@@ -46,7 +46,7 @@ _Note = TypeVar("_Note", Beginning, EndNote)
 
 @dataclass(frozen=True)
 class JobTask:
-    """This process's place in its job, from Slurm's environment.
+    """The position of this process in its job, from Slurm's environment.
 
     job: "123_4". began: when the job's script started this time, in seconds since the epoch. nodes: as "node[1-2]".
     """
@@ -99,8 +99,8 @@ class JobTask:
         if holder.job == self.job:
             return holder.restart > self.restart  # Slurm starts a job again only after it gave up the earlier start
         try:
-            return any(job.job == holder.job and job.state != "PENDING" for job in cli.active())
-        except cli.SlurmError:
+            return any(job.job == holder.job and job.state != "PENDING" for job in slurm_cli.active())
+        except slurm_cli.SlurmError:
             return None
 
 
@@ -146,17 +146,17 @@ def killed_here(root: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> bool:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
         return False
-    places = [root / path.strip("/") for number, _, path in lines if number == "0"]
-    places += [root / "memory" / path.strip("/") for _, names, path in lines if "memory" in names.split(",")]
-    return any(_kills(folder) for place in places for folder in _up_to(place, root))
+    groups = [root / path.strip("/") for number, _, path in lines if number == "0"]
+    groups += [root / "memory" / path.strip("/") for _, names, path in lines if "memory" in names.split(",")]
+    return any(_has_oom_kill(folder) for group in groups for folder in _groups_of_job(group, root))
 
 
-def _up_to(place: Path, root: Path) -> list[Path]:
-    """`place` and the folders above it that belong to the job."""
-    return [folder for folder in (place, *place.parents) if folder != root and "job_" in folder.as_posix()]
+def _groups_of_job(group: Path, root: Path) -> list[Path]:
+    """`group` and the control groups above it that belong to the job."""
+    return [folder for folder in (group, *group.parents) if folder != root and "job_" in folder.as_posix()]
 
 
-def _kills(folder: Path) -> bool:
+def _has_oom_kill(folder: Path) -> bool:
     for name in ("memory.events", "memory.oom_control"):
         try:
             words = dict(line.split(maxsplit=1) for line in (folder / name).read_text().splitlines() if " " in line)
@@ -167,17 +167,22 @@ def _kills(folder: Path) -> bool:
     return False
 
 
-def run_command(main: Callable[[Sequence[str]], int], usage: str) -> int:
-    """Like `dynamic_rcnn.cli.run`, with a separate exit code for a run that another process trains."""
+def run_command(main: Callable[..., int], usage: str, *names: str) -> int:
+    """Like `dynamic_rcnn.cli.run`, with a separate exit code for a run that another process trains.
+
+    main: called with the arguments: SUBMISSION as a path, then the numbers called `names`.
+    """
 
     def work(arguments: Sequence[str]) -> int:
+        folder, *numbers = cli.paths(arguments, "SUBMISSION", *names)
         try:
-            return main(arguments)
+            pairs = zip(names, numbers, strict=True)
+            return main(folder, *(cli.count(name, str(number), 0) for name, number in pairs))
         except RunLockedError as error:
             print(error, file=sys.stderr)
             return EXIT_LOCKED
 
-    return run(work, usage)
+    return cli.run(work, usage)
 
 
 def _read_note(kind: type[_Note], path: Path, attempt: str | None) -> _Note | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED
 from dynamic_rcnn.run.claim import claimed
 from dynamic_rcnn.run.files import METRICS
@@ -42,15 +40,15 @@ def end_job(folder: Path, chunk: int, code: int) -> int:
             end_causes.close_previous(record, task, submission.retries)
             start_attempt(record, task, claim.note)
             cause, message = end_causes.cause_of_no_start(task, code, submission)
-        refusal = end_causes.end_attempt(record, task, cause, message, submission.retries)
+        reason = end_causes.end_attempt(record, task, cause, message, submission.retries)
         print(f"{cause}: {message}", flush=True)
-        if refusal is None and not end_causes.is_requeued(task):
-            refusal = _requeue(task)
-            if refusal is not None:
-                record.end(cause, f"{message}; {refusal}")
-    if refusal is None:
+        if reason is None and not end_causes.is_requeued(task):
+            reason = _requeue(task)
+            if reason is not None:
+                record.end(cause, f"{message}; {reason}")
+    if reason is None:
         return 0
-    print(f"no further attempt: {refusal}", flush=True)
+    print(f"no further attempt: {reason}", flush=True)
     return code or 1
 
 
@@ -67,11 +65,5 @@ def _requeue(task: JobTask) -> str | None:
             time.sleep(5.0)
 
 
-def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 3 or not all(argument.isdigit() for argument in arguments[1:]):
-        raise UserError("three arguments are needed: SUBMISSION CHUNK CODE")
-    return end_job(Path(arguments[0]), int(arguments[1]), int(arguments[2]))
-
-
 if __name__ == "__main__":
-    sys.exit(run_command(main, USAGE))
+    sys.exit(run_command(end_job, USAGE, "CHUNK", "CODE"))

@@ -104,7 +104,7 @@ class _ArrayExecutor(SlurmExecutor):
 def _executor(
     submission: Submission, index: int, array: Array, after: Sequence[str], profile: Profile
 ) -> _ArrayExecutor:
-    place = shlex.quote(str(submission.folder))
+    folder = shlex.quote(str(submission.folder))
     inside, outside = profile.python or shlex.quote(sys.executable), shlex.quote(sys.executable)
     parameters = profile.sbatch_parameters(submission.chunks[index].name)
     extra = {**parameters.pop("additional_parameters", {}), "chdir": submission.code}
@@ -117,9 +117,9 @@ def _executor(
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
         "trap : TERM  # after a scancel, the script first records how the run ended",
     ]
-    teardown = ["code=$?", f"{outside} -m slurm.epilogue {place} {index} $code"]
+    teardown = ["code=$?", f"{outside} -m slurm.epilogue {folder} {index} $code"]
     executor = _ArrayExecutor(submission.folder)
-    executor.task_command = f"{inside} -u -m slurm.supervisor {place} {index}"
+    executor.task_command = f"{inside} -u -m slurm.supervisor {folder} {index}"
     executor.update_parameters(
         **parameters, setup=setup, teardown=teardown, array_parallelism=array.throttle, additional_parameters=extra
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynamic_rcnn.run.schema import BrokenRulesError, Fault
 
-_OURS = "the launcher sets it; leave it out"
+_OURS = "the launcher sets it; remove it"
 # flag of sbatch -> the profile's field that sets it
 _FIELDS = {
     **dict.fromkeys(("account", "A"), "account"),

@@ -13,11 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOST, Rank, read_failures, write_failure
 from dynamic_rcnn.run.claim import Claim, claimed, superseded
 from dynamic_rcnn.run.files import METRICS, log_name
@@ -74,11 +72,11 @@ def _begin_attempt(submission: Submission, task: JobTask, claim: Claim) -> int |
     end_causes.refuse_superseded(record, task)
     if Path(METRICS).exists():
         StatusFile.close_done(Path())
-        refusal: str | None = "the run is done"
+        reason: str | None = "the run is done"
     else:
-        refusal = end_causes.close_previous(record, task, submission.retries)
-    if refusal is not None:
-        print(refusal, flush=True)
+        reason = end_causes.close_previous(record, task, submission.retries)
+    if reason is not None:
+        print(reason, flush=True)
         announce(task, None)
         return None
     number = len(record.attempts) + 1
@@ -94,7 +92,7 @@ class _Supervisor:
         self, submission: Submission, task: JobTask, warnings: list[int], number: int, lock: int | None = None
     ) -> None:
         self.submission, self.task, self.warnings = submission, task, warnings
-        self.place = Path.cwd()
+        self.run_dir = Path.cwd()
         self.log = Path(log_name(number, task.rank))
         self.me = Rank(task.rank, task.ranks, task.local_rank, task.token)
         self.heartbeats, heartbeat = os.pipe()
@@ -144,8 +142,8 @@ class _Supervisor:
         if code in (0, EXIT_INTERRUPTED):
             self._record_warning()
             return 0
-        if superseded(self.place):  # an error code would make srun end the step of that name: the successor's
-            print(f"{self.place}: another attempt has taken over this run", flush=True)
+        if superseded(self.run_dir):  # an error code would make srun end the step of that name: the successor's
+            print(f"{self.run_dir}: another attempt has taken over this run", flush=True)
             return 0
         if not stalled and code != EXIT_LOST:  # else another rank knows why
             self._record_failure(code)
@@ -222,11 +220,5 @@ def _ignore_warnings() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
-def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2 or not arguments[1].isdigit():
-        raise UserError("two arguments are needed: SUBMISSION CHUNK")
-    return run_task(Path(arguments[0]), int(arguments[1]))
-
-
 if __name__ == "__main__":
-    sys.exit(run_command(main, USAGE))
+    sys.exit(run_command(run_task, USAGE, "CHUNK"))

@@ -32,7 +32,7 @@ from experiments.doctor.findings import (
     check_paper_weights,
     check_pretrained_weights,
 )
-from experiments.launching.machine import visible_gpus
+from experiments.launching.local_queue import visible_gpus
 from experiments.planning.cost import COCO_TRAINED_ON
 
 COCO = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images and annotations of COCO 2017

@@ -17,8 +17,7 @@ from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
 from experiments.config.schema import LocalCluster
 from experiments.launching.common import checked_launch, launch_command, moved_aside, restart, wanted_runs, write_spec
-from experiments.launching.local_queue import Job, LocalQueue
-from experiments.launching.machine import slots_and_threads, visible_gpus
+from experiments.launching.local_queue import Job, LocalQueue, slots_and_threads, visible_gpus
 from experiments.planning.manifest import write_manifest
 from experiments.planning.plan import printed_plan
 from experiments.planning.run_state import FINAL, PlannedRun, read_again

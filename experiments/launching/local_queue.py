@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn import cli
+from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED
 
 BUSY_DELAY_S = 20.0
 STOP_PATIENCE_S = 120.0
+NVIDIA_SMI_S = 30.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S = 0.1
 
@@ -168,3 +171,35 @@ def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
                 item.process.kill()
                 item.process.wait()
         time.sleep(_POLL_S)
+
+
+def slots_and_threads(
+    processes: int, slots: int | None, threads: int | None, gpus: Sequence[str], cores: int
+) -> tuple[int, int]:
+    """How many runs to start at a time, and the threads of each of their processes.
+
+    Each of a run's processes has a GPU of its own where there are any. What the user gave is kept.
+    """
+    if gpus and processes > len(gpus):
+        raise UserError(
+            f"cluster.processes={processes}: each process needs its own GPU, and {len(gpus)} are visible "
+            f"({','.join(gpus)}); give at most {len(gpus)}, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
+        )
+    slots = slots or max(1, (len(gpus) or cores) // processes)
+    return slots, threads or max(1, cores // (slots * processes))
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by index or by the names in CUDA_VISIBLE_DEVICES."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(
+            f"nvidia-smi -L: {error}; continuing without GPUs (set CUDA_VISIBLE_DEVICES to use them)", file=sys.stderr
+        )
+        return []
+    return [str(index) for index, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]

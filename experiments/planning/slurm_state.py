@@ -93,19 +93,18 @@ def _with_ends(
     newest = last_job(submissions)
     entries = {run: entry for entry in submissions for chunk in entry.chunks if chunk.job for run in chunk.runs}
     unknown: dict[str, str] = {}
-    for run in plan:
-        place = relative_run_dir(run.path, runs)
-        if place in newest and place not in active and _has_no_end(run, newest[place], entries[place].created):
-            unknown[place] = newest[place]
+    names = [relative_run_dir(run.path, runs) for run in plan]
+    for name, run in zip(names, plan, strict=True):
+        if name in newest and name not in active and _has_no_end(run, newest[name], entries[name].created):
+            unknown[name] = newest[name]
     if not unknown:
         return plan
     states = cli.ended(sorted(set(unknown.values())))
-    forgotten = {place: entries[place].folder for place, job in unknown.items() if job not in states}
-    started = {place for place, folder in forgotten.items() if any(folder.glob(f"{unknown[place]}_*_log.*"))}
-    places = [relative_run_dir(run.path, runs) for run in plan]
+    forgotten = {name: entries[name].folder for name, job in unknown.items() if job not in states}
+    started = {name for name, folder in forgotten.items() if any(folder.glob(f"{unknown[name]}_*_log.*"))}
     return [
-        _ended(run, unknown[place], states.get(unknown[place]), place in started) if place in unknown else run
-        for run, place in zip(plan, places, strict=True)
+        _ended(run, unknown[name], states.get(unknown[name]), name in started) if name in unknown else run
+        for name, run in zip(names, plan, strict=True)
     ]
 
 

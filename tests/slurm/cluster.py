@@ -1,11 +1,12 @@
-"""A real Slurm for tests, see tests.slurm.testcluster. A module's tests share one:
+"""A real Slurm for tests (see tests.slurm.testcluster), which the tests of a module share:
 
     @pytest.fixture(scope="module")
     def cluster() -> Iterator[RunningCluster]:
         with slurm_cluster(nodes=2) as cluster:
             yield cluster
 
-Where no cluster can run, these tests are skipped, with the reason; with REQUIRE_SLURM=1 (as in CI) they fail.
+On a machine that cannot run a cluster these tests are skipped, with the reason. With REQUIRE_SLURM=1 (as in CI) they
+fail.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PATIENCE_S = 600.0  # how long a machine may take, however busy it is
 
 
 class RunningCluster(Cluster):
-    """A cluster with what tests do on it. node_on, node_off, ... are of the base."""
+    """A cluster with the operations that tests need."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -40,12 +41,12 @@ class RunningCluster(Cluster):
         return {**kept, **super().env}
 
     def run(self, *command: str, timeout: float = PATIENCE_S, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Any command, on this cluster; its exit code is the caller's to look at."""
+        """Run a command that uses this cluster. Does not check its exit code."""
         given: dict[str, Any] = {"env": self.env, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
         return subprocess.run(command, timeout=timeout, check=False, **{**given, **options})
 
     def submit(self, script: str, *options: str) -> str:
-        """The job id of `script`, a shell script's text, submitted with sbatch's `options`; its output is lost."""
+        """Submit the text of a shell script with `options` of sbatch, and discard its output. Returns the job id."""
         done = self.run(
             "sbatch", "--parsable", "--output=/dev/null", *options, input=f"#!/bin/bash\n{script}\n", stdin=None
         )
@@ -53,24 +54,24 @@ class RunningCluster(Cluster):
         return done.stdout.strip()
 
     def job(self, job: str) -> dict[str, str]:
-        """What Slurm says of `job` ("12" or "12_3"), by the names of `scontrol show job`; {}: it knows no such job."""
+        """The fields of `scontrol show job` for "12" or "12_3"; {} if Slurm does not know the job."""
         words = self.run("scontrol", "show", "job", "-o", job).stdout.split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def wait_for_state(self, job: str, *states: str) -> str:
-        """The first of `states` in which `job` is seen."""
+        """Wait until `job` is in one of `states`. Returns that state."""
         wait_for(lambda: self.job(job).get("JobState") in states, lambda: f"{self.job(job)}, not {states}")
         return self.job(job)["JobState"]
 
     def clear(self) -> None:
-        """Ends all jobs, and returns when all nodes are idle again."""
-        self.run("scancel", "--user=root", "--signal=KILL", "--full")  # running ones: not even KillWait
+        """End all jobs and wait until the queue is empty."""
+        self.run("scancel", "--user=root", "--signal=KILL", "--full")  # running jobs end without KillWait
         self.run("scancel", "--user=root")
         wait_for(lambda: not self.run("squeue", "-h").stdout, lambda: self.run("squeue").stdout)
 
 
 def wait_for(condition: Callable[[], object], failure: Callable[[], str] | str = "") -> None:
-    """Fails with `failure` if `condition` does not become true."""
+    """Wait until `condition` is true. Fails the test with the text `failure` after `PATIENCE_S`."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
@@ -80,7 +81,7 @@ def wait_for(condition: Callable[[], object], failure: Callable[[], str] | str =
 
 @contextmanager
 def slurm_cluster(**settings: Any) -> Iterator[RunningCluster]:
-    """A cluster of its own, with the `settings` of Layout (nodes, cpus, gpus, accounting, max_array_size)."""
+    """Start a cluster with `settings` of Layout (nodes, cpus, gpus, accounting, max_array_size); stop it at the end."""
     require_slurm(settings.get("accounting", False))
     folder = Path(tempfile.mkdtemp(prefix="slurm-")).resolve()  # not tmp_path, which is too long
     try:
@@ -91,7 +92,7 @@ def slurm_cluster(**settings: Any) -> Iterator[RunningCluster]:
 
 
 def require_slurm(accounting: bool = False) -> None:
-    """Skips the test, or fails it where REQUIRE_SLURM=1, if this machine can run no cluster."""
+    """Skip the test if this machine cannot run a cluster; with REQUIRE_SLURM=1, fail it."""
     try:
         check_machine(accounting)
     except UserError as error:

@@ -17,7 +17,7 @@ def session_cluster() -> Iterator[RunningCluster]:
 
 @pytest.fixture
 def cluster(session_cluster: RunningCluster, monkeypatch: pytest.MonkeyPatch) -> RunningCluster:
-    """It, for the commands of this process; without jobs."""
+    """The shared cluster without jobs; commands of this process use it."""
     for name, value in session_cluster.env.items():
         monkeypatch.setenv(name, value)
     session_cluster.clear()

@@ -3,7 +3,7 @@
 The run directory's behaviour.json, or else the environment variable FAKE_TRAINER, configures it:
 
     seconds, iterations, checkpoint_every   seconds per iteration, number of iterations, iterations between checkpoints
-    deaf       true: never gets as far as handling signals
+    deaf       true: never handles signals
     hold       {"at": iteration, "until": file, "attempts": [1, ...]}: waits before this iteration, with heartbeats,
                until the file exists or a signal asks it to stop
     events     [{"what": "kill", "error", "nan", "hang", "memory" or "stubborn", "rank", "iteration", "attempts"}]

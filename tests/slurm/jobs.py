@@ -67,11 +67,11 @@ class Jobs:
         return run.relative_to(self.runs).as_posix()
 
     def release(self, name: str) -> None:
-        """Let a held run go on."""
+        """Let a held run continue."""
         (self.runs / DATASET / name / "released").touch()
 
     def submit(self, runs: Sequence[str], **changes: Any) -> Submission:
-        """One array for the runs, each on two nodes with two tasks, unless `changes` of the profile say otherwise."""
+        """Submit one array for the runs. Each has two nodes with two tasks, unless `changes` of the profile differ."""
         settings: Any = OmegaConf.to_container(OmegaConf.load(CONF / "cluster" / "slurm.yaml"))
         small = {"nodes": 2, "gpus_per_node": 2, "cpus_per_task": 1, "mem": "400M", "time": 10, "warning_seconds": 0}
         profile = Profile.from_dict({**settings, **small, "stall_minutes": 5, "retries": RETRIES, **changes})
@@ -86,7 +86,7 @@ class Jobs:
         return read_json(self.runs / DATASET / name / "seed0-0123456789" / "status.json")
 
     def iteration(self, name: str) -> int:
-        """How far the run is; -1 before it has begun."""
+        """The iteration in the run's record; -1 before it has begun."""
         run = self.runs / DATASET / name / "seed0-0123456789"
         return int(self.status(name)["iteration"]) if (run / "status.json").exists() else -1
 

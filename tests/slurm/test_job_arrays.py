@@ -1,4 +1,4 @@
-"""How runs are cut into job arrays, what is written down of them, and what the batch script says."""
+"""How runs are divided into job arrays, their record, and their batch script."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def submission(folder: Path, *chunks: Chunk) -> Submission:
     return first.model_copy(update={"folder": folder / "20260101-000000-abcdef", "chunks": list(chunks)})
 
 
-def test_one_array_where_it_fits():
+def test_one_array_if_the_runs_fit_into_it():
     assert arrays(None, RUNS, None, [], 1001, None) == [Array(RUNS, 10)]
     assert arrays(None, RUNS, None, [], 1001, 4) == [Array(RUNS, 4)]
     assert arrays(None, RUNS[:2], None, [], 1001, 4) == [Array(RUNS[:2], 2)]
 
 
-def test_cut_to_the_largest_array_with_one_cap_for_all():
+def test_several_arrays_share_one_limit():
     parts = arrays(None, RUNS, None, [], 4, 5)
     assert [part.runs for part in parts] == [RUNS[:4], RUNS[4:8], RUNS[8:]]
     assert [part.throttle for part in parts] == [2, 2, 1]
@@ -49,13 +49,13 @@ def test_more_arrays_than_may_run_at_a_time_wait_for_each_other():
     assert not any(part.behind_must_succeed for part in parts)
 
 
-def test_what_is_in_the_queue_counts_for_the_cap():
+def test_jobs_in_the_queue_count_for_the_limit():
     assert [part.throttle for part in arrays(None, RUNS, None, ["7_0", "7_1"], 100, 5)] == [3]
     (waiting,) = arrays(None, RUNS, None, ["7_0", "7_1", "8_0"], 100, 3)
     assert waiting.after == ("afterany:7", "afterany:8") and waiting.throttle == 3
 
 
-def test_the_runs_wait_for_the_one_that_they_start_from():
+def test_runs_wait_for_the_run_that_they_start_from():
     start, rest = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, [], 1001, None)
     assert start.runs == ["shapes/pretrain/seed0-0123456789"]
     assert (rest.behind, rest.behind_must_succeed) == ((0,), True)
@@ -127,8 +127,8 @@ def test_a_submission_is_read_as_it_was_written(tmp_path):
     assert last_job([written]) == {RUNS[0]: "71_0", RUNS[1]: "71_1"}
 
 
-def test_jobs_are_found_by_name_also_where_no_id_was_written_down(tmp_path):
-    """The launcher was killed after sbatch and before it could write the id."""
+def test_jobs_are_found_by_name_if_their_id_was_not_recorded(tmp_path):
+    """The launcher was killed after sbatch, before it recorded the id."""
     known = submission(tmp_path, Chunk(name="g-abcdef-0", runs=RUNS[:3]))
     job = QueuedJob("55_2", "g-abcdef-0", "PENDING", "Priority", "")
     other = QueuedJob("56_0", "something else", "RUNNING", "None", "node1")

@@ -1,6 +1,6 @@
-"""What happens to jobs on a real cluster: recognised, recorded, tried again within its budget, nothing lost.
+"""On a real cluster, every end of a job is recognised, recorded and retried within its limit.
 
-The trainer is a stand-in without torch; tests/slurm/test_training.py does it with the real one.
+The trainer is a stand-in without torch; tests/slurm/test_training.py uses the real one.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def event(what: str, rank: int = 1, iteration: int = 5, attempts: tuple[int, ...
     return {"what": what, "rank": rank, "iteration": iteration, "attempts": list(attempts)}
 
 
-def test_what_processes_do(jobs):
-    """Two nodes with two tasks each for every run; all at once."""
+def test_ends_of_processes_are_recognised(jobs):
+    """Each run has two nodes with two tasks; all runs train at once."""
     runs = [
         jobs.prepare("plain"),
         jobs.prepare("killed", event("kill")),
@@ -56,7 +56,7 @@ def test_what_processes_do(jobs):
 
 
 @pytest.mark.slow
-def test_what_people_and_other_jobs_do(jobs):
+def test_cancelled_and_requeued(jobs):
     names = ("cancelled", "requeued", "stubborn")
     runs = [jobs.prepare(name, hold_at=16) for name in names[:2]]
     runs.append(jobs.prepare("stubborn", *(event("stubborn", rank=rank) for rank in range(4)), hold_at=16))
@@ -90,7 +90,7 @@ def test_preempted(jobs, cluster):
 
 @pytest.mark.slow
 def test_a_node_fails_and_another_loses_contact(jobs, cluster):
-    """One run's node loses its power. The other's goes on without Slurm knowing: two copies of one run at a time."""
+    """The node of one run is switched off. That of the other loses contact and goes on: two copies of one run train."""
     off = jobs.submit([jobs.prepare("off", hold_at=16)])
     wait_until(lambda: jobs.iteration("off") == 15)
     elsewhere = {"exclude": jobs.job(off, "off").nodes}
@@ -137,7 +137,7 @@ def test_the_time_limit(jobs):
     assert queue.ended([job]) == {job: "TIMEOUT"} and len(jobs.attempts("stubborn")) == 1  # launching again resumes it
 
 
-def test_a_budget_of_none(jobs):
+def test_a_run_without_retries(jobs):
     submission = jobs.submit([jobs.prepare("error", event("error"))], retries={**RETRIES, "error": 0}, nodes=1)
     jobs.wait_until_over(submission)
     status = jobs.status("error")

@@ -1,4 +1,4 @@
-"""launch.py on a real cluster; what is trained is a stand-in without torch."""
+"""launch.py on a real cluster, with a trainer without torch."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ SITE = ("cluster=slurm", "cluster.cpus_per_task=1", "cluster.mem=400M", "cluster
 
 
 class Launcher:
-    """launch.py with the fake trainer, on a run folder of its own.
+    """launch.py with the fake trainer and its own run folder.
 
-    project: another copy of the code, launched in a process of its own, as for another PATH.
+    project: another copy of the code. It is launched in its own process, as is a launch with another PATH.
     """
 
     def __init__(self, folder: Path, project: Path = PROJECT) -> None:

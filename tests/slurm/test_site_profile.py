@@ -1,4 +1,4 @@
-"""A site's profile: every field is checked, every misspelt one named, and sbatch is told what the profile says."""
+"""A site's profile: every field is checked, misspelt ones are named, and all of them reach sbatch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 
 def script(**changes: Any) -> list[str]:
-    """The lines of the batch script that submitit makes of a profile."""
+    """The lines of the batch script that submitit writes for a profile."""
     parameters = Profile.from_dict(settings(**changes)).sbatch_parameters("ablation-1")
     return _make_sbatch_string(command="COMMAND", folder=Path("/out"), **parameters).splitlines()
 
@@ -132,13 +132,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"stall_minutes": None}, "cluster.stall_minutes=None: must be a positive number"),
     ({"setup": "module load x"}, "cluster.setup=module load x: must be a list"),
     ({"srun": [1]}, "cluster.srun[0]=1: must be text"),
-    ({"srun": ["--kill-on-bad-exit=0"]}, "cluster.srun[0]=--kill-on-bad-exit=0: the launcher sets it; leave it out"),
+    ({"srun": ["--kill-on-bad-exit=0"]}, "cluster.srun[0]=--kill-on-bad-exit=0: the launcher sets it; remove it"),
     ({"sbatch": []}, "cluster.sbatch=[]: must map flags of sbatch to values"),
     ({"sbatch": {"time": 3}}, "cluster.sbatch.time=3: set cluster.time instead"),
     ({"sbatch": {"--mem": "1G"}}, "cluster.sbatch.mem=1G: set cluster.mem instead"),
     ({"sbatch": {"A": "x"}}, "cluster.sbatch.A=x: set cluster.account instead"),
     ({"sbatch": {"cpus_per_task": 2}}, "cluster.sbatch.cpus-per-task=2: set cluster.cpus_per_task instead"),
-    ({"sbatch": {"array": "0-3"}}, "cluster.sbatch.array=0-3: the launcher sets it; leave it out"),
+    ({"sbatch": {"array": "0-3"}}, "cluster.sbatch.array=0-3: the launcher sets it; remove it"),
     ({"sbatch": {"no-requeue": True}}, "cluster.sbatch.no-requeue=True: the launcher sets it"),
     ({"sbatch": {"exclusive": False}}, "cluster.sbatch.exclusive=False: must be text or a number, or true for a flag"),
     ({"sbatch": {"x": None}}, "cluster.sbatch.x=None: must be text or a number"),

@@ -1,4 +1,4 @@
-"""The test cluster itself: a real Slurm, started and stopped, its nodes lost, and nothing left behind."""
+"""The test cluster itself: it starts, loses nodes, and stops without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cluster() -> Iterator[RunningCluster]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """For a cluster that the test starts by the command; it is stopped if the test does not."""
+    """A folder for a cluster that the test starts with the command. It is stopped at the end of the test."""
     require_slurm()
     path = Path(tempfile.mkdtemp(prefix="slurm-")).resolve()
     path.rmdir()
@@ -203,7 +203,7 @@ def test_a_folder_that_no_start_made_is_left_alone(tmp_path: Path, folder: Path)
     [
         (["begin"], "unknown action 'begin'; valid: "),
         (["start", "node=3", "x=1"], "unknown setting 'node', 'x' in start; valid: accounting, cpus, folder, gpus, "),
-        (["start", "3"], "start takes settings of the form name=value alone, not '3'"),
+        (["start", "3"], "start takes only settings of the form name=value, not '3'"),
         (["start", "nodes=0"], "nodes '0': must be a whole number from 1 to 79"),
         (["start", "gpus=many"], "gpus 'many': must be a whole number from 0 to 64"),
         (["start", "accounting=yes"], "accounting 'yes': must be true or false"),

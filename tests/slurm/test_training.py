@@ -1,5 +1,6 @@
-"""The ablation at its smallest on a real cluster, two nodes with two tasks a run, disturbed in every way and finished
-by launching again: bit for bit what an undisturbed launch on this machine gives.
+"""A small ablation on a real cluster, with two nodes and two tasks per run: disturbed, and finished by launching again.
+
+It equals an undisturbed launch on this machine bit for bit.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ exec "$real" "$@"
 
 
 class Launcher:
-    """launch.py on one run folder."""
+    """launch.py with one run folder."""
 
     def __init__(self, folder: Path, *settings: str) -> None:
         self.runs = folder / "runs"
@@ -99,7 +100,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Launcher:
-    """On this machine, by the queue of the local executor: the same runs, since they have the same identity."""
+    """The same runs (they have the same identity), trained by the local queue of this machine."""
     launcher = Launcher(tmp_path_factory.mktemp("training") / "here", "cluster=local", "cluster.processes=4")
     done = launcher("cluster.slots=1", "cluster.threads=1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -142,7 +143,7 @@ def _kill_the_launcher_between_two_submissions(launcher: Launcher) -> None:
 
 
 def _disturb(launcher: Launcher, cluster: RunningCluster, jobs: dict[str, str]) -> None:
-    """Do something to each arm's job as soon as it trains."""
+    """Disturb each arm's job as soon as it trains."""
     left = set(ARMS)
     deadline = time.monotonic() + PATIENCE_S
     while left:
@@ -177,7 +178,7 @@ _DISTURBANCES = {"baseline": _preempt, "dla": _time_out, "dsl": _stop_a_node, "b
 
 
 def _finish(launcher: Launcher, cluster: RunningCluster) -> None:
-    """Nothing but launching again."""
+    """Launch again until all runs are done."""
     for _ in range(5):
         wait_until(lambda: not any(run["state"] in ("queued", "running") for run in launcher.status().values()), 2)
         if all(run["state"] == "done" for run in launcher.status().values()):
@@ -188,7 +189,7 @@ def _finish(launcher: Launcher, cluster: RunningCluster) -> None:
 
 
 def _wait_or_show(condition: Callable[[], object], runs: Path) -> None:
-    """wait_until; if it does not happen, the trainers' logs are printed, and where each of them hangs."""
+    """Like `wait_until`; on a failure, print the trainers' logs and where each of them hangs."""
     try:
         wait_until(condition)
     except AssertionError:

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from dynamic_rcnn.errors import UserError
-from experiments.launching import local_queue, machine
-from experiments.launching.local_queue import Job, LocalQueue
-from experiments.launching.machine import slots_and_threads, visible_gpus
+from experiments.launching import local_queue
+from experiments.launching.local_queue import Job, LocalQueue, slots_and_threads, visible_gpus
 from tests.experiments.launches import wait_until
 
 PROJECT = Path(local_queue.__file__).resolve().parents[2]
@@ -240,7 +239,7 @@ def test_a_broken_nvidia_smi_is_reported_and_no_gpu_is_used(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(machine, "NVIDIA_SMI_S", 0.2)
+    monkeypatch.setattr(local_queue, "NVIDIA_SMI_S", 0.2)
     assert visible_gpus() == []
     said = capsys.readouterr().err
     assert said.startswith("nvidia-smi -L: ") and "continuing without GPUs" in said and said.count("\n") == 1

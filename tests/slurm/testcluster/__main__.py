@@ -1,22 +1,22 @@
-"""A real, private Slurm on this machine, for tests: several virtual nodes on loopback, with GPUs that exist on paper.
+"""A real, private Slurm on this machine, for tests: several virtual nodes on loopback, with fake GPUs.
 
     python -m tests.slurm.testcluster start [nodes=4] [cpus=16] [gpus=8] [accounting=false] [folder=...]
-    python -m tests.slurm.testcluster stop                 end it with all its jobs; nothing stays
-    python -m tests.slurm.testcluster status               its nodes and jobs; exit code 1: there is none
-    eval "$(python -m tests.slurm.testcluster env)"        sbatch, squeue, ... of this shell then use it
-    python -m tests.slurm.testcluster node-off N           node N loses power: slurmd and all processes of its jobs end
+    python -m tests.slurm.testcluster stop                 stop it with all its jobs and remove its files
+    python -m tests.slurm.testcluster status               its nodes and jobs; exit code 1 if no cluster runs
+    eval "$(python -m tests.slurm.testcluster env)"        sbatch, squeue and others in this shell then use it
+    python -m tests.slurm.testcluster node-off N           switch node N off: slurmd and all processes of its jobs end
     python -m tests.slurm.testcluster node-on N
-    python -m tests.slurm.testcluster slurmd-stop N        slurmd alone ends, the jobs of node N run on
+    python -m tests.slurm.testcluster slurmd-stop N        stop slurmd of node N; its jobs continue
     python -m tests.slurm.testcluster slurmd-start N
-    python -m tests.slurm.testcluster controller-stop      slurmctld ends, the jobs run on
+    python -m tests.slurm.testcluster controller-stop      stop slurmctld; the jobs continue
     python -m tests.slurm.testcluster controller-start
 
-cpus, gpus   of each node
-accounting   true: with slurmdbd and MariaDB, for sacct
-folder       of all its files; default: slurm-test in the temporary folder. Each folder can have a cluster.
+cpus, gpus   per node
+accounting   true: start slurmdbd and MariaDB too, for sacct
+folder       where its files are; default: slurm-test in the temporary folder. Each folder can contain one cluster
 
 It needs root on Linux and Debian's packages slurm-wlm and munge, for accounting slurmdbd and mariadb-server too. Its
-daemons listen on loopback alone. Exit codes: 0 done, 1 failed, 2 bad input.
+daemons listen on loopback only. Exit codes: 0 done, 1 failed, 2 bad input.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ACTIONS = ("start", "stop", *_ON_THE_CLUSTER, *_ON_A_NODE)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what the first argument says. Returns the exit code."""
+    """Run the action that the first argument names. Returns the exit code."""
     if not arguments or "--help" in arguments or "-h" in arguments:
         print((__doc__ or "").strip())
         return 0 if arguments else 2
@@ -72,7 +72,7 @@ def _act(action: str, rest: Sequence[str]) -> int:
         raise unknown_name("action", [action], _ACTIONS)
     words = [item for item in rest if "=" not in item]
     if len(words) != (action in _ON_A_NODE):
-        takes = "the number of one node" if action in _ON_A_NODE else "settings of the form name=value alone"
+        takes = "the number of one node" if action in _ON_A_NODE else "only settings of the form name=value"
         raise UserError(f"{action} takes {takes}, not {' '.join(words) or 'nothing'!r}")
     layout = _layout(action, dict(item.split("=", 1) for item in rest if "=" in item))
     check_root()
@@ -98,7 +98,7 @@ def _start(layout: Layout) -> None:
 
 
 def _layout(action: str, settings: dict[str, str]) -> Layout:
-    """Raises UserError for an unknown setting, or a bad value."""
+    """Read the settings. Raises UserError for an unknown one or a bad value."""
     valid = {"folder", "accounting", *_LEAST} if action == "start" else {"folder"}
     if settings.keys() - valid:
         raise unknown_name("setting", sorted(settings.keys() - valid), valid, where=action)
@@ -122,5 +122,5 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)  # a start that is told to end leaves nothing
+    signal.signal(signal.SIGTERM, _interrupt)  # a start that is stopped leaves nothing behind
     sys.exit(main(sys.argv[1:]))

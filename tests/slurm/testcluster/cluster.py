@@ -28,7 +28,7 @@ while [ -d "/proc/$0" ] && ! grep -q '^State:.Z' "/proc/$0/status"; do sleep 0.0
 
 
 class Cluster:
-    """The cluster in `layout.folder`, running or not. Methods raise ClusterError where it does not obey."""
+    """The cluster in `layout.folder`, running or not. Methods raise ClusterError if an operation fails."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -37,7 +37,7 @@ class Cluster:
 
     @classmethod
     def load(cls, folder: Path) -> Cluster:
-        """The one that runs in `folder`. Raises UserError where there is none."""
+        """The cluster that runs in `folder`. Raises UserError if there is none."""
         try:
             record = json.loads((folder / _RECORD).read_text())
         except (OSError, ValueError):
@@ -48,11 +48,11 @@ class Cluster:
 
     @property
     def env(self) -> dict[str, str]:
-        """What its clients need in their environment."""
+        """The environment variables that its clients need."""
         return {"SLURM_CONF": str(self.layout.client_conf)}
 
     def node_on(self, number: int) -> None:
-        """Boots node `number`; returns when its slurmd listens."""
+        """Boot a node and wait until its slurmd listens."""
         name = self.layout.node_names[number - 1]
         if namespaces.first_process(self.folder, name) is None:
             setup = 'slurmd -f "$SLURM_CONF" -N "$2" -c'
@@ -60,36 +60,36 @@ class Cluster:
         self._wait_for_port(number, name, f"slurmd.{name}.log")
 
     def node_off(self, number: int) -> None:
-        """Node `number` loses power: slurmd and the processes of its jobs are killed."""
+        """Switch a node off: slurmd and the processes of its jobs are killed."""
         process = namespaces.first_process(self.folder, self.layout.node_names[number - 1])
         if process is not None:
             namespaces.kill(process)
 
     def slurmd_stop(self, number: int) -> None:
-        """Ends slurmd of node `number`; its jobs run on."""
+        """Stop slurmd of a node; its jobs continue."""
         name = self.layout.node_names[number - 1]
         self._end_daemon(name, self.folder / f"run/slurmd.{name}.pid")
 
     def slurmd_start(self, number: int) -> None:
-        """Starts slurmd of node `number`, where it does not run; returns when it listens."""
+        """Start slurmd of a node, unless it runs, and wait until it listens."""
         name = self.layout.node_names[number - 1]
         if not _listens(self.layout.port + number):
             self._run_in(name, "slurmd", "-f", str(self.layout.daemon_conf), "-N", name)
         self._wait_for_port(number, name, f"slurmd.{name}.log")
 
     def controller_stop(self) -> None:
-        """Ends slurmctld, which keeps its state on disk; the jobs run on."""
+        """Stop slurmctld, which keeps its state on disk; the jobs continue."""
         self._end_daemon(CONTROLLER, self.folder / "run/slurmctld.pid")
 
     def controller_start(self, *flags: str) -> None:
-        """Starts slurmctld, where it does not run; returns when it answers."""
+        """Start slurmctld, unless it runs, and wait until it answers."""
         if not _listens(self.layout.port):
             self._run_in(CONTROLLER, "slurmctld", "-f", str(self.layout.daemon_conf), *flags)
-        self._wait_for_port(0, "slurmctld", "slurmctld.log")  # it says 0 before it checks all that it needs
+        self._wait_for_port(0, "slurmctld", "slurmctld.log")  # it exits with 0 before it has checked its configuration
         self.client("scontrol", "ping")
 
     def client(self, *command: str) -> str:
-        """The standard output of one of Slurm's commands."""
+        """Run one of Slurm's commands. Returns its standard output."""
         return namespaces.run(command, self.env)
 
     def _start(self) -> None:
@@ -137,7 +137,7 @@ class Cluster:
         return namespaces.run_in(self._process(name), command, self._daemon_env, seconds)
 
     def _end_daemon(self, name: str, pid_file: Path) -> None:
-        """Ends the daemon of which `pid_file` has the id, one of the namespace `name`, and waits for it."""
+        """End the daemon whose id in the namespace `name` is in `pid_file`, and wait for it."""
         if pid_file.exists():
             self._run_in(name, "sh", "-c", _END, pid_file.read_text().strip())
             pid_file.unlink(missing_ok=True)
@@ -148,7 +148,7 @@ class Cluster:
 
 
 def check_machine(accounting: bool = False) -> None:
-    """Raises UserError, which names the reason, where no cluster can run."""
+    """Raises UserError, with the reason, if no cluster can run on this machine."""
     namespaces.check_root()
     more = ACCOUNTING_PROGRAMS if accounting else ()
     packages = "slurm-wlm munge slurmdbd mariadb-server" if accounting else "slurm-wlm munge"
@@ -160,7 +160,9 @@ def is_running(folder: Path) -> bool:
 
 
 def start(layout: Layout) -> Cluster:
-    """A new cluster, all nodes idle, on free ports (layout.port is not used). Where that fails, nothing stays.
+    """Start a new cluster on free ports (`layout.port` is not used), and wait until all nodes are idle.
+
+    If that fails, nothing is left behind.
 
     Raises UserError, ClusterError.
     """
@@ -180,9 +182,9 @@ def start(layout: Layout) -> Cluster:
 
 
 def stop(folder: Path) -> bool:
-    """Ends the cluster in `folder` with all its processes, and removes the folder. False: there was none.
+    """Stop the cluster in `folder` with all its processes and remove the folder. Returns False if there was none.
 
-    It also removes what a killed start has left, and it never removes a folder that no start made.
+    Also removes what a killed start left behind, but never a folder that `start` did not make.
     """
     process = namespaces.first_process(folder, CONTROLLER)
     if process is not None:
@@ -209,7 +211,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _free_ports(nodes: int) -> int:
-    """The first port of a range of which all are free that a cluster of `nodes` nodes uses."""
+    """The first of a range of free ports for a cluster of `nodes` nodes."""
     for port in range(_FIRST_PORT, _LAST_PORT, PORTS):
         if all(_free(port + offset) for offset in (*range(nodes + 1), DATABASE, MARIADB)):
             return port
@@ -233,7 +235,7 @@ def _listens(port: int) -> bool:
 
 @contextmanager
 def _one_start_at_a_time() -> Iterator[None]:
-    """So that no two clusters choose the same ports. This file is the lock: it leaves none behind."""
+    """Prevent two clusters from choosing the same ports. Locks this source file, so no lock file is left behind."""
     with Path(__file__).open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

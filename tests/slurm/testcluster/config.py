@@ -1,4 +1,4 @@
-"""The files of a private test cluster: what its Slurm is told, and what its nodes find."""
+"""The configuration files of a private test cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PORTS = 100  # a cluster has the ports from its first one on
 MOST_NODES = DATABASE - 1
 
 # Nodes share the machine's cores, memory, network and files. Requeued jobs start 6 s (cred_expire + 1) after their end.
-# KillWait, SlurmdTimeout: as short as Slurm bears, tests wait for them. A node gone is NODE_FAIL after about 16 s.
+# KillWait, SlurmdTimeout: as short as Slurm allows, since tests wait for them. A lost node is NODE_FAIL after 16 s.
 _SLURM = """\
 ClusterName=test
 SlurmctldHost={controller}(127.0.0.1)
@@ -75,7 +75,7 @@ PreemptMode=REQUEUE GraceTime=20
 PartitionName=high Nodes=ALL MaxTime=INFINITE DefaultTime=10 State=UP PriorityTier=10 PreemptMode=OFF
 """
 
-# AccountingStoragePass: the clients of slurmdbd find a munge socket of their own place by it alone.
+# AccountingStoragePass is how the clients of slurmdbd find a munge socket that is not in the default folder.
 _ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
@@ -101,7 +101,7 @@ StoragePass=slurm
 CommunicationParameters=NoInAddrAny
 """
 
-# MariaDB reads a statement a line.
+# MariaDB reads one statement per line.
 _USERS = """\
 CREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'slurm';
 GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';
@@ -110,7 +110,7 @@ GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';
 
 @dataclass(frozen=True)
 class Layout:
-    """What a cluster is: its folder, its nodes (each with `cpus` and `gpus`), and the first of its PORTS ports."""
+    """A cluster: its folder, its nodes (each with `cpus` and `gpus`), and the first of its PORTS ports."""
 
     folder: Path
     nodes: int = 4
@@ -126,17 +126,17 @@ class Layout:
 
     @property
     def client_conf(self) -> Path:
-        """SLURM_CONF of whoever uses the cluster."""
+        """SLURM_CONF of the cluster's users."""
         return self.folder / "etc/slurm.conf"
 
     @property
     def daemon_conf(self) -> Path:
-        """SLURM_CONF of the cluster's own processes, and so of the jobs."""
+        """SLURM_CONF of the cluster's own processes, and thus of the jobs."""
         return self.folder / "etc/daemon.conf"
 
 
 def write_files(layout: Layout) -> None:
-    """The folder of a cluster that has not started, with all its files."""
+    """Write the files of a cluster that has not started."""
     folder = layout.folder
     for name in ("etc", "run", "log", "state", "spool", "dev", "munge"):
         (folder / name).mkdir(parents=True)

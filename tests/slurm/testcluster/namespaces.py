@@ -1,7 +1,7 @@
-"""Processes of a test cluster, in namespaces: each has its own host name and processes, which end with its first one.
+"""The namespaces of a test cluster: each has its own host name and its own processes, which end with its first one.
 
-The cluster is a namespace, and each of its nodes is one within it. The first process of each only waits; it is told
-from all other processes of the machine by its arguments, so that no record of process ids can be out of date.
+The cluster is a namespace, and each of its nodes is one within it. The first process of each only waits. It is
+recognised by its arguments, so there is no record of process ids that could be out of date.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _PATIENCE_S = 10.0
 
 
 class ClusterError(RuntimeError):
-    """The cluster does not do what it was told; its message is one line."""
+    """An operation on the cluster failed. The message is one line."""
 
 
 def check_root() -> None:
-    """Raises UserError for other users and systems than root on Linux."""
+    """Raises UserError unless this is root on Linux."""
     if not sys.platform.startswith("linux"):
         raise UserError(f"a test cluster needs Linux; this is {sys.platform}")
     if os.geteuid() != 0:
@@ -40,7 +40,7 @@ def check_root() -> None:
 
 
 def check_machine(programs: Sequence[str], packages: str) -> None:
-    """Raises UserError where no cluster can run: no programs, no namespaces."""
+    """Raises UserError if programs are missing or namespaces cannot be made."""
     missing = [name for name in programs if shutil.which(name, path=_PATH) is None]
     if missing:
         raise UserError(f"{', '.join(missing)}: not found; Debian has them: apt-get install {packages}")
@@ -50,9 +50,9 @@ def check_machine(programs: Sequence[str], packages: str) -> None:
 
 
 def create(folder: Path, name: str, setup: str, env: Mapping[str, str], within: int | None = None) -> None:
-    """A namespace `name`, its host name too, of the cluster in `folder`, in the one that starts with process `within`.
+    """Create the namespace `name` (also its host name) of a cluster, inside the one that starts with process `within`.
 
-    It first does the shell command `setup` ($1: folder, $2: name), and ends if that fails. Its output: log/<name>.log.
+    It runs the shell command `setup` ($1: folder, $2: name), and ends if that fails. Its output goes to log/<name>.log.
     """
     first = ["sh", "-c", _FIRST.format(setup=setup), _MARK, str(folder), name]
     # setsid ends at once: whoever starts a cluster gets no child of it
@@ -64,18 +64,18 @@ def create(folder: Path, name: str, setup: str, env: Mapping[str, str], within: 
 
 
 def first_process(folder: Path, name: str) -> int | None:
-    """The id, outside, of the first process of the namespace `name`; None: it does not exist."""
+    """The id of the first process of the namespace `name`, as seen from outside; None if there is no such namespace."""
     marks = [_MARK, str(folder), name]
     return next((process for process, words in _processes() if words[0] == "sh" and words[3:6] == marks), None)
 
 
 def run_in(process: int, command: Sequence[str], env: Mapping[str, str], seconds: float = _PATIENCE_S) -> str:
-    """The standard output of `command`, run in the namespace that starts with `process`. Raises ClusterError."""
+    """Run `command` in the namespace that starts with `process`. Returns its standard output; raises ClusterError."""
     return run([*_enter(process), *command], env, seconds, name=command[0])
 
 
 def run(command: Sequence[str], env: Mapping[str, str], seconds: float = _PATIENCE_S, name: str = "") -> str:
-    """The standard output of `command`. Raises ClusterError where it fails or is not done in time."""
+    """Run `command`. Returns its standard output; raises ClusterError if it fails or takes too long."""
     name = name or command[0]
     try:
         done = subprocess.run(
@@ -89,14 +89,14 @@ def run(command: Sequence[str], env: Mapping[str, str], seconds: float = _PATIEN
 
 
 def kill(process: int) -> None:
-    """Ends the namespace that starts with `process`; returns when none of its processes is left."""
+    """End the namespace that starts with `process`, and wait until all its processes have ended."""
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     wait_for(lambda: not _alive(process), f"process {process} does not end")
 
 
 def kill_rest(folder: Path, client_conf: Path) -> None:
-    """Ends what is left outside of the dead cluster in `folder`: clients such as srun, which would wait for it."""
+    """End what is left outside of a dead cluster: clients such as srun, which would wait for it."""
     variable = f"SLURM_CONF={client_conf}".encode()
     for process, words in _processes():
         with suppress(OSError):
@@ -145,7 +145,7 @@ def _read(process: int, name: str) -> bytes:
 
 
 def _alive(process: int) -> bool:
-    """False also for a zombie: one that has ended, but whose parent has not yet asked how."""
+    """Whether a process is alive. A zombie is not."""
     try:
         return _read(process, "stat").rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except OSError:
@@ -157,6 +157,6 @@ def _enter(process: int) -> list[str]:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment, without what a Slurm job around it has set."""
+    """This process's environment, without the variables of a Slurm job that it may be in."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH_", "SRUN_"))}
     return {**kept, "PATH": _PATH, "LC_ALL": "C", **extra}
