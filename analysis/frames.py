@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.reading.run_table import RunTable, collect
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import read_detections
+from dynamic_rcnn.metrics.detections import read_detections
 from dynamic_rcnn.run.files import DETECTIONS
 
 _RUN = ["path", "dataset", "arm", "seed"]

@@ -26,7 +26,7 @@ from typing import Any
 from dynamic_rcnn import cli
 
 if __name__ == "__main__":
-    cli.exit_quietly_on_interrupt()
+    cli.prepare_process()
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,8 @@ from analysis.stats.seeds import CONFIDENCE
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics import ap as evaluation
+from dynamic_rcnn.metrics import detections as detection_files
+from dynamic_rcnn.metrics.ap import load_ground_truth
 from dynamic_rcnn.run.files import DETECTIONS, SCHEMA, write_bytes_atomic, write_json_atomic
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.spec import RunSpec
@@ -90,7 +91,9 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     paths = sorted({path for own in arms.values() for path in own})
     coco, folder = _ground_truth(runs, paths)
     objects = read_objects(coco)
-    by_path = {path: read_detections(objects, evaluation.read_detections(runs / path / DETECTIONS)) for path in paths}
+    by_path = {
+        path: read_detections(objects, detection_files.read_detections(runs / path / DETECTIONS)) for path in paths
+    }
     matched = {path: match(objects, each) for path, each in by_path.items()}
     check_recorded(comparison.averaged, matched)
     detections = {arm: [by_path[path] for path in own] for arm, own in arms.items()}
@@ -155,7 +158,7 @@ def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path]:
     if len(fingerprints) > 1:
         raise UserError(f"{paths[0]} and other runs of its grid use {len(fingerprints)} data sets; they must use one")
     root, _ = dataset.prepare(datasets[0])
-    return evaluation.load_ground_truth(root / datasets[0]["val_ann"]), root / datasets[0]["val_img"]
+    return load_ground_truth(root / datasets[0]["val_ann"]), root / datasets[0]["val_img"]
 
 
 def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Detections]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from dynamic_rcnn import cli
 
 if __name__ == "__main__":
-    cli.exit_quietly_on_interrupt()
+    cli.prepare_process()
 
 import pandas as pd
 

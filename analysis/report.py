@@ -26,7 +26,7 @@ from urllib.parse import quote, unquote
 from dynamic_rcnn import cli
 
 if __name__ == "__main__":
-    cli.exit_quietly_on_interrupt()
+    cli.prepare_process()
 
 from analysis.reading import checksums
 from analysis.reading.reader import REPORT

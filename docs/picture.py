@@ -13,14 +13,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
+from dynamic_rcnn import PROJECT, cli
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+if __name__ == "__main__":
+    cli.prepare_process()
+
 import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from analysis.frames import load_curves, load_runs
-from dynamic_rcnn import PROJECT, cli
 
 RECORDS, GRID = PROJECT / "analysis/records", "shapes-ablation-"
 ARMS = {  # label, colour, line width and dashes: lines of different arms may coincide
@@ -58,8 +60,9 @@ def draw(tables: dict[str, pd.DataFrame], out: Path) -> None:
         "beta": ("beta of SmoothL1", "iteration"),
         "AP": ("AP minus baseline (points)", "IoU threshold of the evaluation"),
     }
-    with plt.rc_context(STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(11, 3.6))
+    with rc_context(STYLE):
+        fig = Figure(figsize=(11, 3.6))
+        axes = fig.subplots(1, 3)
         for ax, (name, (title, xlabel)) in zip(axes, titles.items(), strict=True):
             for arm, (label, colour, width, dashes) in ARMS.items():
                 line = tables[name][arm]
@@ -69,7 +72,6 @@ def draw(tables: dict[str, pd.DataFrame], out: Path) -> None:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False)
         fig.subplots_adjust(left=0.05, right=0.99, bottom=0.15, top=0.82)
         fig.savefig(out, metadata={"Date": None, "Identifier": f"numbers-{digest(tables)}"})
-    plt.close(fig)
     out.write_text("\n".join(line.rstrip() for line in out.read_text().splitlines()) + "\n")
 
 

@@ -18,16 +18,22 @@ from dynamic_rcnn.errors import UserError, unknown_name
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 _REFUSED = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EEXIST")  # by the disk, on writing
 _REFUSED_NUMBERS = {getattr(errno, name) for name in _REFUSED}
+_NO_DISPLAY = "agg"  # a backend of matplotlib
 _BOOLEANS = {"true": True, "false": False}
 
 
-def exit_quietly_on_interrupt() -> None:
-    """Let Ctrl-C end the process without a traceback while it imports; `run` handles it from then on.
+def prepare_process() -> None:
+    """Prepare the process of a command; scripts call this before their other imports.
 
-    If a shell started this process with SIGINT ignored, as for a background job, it stays ignored.
+    Ctrl-C ends the process without a traceback while it imports; `run` handles it from then on. If a shell started this
+    process with SIGINT ignored, as for a background job, it stays ignored.
+
+    Figures are drawn without a display: Jupyter exports its own MPLBACKEND to the commands that it starts, and
+    matplotlib cannot be imported if that backend is not installed.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ["MPLBACKEND"] = _NO_DISPLAY
 
 
 @contextmanager
@@ -60,6 +66,7 @@ def run(main: Callable[[Sequence[str]], int], usage: str, disk_hint: str = "") -
 
 def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
     """Like `run`, for a command that reads its arguments itself."""
+    os.environ["MPLBACKEND"] = _NO_DISPLAY
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dynamic_rcnn import cli
 
 if __name__ == "__main__":
-    cli.exit_quietly_on_interrupt()
+    cli.prepare_process()
 
 import hydra
 from hydra.errors import HydraException

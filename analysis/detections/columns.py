@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics.detections import check_finite
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -47,8 +48,8 @@ class Detections:
 
 def read_objects(coco: COCO) -> Objects:
     """The columns of a ground truth in COCO format."""
-    image_ids = np.unique(np.array(coco.getImgIds(), np.int64))
-    category_ids = np.unique(np.array(coco.getCatIds(), np.int64))
+    image_ids = np.unique(_integers(coco.getImgIds(), "annotations: an image id"))
+    category_ids = np.unique(_integers(coco.getCatIds(), "annotations: a category id"))
     # By image, which leaves out annotations of unknown images, as COCOeval does
     rows = [row for number in image_ids.tolist() for row in coco.imgToAnns[number]]
     rows = [row for row in rows if row["category_id"] in coco.cats]
@@ -72,8 +73,9 @@ def read_detections(objects: Objects, detections: Sequence[Mapping[str, Any]]) -
         detections: rows with image_id, category_id, bbox as (x, y, width, height) in pixels, and score.
 
     Raises:
-        UserError: the ground truth has no such image or category.
+        UserError: the ground truth has no such image or category, or a box or score is not finite.
     """
+    check_finite(detections)
     return Detections(
         _positions(objects.image_ids, detections, "image_id"),
         _positions(objects.category_ids, detections, "category_id"),
@@ -89,17 +91,18 @@ def rows_by_image(image: Integers, images: int, *keys: NDArray[Any]) -> list[Int
 
 
 def _boxes(rows: Sequence[Mapping[str, Any]]) -> Floats:
+    return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+
+
+def _integers(values: Sequence[int], what: str) -> Integers:
     try:
-        return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+        return np.array(values, np.int64)
     except OverflowError:
-        raise UserError("detections: a box is too large for any image") from None
+        raise UserError(f"{what} does not fit into 64 bits; renumber the ids") from None
 
 
 def _positions(known: Integers, rows: Sequence[Mapping[str, Any]], field: str) -> Integers:
-    try:
-        values = np.array([row[field] for row in rows], np.int64)
-    except OverflowError:
-        raise UserError(f"detections: a {field} is too large for any annotations") from None
+    values = _integers([row[field] for row in rows], f"detections: {field}")
     positions = np.searchsorted(known, values).astype(np.int64)
     unknown = np.unique(values[(positions == len(known)) | (known[np.minimum(positions, len(known) - 1)] != values)])
     if unknown.size:

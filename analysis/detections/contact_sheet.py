@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -24,7 +23,7 @@ from pycocotools.coco import COCO
 from analysis.detections.changes import MIN_SCORE, images_that_differ
 from analysis.detections.columns import Detections, Floats, Integers, Objects
 from analysis.detections.matching import Matches
-from analysis.rendering.plots import COLOURS, STYLE
+from analysis.rendering.plots import COLOURS, STYLE, drawable
 from dynamic_rcnn.errors import UserError
 
 Pixels = NDArray[np.uint8]  # (height, width, 3), or (height, width) for grey
@@ -33,22 +32,12 @@ CELL = 2.4  # inches
 DPI = 100
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """The n boxes of one image: (n, 4) as (x, y, width, height) in pixels; scores are None for ground truth."""
+class Boxes(NamedTuple):
+    """The n boxes that are drawn on one image: (n, 4) as (x, y, width, height) in pixels."""
 
     box: Floats
-    category: Integers  # (n,)
-    score: Floats | None = None  # (n,)
-
-
-@dataclass(frozen=True)
-class SheetRow:
-    """One image: its title and pixels, and its boxes by the title of their column."""
-
-    title: str
-    pixels: Pixels
-    columns: Mapping[str, Labelled]
+    category: Integers  # (n,), decides the colour
+    labels: list[str]  # n
 
 
 def draw_contact_sheet(
@@ -77,15 +66,23 @@ def draw_contact_sheet(
     """
     arm, baseline = arms
     frame = images_that_differ(matches[0], matches[1]).head(IMAGES)
-    rows, shown = [], []
-    for number, ours, theirs in frame[["image_id", "arm", "baseline"]].itertuples(index=False):
-        file = coco.imgs[int(number)]["file_name"]
-        at = int(np.searchsorted(objects.image_ids, number))
-        columns = {"ground truth": objects_on(objects, at)}
-        columns |= {name: detections_on(detections[side][0], at, MIN_SCORE) for side, name in ((1, baseline), (0, arm))}
-        rows.append(SheetRow(f"image {number}: F1 {theirs:.2f}, {ours:.2f}", _read_pixels(folder / file), columns))
-        shown.append({"image_id": int(number), "file": file, "arm": float(ours), "baseline": float(theirs)})
-    png = to_png(contact_sheet(rows, objects.names))
+    shown: list[dict[str, Any]] = []
+    with rc_context(STYLE):
+        fig = Figure(figsize=(3 * CELL + 0.3, CELL * len(frame) + 0.3), layout="constrained")
+        axes = fig.subplots(len(frame), 3, squeeze=False)
+        for line, row in zip(axes, frame.itertuples(index=False), strict=True):
+            number, ours, theirs = int(row.image_id), float(row.arm), float(row.baseline)
+            file = coco.imgs[number]["file_name"]
+            at = int(np.searchsorted(objects.image_ids, number))
+            found = [detections_on(own[0], at, objects.names) for own in (detections[1], detections[0])]
+            pixels = _read_pixels(folder / file)
+            for ax, boxes in zip(line, [objects_on(objects, at), *found], strict=True):
+                draw_boxes(ax, pixels, boxes)
+            line[0].set_ylabel(f"image {number}: F1 {theirs:.2f}, {ours:.2f}", fontsize=7)
+            shown.append({"image_id": number, "file": file, "arm": ours, "baseline": theirs})
+        for ax, title in zip(axes[0], ["ground truth", baseline, arm], strict=True):
+            ax.set_title(title, fontsize=9)
+        png = to_png(fig)
     return {"arm": arm, "baseline": baseline, "images": shown, "sha256": hashlib.sha256(png).hexdigest()}, png
 
 
@@ -97,56 +94,42 @@ def _read_pixels(path: Path) -> Pixels:
         raise UserError(f"{path}: cannot be read as an image ({error.__class__.__name__}); fetch it again") from None
 
 
-def objects_on(objects: Objects, image: int) -> Labelled:
+def objects_on(objects: Objects, image: int) -> Boxes:
     """The ground truth of the image at position `image`."""
     here = objects.image == image
-    return Labelled(objects.box[here], objects.category[here])
+    category = objects.category[here]
+    return Boxes(objects.box[here], category, [objects.names[number] for number in category])
 
 
-def detections_on(detections: Detections, image: int, min_score: float) -> Labelled:
-    """The detections on the image at position `image` with a score of at least `min_score`, by descending score."""
-    here = np.flatnonzero((detections.image == image) & (detections.score >= min_score))
+def detections_on(detections: Detections, image: int, names: Sequence[str]) -> Boxes:
+    """The detections on the image at position `image` with a score of at least MIN_SCORE, by descending score.
+
+    names: the category names.
+    """
+    here = np.flatnonzero((detections.image == image) & (detections.score >= MIN_SCORE))
     here = here[np.argsort(-detections.score[here], kind="stable")]
-    return Labelled(detections.box[here], detections.category[here], detections.score[here])
+    category, score = detections.category[here], detections.score[here]
+    labels = [f"{names[number]} {value:.2f}" for number, value in zip(category, score, strict=True)]
+    return Boxes(detections.box[here], category, labels)
 
 
-def contact_sheet(rows: Sequence[SheetRow], names: Sequence[str]) -> Figure:
-    """A figure with one row per image; all rows have the columns of the first. names: the category names."""
-    columns = list(rows[0].columns)
-    with plt.rc_context(STYLE):
-        size = (CELL * len(columns) + 0.3, CELL * len(rows) + 0.3)
-        fig, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
-        for line, row in zip(axes, rows, strict=True):
-            for ax, boxes in zip(line, row.columns.values(), strict=True):
-                draw_boxes(ax, row.pixels, boxes, names)
-            line[0].set_ylabel(row.title, fontsize=7)
-        for ax, title in zip(axes[0], columns, strict=True):
-            ax.set_title(title, fontsize=9)
-    return fig
-
-
-def draw_boxes(ax: Axes, pixels: Pixels, boxes: Labelled, names: Sequence[str]) -> Axes:
-    """Draw one image with its boxes, each in its category's colour and with its name and score."""
+def draw_boxes(ax: Axes, pixels: Pixels, boxes: Boxes) -> None:
+    """Draw one image with its boxes, each in its category's colour and with its label."""
     height, width = pixels.shape[:2]
     # Pixel 0 covers 0 to 1, as in a box's coordinates
     ax.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="nearest")
-    for at, (x, y, w, h) in enumerate(boxes.box.tolist()):
-        category = int(boxes.category[at])
+    for (x, y, w, h), category, label in zip(boxes.box.tolist(), boxes.category, boxes.labels, strict=True):
         colour = COLOURS[1 + category % (len(COLOURS) - 1)]
         ax.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=colour, linewidth=1.2))
-        text = names[category] if boxes.score is None else f"{names[category]} {boxes.score[at]:.2f}"
         corner = (min(max(x, 0), width), max(y, 0))
-        frame = {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
-        ax.text(*corner, text, fontsize=5, color="white", va="bottom", bbox=frame, clip_on=True)
+        style: dict[str, Any] = {"fontsize": 5, "color": "white", "va": "bottom", "clip_on": True, "parse_math": False}
+        ax.text(*corner, drawable(label), bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6}, **style)
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     ax.grid(False)
-    return ax
 
 
 def to_png(fig: Figure) -> bytes:
-    """The figure as PNG; closes it."""
+    """The figure as PNG."""
     buffer = io.BytesIO()
-    with plt.rc_context(STYLE):
-        fig.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    plt.close(fig)
+    fig.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

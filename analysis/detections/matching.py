@@ -62,17 +62,37 @@ def match(objects: Objects, detections: Detections, area: str = "all") -> Matche
         detections: on its images and categories.
         area: a name of `AREAS`; objects outside it are ignored, as in APs, APm and APl.
     """
-    smallest, largest = AREAS[area]
-    outside = (objects.area < smallest) | (objects.area > largest)
-    ignorable = objects.crowd | outside
-
     kept = _ranked(detections)
-    image, category, box = detections.image[kept], detections.category[kept], detections.box[kept]
-    matched = np.zeros((len(IOU_THRESHOLDS), len(kept)), np.bool_)
+    ranked = Detections(*(getattr(detections, name)[kept] for name in Detections.__dataclass_fields__))
+    ignorable = objects.crowd | _outside(objects.area, area)
+    matched, ignored = _match_ranked(objects, ignorable, ranked)
+    ignored |= ~matched & _outside(ranked.box[:, 2] * ranked.box[:, 3], area)
+    order = np.lexsort((-ranked.score, ranked.category))  # stable: ties stay by image, then as in the file
+    return Matches(
+        objects.image_ids,
+        objects.names,
+        ranked.image[order],
+        ranked.category[order],
+        ranked.score[order],
+        matched[:, order],
+        ignored[:, order],
+        objects.image[~ignorable],
+        objects.category[~ignorable],
+    )
+
+
+def _outside(sizes: Floats, area: str) -> Booleans:
+    smallest, largest = AREAS[area]
+    return (sizes < smallest) | (sizes > largest)
+
+
+def _match_ranked(objects: Objects, ignorable: Booleans, ranked: Detections) -> tuple[Booleans, Booleans]:
+    """Which detections are matched, and which of these with ignorable objects: both (10, D)."""
+    matched = np.zeros((len(IOU_THRESHOLDS), len(ranked.score)), np.bool_)
     ignored = np.zeros_like(matched)
     taken = [set[int]() for _ in IOU_THRESHOLDS]
     crowd, last = objects.crowd.tolist(), ignorable.tolist()
-    for detection, candidates in _candidates(objects, ignorable, image, category, box):
+    for detection, candidates in _candidates(objects, ignorable, ranked):
         best = max(iou for _, iou in candidates)
         for at, lowest in enumerate(LOWEST.tolist()):
             if best < lowest:
@@ -81,22 +101,7 @@ def match(objects: Objects, detections: Detections, area: str = "all") -> Matche
             if target is not None:
                 taken[at].add(target)
                 matched[at, detection], ignored[at, detection] = True, last[target]
-    size = box[:, 2] * box[:, 3]
-    ignored |= ~matched & ((size < smallest) | (size > largest))
-
-    score = detections.score[kept]
-    order = np.lexsort((-score, category))  # stable: ties stay by image, then as in the file
-    return Matches(
-        objects.image_ids,
-        objects.names,
-        image[order],
-        category[order],
-        score[order],
-        matched[:, order],
-        ignored[:, order],
-        objects.image[~ignorable],
-        objects.category[~ignorable],
-    )
+    return matched, ignored
 
 
 def _ranked(detections: Detections) -> Integers:
@@ -110,17 +115,15 @@ def _ranked(detections: Detections) -> Integers:
     return order[rank < MAX_DETECTIONS].astype(np.int64)
 
 
-def _candidates(
-    objects: Objects, ignorable: Booleans, image: Integers, category: Integers, box: Floats
-) -> Iterator[tuple[int, list[Candidate]]]:
+def _candidates(objects: Objects, ignorable: Booleans, ranked: Detections) -> Iterator[tuple[int, list[Candidate]]]:
     """Each detection that reaches an object of its category, with all objects it reaches, ignorable ones last."""
     images = len(objects.image_ids)
     targets = rows_by_image(objects.image, images, ignorable)
-    for here, there in zip(rows_by_image(image, images), targets, strict=True):
+    for here, there in zip(rows_by_image(ranked.image, images), targets, strict=True):
         if not len(here) or not len(there):
             continue
-        ious = mask.iou(box[here], objects.box[there], objects.crowd[there].astype(np.uint8))
-        reached = (ious >= LOWEST[0]) & (category[here, None] == objects.category[there])
+        ious = mask.iou(ranked.box[here], objects.box[there], objects.crowd[there].astype(np.uint8))
+        reached = (ious >= LOWEST[0]) & (ranked.category[here, None] == objects.category[there])
         rows, columns = np.nonzero(reached)
         reached_by: dict[int, list[Candidate]] = {}
         pairs = zip(rows.tolist(), there[columns].tolist(), ious[rows, columns].tolist(), strict=True)

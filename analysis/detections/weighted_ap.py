@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.detections.columns import Booleans, Floats, Integers
-from analysis.detections.matching import IOU_THRESHOLDS, Matches
-from dynamic_rcnn.metrics.names import AP_THRESHOLDS
+from analysis.detections.matching import Matches
+from dynamic_rcnn.metrics.names import AP_THRESHOLDS, IOU_THRESHOLDS
 
 RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101, dtype=np.float64)
 METRICS: dict[str, float | None] = {"AP": None, **AP_THRESHOLDS}
@@ -33,7 +33,7 @@ class Accumulation:
 
     Args:
         matches: the result of `analysis.detections.matching.match`.
-        copies: the largest weight that `precision`, `metrics` and `by_category` will get.
+        copies: the largest weight that `metrics` and `by_category` will get.
     """
 
     def __init__(self, matches: Matches, copies: int = 1) -> None:
@@ -59,30 +59,24 @@ class Accumulation:
         threshold = np.repeat(np.arange(len(IOU_THRESHOLDS)), self.categories)
         self._skipped_starts = np.searchsorted(keys, threshold * (len(category) + 1) + self._starts)
 
-    def precision(self, weights: NDArray[np.integer]) -> Floats:
-        """(10, 101, categories), by IoU and recall threshold; -1 for a category without objects in the resample.
+    def metrics(self, weights: NDArray[np.integer]) -> Floats:
+        """The values of `METRICS`, as fractions; NaN if no category has objects.
 
         Args:
             weights: (images,), how often each image was drawn; not all 0, and at most `copies`.
         """
-        by_segment, defined = self._by_segment(weights)
-        by_segment[:, ~defined] = -1
-        return by_segment.transpose(0, 2, 1)
-
-    def metrics(self, weights: NDArray[np.integer]) -> Floats:
-        """The values of `METRICS`, as fractions; NaN if no category has objects."""
-        by_segment, defined = self._by_segment(weights)
+        by_segment, defined = self.by_segment(weights)
         if not defined.any():
             return np.full(len(METRICS), np.nan)
         return _means(by_segment[:, defined])
 
     def by_category(self, weights: NDArray[np.integer]) -> Floats:
         """(categories, metrics): the same for each category; NaN for one without objects."""
-        by_segment, defined = self._by_segment(weights)
+        by_segment, defined = self.by_segment(weights)
         rows = [_means(by_segment[:, [number]]) for number in range(self.categories)]
         return np.where(defined[:, None], np.array(rows).reshape(-1, len(METRICS)), np.nan)
 
-    def _by_segment(self, weights: NDArray[np.integer]) -> tuple[Floats, Booleans]:
+    def by_segment(self, weights: NDArray[np.integer]) -> tuple[Floats, Booleans]:
         """Precision as (10, categories, 101), 0 without objects, and which categories have objects."""
         drawn = self._with_tied(weights)
         drawn_objects = np.bincount(self._object_category, drawn[self._object_image], self.categories)
@@ -169,7 +163,7 @@ def _means(by_segment: Floats) -> Floats:
     """The metrics of precision as (10, categories, 101)."""
     # In the memory order of COCOeval's array, because a sum of floats depends on its order
     values = np.ascontiguousarray(by_segment.transpose(0, 2, 1))
-    parts = [values if iou is None else values[_index(iou)] for iou in METRICS.values()]
+    parts = [values if iou is None else values[IOU_THRESHOLDS.index(iou)] for iou in METRICS.values()]
     return np.array([np.mean(part.reshape(-1)) for part in parts])
 
 
@@ -178,8 +172,3 @@ def _cumulated(values: Counts) -> Counts:
     total = np.zeros(len(values) + 1, np.int32)
     np.cumsum(values, out=total[1:])
     return total
-
-
-def _index(iou: float) -> int:
-    (position,) = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou, rtol=0, atol=1e-6))
-    return int(position)

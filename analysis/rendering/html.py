@@ -43,13 +43,13 @@ def _sort_key(cell: TableCell, is_text: bool) -> str:
 
 
 def _panels(figure: Figure, drawn: DrawnFigure) -> Markup:
-    """For each panel its place in the figure and each arm's four series, as JSON for the page's script."""
+    """For each panel its area in the figure and each arm's four series, as JSON for the page's script."""
     panels = [
         {
-            **{"title": panel.name, "box": place.box, "span": place.span, "xlabel": panel.xlabel},
+            **{"title": panel.name, "box": area.box, "span": area.span, "xlabel": panel.xlabel},
             "arms": {arm: [list(map(_short, s)) for s in vars(band).values()] for arm, band in panel.curves.items()},
         }
-        for panel, place in zip(figure.panels, drawn.places, strict=True)
+        for panel, area in zip(figure.panels, drawn.areas, strict=True)
     ]
     return Markup(json.dumps(panels).replace("<", "\\u003c"))  # cannot end the script element
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
+from matplotlib.font_manager import findfont, get_font
 
 from analysis.rendering.model import Figure, Panel
+from analysis.rendering.text import one_line
 
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
@@ -28,10 +28,11 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 ERROR_BARS: dict[str, Any] = {"markersize": 4.5, "linewidth": 0.9, "elinewidth": 1.1, "capsize": 2}
 WIDTH = 10.0  # inches
 LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: y labels, nothing, x labels, its title
+FONT = "DejaVu Sans"  # matplotlib brings it along
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
     "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",
+    "font.family": FONT,
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -45,7 +46,7 @@ STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class PanelArea:
     """Where a panel lies, in fractions of the figure from its lower left corner, and the range of its x axis."""
 
     box: tuple[float, float, float, float]  # x, y, width, height
@@ -54,18 +55,18 @@ class Place:
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure as SVG, and the places of its panels."""
+    """A figure as SVG, and the areas of its panels."""
 
     svg: bytes
-    places: list[Place]
+    areas: list[PanelArea]
 
 
 def draw(figure: Figure) -> DrawnFigure:
     """Draw a figure, with its identifier in the metadata."""
     rows = -(-len(figure.panels) // figure.columns)
-    with plt.rc_context(STYLE):
-        canvas, grid = plt.subplots(rows, figure.columns, figsize=(WIDTH, figure.height), squeeze=False)
-    axes = list(grid.flat)
+    with rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, figure.height))
+        axes = list(canvas.subplots(rows, figure.columns, squeeze=False).flat)
     order = list(figure.panels[0].curves)
     for ax, panel in zip(axes, figure.panels, strict=False):
         draw_panel(ax, panel, order)
@@ -73,13 +74,12 @@ def draw(figure: Figure) -> DrawnFigure:
         ax.set_visible(False)
     _add_legend(canvas, axes[0])
     buffer = io.BytesIO()
-    with plt.rc_context(STYLE):
+    with rc_context(STYLE):
         # Like savefig, which would draw the figure twice
         FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None, "Identifier": figure.identifier})
-    places = [Place(ax.get_position().bounds, ax.get_xlim()) for ax in axes[: len(figure.panels)]]
-    plt.close(canvas)
+    areas = [PanelArea(ax.get_position().bounds, ax.get_xlim()) for ax in axes[: len(figure.panels)]]
     lines = buffer.getvalue().decode().splitlines()
-    return DrawnFigure(("\n".join(line.rstrip() for line in lines) + "\n").encode(), places)
+    return DrawnFigure(("\n".join(line.rstrip() for line in lines) + "\n").encode(), areas)
 
 
 def draw_panel(ax: Axes, panel: Panel, order: Sequence[str]) -> None:
@@ -113,7 +113,7 @@ def _add_legend(canvas: Canvas, ax: Axes) -> None:
     Margins are set instead of fitted (tight_layout), which takes as long as drawing.
     """
     handles, labels = ax.get_legend_handles_labels()
-    with plt.rc_context(STYLE):
+    with rc_context(STYLE):
         canvas.legend(handles, labels, loc="upper center", ncols=min(4, len(labels)), handlelength=3.2)
     grid = ax.get_gridspec()
     assert grid is not None
@@ -123,3 +123,14 @@ def _add_legend(canvas: Canvas, ax: Axes) -> None:
     high = (height - top - BOTTOM - (grid.nrows - 1) * (TITLE + BOTTOM)) / grid.nrows
     canvas.subplots_adjust(left=LEFT / width, right=1 - RIGHT / width, bottom=BOTTOM / height, top=1 - top / height)
     canvas.subplots_adjust(wspace=(LEFT + RIGHT) / wide, hspace=(TITLE + BOTTOM) / high)
+
+
+def drawable(text: str) -> str:
+    """`text` on one line, with "?" for every character that the figures' font lacks."""
+    known = _characters()
+    return "".join(character if ord(character) in known else "?" for character in one_line(text))
+
+
+@cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.inference import predict
-from dynamic_rcnn.metrics.ap import compute_metrics, evaluate, write_detections
+from dynamic_rcnn.metrics.ap import compute_metrics, evaluate
+from dynamic_rcnn.metrics.detections import write_detections
 from dynamic_rcnn.run.files import DETECTIONS, EVALUATIONS, append_jsonl, read_jsonl
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.results import EvaluationResults

@@ -1,18 +1,14 @@
 """COCO metrics of saved detections, for boxes and masks, computed with pycocotools.
 
-A run writes its detections with `write_detections`, then computes its metrics from that file. Computing them again,
-without the model, gives the same numbers to the last bit.
+A run computes its metrics from the file of its detections. Computing them again, without the model, gives the same
+numbers to the last bit.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
-import json
-import math
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +20,10 @@ from pycocotools.cocoeval import COCOeval
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import masks as coco_masks
 from dynamic_rcnn.metrics import names
-from dynamic_rcnn.run.files import DETECTIONS, write_bytes_atomic
+from dynamic_rcnn.metrics.detections import Detection, check_finite, read_detections
+from dynamic_rcnn.run.files import DETECTIONS, parse_json, read_text
 from dynamic_rcnn.run.results import EvaluationResults
 from dynamic_rcnn.run.spec import RunSpec
-
-Detection = dict[str, Any]
 
 ALL_SIZES = 0  # position on COCOeval's area axis; those of SIZES follow
 BOXES, MASKS = "bbox", "segm"  # COCOeval's kinds of IoU
@@ -51,38 +46,43 @@ def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool
         per_class: by class name AP, AP50, AP75 and AP90.
 
     Raises:
-        UserError: the annotation file cannot be read, a detection names an unknown image or category, or masks are to
-            be evaluated and one is missing.
+        UserError: the annotation file cannot be read; a detection names an unknown image or category, or is not finite;
+            masks are to be evaluated and one is missing.
     """
     coco = ground_truth if isinstance(ground_truth, COCO) else load_ground_truth(ground_truth)
+    check_finite(detections)
     _check_known(coco, detections)
     if masks:
         coco_masks.check(coco, detections)
     result = _accumulate(coco, detections, BOXES)
-    ious: NDArray[np.float64] = result.params.iouThrs
-    precision: NDArray[np.float64] = result.eval["precision"]  # (IoU, recall, class, area, max detections)
-    recall: NDArray[np.float64] = result.eval["recall"]  # (IoU, class, area, max detections)
-
-    boxes = precision[:, :, :, ALL_SIZES, -1]
-    values = [
-        *_ap(boxes, ious, names.AP_THRESHOLDS).values(),
-        *(_mean(precision[:, :, :, size, -1]) for size in range(1, 1 + len(names.SIZES))),
-        *(_mean(recall[:, :, ALL_SIZES, most]) for most in range(len(names.MAX_DETECTIONS))),
-        *(_mean(recall[:, :, size, -1]) for size in range(1, 1 + len(names.SIZES))),
-    ]
-    metrics = dict(zip(names.BOX_METRICS, values, strict=True))
+    boxes: NDArray[np.float64] = result.eval["precision"][:, :, :, ALL_SIZES, -1]  # (IoU, recall, class)
+    metrics = _box_metrics(result)
     if masks:
         by_mask = _accumulate(coco, detections, MASKS).eval["precision"][:, :, :, ALL_SIZES, -1]
-        metrics |= dict(zip(names.MASK_METRICS, _ap(by_mask, ious, names.MASK_THRESHOLDS).values(), strict=True))
+        metrics |= dict(zip(names.MASK_METRICS, _ap(by_mask, names.MASK_THRESHOLDS).values(), strict=True))
     return {
         "images": len(result.params.imgIds),
         "metrics": metrics,
-        "by_iou": [_mean(boxes[at]) for at in range(len(ious))],
+        "by_iou": [_mean(each) for each in boxes],
         "per_class": {
-            coco.cats[category]["name"]: _ap(boxes[:, :, at], ious, names.CLASS_THRESHOLDS)
+            coco.cats[category]["name"]: _ap(boxes[:, :, at], names.CLASS_THRESHOLDS)
             for at, category in enumerate(result.params.catIds)
         },
     }
+
+
+def _box_metrics(result: COCOeval) -> dict[str, float | None]:
+    """The metrics of names.BOX_METRICS."""
+    precision: NDArray[np.float64] = result.eval["precision"]  # (IoU, recall, class, area, max detections)
+    recall: NDArray[np.float64] = result.eval["recall"]  # (IoU, class, area, max detections)
+    sizes = range(1, 1 + len(names.SIZES))
+    values = [
+        *_ap(precision[:, :, :, ALL_SIZES, -1], names.AP_THRESHOLDS).values(),
+        *(_mean(precision[:, :, :, size, -1]) for size in sizes),
+        *(_mean(recall[:, :, ALL_SIZES, most]) for most in range(len(names.MAX_DETECTIONS))),
+        *(_mean(recall[:, :, size, -1]) for size in sizes),
+    ]
+    return dict(zip(names.BOX_METRICS, values, strict=True))
 
 
 def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> EvaluationResults:
@@ -105,61 +105,22 @@ def load_ground_truth(path: Path) -> COCO:
     of that id would not count.
     """
     fault = f"{path}: cannot be read as annotations in COCO format"
+    coco = COCO()  # which would decode the file by the locale
     try:
+        coco.dataset = parse_json(read_text(path))
+        if not {"images", "annotations", "categories"} <= coco.dataset.keys():
+            raise UserError(f"{fault} (images, annotations and categories must be given)")
+        for number, annotation in enumerate(coco.dataset["annotations"], start=1):
+            annotation["id"] = number
         with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(path))
-            for number, annotation in enumerate(coco.dataset["annotations"], start=1):
-                annotation["id"] = number
             coco.createIndex()
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{fault} ({error})") from error
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(fault) from error
-    if not {"images", "annotations", "categories"} <= coco.dataset.keys():
-        raise UserError(fault)
     return coco
-
-
-def threshold_index(ious: NDArray[np.float64], iou: float) -> int:
-    """The position of an IoU threshold, within rounding: np.linspace(.5, .95, 10) has 0.8999999999999999 for 0.9."""
-    (found,) = np.flatnonzero(np.isclose(ious, iou, rtol=0, atol=1e-6))
-    return int(found)
-
-
-def write_detections(path: Path, detections: Iterable[Mapping[str, Any]]) -> None:
-    """Write COCO results as gzipped JSON, atomically; equal detections give equal bytes.
-
-    Boxes and scores are rounded to float32, the precision of the models, and written with the fewest digits.
-
-    Raises:
-        UserError: a box or a score is not finite.
-        OSError: the file cannot be written.
-    """
-    # mtime=0 and no file name in the header, so that the bytes depend only on the content
-    write_bytes_atomic(path, gzip.compress(results_json(detections), compresslevel=6, mtime=0))
-
-
-def results_json(detections: Iterable[Mapping[str, Any]]) -> bytes:
-    """Detections as JSON. Raises UserError if a box or a score is not finite."""
-    rows = [_row(item) for item in detections]
-    return json.dumps(rows, separators=(",", ":"), allow_nan=False).encode()
-
-
-def read_detections(path: Path) -> list[Detection]:
-    """Read a file written by `write_detections`.
-
-    Raises:
-        UserError: the file is missing, truncated, or contains anything else.
-    """
-    try:
-        rows = json.loads(gzip.decompress(path.read_bytes()))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"{path}: broken or cut off; move the run's directory away and launch the run again") from error
-    if not isinstance(rows, list) or not all(_is_detection(row) for row in rows):
-        raise UserError(
-            f"{path}: not detections; it must be a list of image_id, category_id, bbox (4 numbers) and score"
-        )
-    return rows
 
 
 def _accumulate(coco: COCO, detections: list[Detection], kind: str) -> COCOeval:
@@ -205,41 +166,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(np.mean(defined)) if defined.size else None
 
 
-def _ap(
-    precision: NDArray[np.float64], ious: NDArray[np.float64], thresholds: Iterable[str]
-) -> dict[str, float | None]:
-    """AP, and AP at the named thresholds. The first axis of `precision` is that of `ious`."""
-    at = {name: threshold_index(ious, names.AP_THRESHOLDS[name]) for name in thresholds}
+def _ap(precision: NDArray[np.float64], thresholds: Iterable[str]) -> dict[str, float | None]:
+    """AP, and AP at the named thresholds. The first axis of `precision` is that of names.IOU_THRESHOLDS."""
+    at = {name: names.IOU_THRESHOLDS.index(names.AP_THRESHOLDS[name]) for name in thresholds}
     return {"AP": _mean(precision), **{name: _mean(precision[position]) for name, position in at.items()}}
-
-
-def _row(item: Mapping[str, Any]) -> Detection:
-    return {
-        "image_id": int(item["image_id"]),
-        "category_id": int(item["category_id"]),
-        "bbox": [_shortest(value) for value in item["bbox"]],
-        "score": _shortest(item["score"]),
-        **({"segmentation": dict(item["segmentation"])} if "segmentation" in item else {}),
-    }
-
-
-def _shortest(value: Any) -> float:
-    """The float with the fewest digits that rounds to the same float32."""
-    number = float(str(np.float32(value)))
-    if not math.isfinite(number):
-        raise UserError(f"detections: a box or score is {number}; it must be finite")
-    return number
-
-
-def _is_detection(row: Any) -> bool:
-    numbers = (int, float)
-    return (
-        isinstance(row, dict)
-        and isinstance(row.get("image_id"), int)
-        and isinstance(row.get("category_id"), int)
-        and isinstance(row.get("score"), numbers)
-        and isinstance(row.get("bbox"), list)
-        and len(row["bbox"]) == 4
-        and all(isinstance(value, numbers) for value in row["bbox"])
-        and ("segmentation" not in row or coco_masks.is_mask(row["segmentation"]))
-    )

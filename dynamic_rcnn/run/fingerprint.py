@@ -37,6 +37,7 @@ DECIDES_RESULT = (
     "method.roi_head",
     "method.schedule",
     "metrics.ap",
+    "metrics.detections",
     "metrics.masks",
     "metrics.names",
     "ops",

@@ -22,11 +22,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynamic_rcnn import cli
+
+if __name__ == "__main__":
+    cli.prepare_process()
+
 from dynamic_rcnn.data.coco_format import check_image_info
 from dynamic_rcnn.engine import build, checkpoint, start
 from dynamic_rcnn.engine.inference import predict
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import results_json
+from dynamic_rcnn.metrics.detections import results_json
 from dynamic_rcnn.run.files import METRICS, WEIGHTS, write_bytes_atomic
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, RunSpec
 
@@ -54,7 +58,7 @@ def export(run_dir: Path, info: Path, images: Path, out: Path) -> int:
     dataset = build.build_dataset(replace(spec, dataset={**spec.dataset, **paths}), "val", Path())
     detections = predict(model.to(start.select_device()), dataset, spec.config["train"]["workers"])
     assert detections is not None  # one process
-    content = results_json(detections)
+    content = results_json(detections, out)
     write_bytes_atomic(out, content if out.suffix == ".json" else _zipped(f"{out.stem}.json", content))
     return len(detections)
 

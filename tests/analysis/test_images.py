@@ -12,7 +12,8 @@ from analysis import images, records, report
 from analysis.reading.run_table import collect
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import evaluate, read_detections, write_detections
+from dynamic_rcnn.metrics.ap import evaluate
+from dynamic_rcnn.metrics.detections import read_detections, write_detections
 from dynamic_rcnn.run.spec import RunSpec
 from tests.analysis.synthetic import RunsFolder, edit_json, make_another_run, row_of
 from tests.dynamic_rcnn.data.coco_fixture import write_coco

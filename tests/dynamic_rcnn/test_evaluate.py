@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dynamic_rcnn.data import dataset
-from dynamic_rcnn.metrics.ap import compute_metrics, write_detections
+from dynamic_rcnn.metrics.ap import compute_metrics
+from dynamic_rcnn.metrics.detections import write_detections
 from dynamic_rcnn.run.files import write_content, write_json_atomic
 from tests.dynamic_rcnn.runs import prepare, small_spec
 

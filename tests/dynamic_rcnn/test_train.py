@@ -19,7 +19,7 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import ending
 from dynamic_rcnn.engine.ending import UncheckedLosses, classify
 from dynamic_rcnn.errors import NaNLossError, UserError
-from dynamic_rcnn.metrics.ap import read_detections
+from dynamic_rcnn.metrics.detections import read_detections
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, Rank
 from dynamic_rcnn.run.files import read_json, read_jsonl, write_json_atomic
 from dynamic_rcnn.run.lock import locked

@@ -28,8 +28,9 @@ def assert_equal(images: list[int], annotations: list[Row], found: list[Row], we
     expected = evaluated(whole, copies).eval["precision"]
     drawn = np.array(weights, np.uint16)
     for at, area in enumerate(AREAS):
-        ours = Accumulation(matches_of(coco, found, area), max(weights)).precision(drawn)
-        assert np.array_equal(ours, expected[:, :, :, at, -1])
+        ours, defined = Accumulation(matches_of(coco, found, area), max(weights)).by_segment(drawn)
+        theirs = expected[:, :, :, at, -1].transpose(0, 2, 1)  # -1 for a category without objects
+        assert np.array_equal(ours[:, defined], theirs[:, defined]) and (theirs[:, ~defined] == -1).all()
     accumulation = Accumulation(matches_of(coco, found), max(weights))
     metrics = evaluate(whole, copies)["metrics"]
     found_metrics = {n: None if math.isnan(v) else v for n, v in zip(METRICS, accumulation.metrics(drawn), strict=True)}
@@ -70,7 +71,7 @@ def test_ties_within_an_image_are_taken_copy_by_copy() -> None:
         *(detection(2, 2, [60, 60, 50, 50], 0.5), detection(2, 2, box, 0.5)),
     ]
     accumulation = assert_equal(images, annotations, found, [2, 0])
-    precision = accumulation.precision(np.array([2, 0]))[0, :, 0]
+    precision = accumulation.by_segment(np.array([2, 0]))[0][0, 0]
     assert precision[[0, 50, 51, 100]].tolist() == pytest.approx([1, 1, 2 / 3, 2 / 3], rel=1e-15)
     assert_equal(images, annotations, found, [0, 3])
     assert_equal(images, annotations, found, [3, 2])
@@ -82,7 +83,7 @@ def test_ties_between_images_are_taken_image_by_image() -> None:
     annotations: list[Row] = [{"image_id": number, "category_id": 2, "bbox": box} for number in (9, 4)]
     found = [detection(9, 2, box, 0.5), detection(4, 2, [70, 0, 50, 50], 0.5)]
     accumulation = assert_equal([9, 4], annotations, found, [2, 3])  # image 4 twice: false, false, then true ones
-    assert accumulation.precision(np.array([2, 3]))[0, 0, 0] == 3 / 5
+    assert accumulation.by_segment(np.array([2, 3]))[0][0, 0, 0] == 3 / 5
 
 
 @pytest.mark.parametrize("found", [[], [detection(1, 2, [0, 0, 9, 9], 0.5)]], ids=["no detections", "one, false"])
@@ -105,7 +106,7 @@ def test_a_category_without_objects_in_the_resample_is_left_out_of_the_mean() ->
     accumulation = assert_equal([1, 2], annotations, found, [1, 1])
     assert accumulation.metrics(np.array([1, 1]))[0] == pytest.approx(0.5, abs=1e-15)
     assert_equal([1, 2], annotations, found, [2, 0])
-    assert (accumulation.precision(np.array([1, 0]))[:, :, 1] == -1).all()
+    assert accumulation.by_segment(np.array([1, 0]))[1].tolist() == [True, False, False, False]
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

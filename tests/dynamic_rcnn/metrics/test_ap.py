@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import evaluate, read_detections, write_detections
+from dynamic_rcnn.metrics.ap import evaluate
+from dynamic_rcnn.metrics.detections import read_detections, write_detections
 
 # The order of COCOeval.stats
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -252,6 +254,20 @@ def test_foreign_annotations_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"val\.json: cannot be read as annotations in COCO format"):
         evaluate(path, [])
+
+
+def test_annotations_are_read_as_utf_8_in_any_locale(tmp_path: Path) -> None:
+    path = tmp_path / "val.json"
+    content = coco_of([{"image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50]}], images=1, categories=(1,))
+    content["categories"][0]["name"] = "Füchse 猫"
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    code = (
+        "from pathlib import Path\nfrom dynamic_rcnn.metrics.ap import load_ground_truth\n"
+        f"print(ascii(load_ground_truth(Path({str(path)!r})).cats[1]['name']))"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == ascii("Füchse 猫") + "\n", done.stderr
 
 
 def test_imports_no_torch() -> None:

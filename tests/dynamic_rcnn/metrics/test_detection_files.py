@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import evaluate, read_detections, write_detections
-from tests.dynamic_rcnn.metrics.test_ap import detection, random_case
+from dynamic_rcnn.metrics.ap import evaluate
+from dynamic_rcnn.metrics.detections import read_detections, write_detections
+from tests.dynamic_rcnn.metrics.test_ap import detection, loaded, random_case
 
 
 def test_detections_keep_float32_in_few_digits_and_give_the_same_bytes(tmp_path: Path) -> None:
@@ -32,11 +33,28 @@ def test_detections_keep_float32_in_few_digits_and_give_the_same_bytes(tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json.gz", "b.json.gz"]
 
 
-def test_scores_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+NOT_FINITE = [
+    ({"score": float("nan")}, "image 7: score is nan; scores and boxes must be finite numbers"),
+    ({"bbox": [0.0, 1.0, float("inf"), 2.0]}, "image 7: bbox is [0.0, 1.0, inf, 2.0]; scores and boxes must be finite"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), NOT_FINITE)
+def test_scores_and_boxes_that_are_not_finite_are_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """By the writer, which writes nothing; by the reader, which names the file; by the evaluation of values."""
     path = tmp_path / "detections.json.gz"
-    with pytest.raises(UserError, match=r"detections: a box or score is nan; it must be finite"):
-        write_detections(path, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": float("nan")}])
+    rows = [detection(1, 1, [0, 0, 1, 1], 0.5), {**detection(7, 1, [0, 0, 1, 1], 0.5), **changes}]
+    with pytest.raises(UserError) as caught:
+        write_detections(path, rows)
+    assert str(caught.value).startswith(f"{path}: {said}")
     assert list(tmp_path.iterdir()) == []
+    path.write_bytes(gzip.compress(json.dumps(rows).encode()))
+    with pytest.raises(UserError) as caught:
+        read_detections(path)
+    assert str(caught.value).startswith(f"{path}: {said}")
+    with pytest.raises(UserError) as caught:
+        evaluate(loaded(random_case(0)[0]), rows)
+    assert str(caught.value).startswith(f"detections: {said}")
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +88,10 @@ def test_corrupt_files_are_refused(tmp_path: Path, damage: Any) -> None:
     path = tmp_path / "detections.json.gz"
     write_detections(path, random_case(0)[1])
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(
+        UserError, match=r"gz: (broken or cut off|not valid JSON \(line 1: .*\)); move the run's directory"
+    ):
         read_detections(path)
-    assert str(caught.value) == f"{path}: broken or cut off; move the run's directory away and launch the run again"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +102,7 @@ def test_corrupt_files_are_refused(tmp_path: Path, damage: Any) -> None:
         [{"image_id": 1}],
         [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3], "score": 1}],
         [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, "4"], "score": 1}],
+        [{"image_id": True, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}],
     ],
 )
 def test_foreign_content_is_refused(tmp_path: Path, content: Any) -> None:
@@ -90,6 +110,17 @@ def test_foreign_content_is_refused(tmp_path: Path, content: Any) -> None:
     path.write_bytes(gzip.compress(json.dumps(content).encode()))
     with pytest.raises(UserError, match=r"not detections; it must be a list of image_id, category_id, bbox"):
         read_detections(path)
+
+
+def test_ids_that_pandas_cannot_hold_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "detections.json.gz"
+    write_detections(path, [detection(2**63, 1, [0, 0, 1, 1], 0.5)])
+    with pytest.raises(UserError, match=r"detections\.json\.gz: not valid JSON \(an integer of 19 digits\)"):
+        read_detections(path)
+    annotations = tmp_path / "val.json"
+    annotations.write_text(json.dumps({"images": [{"id": 2**63}], "annotations": [], "categories": []}))
+    with pytest.raises(UserError, match=r"val\.json: cannot be read as annotations .* \(an integer of 19 digits\)"):
+        evaluate(annotations, [])
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

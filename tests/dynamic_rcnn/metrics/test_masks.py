@@ -18,7 +18,8 @@ from pycocotools.cocoeval import COCOeval
 from dynamic_rcnn.data.coco_format import validate
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import masks
-from dynamic_rcnn.metrics.ap import evaluate, read_detections, write_detections
+from dynamic_rcnn.metrics.ap import evaluate
+from dynamic_rcnn.metrics.detections import read_detections, write_detections
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
 from tests.dynamic_rcnn.metrics.test_ap import coco_of, loaded
 

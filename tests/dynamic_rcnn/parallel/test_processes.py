@@ -19,7 +19,7 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build, checkpoint, ending
 from dynamic_rcnn.engine import inference as predict
 from dynamic_rcnn.engine.seeding import seed_all
-from dynamic_rcnn.metrics.ap import write_detections
+from dynamic_rcnn.metrics.detections import write_detections
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, Rank
 from dynamic_rcnn.run.files import read_json, read_jsonl

@@ -14,7 +14,7 @@ from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.checkpoint import save_weights
 from dynamic_rcnn.engine.inference import predict
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.metrics.ap import results_json
+from dynamic_rcnn.metrics.detections import results_json
 from dynamic_rcnn.run.files import METRICS, WEIGHTS
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.tools import export_test_dev as submission
@@ -58,7 +58,7 @@ def test_exported_detections_equal_the_models(made: tuple[Path, RunSpec], tmp_pa
         image = images[row["image_id"]]
         assert -0.1 <= x <= x + width <= image["width"] + 0.1 and -0.1 <= y <= y + height <= image["height"] + 0.1
     expected = predict(build.build_model(spec), build.build_dataset(spec, "val", folder / "data"), 0)
-    assert expected is not None and content == results_json(expected)
+    assert expected is not None and content == results_json(expected, Path("out"))
     assert submission.main(arguments(folder, tmp_path / "again.json")) == 0
     assert (tmp_path / "again.json").read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from analysis import report
-from dynamic_rcnn.metrics.ap import read_detections
+from dynamic_rcnn.metrics.detections import read_detections
 from dynamic_rcnn.run.files import read_json
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.build import build_grid
