@@ -114,6 +114,12 @@ def remove_temporary(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """The suite's folder in the user's cache. Raises RuntimeError if the user has no home."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "dynamic_rcnn_suite"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file. Raises UserError if it is missing, corrupt, not of this suite, or of a newer schema."""
     try:

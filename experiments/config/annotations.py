@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.data import dataset as datasets
-from dynamic_rcnn.run.files import write_bytes_atomic
+from dynamic_rcnn.run.files import cache_folder, write_bytes_atomic
 
 _KEPT = 20
 _SETTLED_S = 5.0  # a file that has just changed may change again with the same time stamp
@@ -44,8 +43,7 @@ def _key(*files: Path) -> str | None:
 
 
 def _cache_file() -> Path:
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "dynamic_rcnn_suite" / "annotations.json"
+    return cache_folder() / "annotations.json"
 
 
 def _read() -> dict[str, dict[str, Any]]:

@@ -1,0 +1,226 @@
+"""Check that the images of a split decode in training, and have the sizes that the annotations give.
+
+Decoding is parallel, and what was found in a file is kept until it changes (decoded_cache.py). A large split is sampled
+unless every image is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dynamic_rcnn.data.coco_checks import Problems
+from dynamic_rcnn.data.decoded_cache import Stamps, read_known, write_known
+from dynamic_rcnn.data.pixels import OPENCV, Inspection, image_loader, inspect
+from dynamic_rcnn.errors import UserError
+
+SMALL_BYTES = 2 * 10**9  # of files, up to which every image of a split is decoded: under a minute on a core
+SAMPLE = 500  # images that are decoded of a larger split
+_CHUNK = 32  # images that a thread decodes at a time
+_PROGRESS_S = 10.0
+_TURNED = "training applies the orientation that the camera noted (EXIF)"
+_ALMOST_BLACK = (
+    "have 16 bits of which the upper ones are unused, such as a camera's 12 bits: training sees them almost black, at "
+    "most 31 of 255; scale their values and save 8 bits"
+)
+
+
+@dataclass
+class ImageReport:
+    """What was found in the images of a split.
+
+    Attributes:
+        files: number of image files in the annotations.
+        decoded: number of them that were decoded, now or earlier.
+        problems: images that training would refuse, or whose annotations do not fit.
+        advice: how to solve the problems.
+        notes: what is worth knowing about the others.
+    """
+
+    files: int
+    decoded: int
+    problems: Problems = field(default_factory=Problems)
+    advice: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        if self.problems.count:
+            return "; ".join([str(self.problems), *self.advice])
+        if self.decoded == self.files:
+            return f"all {self.files:,} decoded; their sizes are as annotated"
+        sample = f"a sample of {self.decoded:,} of {self.files:,} decoded; their sizes are as annotated"
+        return f"{sample}; decode=all decodes every image"
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class _Images(msgspec.Struct):
+    images: list[_Image]
+
+
+def check_images(
+    annotations: Path,
+    folder: Path,
+    pipeline: Sequence[Mapping[str, Any]],
+    every: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> ImageReport:
+    """Decode the images of a split, or a sample, and compare their sizes with the annotated ones.
+
+    Args:
+        annotations: the annotation file; it must have passed the check of its fields.
+        folder: the folder to which its file names are relative.
+        pipeline: of mmdet, whose loader the images are decoded for.
+        every: decode every image even if their files have more than SMALL_BYTES.
+        progress: receives a line every ten seconds.
+    """
+    color_type, backend = image_loader(pipeline)
+    images = {image.file_name: image for image in _read_images(annotations)}
+    stamps = dict(_stamps(folder, images))
+    known = read_known(folder, color_type, stamps)
+    found = dict(_decode(folder, _choose(stamps, known, every), color_type, progress))
+    refused = {name: fault for name, fault in found.items() if isinstance(fault, str)}
+    new = {name: each for name, each in found.items() if isinstance(each, Inspection)}
+    known |= new
+    if new:
+        write_known(folder, color_type, stamps, known)
+    report = ImageReport(len(images), len(known) + len(refused))
+    for name in sorted(refused):
+        report.problems.add(f"image {images[name].id}: {refused[name]}")
+    _compare_sizes(report, images, folder, known)
+    _look_at_values(report, known)
+    if backend != OPENCV:
+        report.notes.append(f"they were decoded with OpenCV, but training decodes with imdecode_backend={backend}")
+    return report
+
+
+def _read_images(path: Path) -> list[_Image]:
+    """`images` of an annotation file; reading nothing else takes a tenth of the time and memory for COCO."""
+    content = path.read_bytes()
+    try:
+        return msgspec.json.decode(content, type=_Images).images
+    except msgspec.MsgspecError:  # NaN, which JSON does not have but Python reads
+        return msgspec.convert(json.loads(content), _Images).images
+
+
+def _stamps(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name in sorted(names):
+        try:
+            found = (folder / name).stat()
+        except OSError:
+            yield name, (0, 0)  # decoding says why it cannot be read
+        else:
+            yield name, (found.st_size, found.st_mtime_ns)
+
+
+def _choose(stamps: Stamps, known: Mapping[str, Inspection], every: bool) -> list[str]:
+    """The files to decode: all that are not known, or always the same sample of a large split."""
+    unknown = [name for name in stamps if name not in known]
+    if every or sum(stamps[name][0] for name in unknown) <= SMALL_BYTES:
+        return unknown
+    sample = random.Random(0).sample(list(stamps), min(SAMPLE, len(stamps)))
+    return [name for name in sample if name not in known]
+
+
+def _decode(
+    folder: Path, names: Sequence[str], color_type: str, progress: Callable[[str], None]
+) -> Iterator[tuple[str, Inspection | str]]:
+    """Yield each file with what it decodes to, or with why it cannot be decoded."""
+
+    def work(chunk: Sequence[str]) -> list[tuple[str, Inspection | str]]:
+        return [(name, _inspect(folder / name, color_type)) for name in chunk]
+
+    chunks = [names[at : at + _CHUNK] for at in range(0, len(names), _CHUNK)]
+    done, shown = 0, time.monotonic()
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))  # OpenCV decodes without Python's lock
+    try:
+        with _silent_libraries():
+            for found in pool.map(work, chunks):
+                yield from found
+                done += len(found)
+                if time.monotonic() - shown > _PROGRESS_S:
+                    shown = time.monotonic()
+                    progress(f"{done:,} of {len(names):,} images decoded")
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _inspect(path: Path, color_type: str) -> Inspection | str:
+    try:
+        return inspect(path, color_type)
+    except UserError as error:
+        return str(error)
+
+
+@contextlib.contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Drop what the decoders of JPEG, PNG and TIFF print to the standard error about single files."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _compare_sizes(
+    report: ImageReport, images: Mapping[str, _Image], folder: Path, known: Mapping[str, Inspection]
+) -> None:
+    wrong = sorted(
+        name
+        for name, found in known.items()
+        if (found.width, found.height) != (images[name].width, images[name].height)
+    )
+    for name in wrong:
+        found, image = known[name], images[name]
+        sizes = f"{found.width} x {found.height}, annotated as {image.width} x {image.height}"
+        report.problems.add(f"image {image.id}: file {folder / name} decodes to {sizes}")
+    if any(known[name].turned for name in wrong):
+        report.advice.append(
+            f"{_TURNED}: if the boxes fit the images as viewers show them, correct width and height in the "
+            "annotations; else remove the orientation from the files (exiftool -Orientation=)"
+        )
+    elif wrong:
+        report.advice.append(
+            "if the boxes fit the images, correct width and height in the annotations; else these are not the images "
+            "that were annotated"
+        )
+
+
+def _look_at_values(report: ImageReport, known: Mapping[str, Inspection]) -> None:
+    """Report images that decode to something else than viewers may show."""
+    turned = [] if _TURNED in "".join(report.advice) else _names(known, "turned")
+    for text, names in (
+        (f"are turned, because {_TURNED}; boxes must fit the images as viewers show them", turned),
+        ("have several frames; training sees the first", _names(known, "animated")),
+        (_ALMOST_BLACK, dark := _names(known, "almost_black")),
+    ):
+        if names:
+            line = f"{len(names):,} of {len(known):,} images (such as {names[0]}) {text}"
+            if names is dark and 2 * len(dark) > len(known):
+                report.problems.add(line)
+            else:
+                report.notes.append(line)
+
+
+def _names(known: Mapping[str, Inspection], field: str) -> list[str]:
+    return sorted(name for name, found in known.items() if getattr(found, field))
