@@ -46,6 +46,7 @@ from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import CONFIDENCE
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.data import dataset
+from dynamic_rcnn.data.pixels import image_loader
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import detections as detection_files
 from dynamic_rcnn.metrics.ap import load_ground_truth
@@ -89,7 +90,7 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     if not compared:
         return None
     paths = sorted({path for own in arms.values() for path in own})
-    coco, folder = _ground_truth(runs, paths)
+    coco, folder, color_type = _ground_truth(runs, paths)
     objects = read_objects(coco)
     by_path = {
         path: read_detections(objects, detection_files.read_detections(runs / path / DETECTIONS)) for path in paths
@@ -103,7 +104,7 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     sheet: dict[str, Any] | None = None
     try:
         boxes, found = [detections[arm] for arm in pair], [matches[arm] for arm in pair]
-        sheet, png = draw_contact_sheet(coco, objects, folder, pair, boxes, found)
+        sheet, png = draw_contact_sheet(coco, objects, folder, pair, boxes, found, color_type)
     except UserError as error:
         print(f"{grid.key}: no contact sheet: {error}")
         sheet_path.unlink(missing_ok=True)
@@ -151,14 +152,16 @@ def _arms_with_detections(comparison: Comparison, runs: Path) -> dict[str, list[
     return {arm: own for arm, own in with_files.items() if own}
 
 
-def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path]:
-    """The ground truth that the runs share, and the folder of its images."""
-    datasets = [RunSpec.read(runs / path).dataset for path in paths]
-    fingerprints = {each["fingerprint"] for each in datasets}
-    if len(fingerprints) > 1:
-        raise UserError(f"{paths[0]} and other runs of its grid use {len(fingerprints)} data sets; they must use one")
-    root, _ = dataset.prepare(datasets[0])
-    return load_ground_truth(root / datasets[0]["val_ann"]), root / datasets[0]["val_img"]
+def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path, str]:
+    """The ground truth that the runs share, the folder of its images, and the color_type that loads them."""
+    specs = [RunSpec.read(runs / path) for path in paths]
+    count = len({spec.dataset["fingerprint"] for spec in specs})
+    if count > 1:
+        raise UserError(f"{paths[0]} and other runs of its grid use {count} data sets; they must use one")
+    shared = specs[0].dataset
+    root, _ = dataset.prepare(shared)
+    color_type = image_loader(specs[0].config["data"]["test_pipeline"])[0]
+    return load_ground_truth(root / shared["val_ann"]), root / shared["val_img"], color_type
 
 
 def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Detections]) -> list[dict[str, Any]]:

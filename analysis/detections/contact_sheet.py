@@ -1,6 +1,6 @@
 """The contact sheet: the images on which two arms differ most, with the ground truth and the detections of both.
 
-The same input gives the same bytes.
+Images are decoded as in training, with the orientation that a camera noted. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools.coco import COCO
 
 from analysis.detections.changes import MIN_SCORE, images_that_differ
 from analysis.detections.columns import Detections, Floats, Integers, Objects
 from analysis.detections.matching import Matches
 from analysis.rendering.plots import COLOURS, STYLE, drawable
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.data.pixels import COLOR, read_pixels
 
-Pixels = NDArray[np.uint8]  # (height, width, 3), or (height, width) for grey
+Pixels = NDArray[np.uint8]  # (height, width, 3) in the order red, green, blue; (height, width) for grey
 IMAGES = 4
 CELL = 2.4  # inches
 DPI = 100
@@ -47,6 +46,7 @@ def draw_contact_sheet(
     arms: Sequence[str],
     detections: Sequence[Sequence[Detections]],
     matches: Sequence[Sequence[Matches]],
+    color_type: str = COLOR,
 ) -> tuple[dict[str, Any], bytes]:
     """Draw the images on which an arm and its baseline differ most.
 
@@ -57,12 +57,13 @@ def draw_contact_sheet(
         arms: the arm and its baseline.
         detections: for each of the two arms, one per seed; only those of the first seed are drawn.
         matches: for each of the two arms, one per seed.
+        color_type: with which the runs load images, see `dynamic_rcnn.data.pixels.read_pixels`.
 
     Returns:
         What the sheet shows, for the grid's statistics file, and the sheet as PNG.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read or decoded.
     """
     arm, baseline = arms
     frame = images_that_differ(matches[0], matches[1]).head(IMAGES)
@@ -75,7 +76,7 @@ def draw_contact_sheet(
             file = coco.imgs[number]["file_name"]
             at = int(np.searchsorted(objects.image_ids, number))
             found = [detections_on(own[0], at, objects.names) for own in (detections[1], detections[0])]
-            pixels = _read_pixels(folder / file)
+            pixels = displayable(read_pixels(folder / file, color_type))
             for ax, boxes in zip(line, [objects_on(objects, at), *found], strict=True):
                 draw_boxes(ax, pixels, boxes)
             line[0].set_ylabel(f"image {number}: F1 {theirs:.2f}, {ours:.2f}", fontsize=7)
@@ -86,12 +87,11 @@ def draw_contact_sheet(
     return {"arm": arm, "baseline": baseline, "images": shown, "sha256": hashlib.sha256(png).hexdigest()}, png
 
 
-def _read_pixels(path: Path) -> Pixels:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as an image ({error.__class__.__name__}); fetch it again") from None
+def displayable(pixels: NDArray[Any]) -> Pixels:
+    """Decoded pixels as matplotlib shows them: 8 bits, red first, without transparency."""
+    if pixels.dtype == np.uint16:
+        pixels = pixels >> 8
+    return pixels.astype(np.uint8) if pixels.ndim == 2 else pixels[..., 2::-1].astype(np.uint8)
 
 
 def objects_on(objects: Objects, image: int) -> Boxes:

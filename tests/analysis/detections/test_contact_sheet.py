@@ -13,10 +13,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis.detections.columns import read_detections, read_objects
-from analysis.detections.contact_sheet import Boxes, detections_on, draw_boxes, draw_contact_sheet, objects_on, to_png
+from analysis.detections.contact_sheet import (
+    Boxes,
+    detections_on,
+    displayable,
+    draw_boxes,
+    draw_contact_sheet,
+    objects_on,
+    to_png,
+)
 from analysis.detections.matching import match
 from analysis.rendering.plots import drawable
+from dynamic_rcnn.data.pixels import read_pixels
 from tests.analysis.drawn_detections import Row, coco_of, detection
+from tests.dynamic_rcnn.data.images import HEIGHT, TURNED_RIGHT, WIDTH, encoded, sixteen_bits
 
 NAMES = ("cat", "dog")
 COCO = coco_of([3, 9], [{"image_id": 9, "category_id": 5, "bbox": [10.0, 20.0, 30.0, 15.0]}], categories=(2, 5))
@@ -54,6 +64,27 @@ def test_the_sheet_depends_on_pixels_and_boxes_alone(tmp_path: Path) -> None:
     assert sheet(tmp_path) == first and first.startswith(b"\x89PNG")
     assert sheet(tmp_path, shade=99) != first
     assert sheet(tmp_path, found=FOUND[1:]) != first
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (encoded("JPEG", orientation=TURNED_RIGHT), (WIDTH, HEIGHT, 3)),
+        (encoded("PNG"), (HEIGHT, WIDTH, 3)),
+        (sixteen_bits(257), (HEIGHT, WIDTH, 3)),
+    ],
+)
+def test_pixels_are_those_of_training_with_red_first(content: bytes, expected: tuple[int, ...], tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes(content)
+    pixels = read_pixels(tmp_path / "0.jpg")
+    shown = displayable(pixels)
+    assert shown.shape == expected and np.array_equal(shown[..., ::-1], pixels)
+
+
+def test_grey_deep_and_transparent_pixels_can_be_shown() -> None:
+    deep = np.full((2, 3, 4), 0x1234, np.uint16)
+    assert displayable(deep).tolist() == np.full((2, 3, 3), 0x12).tolist()
+    assert displayable(deep[..., 0]).shape == (2, 3) and displayable(deep[..., 0]).dtype == np.uint8
 
 
 def test_a_box_is_drawn_at_its_pixels() -> None:
