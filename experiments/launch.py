@@ -92,13 +92,14 @@ def _end_interrupted(number: int) -> None:
 
 
 def _launch(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    rerun, decode = config.settings.rerun, config.settings.decode
     if isinstance(config.cluster, LocalCluster):
         from experiments.launching import local
 
-        return local.launch(grid, config.runs, config.cluster, config.settings.rerun, arguments)
+        return local.launch(grid, config.runs, config.cluster, rerun, decode, arguments)
     from experiments.launching import slurm
 
-    return slurm.launch(grid, config.runs, config.cluster, config.settings.rerun, arguments)
+    return slurm.launch(grid, config.runs, config.cluster, rerun, decode, arguments)
 
 
 def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:

@@ -78,6 +78,7 @@ class Settings(Schema):
     weights: str | None
     runs: Folder | None
     rerun: Literal["none", "stale"]
+    decode: Literal["auto", "all"]
     watch: bool
     json_output: bool = Field(alias="json")
     run: RunName | None

@@ -1,13 +1,12 @@
 """action=doctor: checks for everything that would spoil a grid's runs, before any is submitted.
 
-Each finding is a line: `ok`, `note` (worth knowing), or `BAD` with what to do about it. Nothing is changed or
-downloaded. The other machines that jobs run on are not checked.
+Each finding is a line: `ok`, `note` (worth knowing), or `BAD` with what to do about it; `...` precedes what takes a
+while. Nothing is changed or downloaded. The other machines that jobs run on are not checked.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -17,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn import PROJECT
-from dynamic_rcnn.data import dataset as datasets
-from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
 from experiments.config.schema import SLURM, Config
+from experiments.doctor.data_findings import check_data
 from experiments.doctor.findings import (
     BAD,
+    DOING,
     NOTE,
     OK,
     Finding,
@@ -33,10 +32,7 @@ from experiments.doctor.findings import (
     check_pretrained_weights,
 )
 from experiments.launching.local_queue import visible_gpus
-from experiments.planning.cost import COCO_TRAINED_ON
 
-COCO = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images and annotations of COCO 2017
-_DECODED_IMAGES = 20
 _VERSIONS = {"mmdet": "3.3.0", "mmcv-lite": "2.1.0"}
 _PARAMETER_BYTES = 4  # of a parameter, and of its momentum
 
@@ -52,15 +48,16 @@ def doctor(grid: Grid, runs: Path, config: Config) -> int:
 
 
 def findings(grid: Grid, runs: Path, config: Config) -> Iterator[Finding]:
-    """Yield the findings on data, setting, versions, weights, GPUs and disk."""
+    """Yield the findings on setting, versions, data, weights, GPUs and disk; quick ones come first."""
     spec, trains = grid.runs[0], grid.task != EVALUATE
-    yield from _check_data(grid, trains)
     yield _check_setting(grid)
     if trains:
         yield _check_rpn_nms(grid, {arm: model for each in grid.specs.values() for arm, model in each.models.items()})
     yield from _check_versions()
+    yield from check_data(grid, config.settings.decode)
     models = {arm: model for each in grid.all_runs for arm, model in each.models.items()}
     weights = None if trains or not spec.init else spec.init["file"]
+    yield Finding(DOING, "torch and mmdet", f"building {plural('model', len(models))}")
     machine = _describe_machine(list(models.values()), *([weights] if weights else []))
     if isinstance(machine, Finding):
         yield machine
@@ -73,64 +70,6 @@ def findings(grid: Grid, runs: Path, config: Config) -> Iterator[Finding]:
     yield _check_gpus(grid, machine, config)
     if grid.task == TRAIN:
         yield _check_disk(grid, runs, dict(zip(models, machine["parameters"], strict=True)))
-
-
-def _check_data(grid: Grid, trains: bool) -> Iterator[Finding]:
-    dataset, filter_cfg = grid.runs[0].dataset, grid.runs[0].config["data"]["filter_cfg"]
-    name = dataset["name"]
-    if datasets.to_draw(dataset) is not None:
-        yield Finding(OK, "data", f"{name} has not been drawn yet; the first launch draws it")
-        return
-    try:
-        datasets.check(dataset, trains, grid.has_masks)
-    except UserError as error:
-        yield Finding(BAD, "data", str(error))
-        return
-    root, _ = datasets.prepare(dataset)
-    yield Finding(OK, "data", f"the annotations of {name} in {root} are valid, and every image exists")
-    for split in ("train", "val") if trains else ("val",):
-        content = json.loads((root / dataset[f"{split}_ann"]).read_bytes())
-        if name == "coco":
-            yield _check_counts(split, content, (filter_cfg or {}).get("min_size", 0))
-        yield _check_images(split, content["images"], root / dataset[f"{split}_img"])
-
-
-def _check_counts(split: str, content: dict[str, Any], min_size: int) -> Finding:
-    counts = len(content["images"]), len(content["annotations"])
-    found, expected = (f"{images:,} images, {boxes:,} annotations" for images, boxes in (counts, COCO[split]))
-    what = f"{split}2017"
-    if counts != COCO[split]:
-        text = f"{found}; COCO 2017 has {expected}: download the annotations again, or use dataset=coco_format"
-        return Finding(BAD, what, text)
-    if split == "val":
-        return Finding(OK, what, found)
-    boxed = {annotation["image_id"] for annotation in content["annotations"]}
-    used = sum(each["id"] in boxed and min(each["width"], each["height"]) >= min_size for each in content["images"])
-    if used != COCO_TRAINED_ON:
-        return Finding(BAD, what, f"{used:,} images to train on; the published runs have {COCO_TRAINED_ON:,}")
-    return Finding(OK, what, f"{found}; {used:,} images to train on")
-
-
-def _check_images(split: str, images: list[dict[str, Any]], folder: Path) -> Finding:
-    """Decode some images, always the same ones, and compare their sizes with the annotations."""
-    chosen = random.Random(0).sample(images, min(_DECODED_IMAGES, len(images)))
-    for image in chosen:
-        path, annotated = folder / image["file_name"], (image["width"], image["height"])
-        size = _decoded_size(path)
-        if size is None:
-            return Finding(BAD, f"{split} images", f"{path}: cannot be decoded; download it again")
-        if size != annotated:
-            text = f"{path}: is {size[0]} x {size[1]}, annotated as {annotated[0]} x {annotated[1]}"
-            return Finding(BAD, f"{split} images", f"{text}; images and annotations do not belong together")
-    return Finding(OK, f"{split} images", f"{len(chosen)} of {len(images):,} decoded; their sizes are as annotated")
-
-
-def _decoded_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) as stored, ignoring a camera's orientation; None if the file is not an image."""
-    import cv2  # takes a tenth of a second
-
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return None if image is None else (image.shape[1], image.shape[0])
 
 
 def _check_setting(grid: Grid) -> Finding:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dynamic_rcnn.run.files import file_digest, named_digest
 from experiments.config.grid import Grid
 
-OK, NOTE, BAD = "ok", "note", "BAD"
+OK, NOTE, BAD, DOING = "ok", "note", "BAD", "..."  # DOING: no result yet
 _FETCH = "python -m dynamic_rcnn.tools.fetch"
 
 

@@ -17,6 +17,7 @@ from dynamic_rcnn.run.files import METRICS, SPEC, free_name
 from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments.config.grid import Grid
+from experiments.launching.images import image_reports
 from experiments.launching.lock import launcher_lock, refuse_second_launcher
 from experiments.planning.manifest import manifest_path, read_cells
 from experiments.planning.run_state import Directories, PlannedRun
@@ -32,25 +33,33 @@ def wanted_runs(plan: Sequence[PlannedRun], running_here: bool = False) -> list[
 
 
 @contextmanager
-def checked_launch(grid: Grid, runs: Path, rerun: str) -> Iterator[None]:
+def checked_launch(grid: Grid, runs: Path, rerun: str, decode: str) -> Iterator[None]:
     """Check the manifest, and the data if runs may start, before anything is written; then hold the launcher lock."""
     refuse_second_launcher(grid, runs)
     read_cells(manifest_path(grid, runs))
     directories = Directories(runs, grid.dataset)
     if rerun == "stale" or not all((directories.find(spec) / METRICS).exists() for spec in grid.all_runs):
-        _check_data(grid)
+        _check_data(grid, decode)
     with launcher_lock(grid, runs):
         yield
 
 
-def _check_data(grid: Grid) -> None:
-    """Check the data set; draw it if it is one of shapes."""
+def _check_data(grid: Grid, decode: str) -> None:
+    """Check the data set, and that its images decode; draw it if it is one of shapes."""
     dataset = grid.runs[0].dataset
     folder = datasets.to_draw(dataset)
     if folder is not None:
         images = dataset["recipe"]["train_images"] + dataset["recipe"]["val_images"]
         print(f"drawing {images} images of shapes into {folder} (only this once)", flush=True)
     datasets.check(dataset, training=grid.task != EVALUATE, masks=grid.has_masks)
+    refused = []
+    for split, report in image_reports(grid, decode):
+        if report.problems.count:
+            refused.append(f"{split} images: {report}")
+            continue
+        print("\n".join(f"{split} images: {line}" for line in [str(report), *report.notes]), flush=True)
+    if refused:
+        raise UserError("; ".join(refused))
 
 
 def write_spec(run: PlannedRun, root: str | None = None) -> None:

@@ -27,7 +27,7 @@ from experiments.views.progress import progress
 TRAINER = (sys.executable, "-m", "dynamic_rcnn.train")
 
 
-def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, arguments: Sequence[str]) -> int:
+def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, decode: str, arguments: Sequence[str]) -> int:
     """Run every run of the grid that is not done; with rerun="stale" also those that other code made.
 
     Returns 0 if every run is done, else 1. Raises KeyboardInterrupt after the runs have stopped.
@@ -35,7 +35,7 @@ def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, arguments:
     processes, gpus = cluster.processes or 1, visible_gpus()
     slots, threads = slots_and_threads(processes, cluster.slots, cluster.threads, gpus, len(os.sched_getaffinity(0)))
     queue = LocalQueue(slots, threads, gpus, processes)
-    with checked_launch(grid, runs, rerun):
+    with checked_launch(grid, runs, rerun, decode):
         plan = printed_plan(grid, runs)
         restarted = restart(plan, rerun)
         with moved_aside(plan, rerun):

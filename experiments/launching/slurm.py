@@ -32,14 +32,14 @@ _LOCK_PATIENCE_S = 120.0
 _SBATCH_S = 45.0  # from the start of a submission until its sbatch has surely ended
 
 
-def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, arguments: Sequence[str]) -> int:
+def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, decode: str, arguments: Sequence[str]) -> int:
     """Submit every run of the grid that is neither done nor in the queue; with rerun="stale" also stale ones.
 
     Returns 0, or 1 if some run could not be submitted.
     """
     _check_folder_name(runs)
     folder = submissions_folder(runs, grid.dataset)
-    with checked_launch(grid, runs, rerun):
+    with checked_launch(grid, runs, rerun, decode):
         folder.mkdir(parents=True, exist_ok=True)
         # grids share runs, such as a pretraining: two launchers must not both submit one
         busy = SlurmError(f"{folder}: another launcher is submitting runs on this data set; try again later")

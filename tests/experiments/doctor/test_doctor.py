@@ -16,7 +16,7 @@ from dynamic_rcnn.run.status import StatusFile
 from experiments import launch
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
-from experiments.doctor import doctor
+from experiments.doctor import data_findings, doctor
 from tests.experiments.coco_layout import ANNOTATIONS, write_coco_2017
 
 MACHINE: dict[str, Any] = {
@@ -37,8 +37,8 @@ def machine(models: list[Any], parameters: int = PARAMETERS, weights: Any = None
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small data set whose counts replace those of COCO, on a machine with 8 GPUs and a large disk."""
     write_coco_2017(tmp_path / "coco")
-    monkeypatch.setattr(doctor, "COCO", {"train": (12, 33), "val": (4, 12)})
-    monkeypatch.setattr(doctor, "COCO_TRAINED_ON", 10)
+    monkeypatch.setattr(data_findings, "COCO", {"train": (12, 33), "val": (4, 12)})
+    monkeypatch.setattr(data_findings, "COCO_TRAINED_ON", 10)
     monkeypatch.setattr(doctor, "_describe_machine", machine)
     monkeypatch.setattr(doctor, "visible_gpus", lambda: list("01234567"))
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=10**13))
@@ -96,8 +96,11 @@ def test_wrong_counts_of_coco_are_bad(root: Path, capsys: Any) -> None:
     ("damage", "said"),
     [
         (lambda path: path.unlink(), "is missing or empty"),
-        (lambda path: path.write_bytes(path.read_bytes()[:50]), "cannot be decoded; download it again"),
-        (lambda path: cv2.imwrite(str(path), np.zeros((9, 9, 3))), "is 9 x 9, annotated as 96 x 80"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:50]),
+            "139.jpg is a truncated or damaged JPEG",
+        ),
+        (lambda path: cv2.imwrite(str(path), np.zeros((9, 9, 3))), "decodes to 9 x 9, annotated as 96 x 80"),
     ],
 )
 def test_a_damaged_image_is_bad(root: Path, damage: Any, said: str, capsys: Any) -> None:
@@ -212,3 +215,15 @@ def test_the_doctor_describes_this_machine(tmp_path: Path, capsys: Any) -> None:
     assert launch.main(["grid=smoke", "action=doctor", *settings]) == 0
     out = capsys.readouterr().out
     assert "ok    GPUs: torch 2." in out and "ok    disk: checkpoints of 5 runs take up to " in out
+
+
+@pytest.mark.parametrize(("beta_topk", "level"), [(2, "note "), (3, "ok   ")])
+def test_more_objects_per_image_than_k_beta_are_noted(root: Path, beta_topk: int, level: str, capsys: Any) -> None:
+    """The images that have objects have three each."""
+    assert examine(root, f"base.model.train_cfg.rcnn.dynamic_rcnn.beta_topk={beta_topk}") == 2  # not as published
+    lines = [line for line in capsys.readouterr().out.splitlines() if "objects:" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        f"{level} objects: 3.0 per image with objects, K_beta (beta_topk) is {beta_topk} in dsl, both"
+    )
+    assert ("then hold beta at initial_beta; choose a larger beta_topk" in lines[0]) == (level == "note ")

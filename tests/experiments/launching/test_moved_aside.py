@@ -52,7 +52,7 @@ def test_local_runs_that_did_not_start_are_moved_back(
 
     monkeypatch.setattr(LocalQueue, "run", run)
     with pytest.raises(type(error)):
-        local.launch(stale.grid, stale.folder, settings("local"), "stale", [])
+        local.launch(stale.grid, stale.folder, settings("local"), "stale", "auto", [])
     assert restarted_arms(stale) == ["baseline"]
     assert capsys.readouterr().out.count("moved back") == 3
 
@@ -103,8 +103,8 @@ def test_runs_that_were_not_submitted_are_moved_back(
     monkeypatch.setattr(cli, "max_array_size", lambda: 2)
     monkeypatch.setattr(slurm, "_report", lambda plan: 0)
     if error is None:
-        assert slurm.launch(stale.grid, stale.folder, settings("slurm"), "stale", []) == 0
+        assert slurm.launch(stale.grid, stale.folder, settings("slurm"), "stale", "auto", []) == 0
     else:
         with pytest.raises(type(error)):
-            slurm.launch(stale.grid, stale.folder, settings("slurm"), "stale", [])
+            slurm.launch(stale.grid, stale.folder, settings("slurm"), "stale", "auto", [])
     assert restarted_arms(stale) == kept

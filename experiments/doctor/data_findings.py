@@ -1,0 +1,88 @@
+"""The doctor's findings on the data set: annotations, images, and objects per image."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from dynamic_rcnn.data import dataset as datasets
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.spec import EVALUATE
+from experiments.config.grid import Grid
+from experiments.doctor.findings import BAD, DOING, NOTE, OK, Finding
+from experiments.launching.images import image_reports
+from experiments.planning.cost import COCO_TRAINED_ON
+
+COCO = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images and annotations of COCO 2017
+
+
+def check_data(grid: Grid, decode: str) -> Iterator[Finding]:
+    """Yield the findings on the data set. decode: as for `image_reports`."""
+    dataset, trains = grid.runs[0].dataset, grid.task != EVALUATE
+    name = dataset["name"]
+    if datasets.to_draw(dataset) is not None:
+        yield Finding(OK, "data", f"{name} has not been drawn yet; the first launch draws it")
+        return
+    yield Finding(DOING, "data", f"reading the annotations of {name}")
+    try:
+        datasets.check(dataset, trains, grid.has_masks)
+    except UserError as error:
+        yield Finding(BAD, "data", str(error))
+        return
+    root, _ = datasets.prepare(dataset)
+    yield Finding(OK, "data", f"the annotations of {name} in {root} are valid, and every image exists")
+    if trains:
+        content = json.loads((root / dataset["train_ann"]).read_bytes())
+        if name == "coco":
+            yield _check_counts("train", content, (grid.runs[0].config["data"]["filter_cfg"] or {}).get("min_size", 0))
+        yield from _check_objects(grid, content["annotations"])
+    if name == "coco":
+        yield _check_counts("val", json.loads((root / dataset["val_ann"]).read_bytes()))
+    yield from _check_images(grid, decode)
+
+
+def _check_counts(split: str, content: dict[str, Any], min_size: int = 0) -> Finding:
+    counts = len(content["images"]), len(content["annotations"])
+    found, expected = (f"{images:,} images, {boxes:,} annotations" for images, boxes in (counts, COCO[split]))
+    what = f"{split}2017"
+    if counts != COCO[split]:
+        text = f"{found}; COCO 2017 has {expected}: download the annotations again, or use dataset=coco_format"
+        return Finding(BAD, what, text)
+    if split == "val":
+        return Finding(OK, what, found)
+    boxed = {annotation["image_id"] for annotation in content["annotations"]}
+    used = sum(each["id"] in boxed and min(each["width"], each["height"]) >= min_size for each in content["images"])
+    if used != COCO_TRAINED_ON:
+        return Finding(BAD, what, f"{used:,} images to train on; the published runs have {COCO_TRAINED_ON:,}")
+    return Finding(OK, what, f"{found}; {used:,} images to train on")
+
+
+def _check_objects(grid: Grid, annotations: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Yield a note for each K_beta that the mean number of objects per image exceeds.
+
+    The ground-truth boxes are among the positives, with an error of 0. Where a batch has more of them than K_beta x
+    images, the regression error that sets beta is 0, and beta stays at its upper bound.
+    """
+    objects = Counter(each["image_id"] for each in annotations if not each["iscrowd"])
+    mean = objects.total() / max(1, len(objects))
+    arms: dict[int, list[str]] = {}
+    for name, model in ((name, model) for spec in grid.specs.values() for name, model in spec.models.items()):
+        rcnn = model.get("train_cfg", {}).get("rcnn")
+        method = rcnn.get("dynamic_rcnn") if isinstance(rcnn, dict) else None  # Cascade R-CNN has a list of three
+        if method and method["smooth_l1"] and rcnn["sampler"].get("add_gt_as_proposals", True):
+            arms.setdefault(method["beta_topk"], []).append(name)
+    for beta_topk, names in arms.items():
+        text = f"{mean:.1f} per image with objects, K_beta (beta_topk) is {beta_topk} in {', '.join(names)}"
+        if mean > beta_topk:
+            rule = "the ground-truth boxes, whose error is 0, then hold beta at initial_beta; choose a larger beta_topk"
+            yield Finding(NOTE, "objects", f"{text}: {rule}")
+        else:
+            yield Finding(OK, "objects", text)
+
+
+def _check_images(grid: Grid, decode: str) -> Iterator[Finding]:
+    for split, report in image_reports(grid, decode):
+        yield Finding(BAD if report.problems.count else OK, f"{split} images", str(report))
+        yield from (Finding(NOTE, f"{split} images", text) for text in report.notes)
