@@ -87,9 +87,10 @@ def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
 
 def paths(arguments: Sequence[str], *names: str) -> list[Path]:
     """Read arguments that are paths. Raises UserError unless there is one for each of `names`."""
+    if not arguments and names:
+        raise UserError(f"give {' '.join(names)}; --help explains them")
     if len(arguments) != len(names) or any(argument.startswith("-") for argument in arguments):
-        given = " ".join(arguments) or "none"
-        raise UserError(f"arguments {given}: must be {' '.join(names) or 'none'}; --help explains them")
+        raise UserError(f"arguments {' '.join(arguments)}: must be {' '.join(names) or 'none'}; --help explains them")
     return [Path(argument) for argument in arguments]
 
 

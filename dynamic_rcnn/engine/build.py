@@ -64,7 +64,7 @@ def _pretrained_fault(spec: RunSpec, error: URLError | FileNotFoundError) -> str
         return f"{field}: no such file ({error}); give its absolute path"
     return (
         f"{field}: cannot be downloaded here ({error.reason}); put the file into {weights_folder()} "
-        "(python -m dynamic_rcnn.tools.fetch does), or set another one"
+        "(python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101 does), or set another one"
     )
 
 

@@ -33,7 +33,15 @@ _TORCHVISION = "torchvision://"
 
 
 def describe(models: list[dict[str, Any]], weights: Path | None = None) -> dict[str, Any]:
-    """The fields above, for models configured as in a spec."""
+    """Describe this machine.
+
+    Args:
+        models: model configurations as in a spec.
+        weights: a file to load into the first model.
+
+    Returns:
+        The fields that the module's docstring lists.
+    """
     use_mmdet_scope()
     networks = [MODELS.build(ConfigDict(model)) for model in models]
     return {
@@ -55,7 +63,10 @@ def _fault(model: torch.nn.Module, weights: Path) -> str | None:
 
 
 def _weights(init: dict[str, Any]) -> dict[str, str] | None:
-    """URL and local file. mmengine looks for torchvision's weights in the folder of torch.hub, then downloads them."""
+    """The URL and the local file of pretrained weights, or None if `init` names none.
+
+    mmengine looks for torchvision's weights in the folder of torch.hub and downloads them if they are missing.
+    """
     if init.get("type") != "Pretrained":
         return None
     checkpoint = str(init.get("checkpoint"))

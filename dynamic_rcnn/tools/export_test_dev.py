@@ -27,6 +27,7 @@ if __name__ == "__main__":
     cli.prepare_process()
 
 from dynamic_rcnn.data.coco_format import check_image_info
+from dynamic_rcnn.data.image_check import check_images
 from dynamic_rcnn.engine import build, checkpoint, start
 from dynamic_rcnn.engine.inference import predict
 from dynamic_rcnn.errors import UserError
@@ -38,17 +39,21 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that equal detections give eq
 
 
 def export(run_dir: Path, info: Path, images: Path, out: Path) -> int:
-    """Write `out`. Returns the number of detections; raises UserError for bad input, before loading the model."""
-    if out.suffix not in (".zip", ".json"):
-        raise UserError(f"out={out}: must end in .zip, which the server expects, or in .json")
-    if out.is_dir() or not out.parent.is_dir():
-        raise UserError(f"out={out}: must be a file in a folder that exists")
-    spec = RunSpec.read(run_dir)
-    if spec.task == BENCHMARK:
-        raise UserError(f"{run_dir}: is a timing run; give a run that trained or evaluated a model")
-    if not (run_dir / METRICS).exists():
-        raise UserError(f"{run_dir}: is not done (it has no {METRICS}); launch its grid again first")
-    check_image_info(info, images, spec.dataset["classes"])
+    """Write the run's detections on `images` to `out`.
+
+    Args:
+        run_dir: a finished run.
+        info: the file that lists the images.
+        images: their folder.
+        out: *.zip or *.json.
+
+    Returns:
+        The number of detections.
+
+    Raises:
+        UserError: an argument does not fit, or an image does not decode; nothing was predicted yet.
+    """
+    spec = _checked_spec(run_dir, info, images, out)
     model = build.build_model(spec, initialise=False)
     if spec.task == EVALUATE:
         start.load_given_weights(model, spec)
@@ -63,6 +68,23 @@ def export(run_dir: Path, info: Path, images: Path, out: Path) -> int:
     return len(detections)
 
 
+def _checked_spec(run_dir: Path, info: Path, images: Path, out: Path) -> RunSpec:
+    if out.suffix not in (".zip", ".json"):
+        raise UserError(f"out={out}: must end in .zip, which the server expects, or in .json")
+    if out.is_dir() or not out.parent.is_dir():
+        raise UserError(f"out={out}: must be a file in a folder that exists")
+    spec = RunSpec.read(run_dir)
+    if spec.task == BENCHMARK:
+        raise UserError(f"{run_dir}: is a timing run; give a run that trained or evaluated a model")
+    if not (run_dir / METRICS).exists():
+        raise UserError(f"{run_dir}: is not done (it has no {METRICS}); launch its grid again first")
+    check_image_info(info, images, spec.dataset["classes"])
+    report = check_images(info, images, spec.config["data"]["test_pipeline"], every=True)
+    if report.problems.count:
+        raise UserError(f"{info}: {report}")
+    return spec
+
+
 def _zipped(name: str, content: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -72,6 +94,8 @@ def _zipped(name: str, content: bytes) -> bytes:
 
 def main(arguments: Sequence[str]) -> int:
     """Export as the arguments ask. Returns exit code 0; raises UserError for bad input."""
+    if not arguments:
+        raise UserError("give RUN_DIR INFO images=FOLDER out=FILE.zip; --help explains them")
     run_dir, info = cli.paths(arguments[:2], "RUN_DIR", "INFO")
     settings = cli.parse(arguments[2:], {"images": "", "out": ""})
     missing = [name for name, value in settings.items() if not value]

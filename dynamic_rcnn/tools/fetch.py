@@ -1,8 +1,9 @@
 """Fetch COCO 2017 and ImageNet weights.
 
-    python -m dynamic_rcnn.tools.fetch [root=data/coco] [source=...] [only=...] [keep=true]
+    python -m dynamic_rcnn.tools.fetch root=data/coco [source=...] [keep=true]    COCO (20 GB) and the weights
+    python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101                    some of it
 
-root    where to put COCO, in its usual layout; default: data/coco in the project
+root    where to put COCO, in its usual layout; default, if only= is given: data/coco in the project
 source  a folder with the files, or the URL of a mirror; default: the publishers' URLs
 only    some of annotations, val2017, train2017, resnet50, resnet101; default: all
 keep    true: keep the archives after unpacking; default: false
@@ -18,6 +19,8 @@ from __future__ import annotations
 import errno
 import http.client
 import shutil
+import socket
+import ssl
 import sys
 import time
 import urllib.error
@@ -38,6 +41,8 @@ _TIMEOUT_S = 60.0
 _ATTEMPTS = 5  # without a byte in between
 _PAUSE_S = 3.0
 _PROGRESS_S = 5.0
+_UNREACHABLE = (socket.gaierror, ConnectionRefusedError, ssl.SSLError)
+_NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -105,7 +110,10 @@ def _find_in_source(item: Item, source: str | None) -> Path | None:
 
 
 def _download(item: Item, folder: Path, source: str | None) -> Path:
-    """Download the file to `folder`, resuming an earlier partial download. Its checksum is not verified."""
+    """Download the file to `folder`, resuming an earlier partial download. Its checksum is not verified.
+
+    Broken connections are retried. Raises UserError if the host cannot be reached or refuses, or if the disk is full.
+    """
     url = item.url if source is None else f"{source.rstrip('/')}/{item.file}"
     whole, part = folder / f".{item.file}", folder / f".{item.file}.part"
     if whole.exists():
@@ -117,16 +125,35 @@ def _download(item: Item, folder: Path, source: str | None) -> Path:
             _transfer(url, part, before)
             return part.rename(whole)
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                raise UserError(f"{url}: HTTP {error.code} {error.reason}; choose another source=") from None
-            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
-                raise UserError(f"{part}: {error.strerror}") from None
+            if final := _final_fault(error, url, part):
+                raise UserError(final) from None
             got = part.stat().st_size if part.exists() else 0
             failures = 0 if got > before else failures + 1
             if failures == _ATTEMPTS:
-                raise UserError(f"{url}: {error}; {_size(got)} are kept; repeat the command to resume") from None
-            print(f"{item.file}: {error}; resuming at {_size(got)}", file=sys.stderr, flush=True)
+                raise UserError(
+                    f"{url}: {_reason(error)}; {_size(got)} are kept; repeat the command to resume"
+                ) from None
+            print(f"{item.file}: {_reason(error)}; resuming at {_size(got)}", file=sys.stderr, flush=True)
             time.sleep(_PAUSE_S)
+
+
+def _final_fault(error: Exception, url: str, part: Path) -> str | None:
+    """The message about an error that a retry cannot mend, or None."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{url}: HTTP {error.code} {error.reason}; choose another source=" if error.code < 500 else None
+    if isinstance(error, urllib.error.URLError):
+        unreachable = isinstance(error.reason, _UNREACHABLE) or getattr(error.reason, "errno", None) in _NO_ROUTE
+        way_out = "without internet access, set http_proxy and https_proxy, or give source=FOLDER with the files"
+        return f"{url}: cannot be reached ({_reason(error)}); {way_out}" if unreachable else None
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        return f"{part}: {error.strerror}"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without the names and numbers of Python's classes."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    return str(getattr(cause, "strerror", None) or cause)
 
 
 def _transfer(url: str, part: Path, start: int) -> None:
@@ -195,6 +222,11 @@ def _size(count: int) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Fetch what the arguments ask for. Returns exit code 0; raises UserError for bad input and failed downloads."""
+    if not arguments:
+        items = ", ".join(item.name for item in ITEMS)
+        raise UserError(
+            f"give root=FOLDER to fetch COCO (20 GB) and weights, or only= with some of {items}; see --help"
+        )
     defaults = {"root": str(PROJECT / "data" / "coco"), "source": "", "only": "", "keep": "false"}
     values = cli.parse(arguments, defaults)
     keep = cli.boolean("keep", values["keep"])

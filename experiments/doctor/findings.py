@@ -10,7 +10,7 @@ from dynamic_rcnn.run.files import file_digest, named_digest
 from experiments.config.grid import Grid
 
 OK, NOTE, BAD, DOING = "ok", "note", "BAD", "..."  # DOING: no result yet
-_FETCH = "python -m dynamic_rcnn.tools.fetch"
+_FETCH = "python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,22 @@ def test_a_file_that_does_not_fit_the_run(made: tuple[Path, RunSpec], tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_undecodable_image_is_refused_before_anything_is_predicted(
+    made: tuple[Path, RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = made
+    monkeypatch.setattr(submission, "predict", lambda *_: pytest.fail("it predicts"))
+    shutil.copytree(folder / "data" / LAYOUT["val_img"], tmp_path / "images")
+    (tmp_path / "images" / "1.png").write_text("<html>404 Not Found</html>")
+    with pytest.raises(UserError, match=r"info\.json: image 13: file .*1\.png is an HTML or XML page"):
+        submission.export(folder / "run", folder / "info.json", tmp_path / "images", tmp_path / "x.zip")
+
+
 def test_wrong_arguments(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
     folder, _ = made
     whole = arguments(folder, tmp_path / "x.zip")
     for given, said in (
+        ([], "give RUN_DIR INFO images=FOLDER out=FILE.zip"),
         (whole[:3], "out=: must be given"),
         ([*whole[:3], "outt=x.zip"], "unknown argument 'outt'; valid: images, out"),
         (arguments(folder, tmp_path / "x.txt"), "must end in .zip"),

@@ -1,12 +1,16 @@
-"""Fetching from a real HTTP server on this machine, which breaks off, knows no ranges, or sends something else."""
+"""Fetching from an HTTP server on this machine that closes connections, ignores ranges, or sends damaged files."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import socket
+import ssl
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -24,7 +28,14 @@ WEIGHTS = bytes(range(256)) * 3000
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files` by their last name. breaks: answers after which so many bytes are sent, and no more."""
+    """Serves `files` by the last part of their URL.
+
+    Attributes:
+        files: file name -> content.
+        breaks: the number of bytes after which to close the connection, one for each of the next answers.
+        ranges: whether requests for a part of a file are honoured.
+        asked: path and Range header of each request.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -59,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[start : start + most])
 
     def log_message(self, *arguments: Any) -> None:
-        """Silent."""
+        """Print nothing."""
 
 
 def archive() -> bytes:
@@ -72,7 +83,7 @@ def archive() -> bytes:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    """It has val2017 and the weights, whose checksums are what the module expects."""
+    """A server that has val2017 and weights, and a module that expects their checksums."""
     server = Server()
     items = {item.name: item for item in fetch.ITEMS}
     val = replace(items["val2017"], digest=hashlib.md5(archive()).hexdigest())
@@ -170,14 +181,54 @@ def test_a_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
     ("argument", "said"),
     [
         ("only=val", "unknown item 'val' in only; valid: resnet50, val2017"),
+        (
+            None,
+            "give root=FOLDER to fetch COCO (20 GB) and weights, or only= with some of val2017, resnet50; see --help",
+        ),
         ("sauce=x", "unknown argument 'sauce'; valid: keep, only, root, source"),
         ("keep=yes", "argument 'keep' is 'yes'; it must be true or false"),
         ("source=/nowhere", "source=/nowhere: has no val2017.zip; put it there, or leave val2017 out with only="),
     ],
 )
-def test_bad_input(argument: str, said: str, server: Server, tmp_path: Path, capsys: Any) -> None:
-    assert call(tmp_path, argument) == 2
+def test_bad_input(argument: str | None, said: str, server: Server, tmp_path: Path, capsys: Any) -> None:
+    """Without any argument, nothing is fetched."""
+    code = cli.report_errors(lambda: fetch.main([])) if argument is None else call(tmp_path, argument)
+    assert code == 2 and server.asked == []
     assert capsys.readouterr().err == f"error: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "Network is unreachable"),
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), "certificate verify failed"),
+    ],
+)
+def test_without_internet_access_there_is_one_line_and_no_retry(
+    reason: OSError, said: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError(reason)
+
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    assert call(tmp_path, "only=val2017") == 2
+    out, err = capsys.readouterr()
+    url = "http://images.cocodataset.org/zips/val2017.zip"
+    way_out = "without internet access, set http_proxy and https_proxy, or give source=FOLDER with the files"
+    assert (out, err) == ("", f"error: {url}: cannot be reached ({said}); {way_out}\n")
+
+
+def test_a_timeout_is_retried(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError(TimeoutError("timed out"))
+
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    assert call(tmp_path, "only=val2017") == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[:-1] == ["val2017.zip: timed out; resuming at 0.0 MB"] * 4
+    assert err[-1].endswith("val2017.zip: timed out; 0.0 MB are kept; repeat the command to resume")
 
 
 def test_a_file_missing_on_the_server_is_an_error(server: Server, tmp_path: Path, capsys: Any) -> None:
@@ -197,7 +248,7 @@ def test_the_command() -> None:
 
 
 def test_the_weights_are_those_that_mmengine_loads_for_the_bases() -> None:
-    """URL and hash as torchvision's own list has them; mmengine resolves torchvision:// by it."""
+    """URLs and hashes are those of torchvision, which mmengine uses for torchvision:// paths."""
     from mmengine.runner.checkpoint import get_torchvision_models
     from torchvision.models import ResNet50_Weights, ResNet101_Weights
 

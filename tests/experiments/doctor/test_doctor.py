@@ -122,7 +122,10 @@ def test_missing_or_damaged_pretrained_weights_are_bad(
     weights = {"url": "https://x/y.pth", "file": str(path)}
     monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, weights=weights))
     assert examine(root) == 2
-    assert "no such file; python -m dynamic_rcnn.tools.fetch downloads https://x/y.pth" in bad(capsys)[0]
+    assert (
+        "no such file; python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101 downloads https://x/y.pth"
+        in bad(capsys)[0]
+    )
     path.write_bytes(content)
     assert examine(root) == 0
     path.write_bytes(content[:-1])
@@ -160,7 +163,10 @@ def test_weights_and_nms_are_checked_for_every_arm(
     assert examine(root, grid="backbones") == 2
     (line,) = bad(capsys)
     assert "weights of r101_1x, r101_1x_dynamic, r101_2x, r101_2x_dynamic, r101_3x_mst" in line
-    assert f"{files[101]}: no such file; python -m dynamic_rcnn.tools.fetch downloads https://x/101" in line
+    assert (
+        f"{files[101]}: no such file; python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101 downloads https://x/101"
+        in line
+    )
     files[101].write_bytes(b"x")
     assert examine(root, "arms=[r50_1x,r101_1x]", grid="backbones") == 0
     wrong = "++grid.arms.r101_2x.set={model.test_cfg.rpn.nms.iou_threshold: 0.7}"
