@@ -191,6 +191,8 @@ def _why(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
         if found is not None:
             for field, other, own in found[1]:
                 print(f"    {field}: {other} in {found[0].name}, {own} here")
+        else:
+            print(f"    nothing to compare with: there is no other run of {run.spec.name}")
     return 0
 
 

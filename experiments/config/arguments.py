@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType, Transformer, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -17,39 +18,80 @@ from dynamic_rcnn.run.schema import close
 from experiments.config.conf_files import names_of
 
 GROUPS = ("base", "cluster", "dataset", "grid")
+_LISTS = ("seeds", "arms")
+PATHS = ("runs", "weights", *(f"dataset.{name}" for name in ("root", "train_ann", "val_ann", "train_img", "val_img")))
 PROCESSES = "base.train.processes"
 BY_CLUSTER = "cluster.processes with cluster=local, cluster.nodes and cluster.gpus_per_node with cluster=slurm"
 
 
 def parse(arguments: Sequence[str]) -> list[Override]:
     """Parse the arguments by Hydra's grammar. Raises UserError for one of another form."""
-    for item in arguments:
-        name, equals, value = item.partition("=")
-        if not equals and not item.startswith("~"):
-            raise UserError(f"{item!r}: an argument has the form name=value, e.g. grid=ablation action=plan")
-        if name in GROUPS and (value in ("", "null") or value[0] in "[{" or "," in value):
-            raise UserError(f"{item}: must be one name; valid: {', '.join(names_of(name))}")
-        if name.lstrip("+~") == PROCESSES:
-            raise UserError(f"{item}: is set by the cluster; give {BY_CLUSTER}")
+    return [_parse(item) for item in arguments]
+
+
+def _parse(item: str) -> Override:
+    name, equals, value = item.partition("=")
+    field = name.lstrip("+~")
+    if not equals and not item.startswith("~"):
+        raise UserError(f"{item!r}: an argument has the form name=value, e.g. grid=ablation action=plan")
+    if name in GROUPS:
+        _check_choice(name, value)
+    if field == PROCESSES:
+        raise UserError(f"{item}: is set by the cluster; give {BY_CLUSTER}")
+    if re.match(r"hydra\b", field):
+        raise UserError(f"{item}: settings of Hydra have no effect on the launcher; remove it")
     try:
-        return OverridesParser.create().parse_overrides(list(arguments))
+        override = OverridesParser.create().parse_override(item)
     except HydraException as error:
-        raise UserError(plain(error)) from None
+        if name in PATHS:
+            return _plain_text(name, value, item)
+        quoted = f"\"{name}='...'\""
+        raise UserError(
+            f"{item}: cannot be read ({str(error).splitlines()[0]}); close brackets and quotes; text with special "
+            f"characters needs two pairs of quotes: {quoted}"
+        ) from None
+    if name in PATHS and override.is_sweep_override():  # a comma
+        return _plain_text(name, value, item)
+    return _as_list(override) if name in _LISTS else override
+
+
+def _check_choice(group: str, value: str) -> None:
+    valid = names_of(group)
+    if value in ("", "null") or value[0] in "[{" or "," in value:
+        raise UserError(f"{group}={value}: must be one name; valid: {', '.join(valid)}")
+    if value not in valid:
+        raise UserError(f"{group}={value}: unknown {group}{close(value, valid)}; valid: {', '.join(valid)}")
+
+
+def _plain_text(name: str, value: str, item: str) -> Override:
+    """A value with characters that Hydra's grammar does not allow without quotes: paths often have them."""
+    return Override(OverrideType.CHANGE, name, ValueType.ELEMENT, value, input_line=item)
+
+
+def _as_list(override: Override) -> Override:
+    """seeds=0,1 and seeds=range(2), which Hydra reads as sweeps, as lists; arms=both as a list of one."""
+    if override.is_sweep_override():
+        value = list(override.sweep_iterator(Transformer.identity))
+    elif override.key_or_group == "arms" and isinstance(override.value(), str):
+        value = [override.value()]
+    else:
+        return override
+    return replace(override, value_type=ValueType.ELEMENT, _value=value)
 
 
 def plain(error: Exception) -> str:
     """Hydra's message in one line, without its hints for programmers; for an unknown choice, with the valid ones."""
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip()).split(" See https://hydra.cc")[0]
-    group = re.search(r"Could not find '(\w+)/([^']*)'", text)
+    group = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
     if group is None:
         return text
     valid = names_of(group[1])
     return f"{group[1]}={group[2]}: unknown {group[1]}{close(group[2], valid)}; valid: {', '.join(valid)}"
 
 
-def chooses(override: Override) -> bool:
-    """Whether an argument chooses a file of a group, or sets Hydra itself; the others set values."""
-    return override.key_or_group in GROUPS or override.key_or_group.split(".")[0].split("/")[0] == "hydra"
+def chooses_file(override: Override) -> bool:
+    """Whether an argument chooses a file of a group; the others set values."""
+    return override.key_or_group in GROUPS
 
 
 def value_of(overrides: Sequence[Override], field: str) -> Any:

@@ -26,6 +26,9 @@ def _distinct(seeds: list[int]) -> list[int]:
 
 
 Rounds = Annotated[int, at_least(2)]
+LocalCount = Annotated[
+    int, value_rule("must be an integer from 1 to 1024", lambda value: is_integer(value, 1, 1024))
+]  # of processes, slots and threads of this machine
 Folder = Annotated[str, value_rule("must be a folder", lambda value: isinstance(value, str) and value)]
 RunName = Annotated[str, value_rule("must be a run such as both/seed1", lambda value: isinstance(value, str) and value)]
 Seed = Annotated[
@@ -39,7 +42,7 @@ Seeds = Annotated[
     ),
 ]
 
-Cost = Annotated[
+DeclaredSeconds = Annotated[
     Any,
     value_rule(
         "must be seconds per iteration, a positive number, or map arms to theirs",

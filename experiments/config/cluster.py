@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from experiments.config.arguments import BY_CLUSTER
-from experiments.config.conf_files import CONF, load
+from experiments.config.conf_files import load
 from experiments.config.schema import LOCAL, SLURM, LocalCluster, Settings
 
 if TYPE_CHECKING:  # a local launch imports nothing of slurm
@@ -32,7 +32,7 @@ def choose_executor() -> tuple[str, str]:
 
 def refuse_fields(executor: str, why: str, arguments: Sequence[str]) -> None:
     """Refuse settings of the executor that cluster=auto did not choose."""
-    valid = [str(name) for name in load(CONF / "cluster" / f"{executor}.yaml")]
+    valid = [str(name) for name in load(f"cluster/{executor}")]
     for item in arguments:
         group, _, field = item.split("=")[0].lstrip("+~").partition(".")
         if group == "cluster" and field and field.split(".")[0] not in valid:

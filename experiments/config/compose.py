@@ -6,28 +6,24 @@ the result once, and `cluster` completes it.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import file_digest, named_digest
-from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN, flatten
 from experiments.config import arguments as command_line
 from experiments.config.choices import Choices, choose, find_coco
 from experiments.config.cluster import resolve_cluster
-from experiments.config.conf_files import CONF
+from experiments.config.conf_files import expand_home, file_of, load
+from experiments.config.defaults_list import merged_content
 from experiments.config.schema import SLURM, Config, Settings, check
 
 _EXAMPLE = "weights=/data/dynamic_rcnn_r50_fpn_1x-62a3f276.pth"
@@ -36,9 +32,7 @@ _EXAMPLE = "weights=/data/dynamic_rcnn_r50_fpn_1x-62a3f276.pth"
 def resolve(arguments: Sequence[str]) -> tuple[Config, list[str]]:
     """Decide everything that the command line leaves open; add a line for each thing that was chosen and why."""
     overrides = command_line.parse(arguments)
-    with _hydra():
-        choices, groups = choose(overrides)
-        content = _compose(groups, [each for each in overrides if not command_line.chooses(each)])
+    choices, content = _compose(overrides)
     lines = [choices.dataset_line]
     if choices.dataset == "coco":
         lines.append(_set_coco_root(content, choices))
@@ -53,17 +47,60 @@ def resolve(arguments: Sequence[str]) -> tuple[Config, list[str]]:
     if settings.task != BENCHMARK:
         base = {**base, "train": {**base["train"], "processes": cluster.processes or 1}}
     config = Config(settings, choices, base, cluster, weights, _runs_folder(settings.runs))
-    return config, [line for line in (*lines, weights_line, choices.cluster_line, processes_line) if line]
+    lines += [weights_line, choices.cluster_line, processes_line, *settings.without_effect(load("config"))]
+    return config, list(filter(None, lines))
 
 
-def _compose(groups: Sequence[str], overrides: Sequence[Override]) -> dict[str, Any]:
-    """The configuration: the chosen files with the values of the command line, resolved."""
-    config = compose("config", overrides=list(groups))
-    command_line.apply(overrides, config)
-    missing = sorted(map(str, OmegaConf.missing_keys(config)))
+def _compose(overrides: Sequence[Override]) -> tuple[Choices, dict[str, Any]]:
+    """The chosen files, and their content with the values of the command line, resolved."""
+    try:
+        choices, files = choose(overrides)
+        content = merged_content(files)
+        _check_files(content, choices)
+        config = OmegaConf.create(content)
+        OmegaConf.set_struct(config, True)
+        command_line.apply([each for each in overrides if not command_line.chooses_file(each)], config)
+        content = _resolved(config)
+    except UserError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(command_line.plain(error)) from None
+    missing = sorted(path for path, value in flatten(content).items() if value == "???")
     if missing:
         raise UserError(f"{', '.join(missing)}: must be given, e.g. {missing[0]}=VALUE")
-    return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    return choices, content
+
+
+def _check_files(content: dict[str, Any], choices: Choices) -> None:
+    """Refuse a grid under another grid's name, whose manifest it would take over, and a cluster without an executor."""
+    grid, cluster = content.get("grid"), content.get("cluster")
+    name = grid.get("name") if isinstance(grid, dict) else None
+    if name is not None and name != choices.grid:
+        file = file_of(f"grid/{choices.grid}")
+        raise UserError(
+            f"{file}: grid.name={name}: must be the name of the file, {choices.grid}; change one of the two"
+        )
+    if isinstance(cluster, dict) and "executor" not in cluster:
+        file = file_of(f"cluster/{choices.cluster}")
+        raise UserError(f"{file}: must begin with `defaults: [slurm, _self_]`, or [local, _self_] for this machine")
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, with interpolations (not in shell lines of jobs) and `~` in paths replaced."""
+    setup = OmegaConf.to_container(config.cluster).get("setup", [])  # type: ignore[union-attr]
+    if setup:
+        config.cluster.setup = []
+    content: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    if isinstance(setup, list) and setup:
+        setup = [line.replace("\\${", "${") if isinstance(line, str) else line for line in setup]
+    if setup:
+        content["cluster"]["setup"] = setup
+    for path in command_line.PATHS:
+        *parents, name = path.split(".")
+        parent = content.get(parents[0]) if parents else content
+        if isinstance(parent, dict) and isinstance(parent.get(name), str):
+            parent[name] = expand_home(parent[name])
+    return content
 
 
 def _set_coco_root(content: dict[str, Any], choices: Choices) -> str | None:
@@ -102,20 +139,6 @@ def _resolve_weights(settings: Settings, grid: str) -> tuple[dict[str, str] | No
         )
     checked = "as in its name" if named else "not checked, since its name has no digest"
     return {"file": str(path), "sha256": found}, f"weights={path.name}: sha256 {found[:8]}, {checked}"
-
-
-@contextmanager
-def _hydra() -> Iterator[None]:
-    """Hydra with the launcher's files. Its errors, and those of OmegaConf and YAML, become UserErrors."""
-    GlobalHydra.instance().clear()
-    try:
-        with warnings.catch_warnings(), initialize_config_dir(str(CONF), version_base="1.3"):
-            warnings.simplefilter("error", UserWarning)  # Hydra only warns of a search path that does not exist
-            yield
-    except UserError:
-        raise
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, UserWarning) as error:
-        raise UserError(command_line.plain(error)) from None
 
 
 def _runs_folder(given: str | None) -> Path:

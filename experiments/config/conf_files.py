@@ -2,37 +2,122 @@
 
 from __future__ import annotations
 
+import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf._utils import get_yaml_loader
+
+from dynamic_rcnn.errors import UserError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 BASES = CONF.parents[1] / "dynamic_rcnn" / "configs" / "base"
+PACKAGE = "# @package _global_"  # the first line of the files of these groups, which set more than their own group
+_GLOBAL_GROUPS = ("dataset", "grid")
+_KEY_TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("int", "float", "bool", "null")}
+_INTEGER_TRAP = re.compile(r"[-+]?(0[0-9_]+|.*:.*)")  # octal (012), or base 60 (12:30:00)
+
+
+class _Loader(yaml.CSafeLoader, get_yaml_loader()):  # type: ignore[misc]  # a class made by a function
+    """YAML as OmegaConf reads it, parsed by libyaml. Refuses keys and numbers that YAML reads as something else."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if key.tag in _KEY_TAGS:
+                self._refuse(key, f"the key {key.value} is read as {_KEY_TAGS[key.tag]}, not as text")
+        return dict(super().construct_mapping(node, deep))
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value = int(super().construct_yaml_int(node))
+        if _INTEGER_TRAP.fullmatch(node.value):
+            self._refuse(node, f"{node.value} is read as the number {value}")
+        return value
+
+    def _refuse(self, node: yaml.ScalarNode, problem: str) -> None:
+        raise yaml.MarkedYAMLError(problem=f"{problem}; write '{node.value}' in quotes", problem_mark=node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def names_of(group: str) -> list[str]:
     """The valid choices of a group of files: base, cluster, dataset or grid."""
-    folder = BASES if group == "base" else CONF / group
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return sorted(path.stem for path in file_of(group).glob("*.yaml"))
+
+
+def file_of(name: str) -> Path:
+    """The file of a configuration such as "grid/ablation", without its suffix .yaml; the folder of a group."""
+    group, _, rest = name.partition("/")
+    path = BASES / rest if group == "base" else CONF / name
+    return path.with_name(f"{path.name}.yaml") if rest or group == "config" else path
 
 
 @cache
-def load(path: Path) -> dict[str, Any]:
-    """A configuration file, unresolved. Do not change the value: it is kept."""
-    return dict(OmegaConf.to_container(OmegaConf.load(path)))  # type: ignore[arg-type]
+def load(name: str) -> dict[str, Any]:
+    """The content of a configuration such as "grid/ablation", unresolved. Do not change the value: it is kept.
+
+    Raises:
+        UserError: the file cannot be read or is not YAML, with line and column, or Hydra would lose its settings.
+    """
+    path = file_of(name)
+    try:
+        text = path.read_text("utf-8")
+        content = yaml.load(text, Loader=_Loader) or {}
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"{path}: {where}{error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must be a mapping of settings, such as name: value")
+    _check_form(name, path, text, content)
+    return content
+
+
+def _check_form(name: str, path: Path, text: str, content: dict[str, Any]) -> None:
+    """Refuse what makes Hydra lose the settings of a file or put them elsewhere."""
+    if text.startswith("\ufeff"):
+        raise UserError(f"{path}: begins with a byte order mark; save it as UTF-8 without one")
+    if name.split("/")[0] in _GLOBAL_GROUPS and not re.match(rf"\s*{PACKAGE}\s", text):
+        raise UserError(f"{path}: its first line must be {PACKAGE!r}, or its settings are put in the wrong place")
+    defaults = content.get("defaults", [])
+    if not isinstance(defaults, list):
+        raise UserError(f"{path}: defaults={defaults}: must be a list, such as [slurm, _self_]")
+    plain = [each for each in defaults if isinstance(each, str)]
+    if "_self_" in plain and plain[-1] != "_self_":
+        raise UserError(
+            f"{path}: defaults={defaults}: _self_ must come last, or {plain[-1]}.yaml replaces this file's settings"
+        )
 
 
 @cache
 def load_base(name: str) -> dict[str, Any]:
     """A base as its file has it: the bases in its `defaults`, with what it changes in them. Do not change the value."""
-    return dict(OmegaConf.to_container(_merged_base(name)))  # type: ignore[arg-type]
+    content = dict(load(f"base/{name}"))
+    merged: dict[str, Any] = {}
+    for parent in content.pop("defaults", []):
+        if parent != "_self_":
+            merged = merge(merged, load_base(parent))
+    return merge(merged, content)
 
 
-def _merged_base(name: str) -> DictConfig:
-    content = dict(load(BASES / f"{name}.yaml"))
-    parents = [_merged_base(parent) for parent in content.pop("defaults", []) if parent != "_self_"]
-    merged = OmegaConf.merge(*parents, OmegaConf.create(content))
-    assert isinstance(merged, DictConfig)
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A new mapping: `base` with the values of `change`, mapping by mapping. Lists are replaced."""
+    merged = {**base, **change}
+    for key in base.keys() & change.keys():
+        if isinstance(base[key], dict) and isinstance(change[key], dict):
+            merged[key] = merge(base[key], change[key])
+        elif change[key] == "???":  # to be given: by `base`, if it has a value
+            merged[key] = base[key]
     return merged
+
+
+def expand_home(path: str) -> str:
+    """A path with its leading `~` replaced, or unchanged for a user without a home."""
+    return os.path.expanduser(path)  # noqa: PTH111  # Path.expanduser raises RuntimeError then

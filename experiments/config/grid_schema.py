@@ -11,7 +11,7 @@ from dynamic_rcnn.run.manifest import Contrasts, Paper, PlainName, contrast_faul
 from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, close
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from dynamic_rcnn.run.values import Count, value_rule
-from experiments.config.base_schema import Cost, Rounds, Seeds
+from experiments.config.base_schema import DeclaredSeconds, Rounds, Seeds
 from experiments.config.conf_files import names_of
 
 PRETRAIN = "pretrain"
@@ -82,7 +82,7 @@ class GridFile(Schema):
         value_rule("has no arms; give at least one under grid.arms", lambda v: v is not None and v != {}),
     ]
     seeds: Seeds | None = None
-    cost: dict[str, Cost] | None = None
+    cost: dict[str, DeclaredSeconds] | None = None
     paper: Paper | None = None
     contrasts: Contrasts | None = None
     seen_seeds: dict[str, list[int]] | None = None
@@ -130,7 +130,7 @@ class GridFile(Schema):
             fields |= {("arms", name, "replay"): arm.replay for name, arm in self.arms.items()}
             for place, value in fields.items():
                 if value is not None:
-                    yield place, value, "a grid with task: evaluate trains nothing; leave it out"
+                    yield place, value, "a grid with task: evaluate trains nothing; remove this field"
 
     def _benchmark_faults(self, benchmark: Benchmark) -> Iterator[Fault]:
         place, trained = (BENCHMARK, "training", "arms"), benchmark.training.arms

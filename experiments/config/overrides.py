@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynamic_rcnn.run.spec import RunSpec, differences, flatten
-from experiments.config.conf_files import CONF, load, load_base
+from experiments.config.conf_files import load, load_base
 from experiments.config.schema import Config
 
 _NOT_COUNTED = ("dataset.name", "dataset.root")
@@ -24,7 +24,7 @@ def changed_fields(config: Config) -> list[str]:
     choices, settings = config.choices, config.settings
     specs = (RunSpec("", 0, {}, content, task=settings.task) for content in (load_base(choices.base), config.base))
     fields = [field.replace("config.", "base.", 1) for field, _, _ in differences(*specs)]
-    dataset = load(CONF / "dataset" / f"{choices.dataset}.yaml").get("dataset", {})
+    dataset = load(f"dataset/{choices.dataset}").get("dataset", {})
     now = settings.model_dump(include={"dataset", "grid"}, by_alias=True, exclude_unset=True)
     pairs = [(flatten(dataset, "dataset"), flatten(now["dataset"], "dataset"))]
     pairs += [(_grid_fields(_grid_file(choices.grid, config.base)), _grid_fields(now["grid"]))]
@@ -60,7 +60,7 @@ def describe_overruled(config: Config, changed: Sequence[str]) -> list[str]:
 
 def _grid_file(name: str, base: dict[str, Any]) -> dict[str, Any]:
     """The field `grid` of a grid's file, with what it takes from the base filled in."""
-    given = load(CONF / "grid" / f"{name}.yaml").get("grid", {})
+    given = load(f"grid/{name}").get("grid", {})
     resolved = OmegaConf.to_container(OmegaConf.create({"base": base, "grid": given}), resolve=True)
     return dict(resolved["grid"])  # type: ignore[index, call-overload, arg-type]
 

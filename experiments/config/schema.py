@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,20 @@ from dynamic_rcnn.run.manifest import PlainName
 from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, close, faults, validate
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from dynamic_rcnn.run.values import Count
-from experiments.config.base_schema import Folder, RunConfig, RunName, Seeds, TimedConfig
+from experiments.config.base_schema import Folder, LocalCount, RunConfig, RunName, Seeds, TimedConfig
 from experiments.config.grid_schema import PRETRAIN, Arm, GridFile
 
 if TYPE_CHECKING:
     from slurm.site_profile import Profile
 
 LOCAL, SLURM = "local", "slurm"  # executors
+_ONLY_WITH = {
+    "rerun": ("launch",),
+    "watch": ("status",),
+    "json_output": ("plan", "status"),
+    "run": ("logs",),
+    "lines": ("logs",),
+}  # setting -> the actions that it has an effect on
 _DATA_PATHS = ("train_ann", "val_ann", "train_img", "val_img")
 
 
@@ -30,9 +38,9 @@ class LocalCluster(Schema):
 
     name: str
     executor: str
-    processes: Count | None
-    slots: Count | None
-    threads: Count | None
+    processes: LocalCount | None
+    slots: LocalCount | None
+    threads: LocalCount | None
 
 
 Cluster = Annotated[
@@ -101,6 +109,14 @@ class Settings(Schema):
     def chosen_seeds(self) -> list[int]:
         """The seeds to run; what evaluates given weights has one."""
         return [0] if self.task == EVALUATE else list(self.seeds or self.grid.seeds or [])
+
+    def without_effect(self, defaults: dict[str, Any]) -> list[str]:
+        """A line for each setting that was given and has no effect on this action. defaults: the values of all."""
+        return [
+            f"{name}={value}: has no effect with action={self.action}, only with {' and '.join(actions)}"
+            for name, actions in _ONLY_WITH.items()
+            if self.action not in actions and (value := getattr(self, name)) != defaults[name.removesuffix("_output")]
+        ]
 
     @model_validator(mode="after")
     def _check_choices(self) -> Settings:
@@ -175,21 +191,47 @@ class Config:
 
 def check(content: dict[str, Any], base: str) -> Settings:
     """Check a composed configuration, and what each arm makes of the base of that name. Names all faults at once."""
-    settings = validate(Settings, content)
-    kind = TimedConfig if settings.task == BENCHMARK else RunConfig
-    found = faults(kind, settings.base, "base")
-    if not found:
-        changes = {f"grid.arms.{name}": arm.changes_to(base) for name, arm in settings.grid.arms.items()}
-        if settings.base.get(PRETRAIN) is not None:
-            changes[f"base.{PRETRAIN}"] = settings.base[PRETRAIN]["set"]
-        for where, changed in changes.items():
-            try:
-                found += faults(kind, with_changes(settings.base, changed, where), f"{where}: base")
-            except UserError as error:
-                found.append(str(error))
-    if found:
+    found, settings = list[str](), None
+    try:
+        settings = validate(Settings, content)
+    except UserError as error:
+        found.append(str(error))
+    grid, composed = content.get("grid"), content.get("base")
+    if isinstance(grid, dict) and isinstance(composed, dict):
+        kind = TimedConfig if grid.get("task") == BENCHMARK else RunConfig
+        own = [*faults(kind, composed, "base"), *_text_numbers(composed, "base")]
+        found += own or [
+            fault for each in _changes(grid, composed, base) for fault in _change_faults(kind, composed, *each)
+        ]
+    if found or settings is None:
         raise UserError("; ".join(found))
     return settings
+
+
+def _changes(grid: dict[str, Any], composed: dict[str, Any], base: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What changes the base, and how: dotted path -> value. Skips arms whose form is wrong."""
+    arms = grid.get("arms")
+    for name, arm in arms.items() if isinstance(arms, dict) else ():
+        if not faults(Arm, arm):
+            yield f"grid.arms.{name}", Arm.model_validate(arm).changes_to(base)
+    if composed.get(PRETRAIN) is not None:
+        yield f"base.{PRETRAIN}", composed[PRETRAIN]["set"]
+
+
+def _change_faults(kind: type[TimedConfig], base: dict[str, Any], where: str, changes: dict[str, Any]) -> list[str]:
+    try:
+        return [*faults(kind, with_changes(base, changes, where), f"{where}: base"), *_text_numbers(changes, where)]
+    except UserError as error:
+        return [str(error)]
+
+
+def _text_numbers(value: Any, where: str) -> list[str]:
+    """The numbers that are text, which mmdet would take for names: '1e-4' in quotes."""
+    if isinstance(value, str):
+        text = f"{where}={value!r}: must be a number, not text; remove the quotes"
+        return [text] if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", value, re.IGNORECASE) else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [fault for key, item in items for fault in _text_numbers(item, f"{where}.{key}")]
 
 
 def with_changes(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:

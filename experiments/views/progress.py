@@ -51,19 +51,24 @@ class _LiveTable:
 
 
 class _PlainLines:
-    """A line for each change of state, and one for each running run every few seconds."""
+    """A line for each change of state, and every few seconds one for each running run that has made progress."""
 
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
+        self.progress: dict[str, str] = {}
         self.last = 0.0
 
     def __call__(self, plan: Sequence[PlannedRun]) -> None:
         show_running = time.monotonic() - self.last > _LINES_S
         for run in plan:
-            if self.states.get(run.spec.name, run.state) != run.state:
+            name = run.spec.name
+            if self.states.get(name, run.state) != run.state:
                 print(tables.state_line(run), flush=True)
-            self.states[run.spec.name] = run.state
+            self.states[name] = run.state
             if show_running and run.state == "running":
-                print(tables.progress_line(run), flush=True)
+                line = tables.progress_line(run)
+                if self.progress.get(name) != line:
+                    print(line, flush=True)
+                self.progress[name] = line
         if show_running:
             self.last = time.monotonic()

@@ -37,27 +37,31 @@ SUBMITTED = [
 def test_a_plan_takes_one_composition_one_check_and_one_plan(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _counted(monkeypatch, [*arguments, f"runs={tmp_path}"]) == {"compose": 1, "check": 1, "plan_or_disk": 1}
+    assert _counted(monkeypatch, [*arguments, f"runs={tmp_path}"]) == {
+        "merged_content": 1,
+        "check": 1,
+        "plan_or_disk": 1,
+    }
 
 
 def test_coco_that_is_found_takes_no_second_composition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COCO_ROOT", str(write_coco_2017(tmp_path / "coco")))
     arguments = ["grid=backbones", "arms=[r50_1x]", f"runs={tmp_path / 'runs'}"]
-    assert _counted(monkeypatch, arguments) == {"compose": 1, "check": 1, "plan_or_disk": 1}
+    assert _counted(monkeypatch, arguments) == {"merged_content": 1, "check": 1, "plan_or_disk": 1}
 
 
 def test_a_local_launch_plans_once_and_once_per_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan is made under the launcher's lock; its end is read from the directories of the runs that have run."""
     folder = Folder(tmp_path)
-    calls = _count(monkeypatch, (compose, "compose"), (plan, "disk_plan"), (progress, "disk_plan", "tick"))
+    calls = _count(monkeypatch, (compose, "merged_content"), (plan, "disk_plan"), (progress, "disk_plan", "tick"))
     shown = _count(monkeypatch, (progress._PlainLines, "__call__"))
     code, out, _ = folder.launch("arms=[dla,dsl]")
     assert (code, out.count("  done  ")) == (0, 2)
     assert calls.pop("tick", 0) == shown["__call__"]
-    assert calls == {"compose": 1, "disk_plan": 1}
+    assert calls == {"merged_content": 1, "disk_plan": 1}
     calls.clear()
     assert folder.launch("arms=[dla,dsl]")[0] == 0
-    assert calls == {"compose": 1, "disk_plan": 1}
+    assert calls == {"merged_content": 1, "disk_plan": 1}
 
 
 def test_a_slurm_launch_plans_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: FakeSlurm) -> None:
@@ -75,7 +79,7 @@ def test_a_slurm_launch_plans_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def _counted(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> Counter[str]:
     """The calls of a plan on this machine."""
-    calls = _count(monkeypatch, (compose, "compose"), (compose, "check"), (launch, "plan_or_disk"))
+    calls = _count(monkeypatch, (compose, "merged_content"), (compose, "check"), (launch, "plan_or_disk"))
     assert launch.main([*arguments, "cluster=local", "action=plan"]) == 0
     return calls
 

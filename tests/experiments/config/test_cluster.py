@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from experiments.config import cluster as executor
 from experiments.config.build import build_grid
 from experiments.config.cluster import choose_executor
 from experiments.config.compose import resolve
-from experiments.config.conf_files import CONF
 
 UP = "echo 'Slurmctld(primary) at head is UP'"
 DOWN = "echo 'Slurmctld(primary) at head is DOWN'"
@@ -131,20 +129,9 @@ def test_the_same_processes_are_the_same_runs_here_and_on_slurm() -> None:
     assert not {run.id for run in here.all_runs} & {run.id for run in one.all_runs}
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The launcher's configuration with room for a site's own profile."""
-    conf = tmp_path / "experiments" / "conf"
-    shutil.copytree(CONF, conf)
-    (tmp_path / "dynamic_rcnn").symlink_to(CONF.parents[1] / "dynamic_rcnn")
-    for module in ("choices", "cluster", "compose", "conf_files", "overrides"):
-        monkeypatch.setattr(f"experiments.config.{module}.CONF", conf)
-    return conf / "cluster"
-
-
-def test_a_sites_own_profile_is_a_few_lines(site: Path) -> None:
+def test_a_sites_own_profile_is_a_few_lines(conf: Path) -> None:
     own = "account: vision\ntime: '1-00:00:00'\nretries: {killed: 7}\nsbatch: {reservation: x}\n"
-    (site / "mysite.yaml").write_text(f"defaults: [slurm, _self_]\n{own}")
+    (conf / "cluster" / "mysite.yaml").write_text(f"defaults: [slurm, _self_]\n{own}")
     config, _ = resolve(["grid=smoke", "cluster=mysite"])
     cluster = config.cluster
     assert (cluster.executor, cluster.account, cluster.retries.killed, cluster.retries.nan) == (
@@ -168,12 +155,12 @@ def test_a_sites_own_profile_is_a_few_lines(site: Path) -> None:
             "defaults: [local, _self_]\nslotz: 3\n",
             "unknown setting 'slotz' in cluster (did you mean 'slots'?); valid: executor, name",
         ),
-        ("account: x\n", "cluster.executor=None: must be local or slurm"),
+        ("account: x\n", "mysite.yaml: must begin with `defaults: [slurm, _self_]`, or [local"),
         ("executor: slurm\n", "cluster.name: must be given; cluster.account: must be given"),
     ],
 )
-def test_faults_in_a_sites_profile_are_reported(site: Path, text: str, said: str) -> None:
-    (site / "mysite.yaml").write_text(text)
+def test_faults_in_a_sites_profile_are_reported(conf: Path, text: str, said: str) -> None:
+    (conf / "cluster" / "mysite.yaml").write_text(text)
     with pytest.raises(UserError) as error:
         resolve(["grid=smoke", "cluster=mysite"])
     assert said in str(error.value) and "\n" not in str(error.value)
