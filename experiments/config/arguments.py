@@ -70,10 +70,11 @@ def _plain_text(name: str, value: str, item: str) -> Override:
 
 def _as_list(override: Override) -> Override:
     """seeds=0,1 and seeds=range(2), which Hydra reads as sweeps, as lists; arms=both as a list of one."""
+    given = override.value()
     if override.is_sweep_override():
         value = list(override.sweep_iterator(Transformer.identity))
-    elif override.key_or_group == "arms" and isinstance(override.value(), str):
-        value = [override.value()]
+    elif override.key_or_group == "arms" and isinstance(given, str):
+        value = [given]
     else:
         return override
     return replace(override, value_type=ValueType.ELEMENT, _value=value)
