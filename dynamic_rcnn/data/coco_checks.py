@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dynamic_rcnn.data.missing_files import why_missing
+
 NAMED = 3  # problems that a message describes
 _KIND_NAMES: dict[Any, str] = {int: "an integer", str: "a text", list: "a list", (int, float): "a number"}
 
@@ -54,7 +56,8 @@ def check_image_files(images: list[dict[str, Any]], folder: Path, problems: Prob
         if parent not in listed:
             listed[parent] = _files_in(folder / parent)
         if name.name not in listed[parent]:
-            problems.add(f"image {image['id']}: file {folder / name} is missing or empty")
+            hint = why_missing(folder, image["file_name"]) if problems.count < NAMED else ""
+            problems.add(f"image {image['id']}: file {folder / name} is missing or empty{hint}")
 
 
 def check_masks(annotations: list[dict[str, Any]], problems: Problems) -> None:
@@ -80,9 +83,16 @@ def _check_sections(content: Any, sections: tuple[str, ...], problems: Problems)
 def _files_in(folder: Path) -> set[str]:
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file() and entry.stat().st_size > 0}
+            return {entry.name for entry in entries if _has_content(entry)}
     except OSError:
         return set()
+
+
+def _has_content(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file() and entry.stat().st_size > 0
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def _check_images(images: list[Any], problems: Problems) -> set[int]:

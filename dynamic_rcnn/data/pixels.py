@@ -8,6 +8,8 @@ compares the two.
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,7 @@ _ANIMATED = (
     b"MM",
 )  # what files of GIF, WebP and TIFF begin with: they may have several frames
 _ALMOST_BLACK = 32  # of 255: the upper three bits are unused
+_MOST_PIXELS = 1 << 30  # of OpenCV
 _SHOWN_BYTES = 1024  # of a file's beginning, to say what it is
 _AGAIN = "download it again"
 _CONVERT = "convert it to JPEG or PNG"
@@ -56,6 +59,10 @@ _BEGINNINGS: Sequence[tuple[int, bytes, str]] = (  # offset, bytes there, what t
     (4, b"JXL ", f"a JPEG XL, which OpenCV cannot decode; {_CONVERT}"),
     (0, b"\xff\x0a", f"a JPEG XL, which OpenCV cannot decode; {_CONVERT}"),
     (0, b"%PDF", f"a PDF; {_CONVERT}"),
+    (0, b"II*\0", f"a TIFF that is damaged or that OpenCV cannot decode, such as one of 32 bits; {_CONVERT}"),
+    (0, b"MM\0*", f"a TIFF that is damaged or that OpenCV cannot decode, such as one of 32 bits; {_CONVERT}"),
+    (0, b"BM", f"a truncated or damaged BMP; {_AGAIN}"),
+    (0, b"\0\x05\x16\x07", "a file in which macOS keeps attributes (._NAME) instead of the image"),
     (0, b"PK\x03\x04", "a ZIP archive; unpack it"),
     (0, b"\x1f\x8b", "a gzip archive; unpack it"),
 )
@@ -96,11 +103,9 @@ def decode(content: bytes, color_type: str = COLOR) -> Pixels | None:
     Returns:
         The pixels, or None for what training refuses.
     """
-    if not content:
-        return None
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[color_type])
-    except cv2.error:  # for example an image of more than 2^30 pixels
+        return cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[color_type]) if content else None
+    except cv2.error:
         return None
 
 
@@ -135,6 +140,8 @@ def _decoded(path: Path, color_type: str) -> tuple[bytes, Pixels]:
 
 def describe(content: bytes) -> str:
     """Say what a file that is not an image is, and what to do about it."""
+    if _pixels_in_header(content) > _MOST_PIXELS:
+        return f"an image of more than {_MOST_PIXELS:,} pixels, which OpenCV does not decode; cut it into tiles"
     for offset, found, text in _BEGINNINGS:
         if content.startswith(found, offset):
             return text
@@ -148,6 +155,19 @@ def describe(content: bytes) -> str:
     if beginning.isascii() and b"\0" not in beginning:
         return f"text instead of an image; {_AGAIN}"
     return f"not an image that OpenCV can decode; {_AGAIN}, or {_CONVERT}"
+
+
+def _pixels_in_header(content: bytes) -> int:
+    """The number of pixels that the file claims to have, or 0 if Pillow does not know the format."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large images, and refuses larger ones
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                return image.width * image.height
+        except Image.DecompressionBombError as error:
+            return max(int(digits) for digits in re.findall(r"\d+", str(error)))
+        except (OSError, ValueError, SyntaxError, TypeError):
+            return 0
 
 
 def _header(content: bytes) -> tuple[int, int]:

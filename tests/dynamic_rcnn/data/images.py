@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 
 import cv2
@@ -12,6 +13,7 @@ from PIL import Image
 HEIGHT, WIDTH = 40, 56
 PIXELS = cv2.GaussianBlur(np.random.RandomState(0).randint(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8), (5, 5), 0)
 PICTURE = Image.fromarray(PIXELS)
+FLOATS = Image.fromarray(PIXELS[..., 0].astype(np.float32) / 255)
 UPSIDE_DOWN, TURNED_RIGHT = 3, 6  # EXIF's numbers
 
 
@@ -62,6 +64,17 @@ INVALID: dict[str, tuple[Callable[[], bytes], str]] = {  # with what is said of 
     "JPEG, half": (lambda: encoded("JPEG")[:600], "a truncated or damaged JPEG; download it again"),
     "JPEG without its last byte": (lambda: encoded("JPEG")[:-1], "a truncated or damaged JPEG"),
     "PNG, half": (lambda: encoded("PNG")[:100], "a truncated or damaged PNG"),
+    "PNG with a wrong checksum": (lambda: encoded("PNG")[:-20] + bytes(20), "a truncated or damaged PNG"),
+    "BMP, half": (lambda: encoded("BMP")[:3000], "a truncated or damaged BMP"),
+    "TIFF, half": (lambda: encoded("TIFF")[:3000], "a TIFF that is damaged or that OpenCV cannot decode"),
+    "TIFF, 32 bits": (lambda: encoded("TIFF", FLOATS), "a TIFF that is damaged or that OpenCV cannot decode"),
+    "WebP, half": (lambda: encoded("WEBP")[:300], "a WebP that is damaged or that OpenCV cannot decode"),
+    "GIF, half": (lambda: encoded("GIF")[:300], "a GIF that OpenCV cannot decode; convert it"),
+    "JPEG 60,000 pixels wide and high": (
+        lambda: encoded("JPEG").replace(struct.pack(">HH", HEIGHT, WIDTH), struct.pack(">HH", 60_000, 60_000), 1),
+        "an image of more than 1,073,741,824 pixels, which OpenCV does not decode; cut it into tiles",
+    ),
+    "macOS": (lambda: b"\0\x05\x16\x07\0\2\0\0Mac OS X        " + bytes(200), "a file in which macOS keeps attributes"),
     "Git LFS": (
         lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
         "a Git LFS pointer instead of the image; run `git lfs pull`",

@@ -214,6 +214,14 @@ def test_missing_image_is_named(root: Path) -> None:
     assert message(root) == f"{root / VAL}: image 16: file {image} is missing or empty"
 
 
+def test_a_link_that_leads_back_to_itself_does_not_hide_other_files(root: Path) -> None:
+    image = root / LAYOUT["val_img"] / "2.png"
+    image.unlink()
+    image.symlink_to("2.png")
+    hint = "it is a link to 2.png, which leads back to itself"
+    assert message(root) == f"{root / VAL}: image 16: file {image} is missing or empty: {hint}"
+
+
 def test_missing_image_folder_names_the_first_files(root: Path) -> None:
     shutil.rmtree(root / LAYOUT["train_img"])
     found = message(root)

@@ -74,6 +74,15 @@ def test_a_missing_file_and_a_folder_cannot_be_read(path: Path, tmp_path: Path) 
             read_pixels(place)
 
 
+def test_a_file_without_permission_cannot_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=f"file {path} cannot be read: Permission denied"):
+        inspect(path)
+
+
 def test_the_loader_of_a_pipeline() -> None:
     assert image_loader([{"type": "LoadImageFromFile"}, {"type": "Resize"}]) == ("color", "cv2")
     other = {"type": "mmdet.LoadImageFromFile", "color_type": "grayscale", "imdecode_backend": "pillow"}

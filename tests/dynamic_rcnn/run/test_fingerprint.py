@@ -13,6 +13,7 @@ from dynamic_rcnn.run.provenance import Origin, collect, write
 DOES_NOT_DECIDE_RESULT = (
     "",
     "data",
+    "data.missing_files",  # words messages
     "engine",
     "engine.ending",
     "engine.pretrained",
