@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import subprocess
 from collections.abc import Collection, Sequence
@@ -14,6 +13,12 @@ from dynamic_rcnn.errors import UserError
 TIMEOUT_S = 30.0
 _FORMAT = "%i|%T|%N|%j|%r"
 _AT_ONCE = 200  # job ids on one command line
+_CLIENT_SETTINGS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_CLUSTERS")  # of the user, would change what is asked
+_PREFIX = re.compile(r"^(\w+: )?((fatal|error): |slurm_\w+ error: )+")
+_NO_ANSWER = re.compile(
+    r"unable to contact|socket timed out|connect failure|connection (refused|failure)|zero bytes|could not establish",
+    re.IGNORECASE,
+)
 
 
 class SlurmError(UserError):
@@ -42,8 +47,7 @@ class QueuedJob:
 
 def active() -> list[QueuedJob]:
     """This user's jobs in the queue, one per array task. Raises SlurmError if Slurm does not answer."""
-    user = pwd.getpwuid(os.getuid()).pw_name
-    return _jobs(ask("squeue", "--noheader", "--array", f"--user={user}", f"--format={_FORMAT}"))
+    return _jobs(ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={_FORMAT}"))
 
 
 def ended(jobs: Collection[str]) -> dict[str, str]:
@@ -99,10 +103,10 @@ def fields(line: str) -> dict[str, str]:
 
 def ask(*command: str) -> str:
     """Run a command of Slurm and return its output. Raises SlurmError, with its message, if it fails."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_", "SCANCEL_"))}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_CLIENT_SETTINGS)}
     environment = {**own, "SLURM_TIME_FORMAT": "standard"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False, env=environment)
     except FileNotFoundError:
         raise SlurmError(
             f"{command[0]}: not on the PATH; launch where Slurm is installed, or with cluster=local"
@@ -110,9 +114,20 @@ def ask(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]}: no answer from Slurm within {TIMEOUT_S:.0f} s; try again later") from None
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise SlurmError(f"{command[0]}: {' '.join(lines)}")
-    return done.stdout
+        raise SlurmError(f"{command[0]}: {error_line(_text(done.stderr)) or f'exit code {done.returncode}'}")
+    return _text(done.stdout)
+
+
+def error_line(stderr: str) -> str:
+    """What a command of Slurm printed on stderr, in one line."""
+    lines = dict.fromkeys(_PREFIX.sub("", line.strip()) for line in stderr.splitlines() if line.strip())
+    text = "; ".join(line.rstrip(".") for line in lines)
+    return f"no answer from Slurm ({text}); try again later" if _NO_ANSWER.search(text) else text
+
+
+def _text(output: bytes) -> str:
+    """Output as text. Names of other users' jobs need not be valid UTF-8."""
+    return output.decode("utf-8", errors="replace")
 
 
 def _try(*command: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import signal
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dynamic_rcnn.parallel.rank import EXIT_LOST, read_failures
 from dynamic_rcnn.run.files import STATUS, read_content
 from dynamic_rcnn.run.lock import RunLockedError
 from dynamic_rcnn.run.status import Attempt, Status, StatusFile
-from slurm import cli
+from slurm import cli, warning_signals
 from slurm.attempt import JobTask, read_warning
 from slurm.submission_record import Submission
 
@@ -38,7 +39,8 @@ _SPECIFIC = ("out of memory", "NaN", "bad input", "disk", "stalled", "killed", "
 _NEAR_END_S = 90.0  # Slurm checks time limits about every 30 s, and warns up to 60 s earlier than asked
 _OUT_OF_MEMORY = re.compile(r"oom[-_]kill|out of memory|exceeded (job |step )?memory limit", re.IGNORECASE)
 _HICCUP = re.compile(
-    r"invalid generic resource|credential|unable to confirm allocation|connection failure", re.IGNORECASE
+    r"invalid generic resource|credential|unable to confirm allocation|connection failure|already completing",
+    re.IGNORECASE,
 )
 _LOST = {"DOWN", "NOT_RESPONDING", "FAIL", "FAILING", "UNKNOWN"}
 
@@ -76,7 +78,7 @@ def close_previous(record: StatusFile, task: JobTask, retries: dict[str, int]) -
     last = record.last
     if last is not None and last.outcome in (None, "interrupted"):
         record.iteration = last.to_iteration
-        record.end(*_infer_cause(last, task))
+        record.end(*_infer_cause(last, task), ended=last.ended or record.heartbeat)
         last = record.last
     if last is None or last.job != task.job or last.outcome is None or last.outcome == "done":
         return None
@@ -99,6 +101,8 @@ def cause_of_end(record: StatusFile, task: JobTask, code: int, submission: Submi
         return recorded
     if warning is not None:
         return warning
+    if cause is not None:
+        return cause, message
     if code > 128:
         return "killed", f"its processes were killed by signal {code - 128}"
     if code == EXIT_LOST:
@@ -106,13 +110,20 @@ def cause_of_end(record: StatusFile, task: JobTask, code: int, submission: Submi
     return "error", f"the job's processes ended with exit code {code} and recorded no cause; see the job's output"
 
 
-def cause_of_no_start(task: JobTask, code: int, submission: Submission) -> tuple[str, str]:
-    """(cause, message) of a job in which no attempt began. code: the exit code of srun."""
+def cause_of_no_start(task: JobTask, code: int, submission: Submission, srun: bool = True) -> tuple[str, str]:
+    """(cause, message) of a job in which no attempt began. code: the exit code of srun, or of the setup before it.
+
+    A signal of Slurm ends a process that is still starting Python, or a container around it.
+    """
+    if code - 128 in warning_signals.NUMBERS:
+        return cause_of_warning(task, code - 128, submission.warning_s)
     cause, message = _in_slurm(cli.describe(task.job), task)
-    if cause == "cancelled":
+    if cause is not None:
         return cause, message
     if lost := _failed_nodes(task.nodes, task.began):
         return "node failure", lost
+    if not srun:
+        return "error", f"cluster.setup ended with exit code {code}; see the job's output in {submission.folder}"
     where = f"srun could not start its tasks (exit code {code}); see the job's output in {submission.folder}"
     hiccup = _HICCUP.search(_stderr_tail(submission.folder, task))
     return ("node failure" if hiccup else "error"), where
@@ -186,22 +197,28 @@ def _infer_cause(last: Attempt, task: JobTask) -> tuple[str, str]:
         return "node failure", lost
     if warning := read_warning(last.token):
         return warning
+    if lost := _failed_nodes(last.nodes or "", last.started, restarted=True):
+        return "node failure", lost
     if last.job == task.job:
         return "requeued", "Slurm started the job again, for a reason that it did not give (scontrol requeue?)"
     return "killed", f"job {last.job} ended without writing a status"
 
 
-def _failed_nodes(nodes: str, since: float) -> str:
-    """The nodes of a job that failed, in one line; "" if none did."""
-    lost = [node["NodeName"] for node in cli.describe_nodes(nodes) if _has_failed(node, since)]
+def _failed_nodes(nodes: str, since: float, restarted: bool = False) -> str:
+    """The nodes of a job that failed, in one line; "" if none did.
+
+    restarted: also those on which only slurmd was started again, which jobs survive unless their processes are gone.
+    """
+    times = ("BootTime", "SlurmdStartTime") if restarted else ("BootTime",)
+    lost = [node["NodeName"] for node in cli.describe_nodes(nodes) if _has_failed(node, since, times)]
     return f"{', '.join(lost)} failed or lost contact" if lost else ""
 
 
-def _has_failed(node: dict[str, str], since: float) -> bool:
-    """Whether a node is down, or was restarted after `since` (seconds since the epoch)."""
+def _has_failed(node: dict[str, str], since: float, times: Sequence[str]) -> bool:
+    """Whether a node is down, or one of its `times` is after `since` (seconds since the epoch)."""
     words = node.get("State", "").split("+")
     silent = any(word.endswith("*") for word in words)
-    started = max(_time(node.get("BootTime", "")), _time(node.get("SlurmdStartTime", "")))
+    started = max(_time(node.get(name, "")) for name in times)
     return silent or bool(_LOST & {word.rstrip("*") for word in words}) or started > since
 
 

@@ -15,15 +15,16 @@ from slurm.attempt import JobTask, run_command, start_attempt
 from slurm.submission_record import Submission
 
 USAGE = """
-usage: python -m slurm.epilogue SUBMISSION CHUNK CODE
+usage: python -m slurm.epilogue SUBMISSION CHUNK CODE SRUN
 
-The batch scripts of launch.py run this after srun, which ended with exit code CODE.
+The batch scripts of launch.py run this after srun, which ended with exit code CODE, or if cluster.setup ended with exit
+code CODE before srun (SRUN 0 instead of 1).
 """
 _REQUEUE_S = 60.0
 _CLAIM_S = 30.0  # the ranks' processes may still be ending
 
 
-def end_job(folder: Path, chunk: int, code: int) -> int:
+def end_job(folder: Path, chunk: int, code: int, srun: int = 1) -> int:
     """End this job's attempt. Returns the batch script's exit code: 0 if the run is done or the job is requeued."""
     submission, task = Submission.read(folder), JobTask.from_env()
     with claimed(submission.run_dir(chunk, task.index), task.holder, task.is_alive, patience_s=_CLAIM_S) as claim:
@@ -34,12 +35,12 @@ def end_job(folder: Path, chunk: int, code: int) -> int:
         end_causes.refuse_superseded(record, task)
         if end_causes.has_begun(record, task):
             cause, message = end_causes.cause_of_end(record, task, code, submission)
-        elif code in (0, EXIT_LOCKED):  # rank 0 printed why there is no attempt
+        elif srun and code in (0, EXIT_LOCKED):  # rank 0 printed why there is no attempt
             return EXIT_LOCKED
         else:
             end_causes.close_previous(record, task, submission.retries)
             start_attempt(record, task, claim.note)
-            cause, message = end_causes.cause_of_no_start(task, code, submission)
+            cause, message = end_causes.cause_of_no_start(task, code, submission, bool(srun))
         reason = end_causes.end_attempt(record, task, cause, message, submission.retries)
         print(f"{cause}: {message}", flush=True)
         if reason is None and not end_causes.is_requeued(task):
@@ -60,10 +61,12 @@ def _requeue(task: JobTask) -> str | None:
             cli.requeue(task.job)
             return None
         except cli.SlurmError as error:
+            if end_causes.is_requeued(task):  # Slurm did so itself meanwhile: "already completing"
+                return None
             if time.monotonic() > deadline:
                 return f"Slurm did not requeue the job ({error}); launch again"
             time.sleep(5.0)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(end_job, USAGE, "CHUNK", "CODE"))
+    sys.exit(run_command(end_job, USAGE, "CHUNK", "CODE", "SRUN"))

@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
 from dynamic_rcnn.run.process_env import variable
-from slurm.cli import SlurmError, portions
+from slurm.cli import SlurmError, error_line, portions
 from slurm.site_profile import Profile
 from slurm.submission_record import Chunk, Submission
 
@@ -28,15 +28,15 @@ _KEPT = "SLURM_CONF"  # names the cluster; other variables describe a job in whi
 class Array:
     """A planned job array.
 
-    runs: one per task. throttle: how many tasks run at a time. after: Slurm's dependencies. behind: indices of arrays
-    of this submission that must end first, with success if `behind_must_succeed`.
+    runs: one per task. throttle: how many tasks run at a time. after: Slurm's dependencies. needs: indices of arrays of
+    this submission that must succeed first. behind: indices of arrays that must end first.
     """
 
     runs: list[str]
     throttle: int
     after: tuple[str, ...] = ()
+    needs: tuple[int, ...] = ()
     behind: tuple[int, ...] = ()
-    behind_must_succeed: bool = False
 
 
 def arrays(
@@ -61,17 +61,17 @@ def arrays(
     if cap is not None and free is not None and free <= 0:
         waits, free = in_queue, cap
     found = [Array([start], 1, waits)] if start is not None else []
-    first = tuple(range(len(found)))
-    after = waits if start_job is None else (*waits, f"afterok:{start_job}")
+    needs = tuple(range(len(found)))
+    started = () if start_job is None else (f"afterok:{start_job}",)
     parts = portions(runs, most)
     lanes = min(len(parts), free) if free is not None else len(parts)
     for number, part in enumerate(parts):
         throttle = len(part) if free is None else max(1, free // lanes + (number % lanes < free % lanes))
-        behind = first if number < lanes else (len(found) - lanes,)
-        found.append(Array(part, min(throttle, len(part)), after, behind, bool(first) and number < lanes))
+        behind: tuple[int, ...] = () if number < lanes else (len(found) - lanes,)
+        found.append(Array(part, min(throttle, len(part)), waits + started, needs, behind))
     for number, part in enumerate(portions(last, most)):
-        behind = (len(found) - 1,) if number else tuple(range(len(found)))
-        found.append(Array(part, min(cap or len(part), len(part)), in_queue, behind))
+        behind = (len(found) - 1,) if number else tuple(range(len(needs), len(found)))
+        found.append(Array(part, min(cap or len(part), len(part)), in_queue + started, needs, behind))
     return found
 
 
@@ -82,8 +82,8 @@ def submit(submission: Submission, wanted: Sequence[Array], profile: Profile) ->
     """
     for index, array in enumerate(wanted):
         after = list(array.after)
-        kind = "afterok" if array.behind_must_succeed else "afterany"
-        after += [f"{kind}:{submission.chunks[earlier].job}" for earlier in array.behind]
+        for kind, earlier in (("afterok", array.needs), ("afterany", array.behind)):
+            after += [f"{kind}:{submission.chunks[number].job}" for number in earlier]
         submission = submission.with_job(index, _sbatch(_executor(submission, index, array, after, profile), index))
         submission.write()
         yield submission
@@ -111,13 +111,14 @@ def _executor(
     if after:
         extra |= {"dependency": ",".join(after), "kill-on-invalid-dep": "yes"}
     code = shlex.quote(submission.code)
+    epilogue = f"{outside} -m slurm.epilogue {folder} {index}"
     setup = [
-        *parameters.pop("setup", []),
         f"export {variable('began')}=$(date +%s)",
+        *_guarded(parameters.pop("setup", []), f"cd {code}; {epilogue}", profile.setup_must_succeed),
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
         "trap : TERM  # after a scancel, the script first records how the run ended",
     ]
-    teardown = ["code=$?", f"{outside} -m slurm.epilogue {folder} {index} $code"]
+    teardown = ["code=$?", f"{epilogue} $code 1"]
     executor = _ArrayExecutor(submission.folder)
     executor.task_command = f"{inside} -u -m slurm.supervisor {folder} {index}"
     executor.update_parameters(
@@ -125,6 +126,20 @@ def _executor(
     )
     executor.parameters["map_count"] = len(array.runs)
     return executor
+
+
+def _guarded(setup: Sequence[str], epilogue: str, must_succeed: bool) -> list[str]:
+    """The lines of setup of a profile. If one ends the script, or fails though it must not, the epilogue records it."""
+    if not setup:
+        return []
+    on_error = """trap 'code=$?; [ ${#BASH_SOURCE[@]} -gt 1 ] || setup_ended $code "$BASH_COMMAND"' ERR"""
+    return [
+        f'setup_ended() {{ trap - ERR EXIT; echo "cluster.setup: exit code $1: $2" >&2; {epilogue} "$1" 0; exit; }}',
+        """trap 'setup_ended $? "$BASH_COMMAND"' EXIT""",
+        *([f"{on_error}  # not for commands of a script that a line reads"] if must_succeed else []),
+        *setup,
+        "trap - ERR EXIT",
+    ]
 
 
 def _sbatch(executor: _ArrayExecutor, index: int) -> str:
@@ -136,8 +151,8 @@ def _sbatch(executor: _ArrayExecutor, index: int) -> str:
                 os.environ[_KEPT] = conf
             return str(executor._submit_command(executor.task_command).job_id)
     except (FailedJobError, FailedSubmissionError, OSError) as error:
-        words = " ".join((stderr.getvalue() or str(error)).split())
-        raise SlurmError(f"sbatch refused job array {index + 1}: {words}") from None
+        reason = error_line(stderr.getvalue() or str(error))
+        raise SlurmError(f"sbatch refused job array {index + 1}: {reason}") from None
 
 
 def begin(

@@ -103,6 +103,7 @@ class Profile(Schema):
     stall_minutes: Positive
     python: Text
     setup: list[Line]
+    setup_must_succeed: bool
     sbatch: Annotated[dict[str, Any], BeforeValidator(sbatch_flags.parse_flags)]
     srun: Annotated[list[Line], AfterValidator(sbatch_flags.check_srun)]
     retries: Retries

@@ -59,6 +59,11 @@ class Submission(FileContent):
         except UserError as error:
             raise UserError(f"{error}; {way_out}") from None
 
+    @property
+    def written(self) -> float:
+        """When the record was last written, in seconds since the epoch."""
+        return (self.folder / FILE).stat().st_mtime
+
     def write(self) -> None:
         write_content(self.folder / FILE, self)
 
@@ -71,6 +76,15 @@ class Submission(FileContent):
     def run_dir(self, chunk: int, index: int) -> Path:
         """The run directory of a task."""
         return Path(self.runs) / self.chunks[chunk].runs[index]
+
+
+def check_runs_folder(runs: Path) -> None:
+    """Raises UserError for characters that Slurm and submitit interpret in paths."""
+    bad = [character for character in "%\\\n" if character in str(runs)]
+    if bad:
+        raise UserError(
+            f"runs={str(runs)!r}: Slurm cannot write to a folder with {bad[0]!r} in its name; choose another"
+        )
 
 
 def submissions_folder(runs: Path, dataset: str) -> Path:

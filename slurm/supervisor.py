@@ -16,6 +16,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from slurm import warning_signals
+
+if __name__ == "__main__":  # the other imports take a moment, in which a warning may arrive
+    warning_signals.note_signals()
+
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOST, Rank, read_failures, write_failure
 from dynamic_rcnn.run.claim import Claim, claimed, superseded
 from dynamic_rcnn.run.files import METRICS, log_name
@@ -47,9 +52,6 @@ _SUSPENDED_S = 10.0  # a supervisor that did not run for longer was suspended, a
 
 def run_task(folder: Path, chunk: int) -> int:
     """Supervise this rank's trainer to its end. Returns the exit code; 0 also after a warning."""
-    warnings: list[int] = []
-    for each in (signal.SIGUSR2, signal.SIGTERM):
-        signal.signal(each, lambda number, frame: warnings.append(number))
     submission, task = Submission.read(folder), JobTask.from_env()
     run_dir = submission.run_dir(chunk, task.index)
     start = f"{task.token} rank {task.rank} of {task.ranks} on {os.uname().nodename}: {run_dir}"
@@ -60,10 +62,10 @@ def run_task(folder: Path, chunk: int) -> int:
         if number is None:
             return 0
         os.chdir(run_dir)
-        return _Supervisor(submission, task, warnings, number).run()
+        return _Supervisor(submission, task, number).run()
     with claimed(run_dir, task.holder, task.is_alive, patience_s=_CLAIM_S) as claim:
         number = _begin_attempt(submission, task, claim)
-        return 0 if number is None else _Supervisor(submission, task, warnings, number, claim.lock).run()
+        return 0 if number is None else _Supervisor(submission, task, number, claim.lock).run()
 
 
 def _begin_attempt(submission: Submission, task: JobTask, claim: Claim) -> int | None:
@@ -88,10 +90,8 @@ def _begin_attempt(submission: Submission, task: JobTask, claim: Claim) -> int |
 class _Supervisor:
     """One trainer process, its log, and the pipe on which it reports progress."""
 
-    def __init__(
-        self, submission: Submission, task: JobTask, warnings: list[int], number: int, lock: int | None = None
-    ) -> None:
-        self.submission, self.task, self.warnings = submission, task, warnings
+    def __init__(self, submission: Submission, task: JobTask, number: int, lock: int | None = None) -> None:
+        self.submission, self.task = submission, task
         self.run_dir = Path.cwd()
         self.log = Path(log_name(number, task.rank))
         self.me = Rank(task.rank, task.ranks, task.local_rank, task.token)
@@ -128,7 +128,7 @@ class _Supervisor:
                 last += away
             if self._wait_for_heartbeat():
                 last = time.monotonic()
-            if self.warnings and not was_warned:
+            if warning_signals.received and not was_warned:
                 was_warned = True
                 self._pass_warning_on()
             if was_warned and self._is_left_behind():
@@ -164,7 +164,9 @@ class _Supervisor:
         """Pass Slurm's warning on to the trainer; rank 0 records its cause."""
         self.trainer.send_signal(signal.SIGTERM)
         if self.task.rank == 0:
-            cause, message = end_causes.cause_of_warning(self.task, self.warnings[0], self.submission.warning_s)
+            cause, message = end_causes.cause_of_warning(
+                self.task, warning_signals.received[0], self.submission.warning_s
+            )
             write_warning(self.task.token, cause, message)
 
     def _is_left_behind(self) -> bool:
@@ -194,7 +196,7 @@ class _Supervisor:
 
     def _record_failure(self, code: int) -> None:
         """Record an end that the trainer could not record itself."""
-        if self.warnings and code == -signal.SIGTERM:  # it did not handle the signal yet
+        if warning_signals.received and code == -signal.SIGTERM:  # it did not handle the signal yet
             return
         who = f"rank {self.task.rank}"
         if killed_here():

@@ -19,6 +19,8 @@ from dynamic_rcnn.run.files import (
     FileContent,
     Part,
     append_jsonl,
+    find_logs,
+    log_name,
     read_content,
     truncate_jsonl,
     write_content,
@@ -84,6 +86,7 @@ class StatusFile:
         self.max_iterations = max_iterations
         status = _read_status(run_dir)
         self.attempts = status.attempts if status else []
+        self.heartbeat = status.heartbeat if status else None  # when an earlier attempt last wrote
         self.iteration = 0
         self.started = False
 
@@ -114,8 +117,9 @@ class StatusFile:
         self.started = True
         env = ProcessEnv.from_env()
         if not (self.last and _is_open_here(self.last, env)):
-            killed = {"outcome": "killed"}
+            killed = {"outcome": "killed", "ended": self.heartbeat}
             self.attempts = [each if each.outcome else each.model_copy(update=killed) for each in self.attempts]
+            self._add_killed(env.log)
             self.attempts.append(Attempt(number=len(self.attempts) + 1, started=time.time()))
         self._change(
             from_iteration=iteration,
@@ -154,11 +158,29 @@ class StatusFile:
         self.iteration = iteration
         self._write("running")
 
-    def end(self, outcome: str, message: str | None = None) -> None:
-        """Close the attempt. outcome: "done", or the cause of the failure. message: one line about the failure."""
-        self._change(ended=time.time(), outcome=outcome)
+    def end(self, outcome: str, message: str | None = None, ended: float | None = None) -> None:
+        """Close the attempt.
+
+        outcome: "done", or the cause of the failure. message: one line about the failure. ended: when it ended, in
+        seconds since the epoch; None for now.
+        """
+        self._change(ended=ended or time.time(), outcome=outcome)
         failed = outcome != "done"
         self._write("failed" if failed else "done", outcome if failed else None, message)
+
+    def add_failed(self, outcome: str, message: str, log: str) -> None:
+        """Record an attempt that ended before it wrote a status. The caller holds the run's claim."""
+        now = time.time()
+        self.attempts.append(Attempt(number=len(self.attempts) + 1, started=now, host=socket.gethostname(), log=log))
+        self.end(outcome, message)
+
+    def _add_killed(self, log: str | None) -> None:
+        """Add attempts that were killed before they wrote a status: they left logs, but `log` is that of this one."""
+        for (number, rank), path in sorted(find_logs(self.run_dir).items()):
+            name = log_name(number, rank)
+            if log is not None and rank == 0 and number > len(self.attempts) and name != log:
+                ended = path.stat().st_mtime
+                self.attempts.append(Attempt(number=number, started=ended, ended=ended, outcome="killed", log=name))
 
     def _change(self, **values: Any) -> None:
         self.attempts[-1] = self.attempts[-1].model_copy(update=values)

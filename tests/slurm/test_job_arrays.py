@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from omegaconf import OmegaConf
 from experiments.config.conf_files import CONF
 from slurm import code_snapshot as snapshot
 from slurm.attempt import killed_here
-from slurm.cli import QueuedJob, _jobs, fields
+from slurm.cli import QueuedJob, SlurmError, _jobs, active, ask, fields
 from slurm.job_arrays import Array, arrays, begin, script
 from slurm.site_profile import Profile
 from slurm.submission_record import Chunk, Submission, jobs_by_run, last_job, read_all
@@ -46,7 +49,7 @@ def test_several_arrays_share_one_limit():
 def test_more_arrays_than_may_run_at_a_time_wait_for_each_other():
     parts = arrays(None, RUNS, None, [], 3, 2)
     assert [(part.throttle, part.behind) for part in parts] == [(1, ()), (1, ()), (1, (0,)), (1, (1,))]
-    assert not any(part.behind_must_succeed for part in parts)
+    assert not any(part.needs for part in parts)
 
 
 def test_jobs_in_the_queue_count_for_the_limit():
@@ -58,15 +61,23 @@ def test_jobs_in_the_queue_count_for_the_limit():
 def test_runs_wait_for_the_run_that_they_start_from():
     start, rest = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, [], 1001, None)
     assert start.runs == ["shapes/pretrain/seed0-0123456789"]
-    assert (rest.behind, rest.behind_must_succeed) == ((0,), True)
+    assert (rest.needs, rest.behind) == ((0,), ())
     (rest,) = arrays(None, RUNS, "9_0", [], 1001, None)
     assert rest.after == ("afterok:9_0",)
 
 
+def test_no_array_starts_without_the_run_that_all_start_from():
+    parts = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, [], 3, 2, ["x"])
+    assert [(part.needs, part.behind) for part in parts[1:-1]] == [((0,), ()), ((0,), ()), ((0,), (1,)), ((0,), (2,))]
+    assert (parts[-1].needs, parts[-1].behind) == ((0,), (1, 2, 3, 4))
+    parts = arrays(None, RUNS, "9_0", [], 3, 2, ["x"])
+    assert all(part.after == ("afterok:9_0",) for part in parts)
+
+
 def test_runs_that_need_others_of_the_grid_come_after_all_of_them():
     *_, last = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, ["7_0", "7_3"], 1001, None, ["x", "y"])
-    assert (last.runs, last.throttle, last.after, last.behind) == (["x", "y"], 2, ("afterany:7",), (0, 1))
-    assert not last.behind_must_succeed
+    assert (last.runs, last.throttle, last.after, last.behind) == (["x", "y"], 2, ("afterany:7",), (1,))
+    assert last.needs == (0,)
     parts = arrays(None, RUNS[:2], None, [], 2, 1, ["x", "y", "z"])
     assert [(part.runs, part.throttle, part.behind) for part in parts[1:]] == [(["x", "y"], 1, (0,)), (["z"], 1, (1,))]
     assert arrays(None, [], None, [], 1001, None, ["x"]) == [Array(["x"], 1)]
@@ -109,7 +120,7 @@ def test_the_batch_script(tmp_path):
         assert f"#SBATCH --{flag}" in lines
     assert "submitit" not in " ".join(line for line in lines if line.startswith("#SBATCH --wckey"))
     commands = [line for line in lines if line and not line.startswith("#")]
-    assert commands[0] == "module load cuda/12.4"
+    assert "module load cuda/12.4" in commands
     (srun,) = [line for line in commands if line.startswith("srun")]
     assert "--kill-on-bad-exit=1" in srun and "--mpi=none" in srun
     assert "apptainer exec --nv image.sif python -u -m slurm.supervisor" in srun
@@ -143,6 +154,81 @@ def test_the_output_of_squeue_and_scontrol_is_parsed():
     ]
     assert _jobs(text)[0].array == "12" and _jobs(text)[0].index == 3
     assert fields("JobId=1 JobState=RUNNING Command=/a b=c JobState=X")["JobState"] == "RUNNING"
+
+
+def put_command(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_names_of_jobs_that_are_not_utf8_do_no_harm(tmp_path, monkeypatch):
+    put_command(tmp_path, "squeue", r"printf '12_0|RUNNING|n1|caf\351|None\n13_0|RUNNING|n2|g-1-0|None\n'", monkeypatch)
+    assert [job.name for job in active()] == ["caf\ufffd", "g-1-0"]
+
+
+def test_the_user_of_a_container_needs_no_name(tmp_path, monkeypatch):
+    put_command(tmp_path, "squeue", 'echo "1|RUNNING|n1|$*|None"', monkeypatch)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert "--user=54321" in active()[0].name
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [
+        (
+            "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+            "scontrol: no answer from Slurm (Unable to contact slurm controller (connect failure)); try again later",
+        ),
+        (
+            "scontrol: error: Socket timed out\nscontrol: error: Socket timed out\nslurm_update error: Zero bytes sent",
+            "scontrol: no answer from Slurm (Socket timed out; Zero bytes sent); try again later",
+        ),
+        ("scontrol: error: Invalid job id specified", "scontrol: Invalid job id specified"),
+        ("", "scontrol: exit code 3"),
+    ],
+)
+def test_an_error_of_slurm_is_one_line(tmp_path, monkeypatch, printed, message):
+    put_command(tmp_path, "scontrol", f"echo -n '{printed}' >&2; exit 3", monkeypatch)
+    with pytest.raises(SlurmError) as raised:
+        ask("scontrol", "show", "config")
+    assert str(raised.value) == message
+
+
+def run_setup(tmp_path, monkeypatch, *lines, **changes):
+    """(exit code, error output, what ran) of the batch script with these lines of setup."""
+    for name in ("srun", "epilogue"):
+        put_command(tmp_path, name, f'echo {name} "${{@: -2}}" >> {tmp_path}/ran; exit 0', monkeypatch)
+    (tmp_path / "code").mkdir()
+    site, array = profile(setup=list(lines), **changes), Array(RUNS, 4)
+    text = script(begin(tmp_path, tmp_path, "g", [array], tmp_path / "code", [], site), 0, array, site)
+    (tmp_path / "script").write_text(text.replace(f"{sys.executable} -m slurm.epilogue", "epilogue"))
+    done = subprocess.run(["bash", "script"], capture_output=True, text=True, cwd=tmp_path)
+    ran = [line.split()[0] + " " + " ".join(line.split()[-2:]) for line in (tmp_path / "ran").read_text().splitlines()]
+    return done.returncode, done.stderr, ran
+
+
+@pytest.mark.parametrize(
+    ("lines", "error", "code"),
+    [
+        (["true", "module_load() { return 1; }", "module_load cuda"], "exit code 1: ", 1),
+        (["exit 3"], "exit code 3: exit 3", 3),
+        (["if true; then", "  ls /no/such/file 2> /dev/null", "fi"], "exit code 2: ls /no/such/file", 2),
+    ],
+)
+def test_a_line_of_setup_that_fails_ends_the_attempt(tmp_path, monkeypatch, lines, error, code):
+    _, printed, ran = run_setup(tmp_path, monkeypatch, *lines)
+    assert f"cluster.setup: {error}" in printed and ran == [f"epilogue {code} 0"]
+
+
+def test_setup_that_succeeds_or_need_not_is_followed_by_srun(tmp_path, monkeypatch):
+    (tmp_path / "activate").write_text("false\ntrue\n")
+    _, printed, ran = run_setup(tmp_path, monkeypatch, f"source {tmp_path}/activate", "false || true", "cd /")
+    assert printed == "" and ran[0].startswith("srun") and ran[1:] == ["epilogue 0 1"]
+    other = tmp_path / "other"
+    other.mkdir()
+    _, printed, ran = run_setup(other, monkeypatch, "false", setup_must_succeed=False)
+    assert ran[0].startswith("srun") and ran[1:] == ["epilogue 0 1"]
 
 
 def test_frozen_code_is_a_copy_by_content(tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ The trainer is a stand-in without torch; tests/slurm/test_training.py uses the r
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from slurm import cli as queue
@@ -155,3 +157,18 @@ def test_nothing_is_written_outside_of_the_run_folder(jobs, tmp_path):
     assert jobs.attempts("plain") == [("done", 0, 3)]
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {".code", "shapes_tiny"}
+
+
+@pytest.mark.parametrize("how", ["requeued", "preempted"])
+def test_a_job_that_is_taken_away_while_python_starts_is_retried(jobs, cluster, how):
+    """A container or a slow file system takes seconds to start Python."""
+    slow = f"bash -c 'touch {jobs.runs}/starting; sleep 5; exec {sys.executable} \"$@\"' _"
+    submission = jobs.submit([jobs.prepare("slow", iterations=10)], nodes=1, gpus_per_node=1, python=slow)
+    wait_until((jobs.runs / "starting").exists)
+    job = jobs.job(submission, "slow")
+    if how == "requeued":
+        queue.requeue(job.job)
+    else:
+        queue.ask("sbatch", "-p", "high", "--exclusive", "-w", job.nodes, "-t1", "-o/dev/null", "--wrap=sleep 2")
+    jobs.wait_until_over(submission)
+    assert jobs.attempts("slow") == [(how, 0, 0), ("done", 0, 10)]
