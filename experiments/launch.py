@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 some run is not done, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -31,9 +32,10 @@ from experiments.config.conf_files import CONF
 from experiments.config.grid import Grid
 from experiments.config.overrides import describe_overruled
 from experiments.config.schema import Config, LocalCluster
+from experiments.launching.output import output_may_close
 from experiments.planning import cost
 from experiments.planning.plan import is_submitted, plan_or_disk, printed_plan
-from experiments.planning.run_state import Directories, PlannedRun, nearest_differences, trajectory_lines
+from experiments.planning.run_state import Directories, PlannedRun, lost_copies, nearest_differences, trajectory_lines
 from experiments.views import tables
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
@@ -77,10 +79,11 @@ def _act(arguments: Sequence[str]) -> int:
         lines += describe_overruled(config, grid.changed)
     settings = config.settings
     machine_readable = settings.json_output or settings.action == "script"
-    for line in lines:
-        print(line, file=sys.stderr if machine_readable else sys.stdout, flush=True)
-    if settings.action in _CHANGING:
-        return _ACTIONS[settings.action](grid, config, arguments)
+    with output_may_close() if settings.action == "launch" else contextlib.nullcontext():
+        for line in lines:
+            print(line, file=sys.stderr if machine_readable else sys.stdout, flush=True)
+        if settings.action in _CHANGING:
+            return _ACTIONS[settings.action](grid, config, arguments)
     with cli.handle_signals([signal.SIGINT], _end_interrupted):
         return _ACTIONS[settings.action](grid, config, arguments)
 
@@ -103,8 +106,12 @@ def _launch(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 
 
 def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
-    plan, slurm_error = plan_or_disk(grid, config.runs)
     profile = config.profile
+    if profile is not None:
+        from slurm.submission_record import check_runs_folder
+
+        check_runs_folder(config.runs)
+    plan, slurm_error = plan_or_disk(grid, config.runs)
     left = cost.estimate(grid, config.runs, plan, gpus=profile.gpus > 0 if profile else None)
     if config.settings.json_output:
         from experiments.views.json_output import cost_fields, document
@@ -151,7 +158,8 @@ def _status(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
             console.print(tables.live_table(plan, console.width, console.height))
         else:
             console.print(tables.status_table(plan, console.width))
-        for line in [*trajectory_lines(plan), *([slurm_error] if slurm_error else [])]:
+        causes = tables.hidden_causes(plan, console.width)
+        for line in filter(None, [*causes, *trajectory_lines(plan), lost_copies(plan), slurm_error]):
             print(line, flush=True)
         if not watch or not any(run.state in ("queued", "running") for run in plan):
             return 0

@@ -33,12 +33,15 @@ def wanted_runs(plan: Sequence[PlannedRun], running_here: bool = False) -> list[
 
 
 @contextmanager
-def checked_launch(grid: Grid, runs: Path, rerun: str, decode: str) -> Iterator[None]:
-    """Check the manifest, and the data if runs may start, before anything is written; then hold the launcher lock."""
+def checked_launch(
+    grid: Grid, runs: Path, rerun: str, decode: str, check_cluster: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Check the manifest, and if runs may start the cluster and the data; then write, and hold the launcher lock."""
     refuse_second_launcher(grid, runs)
     read_cells(manifest_path(grid, runs))
     directories = Directories(runs, grid.dataset)
     if rerun == "stale" or not all((directories.find(spec) / METRICS).exists() for spec in grid.all_runs):
+        check_cluster()
         _check_data(grid, decode)
     with launcher_lock(grid, runs):
         yield

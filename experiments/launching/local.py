@@ -10,16 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynamic_rcnn import PROJECT
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.claim import claimed
 from dynamic_rcnn.run.files import find_logs, log_name
 from dynamic_rcnn.run.lock import is_locked
 from dynamic_rcnn.run.process_env import ProcessEnv
+from dynamic_rcnn.run.status import StatusFile
 from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
 from experiments.config.schema import LocalCluster
 from experiments.launching.common import checked_launch, launch_command, moved_aside, restart, wanted_runs, write_spec
 from experiments.launching.local_queue import Job, LocalQueue, slots_and_threads, visible_gpus
 from experiments.planning.manifest import write_manifest
-from experiments.planning.plan import printed_plan
+from experiments.planning.plan import plan_or_disk
 from experiments.planning.run_state import FINAL, PlannedRun, read_again
 from experiments.views import tables
 from experiments.views.progress import progress
@@ -36,7 +39,7 @@ def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, decode: st
     slots, threads = slots_and_threads(processes, cluster.slots, cluster.threads, gpus, len(os.sched_getaffinity(0)))
     queue = LocalQueue(slots, threads, gpus, processes)
     with checked_launch(grid, runs, rerun, decode):
-        plan = printed_plan(grid, runs)
+        plan = _plan(grid, runs, arguments)
         restarted = restart(plan, rerun)
         with moved_aside(plan, rerun):
             write_manifest(grid, runs, {run.spec.id: run.path for run in restarted})
@@ -51,8 +54,25 @@ def launch(grid: Grid, runs: Path, cluster: LocalCluster, rerun: str, decode: st
                         "the runs have stopped; the same command resumes them from their checkpoints", file=sys.stderr
                     )
                     raise
+            failed = {name: code for name, code in queue.exit_codes.items() if code}
+            for run in read_again(plan, failed):
+                if run.state == "new" and run.spec.id in failed:
+                    _record_early_end(run, failed[run.spec.id])
         ended = read_again(plan, queue.exit_codes)
         return _report([_with_exit_code(run, queue.exit_codes.get(run.spec.id)) for run in ended])
+
+
+def _plan(grid: Grid, runs: Path, arguments: Sequence[str]) -> list[PlannedRun]:
+    """The plan. Raises UserError if cluster=auto chose this machine although queued jobs may train the runs."""
+    plan, slurm_error = plan_or_disk(grid, runs)
+    if slurm_error is not None:
+        if not any(item.startswith("cluster=") and item != "cluster=auto" for item in arguments):
+            raise UserError(
+                f"cluster=auto: {slurm_error}; runs that were submitted may be in the queue: launch again when Slurm "
+                "answers, or with cluster=local to train them here"
+            )
+        print(slurm_error, file=sys.stderr, flush=True)
+    return plan
 
 
 def _make_jobs(plan: Sequence[PlannedRun], arguments: Sequence[str]) -> list[Job]:
@@ -68,7 +88,7 @@ def _make_jobs(plan: Sequence[PlannedRun], arguments: Sequence[str]) -> list[Job
 def _make_job(run: PlannedRun, after: Sequence[str], arguments: Sequence[str]) -> Job:
     if run.state != "running":
         write_spec(run)
-    log = log_name(1 + max((attempt for attempt, _ in find_logs(run.path)), default=0))
+    log = log_name(1 + max([len(run.attempts), *(attempt for attempt, _ in find_logs(run.path))]))
     return Job(
         name=run.spec.id,
         command=[*TRAINER, str(run.path)],
@@ -87,10 +107,18 @@ def _announcement(queue: LocalQueue, count: int) -> str:
     return f"{plural('run', count)} to go, {queue.slots} at a time, {processes}{threads} each, {gpus}"
 
 
+def _record_early_end(run: PlannedRun, code: int) -> None:
+    """Record the end of a process that ended before it wrote a status."""
+    cause, end = "error", f"the process exited with code {code}"
+    if code < 0:
+        cause, end = "killed", f"the process was killed by {signal.Signals(-code).name}"
+    newest = max((attempt for attempt, _ in find_logs(run.path)), default=1)
+    with claimed(run.path):
+        StatusFile(Path(), run.iterations or 0).add_failed(cause, f"{end} before it wrote a status", log_name(newest))
+
+
 def _with_exit_code(run: PlannedRun, code: int | None) -> PlannedRun:
-    """`run` as failed, if its process ended before it wrote a status."""
-    if run.state == "new" and code:
-        return replace(run, state="failed", why=f"the process exited with code {code} before it wrote a status")
+    """`run` with a note on its exit code, if that says more than its status."""
     if run.state == "failed" and code == -signal.SIGKILL:
         return replace(run, why=f"{run.why} (signal 9: often sent by the kernel when memory runs out)")
     return run

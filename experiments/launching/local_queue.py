@@ -25,7 +25,7 @@ from dynamic_rcnn.parallel.rank import EXIT_LOCKED
 BUSY_DELAY_S = 20.0
 STOP_PATIENCE_S = 120.0
 NVIDIA_SMI_S = 30.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.1
 
 

@@ -75,7 +75,8 @@ def cancel(grid: Grid, runs: Path) -> list[str]:
     if is_locked(folder):
         stopped.append(_stop_holder("the launcher", folder))
     for run in plan_or_disk(grid, runs)[0]:
-        if run.state == "running" and not run.in_queue:
+        holder = lock_holder(run.path)
+        if run.state == "running" and not run.in_queue and not (holder and holder.job):
             stopped.append(_stop_holder(run.spec.name, run.path))
     return stopped
 

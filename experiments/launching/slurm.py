@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dynamic_rcnn import cli as commands
 from dynamic_rcnn.data import dataset as datasets
-from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
 from experiments.launching.common import checked_launch, launch_command, moved_aside, restart, wanted_runs, write_spec
 from experiments.launching.lock import hold_lock
@@ -17,34 +22,41 @@ from experiments.planning import cost
 from experiments.planning.manifest import write_manifest
 from experiments.planning.plan import make_plan, plan_or_disk
 from experiments.planning.run_state import FINAL, PlannedRun, disk_plan
-from experiments.planning.slurm_state import queued_jobs, relative_run_dir, submitted
+from experiments.planning.slurm_state import ENDING, ending_jobs, queued_jobs, relative_run_dir, submitted
 from experiments.views import tables
 from slurm import cli, job_arrays
 from slurm.cli import QueuedJob, SlurmError
 from slurm.code_snapshot import freeze, frozen_path
 from slurm.job_arrays import Array
 from slurm.site_profile import Profile
-from slurm.submission_record import Chunk, read_all, runs_and_jobs, submissions_folder
+from slurm.submission_record import Chunk, Submission, check_runs_folder, read_all, runs_and_jobs, submissions_folder
+from slurm.user_settings import with_user_settings
 
 CODE = ".code"
 TRAINER = ("-m", "dynamic_rcnn.train", ".")  # arguments of the job's Python
 _LOCK_PATIENCE_S = 120.0
-_SBATCH_S = 45.0  # from the start of a submission until its sbatch has surely ended
+_SBATCH_S = 45.0  # from the last write of a submission until its sbatch has surely ended
+_ENDING_S = 120.0  # how long jobs may take to end before a launch counts them as running
 
 
 def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, decode: str, arguments: Sequence[str]) -> int:
     """Submit every run of the grid that is neither done nor in the queue; with rerun="stale" also stale ones.
 
-    Returns 0, or 1 if some run could not be submitted.
+    Returns 0, or 1 if some run could not be submitted. Raises KeyboardInterrupt also after SIGTERM.
     """
-    _check_folder_name(runs)
+    check_runs_folder(runs)
+    profile = _with_user_settings(profile)
     folder = submissions_folder(runs, grid.dataset)
-    with checked_launch(grid, runs, rerun, decode):
+    max_array_size = functools.cache(cli.max_array_size)
+    with (
+        commands.handle_signals([signal.SIGTERM], _interrupt),
+        checked_launch(grid, runs, rerun, decode, max_array_size),  # asked before anything is written
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         # grids share runs, such as a pretraining: two launchers must not both submit one
         busy = SlurmError(f"{folder}: another launcher is submitting runs on this data set; try again later")
         with hold_lock(folder, lambda: busy, _LOCK_PATIENCE_S):
-            _wait_for_interrupted_sbatch(grid, runs)
+            _wait_for_slurm(grid, runs)
             plan = make_plan(grid, runs)
             restarted = restart(plan, rerun)
             cost.refuse(cost.estimate(grid, runs, restarted, gpus=profile.gpus > 0), restarted, profile)
@@ -54,8 +66,21 @@ def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, decode: str, ar
                 write_manifest(grid, runs, {run.spec.id: run.path for run in restarted})
                 wanted = {run.spec.id for run in wanted_runs(restarted)}
                 if wanted:
-                    _submit(grid, runs, restarted, profile, arguments)
-    return _report([replace(run, state="queued") if run.spec.id in wanted else run for run in restarted])
+                    _submit(grid, runs, restarted, profile, arguments, max_array_size())
+    return _report(
+        [replace(run, state="queued") if run.spec.id in wanted else run for run in restarted], wanted, arguments
+    )
+
+
+def _with_user_settings(profile: Profile) -> Profile:
+    profile, lines = with_user_settings(profile, os.environ)
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+    return profile
+
+
+def _interrupt(number: int) -> None:
+    raise KeyboardInterrupt
 
 
 def cancel(grid: Grid, runs: Path) -> list[str]:
@@ -72,14 +97,16 @@ def cancel(grid: Grid, runs: Path) -> list[str]:
 
 def script(grid: Grid, runs: Path, profile: Profile) -> str:
     """The batch scripts of the job arrays that a launch would submit. Submits and writes nothing."""
-    _check_folder_name(runs)
+    check_runs_folder(runs)
+    profile = _with_user_settings(profile)
     plan, slurm_error = plan_or_disk(grid, runs)
     wanted = wanted_runs(plan)
     if not wanted:
         return "nothing to submit"
     try:
         max_tasks = cli.max_array_size()
-    except SlurmError:  # a machine without the cluster may show the script, too
+    except SlurmError as error:  # a machine without the cluster may show the script, too
+        print(f"{error}; this assumes that one job array can hold all runs", file=sys.stderr, flush=True)
         max_tasks = len(wanted)
     arrays = _make_arrays(runs, grid, plan, profile, {} if slurm_error else queued_jobs(grid, runs), max_tasks)
     folder, code = submissions_folder(runs, grid.dataset), frozen_path(runs / CODE)
@@ -107,8 +134,11 @@ def _make_arrays(
     )
 
 
-def _submit(grid: Grid, runs: Path, plan: list[PlannedRun], profile: Profile, arguments: Sequence[str]) -> None:
-    arrays = _make_arrays(runs, grid, plan, profile, queued_jobs(grid, runs), cli.max_array_size())
+def _submit(
+    grid: Grid, runs: Path, plan: list[PlannedRun], profile: Profile, arguments: Sequence[str], max_tasks: int
+) -> None:
+    """Submit the runs of `plan` that are to be launched. max_tasks: of one array."""
+    arrays = _make_arrays(runs, grid, plan, profile, queued_jobs(grid, runs), max_tasks)
     for run in wanted_runs(plan):
         write_spec(run, root=str(datasets.SHAPES_ROOT))  # named: jobs run a copy of the code, in another folder
     folder, code = submissions_folder(runs, grid.dataset), freeze(runs / CODE)
@@ -130,23 +160,32 @@ def _submit(grid: Grid, runs: Path, plan: list[PlannedRun], profile: Profile, ar
         raise SlurmError(f"{error}; the arrays submitted before it stay in the queue") from None
 
 
-def _wait_for_interrupted_sbatch(grid: Grid, runs: Path) -> None:
-    """Wait for the sbatch of a launcher that was killed: it may still submit its job, whose name is on record."""
-    announced = False
-    while True:
-        names = {chunk.name for chunk in _chunks_since(time.time() - _SBATCH_S, grid, runs) if chunk.job is None}
-        if not names or names <= {job.name for job in cli.active()}:
-            return
-        if not announced:
-            print(f"an earlier launch was interrupted: waiting up to {_SBATCH_S:.0f} s for its jobs", flush=True)
-        announced = True
+def _wait_for_slurm(grid: Grid, runs: Path) -> None:
+    """Wait while the queue is about to change: an interrupted launch may still submit jobs, and jobs are ending."""
+    said = ""
+    deadline = time.monotonic() + _ENDING_S
+    while (reason := _why_wait(grid, runs)) and time.monotonic() < deadline:
+        if reason != said:
+            print(reason, flush=True)
+        said = reason
         time.sleep(1.0)
+
+
+def _why_wait(grid: Grid, runs: Path) -> str:
+    """What the queue is waiting for, in words; "" for nothing."""
+    uncertain = _uncertain_chunks(time.time() - _SBATCH_S, grid, runs)
+    if uncertain and not {chunk.name for chunk in uncertain} <= {job.name for job in cli.active()}:
+        return f"an earlier launch was interrupted: waiting up to {_SBATCH_S:.0f} s for its jobs"
+    ending = ending_jobs(grid, runs)
+    if ending:
+        return f"waiting up to {_ENDING_S:.0f} s for {plural('job', len(ending))} to end ({', '.join(ending[:3])})"
+    return ""
 
 
 def _submitted_since(started: float, grid: Grid, runs: Path) -> Collection[Path]:
     """The directories of the runs that have been submitted, or may have been, since `started` (epoch seconds)."""
-    chunks = _chunks_since(started, grid, runs)
-    uncertain = {chunk.name for chunk in chunks if chunk.job is None}  # their sbatch was interrupted
+    chunks = [chunk for entry in _written_since(started, grid, runs) for chunk in entry.chunks]
+    uncertain = {chunk.name for chunk in _uncertain_chunks(started, grid, runs)}
     if uncertain:
         try:
             uncertain &= {job.name for job in cli.active()}
@@ -155,9 +194,14 @@ def _submitted_since(started: float, grid: Grid, runs: Path) -> Collection[Path]
     return {runs / run for chunk in chunks if chunk.job or chunk.name in uncertain for run in chunk.runs}
 
 
-def _chunks_since(created: float, grid: Grid, runs: Path) -> list[Chunk]:
-    """The job arrays on record whose submission began at `created` (epoch seconds) or later."""
-    return [chunk for entry in read_all(runs, grid.dataset) if entry.created >= created for chunk in entry.chunks]
+def _uncertain_chunks(since: float, grid: Grid, runs: Path) -> list[Chunk]:
+    """The job arrays that sbatch was submitting when a launch was interrupted, after `since` (epoch seconds)."""
+    unknown = ([chunk for chunk in entry.chunks if chunk.job is None] for entry in _written_since(since, grid, runs))
+    return [chunks[0] for chunks in unknown if chunks]  # arrays are submitted in turn
+
+
+def _written_since(since: float, grid: Grid, runs: Path) -> list[Submission]:
+    return [entry for entry in read_all(runs, grid.dataset) if entry.written >= since]
 
 
 def _refuse_restart_of_needed(grid: Grid, runs: Path, plan: list[PlannedRun], rerun: str) -> None:
@@ -170,18 +214,16 @@ def _refuse_restart_of_needed(grid: Grid, runs: Path, plan: list[PlannedRun], re
         )
 
 
-def _check_folder_name(runs: Path) -> None:
-    """Raises UserError for characters that Slurm and submitit interpret in paths."""
-    bad = [character for character in "%\\\n" if character in str(runs)]
-    if bad:
-        raise UserError(
-            f"runs={str(runs)!r}: Slurm cannot write to a folder with {bad[0]!r} in its name; choose another"
-        )
-
-
-def _report(plan: list[PlannedRun]) -> int:
-    """Print the states of the runs. Returns the exit code."""
+def _report(plan: list[PlannedRun], wanted: Collection[str], arguments: Sequence[str]) -> int:
+    """Print the states of the runs. wanted: ids of those that were submitted. Returns the exit code."""
     print(tables.counts(plan))
+    if not wanted:
+        given = [argument for argument in arguments if argument.startswith("cluster.")]
+        unused = f"; {', '.join(given)} had no effect" if given else ""
+        print(f"nothing was submitted: no run is missing{unused}")
+    ending = [run.spec.name for run in plan if run.why == ENDING]
+    if ending:
+        print(f"jobs of {', '.join(ending[:3])} are still ending; launch again when they have left the queue")
     if any(run.state in ("queued", "running") for run in plan):
         print("the jobs run without this terminal; action=status shows them; launch again to submit missing runs")
-    return 1 if any(run.state in ("new", "failed") for run in plan) else 0
+    return 1 if ending or any(run.state in ("new", "failed") for run in plan) else 0

@@ -22,6 +22,7 @@ from dynamic_rcnn.run.status import Attempt, Status
 from experiments.config.grid import Grid
 
 FINAL = ("done", "stale")
+HELD = "held until `scontrol release"  # in the reason of a job that only a person can start
 STALE_HEARTBEAT_S = 30 * 60.0  # a running run whose record is as old as this makes no progress
 _TAIL_BYTES = 4096
 
@@ -288,6 +289,16 @@ def describe_trajectory(run: PlannedRun) -> str | None:
     method = run.spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
     parts = [trajectory(early).text] if applies(*place) else []
     return "; ".join(filter(None, [*parts, trends_text(trends(early, last, method))])) or None
+
+
+def lost_copies(plan: Sequence[PlannedRun]) -> str | None:
+    """A line on directories of lost copies (see `dynamic_rcnn.run.claim`) beside the runs; None without any."""
+    names = {run.path.name for run in plan}
+    folders = {run.path.parent for run in plan}
+    lost = [name for folder in folders for name in _names(folder) if ".lost" in name and name.split(".")[0] in names]
+    if not lost:
+        return None
+    return f"directories of lost copies (.lost1 and so on): {len(lost)}; delete them when no job writes into them"
 
 
 def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:

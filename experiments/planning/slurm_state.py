@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from dynamic_rcnn.run.files import METRICS
 from experiments.config.grid import Grid
-from experiments.planning.run_state import FINAL, PlannedRun, stale_heartbeat_note
+from experiments.planning.run_state import FINAL, HELD, Directories, PlannedRun, stale_heartbeat_note
 from slurm import cli
 from slurm.cli import QueuedJob
 from slurm.submission_record import Submission, jobs_by_run, last_job, read_all
 
+ENDING = "its job is ending"
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+_ENDING = "COMPLETING"
 # Slurm's state at the end of a job -> the cause, as status.json has it
 _CAUSES = {
     "TIMEOUT": "time-out",
@@ -30,6 +33,16 @@ def queued_jobs(grid: Grid, runs: Path) -> dict[str, QueuedJob]:
     """Run directory below the run folder -> its job in the queue. Raises SlurmError if Slurm does not answer."""
     submissions = read_all(runs, grid.dataset)
     return jobs_by_run(submissions, cli.active()) if submissions else {}
+
+
+def ending_jobs(grid: Grid, runs: Path) -> list[str]:
+    """Jobs of the grid's runs that are ending although their run is not done: cancelled, failed or requeued."""
+    jobs = {name: job for name, job in queued_jobs(grid, runs).items() if job.state == _ENDING}
+    if not jobs:
+        return []
+    paths = [Directories(runs, grid.dataset).find(spec) for spec in grid.all_runs]
+    undone = {relative_run_dir(path, runs) for path in paths if not (path / METRICS).exists()}
+    return [job.job for name, job in jobs.items() if name in undone]
 
 
 def with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun]:
@@ -68,13 +81,16 @@ def _with_job(run: PlannedRun, job: QueuedJob | None) -> PlannedRun:
         return run
     if job.state in _WAITING:
         return replace(run, state="queued", why=_waiting(run, job), cause=None, message=None, node=None)
-    unusual = "" if job.state in ("RUNNING", "COMPLETING", "CONFIGURING") else f"Slurm: {job.state.lower()}"
+    unusual = "" if job.state in ("RUNNING", "CONFIGURING") else f"Slurm: {job.state.lower()}"
+    unusual = ENDING if job.state == _ENDING else unusual
     return replace(run, state="running", why=unusual or _stale_heartbeat_note(run, job), cause=None, message=None)
 
 
 def _waiting(run: PlannedRun, job: QueuedJob) -> str:
     """Why a job waits, and, if it is requeued, how its newest attempt ended."""
     reason = job.reason if job.reason not in ("", "None") else job.state.lower()
+    if "held" in reason.lower() or job.state == "REQUEUE_HOLD":
+        reason = f"{reason}: {HELD} {job.job}`"
     last = run.last_attempt
     again = last is not None and last.job == job.job and last.outcome
     return f"{reason}, after attempt {last.number}: {last.outcome}" if last and again else reason
@@ -100,12 +116,16 @@ def _with_ends(
     if not unknown:
         return plan
     states = cli.ended(sorted(set(unknown.values())))
-    forgotten = {name: entries[name].folder for name, job in unknown.items() if job not in states}
-    started = {name for name, folder in forgotten.items() if any(folder.glob(f"{unknown[name]}_*_log.*"))}
+    outputs = {folder: _names(folder) for folder in {entries[name].folder for name in unknown}}
+    started = {name for name, job in unknown.items() if f"{job}_0_log.out" in outputs[entries[name].folder]}
     return [
         _ended(run, unknown[name], states.get(unknown[name]), name in started) if name in unknown else run
         for name, run in zip(names, plan, strict=True)
     ]
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def _has_no_end(run: PlannedRun, job: str, created: float) -> bool:
@@ -119,13 +139,16 @@ def _has_no_end(run: PlannedRun, job: str, created: float) -> bool:
 
 
 def _ended(run: PlannedRun, job: str, state: str | None, started: bool) -> PlannedRun:
-    """`run` after `job` left the queue. state: Slurm's, None if it forgot the job; started: whether that job began."""
+    """`run` after `job` left the queue. state: Slurm's, None if it forgot the job; started: whether it wrote output."""
     if run.state == "new" and state == "COMPLETED":
         return run  # its directory was moved aside since, to run again
-    cause = _CAUSES.get(state or "", "killed")
-    if run.state == "new" and state is None and not started:
-        cause = "cancelled"  # Slurm forgets at once a task of an array that is cancelled before it starts
-    began = "" if run.state == "failed" else " before the run began"
     end = f"its state in Slurm is {state}" if state else "Slurm no longer knows how it ended"
-    message = f"job {job} left the queue{began}; {end}"
+    if run.state == "failed":
+        cause, message = _CAUSES.get(state or "", "killed"), f"job {job} left the queue; {end}"
+    else:
+        cause, message = _CAUSES.get(state or "", "error"), f"job {job} left the queue before the run began; {end}"
+        if state is None:  # Slurm forgets at once a task of an array that is cancelled before it starts
+            cause = "unknown" if started else "cancelled"
+        elif cause == "error" and not started:
+            message += "; it wrote no output: the nodes must see the run folder and the code (a shared file system)"
     return replace(run, state="failed", cause=cause, message=message, why=f"{cause}: {message}", job=job)

@@ -75,7 +75,7 @@ def _failed_logs(run: PlannedRun) -> list[Path]:
 
 
 def _job_outputs(chosen: Sequence[PlannedRun], grid: Grid, runs: Path) -> dict[Path, list[Path]]:
-    """What the newest jobs of failed runs printed themselves, if no attempt started in them."""
+    """What the newest jobs of failed runs printed themselves, if no trainer started in them."""
     failed = [run for run in chosen if run.state == "failed"]
     if not failed or not is_submitted(grid, runs):
         return {}
@@ -88,7 +88,8 @@ def _job_outputs(chosen: Sequence[PlannedRun], grid: Grid, runs: Path) -> dict[P
     outputs = {}
     for run in failed:
         job = newest.get(relative_run_dir(run.path, runs))
-        if job is not None and not (run.last_attempt and run.last_attempt.job == job):
+        last = run.last_attempt
+        if job is not None and not (last and last.job == job and last.log):  # without a log, srun or setup failed
             paths = sorted(folders[job.split("_")[0]].glob(f"{job}_*_log.*"))
             outputs[run.path] = [path for path in paths if path.stat().st_size]
     return outputs

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamic_rcnn.run.spec import EVALUATE
-from experiments.planning.run_state import PlannedRun, last_evaluation, last_row
+from experiments.planning.run_state import HELD, PlannedRun, last_evaluation, last_row
 from experiments.views import logs
 
 # state -> its color
@@ -65,6 +65,15 @@ def status_table(plan: Sequence[PlannedRun], width: int) -> Text:
     hidden = [] if any(run.job for run in plan) else _JOB_COLUMNS
     names = [name for name, least in _COLUMNS.items() if width >= least and name not in hidden]
     return _table([_status_row(run) for run in plan], names, width)
+
+
+def hidden_causes(plan: Sequence[PlannedRun], width: int) -> list[str]:
+    """Lines on why runs failed or are held, for a terminal that is too narrow for the column of causes."""
+    if width >= _COLUMNS["cause"]:
+        return []
+    failed = [state_line(run) for run in plan if run.state == "failed"]
+    hint = ["action=logs shows the ends of their logs; launching again resumes them"] if failed else []
+    return [*failed, *hint, *(state_line(run) for run in plan if run.state == "queued" and HELD in run.why)]
 
 
 def live_table(plan: Sequence[PlannedRun], width: int, height: int) -> RenderableType:

@@ -20,6 +20,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     fake = FakeSlurm()
     monkeypatch.setattr(queue, "active", fake.active)
     monkeypatch.setattr(queue, "ended", fake.ended)
+    monkeypatch.setattr(queue, "max_array_size", fake.max_array_size)
     return fake
 
 

@@ -34,6 +34,11 @@ class FakeSlurm:
             raise SlurmError("squeue: no answer from Slurm within 30 s; try again later")
         return self.jobs
 
+    def max_array_size(self) -> int:
+        if self.jobs is None:
+            raise SlurmError("scontrol: no answer from Slurm (connect failure); try again later")
+        return 1001
+
     def ended(self, jobs: Collection[str]) -> dict[str, str]:
         self.asked.append(sorted(jobs))
         return {job: self.ends[job] for job in jobs if job in self.ends}

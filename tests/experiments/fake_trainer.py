@@ -1,7 +1,7 @@
 """Stands in for `python -m dynamic_rcnn.train RUN_DIR` in tests of launching: same files and exit codes, no torch.
 
-FAKE_TRAINER holds JSON: arm -> {"hold", "fail" or "killed": at which iteration, "crash": at once}. A held run waits
-for the file `go` in its run directory, or for a signal. FAKE_CODE is the fingerprint of the code.
+FAKE_TRAINER holds JSON: arm -> {"hold", "fail" or "killed": at which iteration, "crash" or "kill": at once}. A held run
+waits for the file `go` in its run directory, or for a signal. FAKE_CODE is the fingerprint of the code.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def train(run: Path) -> int:
     if (run / METRICS).exists():
         return 0
     behaviour = json.loads(os.environ.get("FAKE_TRAINER", "{}")).get(spec.arm, {})
+    if behaviour.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
     if behaviour.get("crash"):
         raise ImportError("no module named torch")
     checkpoint = run / "checkpoint"

@@ -79,12 +79,22 @@ def test_one_failed_run_does_not_stop_the_others(folder: Folder) -> None:
 def test_runs_that_die_without_a_status_are_failed(folder: Folder) -> None:
     code, out, _ = folder.launch("arms=[dla,dsl]", dla={"crash": True}, dsl={"killed": 3})
     assert code == 1
-    assert "dla/seed0 the process exited with code 1 before it wrote a status" in out
+    assert "dla/seed0 error: the process exited with code 1 before it wrote a status" in out
     assert "    ImportError: no module named torch" in out
     assert "dsl/seed0 killed: the process died without writing its status" in out and "signal 9" in out
     assert "2 of 2 runs are not done" in out
     assert folder.launch("arms=[dla,dsl]")[0] == 0
     assert [attempt["outcome"] for attempt in folder.status("dsl")["attempts"]] == ["killed", "done"]
+
+
+def test_a_run_that_is_killed_before_its_first_status_is_recorded(folder: Folder) -> None:
+    assert folder.launch("arms=[dla]", dla={"kill": True})[0] == 1
+    message = "the process was killed by SIGKILL before it wrote a status"
+    assert f"killed: {message}" in folder.launch("arms=[dla]", "action=status")[1]
+    (folder.run("dla") / "status.json").unlink()  # the launcher was killed too: only the log tells
+    assert folder.launch("arms=[dla]")[0] == 0
+    attempts = [(each["number"], each["outcome"], each["log"]) for each in folder.status("dla")["attempts"]]
+    assert attempts == [(1, "killed", "logs/attempt1.log"), (2, "done", "logs/attempt2.log")]
 
 
 def test_when_the_shared_start_fails_the_others_wait(with_shared_start: Folder) -> None:

@@ -195,11 +195,9 @@ def test_an_error_of_the_queue_leaves_no_job_behind(tmp_path: Path) -> None:
     assert not alive(int(process.read_text()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_jobs_and_waits_for_them(tmp_path: Path, number: signal.Signals) -> None:
-    # under nohup, which this may run under, SIGHUP is not handled
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}
-    queue = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], cwd=PROJECT, **heard)
+    queue = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], cwd=PROJECT)
     wait_until(lambda: all(has_text(tmp_path / name) for name in "ab"))
     queue.send_signal(number)
     assert queue.wait(timeout=300) == 130

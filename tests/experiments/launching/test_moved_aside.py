@@ -88,6 +88,7 @@ class FakeSbatch:
         (KeyboardInterrupt(), "second", list(ARMS)),
         (KeyboardInterrupt(), "no answer", list(ARMS)),
         (SlurmError("sbatch refused job array 2"), None, ["baseline", "dla"]),
+        (SlurmError("sbatch refused job array 2"), "no answer", ["baseline", "dla"]),
     ],
 )
 def test_runs_that_were_not_submitted_are_moved_back(
@@ -101,10 +102,12 @@ def test_runs_that_were_not_submitted_are_moved_back(
     monkeypatch.setattr(job_arrays, "submit", sbatch.submit)
     monkeypatch.setattr(cli, "active", sbatch.active)
     monkeypatch.setattr(cli, "max_array_size", lambda: 2)
-    monkeypatch.setattr(slurm, "_report", lambda plan: 0)
+    monkeypatch.setattr(slurm, "_report", lambda *arguments: 0)
     if error is None:
         assert slurm.launch(stale.grid, stale.folder, settings("slurm"), "stale", "auto", []) == 0
     else:
-        with pytest.raises(type(error)):
+        with pytest.raises(type(error)) as raised:
             slurm.launch(stale.grid, stale.folder, settings("slurm"), "stale", "auto", [])
+        if isinstance(error, SlurmError):
+            assert str(raised.value) == f"{error}; the arrays submitted before it stay in the queue"
     assert restarted_arms(stale) == kept

@@ -29,7 +29,7 @@ def test_slurm_is_asked_only_where_submitted_runs_are_not_done(runs: Runs, slurm
     assert slurm.asked == []
     (runs.path("dla") / METRICS).unlink()
     runs.plan()
-    assert slurm.asked == ["active", ["7_1"]]
+    assert slurm.asked == ["active"]
 
 
 def test_jobs_in_the_queue(runs: Runs, slurm: FakeSlurm) -> None:
@@ -98,17 +98,46 @@ def test_jobs_that_never_began(runs: Runs, slurm: FakeSlurm) -> None:
     slurm.ends = {"7_0": "CANCELLED", "7_1": "COMPLETED"}  # moved aside since: rerun=stale
     (folder,) = runs.folder.glob("*/.slurm/*")
     (folder / "7_2_0_log.out").touch()  # dsl's has started, that of both has not
-    plan = runs.plan()
-    assert (
-        plan["baseline"].why
-        == "cancelled: job 7_0 left the queue before the run began; its state in Slurm is CANCELLED"
-    )
-    assert plan["dla"].state == "new"
-    assert plan["dsl"].why == "killed: job 7_2 left the queue before the run began; Slurm no longer knows how it ended"
-    assert (
-        plan["both"].why == "cancelled: job 7_3 left the queue before the run began; Slurm no longer knows how it ended"
-    )
+    plan = {arm: run.why for arm, run in runs.plan().items()}
+    assert plan == {
+        "baseline": "cancelled: job 7_0 left the queue before the run began; its state in Slurm is CANCELLED",
+        "dla": "",
+        "dsl": "unknown: job 7_2 left the queue before the run began; Slurm no longer knows how it ended",
+        "both": "cancelled: job 7_3 left the queue before the run began; Slurm no longer knows how it ended",
+    }
     assert slurm.asked == ["active", ["7_0", "7_1", "7_2", "7_3"]]  # in one call
+
+
+def test_a_job_whose_output_cannot_be_written_hints_at_the_file_system(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit()
+    slurm.ends = {"7_0": "FAILED", "7_1": "FAILED"}
+    (folder,) = runs.folder.glob("*/.slurm/*")
+    (folder / "7_0_0_log.out").touch()
+    plan = runs.plan()
+    end = "left the queue before the run began; its state in Slurm is FAILED"
+    assert plan["baseline"].why == f"error: job 7_0 {end}"
+    hint = "it wrote no output: the nodes must see the run folder and the code (a shared file system)"
+    assert plan["dla"].why == f"error: job 7_1 {end}; {hint}"
+
+
+def test_held_jobs_say_how_they_are_released(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit()
+    reason = "launch failed requeued held"
+    slurm.jobs = [job(arm, "PENDING", reason if arm == "dla" else "Resources") for arm in ARMS]
+    plan = runs.plan()
+    assert (plan["dla"].state, plan["dla"].why) == ("queued", f"{reason}: held until `scontrol release 7_1`")
+    assert plan["dsl"].why == "Resources"
+
+
+def test_a_done_run_without_its_results_is_named(runs: Runs, slurm: FakeSlurm) -> None:
+    runs.submit()
+    make_done(runs.folder, runs.grid)
+    runs.record("dla", "done", "7_1")
+    (runs.path("dla") / METRICS).unlink()
+    slurm.ends = {"7_1": "COMPLETED"}
+    run = runs.plan()["dla"]
+    assert (run.state, run.cause, run.to_launch) == ("failed", "no results", True)
+    assert run.message is not None and run.message.startswith("metrics.json is missing although status.json says")
 
 
 def test_what_the_record_says_counts(runs: Runs, slurm: FakeSlurm) -> None:
@@ -183,6 +212,30 @@ def test_status_shows_jobs_and_where_logs_are(runs: Runs, slurm: FakeSlurm, caps
     _, log = rows["dla/seed0"].split("NaN; log: ")
     assert Path(log).resolve() == runs.path("dla") / "logs" / "attempt1.log"
     assert "cancelled: job 7_3 left the queue before the run began" in rows["both/seed0"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_narrow_status_says_why_runs_failed_or_are_held(
+    runs: Runs, slurm: FakeSlurm, capsys: Any, monkeypatch: Any, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    runs.submit()
+    runs.record("dla", "NaN", "7_1", message="the loss is not finite")
+    slurm.jobs = [job("dsl", "PENDING", "JobHeldUser"), *(job(arm, "RUNNING") for arm in ("baseline", "both"))]
+    runs.path("dla").with_name(runs.path("dla").name + ".lost1").mkdir()
+    assert launch.main([*SMOKE, f"runs={runs.folder}", "action=status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("directories of lost copies (.lost1 and so on): 1; ")
+    assert (
+        lines[-4:-1]
+        == [
+            "dla/seed0: failed: NaN: the loss is not finite",
+            "action=logs shows the ends of their logs; launching again resumes them",
+            "dsl/seed0: queued: JobHeldUser: held until `scontrol release 7_2`",
+        ]
+        or width == 200
+    )
+    assert "NaN: the loss is not finite" in "\n".join(lines)
 
 
 def test_watching_ends_when_nothing_is_queued_or_running(

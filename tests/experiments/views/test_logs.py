@@ -66,7 +66,17 @@ def test_the_output_of_the_job_is_printed_if_no_attempt_started(runs: Runs, slur
         (folder / name).write_text(text)
     out = shown(runs, capsys)
     assert headings(out) == ["7_1_0_log.err"] and "    module: not found" in out
-    assert "dla/seed0: failed: killed: job 7_1 left the queue before the run began; its state in Slurm is FAILED" in out
+    assert "dla/seed0: failed: error: job 7_1 left the queue before the run began; its state in Slurm is FAILED" in out
+
+
+def test_the_output_of_the_job_is_printed_if_srun_failed(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+    runs.submit()
+    slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
+    runs.record("dla", "error", "7_1", attempt={"log": None})  # the epilogue recorded an attempt without a trainer
+    (folder,) = runs.folder.glob("*/.slurm/*")
+    (folder / "7_1_0_log.err").write_text("srun: error: execve(): no such file\n")
+    out = shown(runs, capsys)
+    assert headings(out) == ["7_1_0_log.err"] and "execve(): no such file" in out
 
 
 def test_a_run_that_has_not_failed_can_be_named(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
