@@ -1,5 +1,8 @@
 """Stands in for the trainer of one rank in tests of jobs: same files, heartbeat and exit codes, no torch.
 
+Each iteration depends on the one before, so that a run which was resumed wrongly ends with other results.
+FAKE_JOURNAL names a file to which a run that finishes appends its name.
+
 The run directory's behaviour.json, or else the environment variable FAKE_TRAINER, configures it:
 
     seconds, iterations, checkpoint_every   seconds per iteration, number of iterations, iterations between checkpoints
@@ -11,6 +14,7 @@ The run directory's behaviour.json, or else the environment variable FAKE_TRAINE
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -31,11 +35,15 @@ stop: list[int] = []
 
 
 def train(behaviour: dict[str, Any]) -> int:
-    start = int(CHECKPOINT.read_text()) if CHECKPOINT.exists() else 0
+    start, state = 0, hashlib.sha256(Path.cwd().name.encode()).hexdigest()
+    if CHECKPOINT.exists():
+        number, state = CHECKPOINT.read_text().split()
+        start = int(number)
     record = StatusFile(Path(), behaviour["iterations"])
     attempt = len(record.attempts)
     if RANK == 0:
         record.start(start)
+        record.forget_after(start)
         write_json_atomic(Path(PROVENANCE), {"schema": 1, "code": os.environ.get("FAKE_CODE", "fake")})
     for iteration in range(start + 1, behaviour["iterations"] + 1):
         beat()
@@ -47,27 +55,33 @@ def train(behaviour: dict[str, Any]) -> int:
                 elif event["what"] != "stubborn":  # as in a collective operation, which never completes
                     wait_until_stopped()
         time.sleep(behaviour["seconds"])
+        state = hashlib.sha256(f"{iteration} {state}".encode()).hexdigest()  # depends on every earlier iteration
         if RANK == 0:
-            record.log({"iteration": iteration, "loss": 1.0, "T": 0.5, "beta": 0.25, "seconds": 0.005})
+            loss = int(state[:8], 16) / 16**8
+            record.log({"iteration": iteration, "loss": loss, "T": 0.5, "beta": 0.25, "seconds": 0.005})
             record.progress(iteration)
         if stop or iteration % behaviour["checkpoint_every"] == 0:
-            save(iteration)
+            save(iteration, state)
         if stop:
             if RANK == 0:
                 record.end("interrupted", f"stopped by a signal after iteration {iteration}")
             return 130
     if RANK == 0:
-        metrics = {"AP": behaviour["iterations"] / 1000, "AP90": 0.25}
+        save(behaviour["iterations"], state)
+        metrics = {"AP": int(state[:8], 16) / 16**8, "AP90": 0.25}
         write_json_atomic(Path(METRICS), {"schema": 1, "iteration": behaviour["iterations"], "metrics": metrics})
+        if "FAKE_JOURNAL" in os.environ:
+            with Path(os.environ["FAKE_JOURNAL"]).open("a") as journal:
+                journal.write(f"{Path.cwd().parent.name}/{Path.cwd().name}\n")
         record.end("done")
     return 0
 
 
-def save(iteration: int) -> None:
+def save(iteration: int, state: str) -> None:
     if RANK == 0:
         CHECKPOINT.parent.mkdir(exist_ok=True)
         temporary = CHECKPOINT.with_suffix(".tmp")
-        temporary.write_text(str(iteration))
+        temporary.write_text(f"{iteration} {state}")
         temporary.replace(CHECKPOINT)
 
 
