@@ -6,9 +6,12 @@ Exit codes: 0 done, 2 bad input, 130 interrupted; a command documents others of 
 from __future__ import annotations
 
 import errno
+import io
 import os
+import pwd
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +19,10 @@ from pathlib import Path
 from dynamic_rcnn.errors import UserError, unknown_name
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
-_REFUSED = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EEXIST")  # by the disk, on writing
+# errors of a disk that refuses to write, or of a path that cannot be
+_REFUSED = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP")
 _REFUSED_NUMBERS = {getattr(errno, name) for name in _REFUSED}
+_LONGEST = 200  # characters of a value in a message
 _NO_DISPLAY = "agg"  # a backend of matplotlib
 _BOOLEANS = {"true": True, "false": False}
 
@@ -34,6 +39,23 @@ def prepare_process() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ["MPLBACKEND"] = _NO_DISPLAY
+    complete_environment()
+
+
+def complete_environment() -> None:
+    """Make up for what a container or a batch job may lack: a UTF-8 locale, a user name, a home.
+
+    Annotations and records are UTF-8, and so are the file names in them: in another locale this process starts again in
+    Python's UTF-8 mode. Libraries ask for the user's name and home, which a user id without a passwd entry has not.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("LOGNAME", f"uid{os.getuid()}")
+        os.environ.setdefault("HOME", tempfile.gettempdir())
+    if sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 @contextmanager
@@ -58,6 +80,7 @@ def run(main: Callable[[Sequence[str]], int], usage: str, disk_hint: str = "") -
 
     usage: what --help prints. disk_hint: advice that ends the message if a file cannot be written.
     """
+    complete_environment()
     arguments = sys.argv[1:]
     if any(argument in ("-h", "--help") for argument in arguments):
         return report_errors(lambda: print(usage.strip(), flush=True) or 0)
@@ -69,6 +92,9 @@ def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
     os.environ["MPLBACKEND"] = _NO_DISPLAY
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):  # they may be those of a test or a notebook
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names that are not UTF-8 can be printed
     try:
         return work()
     except UserError as error:
@@ -79,6 +105,13 @@ def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
     except OSError as error:
         hint = f"; {disk_hint}" if disk_hint and error.errno in _REFUSED_NUMBERS else ""
         print(f"error: {error.filename or 'disk'}: {error.strerror or error}{hint}", file=sys.stderr)
+    except UnicodeError as error:
+        text = repr(getattr(error, "object", error))[:_LONGEST]
+        print(f"error: {text}: is not valid UTF-8; give another name or text", file=sys.stderr)
+    except RuntimeError as error:  # of Path.resolve, until Python 3.12
+        if "Symlink loop" not in str(error):
+            raise
+        print(f"error: {error}; choose another path", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

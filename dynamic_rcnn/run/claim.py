@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from dynamic_rcnn.run.files import CHECKPOINTS, LOCK, RENDEZVOUS, free_name
-from dynamic_rcnn.run.lock import PATIENCE_S, Holder, RunLockedError, last_holder, open_lock, sign, take
+from dynamic_rcnn.run.lease import HELD
+from dynamic_rcnn.run.lock import PATIENCE_S, Holder, LockFile, RunLockedError, last_holder, open_lock, sign, take
 
 _INSTANT_S = 0.3  # a reader of the state may hold the lock for this long
-_NOT_COPIED = (LOCK, RENDEZVOUS)
+_NOT_COPIED = (LOCK, HELD, RENDEZVOUS)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def superseded(path: Path) -> bool:
         return True
 
 
-def _take(file: IO[bytes], patience_s: float) -> tuple[bool, Holder | None]:
+def _take(file: LockFile, patience_s: float) -> tuple[bool, Holder | None]:
     """Take the lock. Returns whether another process holds it, and the last holder."""
     return not take(file, patience_s), last_holder(Path())
 

@@ -1,9 +1,14 @@
-"""File locks: one process at a time in a folder. The kernel frees a lock however its process ends."""
+"""File locks: one process at a time in a folder. The kernel frees a lock however its process ends.
+
+A file system without flock gets a lease instead (see `lease`).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import io
 import os
 import socket
 import time
@@ -11,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import LOCK
+from dynamic_rcnn.run.lease import Lease, is_leased, take_lease
 
 PATIENCE_S = 2.0
+_NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class LockedError(UserError):
@@ -61,10 +67,25 @@ class Holder:
         return f"process {self.pid} on {self.host}" + (f", job {self.job}" if self.job else "")
 
 
+class LockFile(io.FileIO):
+    """An open lock file. Closing it frees the lock, unless a child process has inherited it."""
+
+    lease: Lease | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(str(self.name)).parent
+
+    def close(self) -> None:
+        if self.lease is not None:
+            self.lease.release()
+        super().close()
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a process holds the folder's lock now."""
     try:
-        file = (folder / LOCK).open("rb")
+        file = LockFile(folder / LOCK, "rb")
     except FileNotFoundError:
         return False
     with file:
@@ -72,7 +93,16 @@ def is_locked(folder: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError as error:
+            _check_unsupported(error)
+            return is_leased(folder)
     return False
+
+
+def _check_unsupported(error: OSError) -> None:
+    """Raise errors of flock that do not mean that the file system has none."""
+    if error.errno not in _NO_FLOCK:
+        raise error
 
 
 def lock_holder(folder: Path) -> Holder | None:
@@ -98,28 +128,37 @@ def locked(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
         yield
 
 
-def open_lock(folder: Path) -> IO[bytes]:
+def open_lock(folder: Path) -> LockFile:
     """Open the folder's lock file, to be passed to `take`."""
-    return (folder / LOCK).open("ab", buffering=0)
+    return LockFile(folder / LOCK, "ab")
 
 
-def take(file: IO[bytes], patience_s: float) -> bool:
+def take(file: LockFile, patience_s: float) -> bool:
     """Take the lock of an open file. Returns False if another process still holds it after `patience_s` seconds.
 
     Readers of the state hold the lock for an instant, so `patience_s` should not be 0.
     """
     deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
+    while not _try_to_take(file):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
-def sign(file: IO[bytes], text: str) -> None:
+def _try_to_take(file: LockFile) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        _check_unsupported(error)
+        file.lease = file.lease or take_lease(file.folder)
+        return file.lease is not None
+
+
+def sign(file: LockFile, text: str) -> None:
     """Replace the content of a lock file that this process holds."""
     with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
         file.truncate(0)

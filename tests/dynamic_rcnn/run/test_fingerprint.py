@@ -31,6 +31,7 @@ DOES_NOT_DECIDE_RESULT = (
     "run.files",
     "run.fingerprint",
     "run.heartbeat",
+    "run.lease",
     "run.lock",
     "run.process_env",
     "run.provenance",
