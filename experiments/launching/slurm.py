@@ -220,7 +220,7 @@ def _report(plan: list[PlannedRun], wanted: Collection[str], arguments: Sequence
     if not wanted:
         given = [argument for argument in arguments if argument.startswith("cluster.")]
         unused = f"; {', '.join(given)} had no effect" if given else ""
-        print(f"nothing was submitted: no run is missing{unused}")
+        print(f"nothing was submitted: there is no run to launch{unused}")
     ending = [run.spec.name for run in plan if run.why == ENDING]
     if ending:
         print(f"jobs of {', '.join(ending[:3])} are still ending; launch again when they have left the queue")

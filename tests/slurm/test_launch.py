@@ -198,6 +198,17 @@ def test_cancelled_and_launched_again(launcher):
     assert launcher.states() == ["done"] * 4
 
 
+def test_launched_at_once_after_a_cancel(launcher):
+    """The cancelled jobs are still writing their checkpoints."""
+    assert launcher(hold=True).returncode == 0
+    wait_until(lambda: launcher.states() == ["running"] * 4)
+    assert launcher("action=cancel").returncode == 0
+    again = launcher()
+    assert again.returncode == 0 and ": 4 runs, 4 at a time" in again.stdout
+    launcher.wait()
+    assert launcher.states() == ["done"] * 4
+
+
 def test_refused_by_slurm_is_one_line_and_nothing_is_lost(launcher):
     refused = launcher("cluster.partition=nowhere")
     assert refused.returncode == 2

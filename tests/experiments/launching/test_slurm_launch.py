@@ -116,7 +116,7 @@ def test_a_relaunch_that_submits_nothing_names_settings_without_effect(
     slurm.jobs = [job(arm, "PENDING", "Priority") for arm in ARMS]
     code, out, _ = folder.launch(*ON_SLURM, "cluster.time=60")
     assert (code, submitted) == (0, [])
-    line = "nothing was submitted: no run is missing; cluster.gpus_per_node=0, cluster.time=60 had no effect"
+    line = "nothing was submitted: there is no run to launch; cluster.gpus_per_node=0, cluster.time=60 had no effect"
     assert line in out.splitlines()
 
 
