@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shlex
 import sys
 import time
@@ -22,6 +23,13 @@ from slurm.site_profile import Profile
 from slurm.submission_record import Chunk, Submission
 
 _KEPT = "SLURM_CONF"  # names the cluster; other variables describe a job in which the launcher may be
+
+
+_LOST_ANSWER = re.compile(r"timed out|zero bytes", re.IGNORECASE)
+
+
+class UnansweredError(SlurmError):
+    """sbatch got no answer: the job array may have been submitted."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,8 @@ def _sbatch(executor: _ArrayExecutor, index: int) -> str:
             return str(executor._submit_command(executor.task_command).job_id)
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         reason = error_line(stderr.getvalue() or str(error))
+        if _LOST_ANSWER.search(reason):
+            raise UnansweredError(f"sbatch may not have submitted job array {index + 1}: {reason}") from None
         raise SlurmError(f"sbatch refused job array {index + 1}: {reason}") from None
 
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from experiments.views import tables
 from slurm import cli, job_arrays
 from slurm.cli import QueuedJob, SlurmError
 from slurm.code_snapshot import freeze, frozen_path
-from slurm.job_arrays import Array
+from slurm.job_arrays import Array, UnansweredError
 from slurm.site_profile import Profile
 from slurm.submission_record import Chunk, Submission, check_runs_folder, read_all, runs_and_jobs, submissions_folder
 from slurm.user_settings import with_user_settings
@@ -153,11 +153,12 @@ def _submit(
             print(f"job {submission.chunks[count].job}: {what}", flush=True)
             count += 1
     except SlurmError as error:
-        if not count:
+        kept = count + isinstance(error, UnansweredError)  # the next launch looks for its name in the queue
+        if not kept:
             shutil.rmtree(submission.folder)
             raise
-        submission.model_copy(update={"chunks": submission.chunks[:count]}).write()
-        raise SlurmError(f"{error}; the arrays submitted before it stay in the queue") from None
+        submission.model_copy(update={"chunks": submission.chunks[:kept]}).write()
+        raise SlurmError(f"{error}; arrays that were submitted stay in the queue") from None
 
 
 def _wait_for_slurm(grid: Grid, runs: Path) -> None:
@@ -173,7 +174,8 @@ def _wait_for_slurm(grid: Grid, runs: Path) -> None:
 
 def _why_wait(grid: Grid, runs: Path) -> str:
     """What the queue is waiting for, in words; "" for nothing."""
-    uncertain = _uncertain_chunks(time.time() - _SBATCH_S, grid, runs)
+    recent = [entry for entry in read_all(runs, grid.dataset) if entry.written >= time.time() - _SBATCH_S]
+    uncertain = _uncertain_chunks(recent)
     if uncertain and not {chunk.name for chunk in uncertain} <= {job.name for job in cli.active()}:
         return f"an earlier launch was interrupted: waiting up to {_SBATCH_S:.0f} s for its jobs"
     ending = ending_jobs(grid, runs)
@@ -184,8 +186,9 @@ def _why_wait(grid: Grid, runs: Path) -> str:
 
 def _submitted_since(started: float, grid: Grid, runs: Path) -> Collection[Path]:
     """The directories of the runs that have been submitted, or may have been, since `started` (epoch seconds)."""
-    chunks = [chunk for entry in _written_since(started, grid, runs) for chunk in entry.chunks]
-    uncertain = {chunk.name for chunk in _uncertain_chunks(started, grid, runs)}
+    entries = [entry for entry in read_all(runs, grid.dataset) if entry.created >= started]
+    chunks = [chunk for entry in entries for chunk in entry.chunks]
+    uncertain = {chunk.name for chunk in _uncertain_chunks(entries)}
     if uncertain:
         try:
             uncertain &= {job.name for job in cli.active()}
@@ -194,14 +197,10 @@ def _submitted_since(started: float, grid: Grid, runs: Path) -> Collection[Path]
     return {runs / run for chunk in chunks if chunk.job or chunk.name in uncertain for run in chunk.runs}
 
 
-def _uncertain_chunks(since: float, grid: Grid, runs: Path) -> list[Chunk]:
-    """The job arrays that sbatch was submitting when a launch was interrupted, after `since` (epoch seconds)."""
-    unknown = ([chunk for chunk in entry.chunks if chunk.job is None] for entry in _written_since(since, grid, runs))
+def _uncertain_chunks(submissions: Iterable[Submission]) -> list[Chunk]:
+    """The job arrays that sbatch was submitting when each launch was interrupted, or got no answer."""
+    unknown = ([chunk for chunk in entry.chunks if chunk.job is None] for entry in submissions)
     return [chunks[0] for chunks in unknown if chunks]  # arrays are submitted in turn
-
-
-def _written_since(since: float, grid: Grid, runs: Path) -> list[Submission]:
-    return [entry for entry in read_all(runs, grid.dataset) if entry.written >= since]
 
 
 def _refuse_restart_of_needed(grid: Grid, runs: Path, plan: list[PlannedRun], rerun: str) -> None:

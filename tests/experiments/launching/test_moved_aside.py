@@ -15,6 +15,7 @@ from experiments.launching import local, slurm
 from experiments.launching.local_queue import LocalQueue
 from slurm import cli, job_arrays
 from slurm.cli import QueuedJob, SlurmError
+from slurm.job_arrays import UnansweredError
 from slurm.submission_record import Submission
 from tests.experiments.fake_slurm import ARMS, Runs
 from tests.experiments.planning.test_plan import make_done
@@ -89,6 +90,8 @@ class FakeSbatch:
         (KeyboardInterrupt(), "no answer", list(ARMS)),
         (SlurmError("sbatch refused job array 2"), None, ["baseline", "dla"]),
         (SlurmError("sbatch refused job array 2"), "no answer", ["baseline", "dla"]),
+        (UnansweredError("sbatch may not have submitted job array 2"), None, ["baseline", "dla"]),
+        (UnansweredError("sbatch may not have submitted job array 2"), "second", list(ARMS)),
     ],
 )
 def test_runs_that_were_not_submitted_are_moved_back(
@@ -106,8 +109,8 @@ def test_runs_that_were_not_submitted_are_moved_back(
     if error is None:
         assert slurm.launch(stale.grid, stale.folder, settings("slurm"), "stale", "auto", []) == 0
     else:
-        with pytest.raises(type(error)) as raised:
+        with pytest.raises(SlurmError if isinstance(error, SlurmError) else type(error)) as raised:
             slurm.launch(stale.grid, stale.folder, settings("slurm"), "stale", "auto", [])
         if isinstance(error, SlurmError):
-            assert str(raised.value) == f"{error}; the arrays submitted before it stay in the queue"
+            assert str(raised.value) == f"{error}; arrays that were submitted stay in the queue"
     assert restarted_arms(stale) == kept

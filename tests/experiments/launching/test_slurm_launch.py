@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from submitit.core.utils import FailedJobError
 
 from dynamic_rcnn.run.files import PROVENANCE, write_json_atomic
 from experiments.config import choices
@@ -75,6 +76,20 @@ def test_what_is_asked_after_the_submission_cannot_fail_it(
     monkeypatch.setattr(job_arrays, "_sbatch", sbatch)
     code, out, err = folder.launch(*ON_SLURM)
     assert (code, err) == (0, "") and "job 100: 4 runs" in out and "4 queued" in out
+
+
+def test_an_array_whose_submission_got_no_answer_is_not_submitted_twice(
+    folder: Folder, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(executor: Any, command: str) -> None:
+        slurm.jobs = [QueuedJob(f"5_{i}", executor.parameters["job_name"], "PENDING", "", "") for i in range(4)]
+        raise FailedJobError("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+
+    monkeypatch.setattr(job_arrays._ArrayExecutor, "_submit_command", submit)
+    code, _, err = folder.launch(*ON_SLURM)
+    assert code == 2 and err.startswith("error: sbatch may not have submitted job array 1: no answer from Slurm (")
+    code, out, _ = folder.launch(*ON_SLURM)
+    assert code == 0 and "4 queued" in out and "nothing was submitted" in out
 
 
 def test_a_job_that_is_ending_is_waited_for_and_its_run_is_launched(
