@@ -26,6 +26,7 @@ exec {real} "$@"
 """
 _CLIENTS = ("sbatch", "squeue", "scancel", "scontrol")
 _REPAIR_S = (1.0, 12.0)  # how long something stays broken
+_RESUME_S = 10.0
 
 
 class Disturbances:
@@ -41,6 +42,7 @@ class Disturbances:
         self.flaky = folder / "flaky"
         self.random = random.Random(seed)
         self.repairs: list[tuple[float, Callable[[], object]]] = []
+        self.resumed = 0.0
         self.acts: dict[str, tuple[int, Callable[[], bool]]] = {
             "scancel": (3, self._scancel),
             "requeue": (4, self._requeue),
@@ -59,6 +61,7 @@ class Disturbances:
     def act(self) -> str | None:
         """Do one act, after repairs that are due. Returns its name; None if there was nothing to disturb."""
         self.repair(time.monotonic())
+        self.resume_nodes()
         names = list(self.acts)
         (name,) = self.random.choices(names, [self.acts[name][0] for name in names])
         try:
@@ -72,6 +75,15 @@ class Disturbances:
         self.repairs = [item for item in self.repairs if item[0] > now]
         for _, action in due:
             action()
+
+    def resume_nodes(self) -> None:
+        """Resume nodes that Slurm has drained because a process did not end in time, as an administrator would."""
+        if time.monotonic() < self.resumed + _RESUME_S:
+            return
+        self.resumed = time.monotonic()
+        with suppress(SlurmError):
+            for node in queue.ask("sinfo", "-h", "-N", "-p", "main", "-t", "drain", "-o", "%N").split():
+                queue.ask("scontrol", "update", f"nodename={node}", "state=resume")
 
     def _later(self, action: Callable[[], object]) -> None:
         self.repairs.append((time.monotonic() + self.random.uniform(*_REPAIR_S), action))

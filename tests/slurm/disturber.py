@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +51,7 @@ class Round:
         self.clients = write_clients(folder)
         self.seeds = list(range(runs // 4))
         self.launcher: subprocess.Popen[bytes] | None = None
+        self.disturbances = Disturbances(cluster, folder, self.runs, seed, self.launch)
 
     def launch(self, *more: str, wait: bool = False) -> int | None:
         """Start the launcher, unless it is running. Returns its process id. wait: until it has ended."""
@@ -79,7 +81,7 @@ class Round:
     def disturb(self, acts: int) -> Counter[str]:
         """Launch, and do this number of acts. Returns how many of each kind."""
         self.launch(wait=True)
-        disturbances = Disturbances(self.cluster, self.folder, self.runs, self.seed, self.launch)
+        disturbances = self.disturbances
         done: Counter[str] = Counter()
         while done.total() < acts and not self.is_done():
             name = disturbances.act()
@@ -97,11 +99,19 @@ class Round:
         for _ in range(_MOST_LAUNCHES):
             if self.launcher is not None:
                 self.launcher.wait()
-            wait_for(lambda: not _queued(), "jobs stay in the queue")
+            wait_for(self._queue_is_empty, "jobs stay in the queue")
             if self.is_done():
                 break
             self.launch(wait=True)
         wait_for(lambda: not processes_in(self.runs), "processes of lost copies stay")
+
+    def _queue_is_empty(self) -> bool:
+        self.disturbances.resume_nodes()
+        time.sleep(1.0)
+        try:
+            return not queue.active()
+        except SlurmError:
+            return False
 
     def run_dirs(self) -> list[Path]:
         return sorted(path for path in self.runs.glob("*/*/seed*-*") if path.suffix == "")
@@ -134,13 +144,6 @@ def _content(run: Path) -> tuple[bytes, ...]:
     return tuple((run / name).read_bytes() for name in (METRICS, TRAIN_LOG, "checkpoints/iteration.pth"))
 
 
-def _queued() -> bool:
-    try:
-        return bool(queue.active())
-    except SlurmError:
-        return True
-
-
 def disturb_rounds(cluster: RunningCluster, out: Path, acts: int, seed: int, runs: int = RUNS, each: int = 250) -> Any:
     """Rounds until there were `acts` acts, continued from `out`/record.json. Returns the totals and acts by kind."""
     record = out / "record.json"
@@ -162,10 +165,14 @@ def disturb_rounds(cluster: RunningCluster, out: Path, acts: int, seed: int, run
     return total
 
 
+def _interrupt(number: int) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str]) -> int:
     given = cli.parse(arguments, {"acts": "1000", "seed": "0", "out": "disturbed"})
     acts, seed = cli.count("acts", given["acts"], 1), cli.count("seed", given["seed"], 0)
-    with slurm_cluster(nodes=NODES, cpus=4) as cluster:
+    with cli.handle_signals([signal.SIGTERM], _interrupt), slurm_cluster(nodes=NODES, cpus=4) as cluster:
         os.environ.update(cluster.env)
         total = disturb_rounds(cluster, Path(given["out"]).resolve(), acts, seed)
     print(", ".join(f"{kind} {count}" for kind, count in sorted(total["kinds"].items())))

@@ -50,10 +50,7 @@ def train(behaviour: dict[str, Any]) -> int:
         hold(behaviour.get("hold"), iteration, start, attempt)
         for event in behaviour.get("events", []):
             if iteration == max(event["iteration"], start + 1) and attempt in event["attempts"]:
-                if event["rank"] == RANK:
-                    happen(event["what"], record)
-                elif event["what"] != "stubborn":  # as in a collective operation, which never completes
-                    wait_until_stopped()
+                happen(event, record)
         time.sleep(behaviour["seconds"])
         state = hashlib.sha256(f"{iteration} {state}".encode()).hexdigest()  # depends on every earlier iteration
         if RANK == 0:
@@ -97,8 +94,12 @@ def hold(point: dict[str, Any] | None, iteration: int, start: int, attempt: int)
     wait_until_stopped(Path(point["until"]).exists)
 
 
-def happen(what: str, record: StatusFile) -> None:
-    if what == "kill":
+def happen(event: dict[str, Any], record: StatusFile) -> None:
+    what = event["what"]
+    if event["rank"] != RANK:
+        if what != "stubborn":  # as in a collective operation, which never completes
+            wait_until_stopped()
+    elif what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif what == "error":
         raise RuntimeError("an error of the trainer")
