@@ -10,6 +10,7 @@ Copied: the manifests with the statistics over images, and the spec, status, pro
 (up to 1 MB) of each run in these grids and of the runs that they start from. Not copied: checkpoints, logs, and runs in
 no grid. Also written: aside.json, which lists the run directories that were moved aside or are not copied, so that the
 report accounts for them; SHA256SUMS, with which analysis/report.py (or `sha256sum -c`) checks every file.
+Exit codes: 0 copied, 1 copied although problems were found while reading, 2 bad input, nothing is copied.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ DEFAULTS = {"runs": "", "out": "", "grids": ""}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0. Raises UserError, and leaves `out` as it was, if something cannot be copied."""
+    """Exit code 0, or 1 if there are problems. Raises UserError, and leaves `out` as it was, if nothing is copied."""
     values = cli.parse(arguments, DEFAULTS)
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
     if values["runs"] and not values["out"]:
@@ -55,8 +56,6 @@ def main(arguments: Sequence[str]) -> int:
     grids = table.chosen_grids(values["grids"])
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; create one with experiments/launch.py")
-    for line in table.problems:
-        print(f"problem: {line}", file=sys.stderr)
     paths = run_paths(table, grids)
     _check_kept(grids, paths, out)
     names = [name for grid in grids for name in (grid.manifest, path_for(grid), path_for(grid, SHEET_SUFFIX))]
@@ -71,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{name}: left out, {sizes[name]:.1f} MB ({limit})")
     size = sum(sizes[name] for name in files)
     print(f"{out}: {plural('grid', len(grids))}, {plural('run', len(paths))}, {size:.1f} MB")
-    return 0
+    table.print_problems()
+    return 1 if table.problems else 0
 
 
 def run_paths(table: RunTable, grids: list[Manifest]) -> list[str]:

@@ -9,7 +9,8 @@ out    the Markdown file; default: REPORT.md in the folder of runs. Beside it: r
 check  true: write nothing and compare `out` with the records. Defaults: runs=analysis/records and the project's
        REPORT.md. Exit code 0 if they agree; 1 with one line on the first difference if they do not.
 
-The committed report is written by: python analysis/report.py runs=analysis/records out=REPORT.md
+Problems found while reading are printed and listed in the report. The committed report is written by:
+    python analysis/report.py runs=analysis/records out=REPORT.md
 """
 
 from __future__ import annotations
@@ -58,14 +59,16 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"out={out}: must name a file in an existing folder, ending in .md")
     records = collect(runs)
     if check:
-        difference = first_difference(build(records), out)
-        if difference:
+        if difference := first_difference(build(records), out):
             print(difference, file=sys.stderr)
-        return 1 if difference else 0
+            return 1
+        print(f"{out}: up to date")
+        return 0
     _check_replaced(out)
     write(build(records), out)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
     print(f"{out}: {', '.join(plural(noun, len(found)) for noun, found in counts)}")
+    records.print_problems()
     return 0
 
 

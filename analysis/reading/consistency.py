@@ -59,8 +59,8 @@ def changed_attempts(path: str, provenance: Provenance) -> list[str]:
     for column, name in (ORIGIN | CHECKOUT).items():
         others = sorted({_text(each[column]) for each in earlier} - {_text(last[column])})
         if others:
-            before = ", ".join(map(_shortened, others))
-            lines.append(f"{path}: started with another {name} ({before}) than {_shortened(_text(last[column]))}")
+            changed = ", ".join(map(_shortened, others)), _shortened(_text(last[column]))
+            lines.append(f"{path}: {name} changed between attempts: {', then '.join(changed)}")
     return lines
 
 

@@ -41,8 +41,8 @@ class Reader:
         faults = self.attempt(checksums.check, sums) if sums.exists() else None
         self._are_checked = faults is not None
         if (root / superseded.NAME).exists() and not sums.exists():
-            unchecked = "so no file is checked; restore it"
-            self.problems.append(f"{checksums.NAME}: missing beside {superseded.NAME}, {unchecked}")
+            missing = f"{checksums.NAME}: missing, although {superseded.NAME} exists"
+            self.problems.append(f"{missing}; no file can be checked until it is restored")
         self._faults = faults or {}
         way_out = "restore the recorded file, or write the records again"
         self.problems += [f"{file}: {fault}; {way_out}" for file, fault in self._faults.items()]
@@ -142,6 +142,11 @@ class Reader:
 
     def _check_finished(self, run_dir: Path, run: Run, log: TrainLog | None) -> None:
         is_trained = run.spec is not None and run.spec.task == TRAIN
+        if run.status and run.status.state != "done":
+            way_out = "launch the grid again to correct it"
+            self.problems.append(
+                f"{run.path}/{files.STATUS}: state={run.status.state}, though the run is done; {way_out}"
+            )
         if is_trained and log is not None and run.status and (fault := log.fault(run.status.max_iterations)):
             self.problems.append(f"{run.path}/{files.TRAIN_LOG}: {fault}")
         if run.provenance is not None:

@@ -6,6 +6,7 @@ What cannot be read becomes one line in `RunTable.problems`; everything else is 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,6 +65,11 @@ class RunTable:
     superseded: list[SupersededRun] | None
     problems: list[str]
     images: dict[str, ImageStatistics] = field(default_factory=dict)
+
+    def print_problems(self) -> None:
+        """Print one line per problem to stderr."""
+        for line in self.problems:
+            print(f"problem: {line}", file=sys.stderr)
 
     def chosen_grids(self, option: str) -> list[Manifest]:
         """The grids whose names, or names with settings, the option grids= lists; all if it is empty."""

@@ -32,16 +32,20 @@ class TrainLog:
     columns: an array of shape (logged iterations,) for each name in LOG_COLUMNS; NaN where a value is missing.
     histograms: one dict per kind (iou, target) and when (early, late) with the counts per bin, summed over the
         first or last tenth of the logged iterations. Empty for runs that logged none.
+    is_cut: whether the last line is incomplete; it is left out.
     """
 
     columns: dict[str, NDArray[np.float64]]
     histograms: list[dict[str, Any]]
+    is_cut: bool = False
 
     def fault(self, last: int) -> str | None:
         """Why this cannot be the whole log of a run that finished at iteration `last`, or None."""
         iterations = self.columns["iteration"]
         if not len(iterations):
             return "missing or empty, though the run is done"
+        if self.is_cut:
+            return "the last line is incomplete, though the run is done"
         if (np.diff(iterations) <= 0).any() or iterations[-1] > last:
             return f"iterations do not increase from row to row, up to {last}"
         if last - iterations[-1] > np.diff(iterations, prepend=0).max():
@@ -53,13 +57,13 @@ EMPTY = TrainLog({name: np.empty(0) for name in LOG_COLUMNS}, [])
 
 
 def read_train_log(path: Path) -> TrainLog:
-    """Read the log at `path`, EMPTY if there is none; a torn last line of a killed writer is left out.
+    """Read the log at `path`, EMPTY if there is none. The incomplete last line of a killed writer is left out.
 
     Raises UserError if a line is not valid JSON, or a field is not a finite number or a count.
     """
     if not path.exists():
         return EMPTY
-    decode, rows = msgspec.json.Decoder(_Row).decode, []
+    decode, rows, is_cut = msgspec.json.Decoder(_Row).decode, [], False
     lines = files.read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
         try:
@@ -67,11 +71,12 @@ def read_train_log(path: Path) -> TrainLog:
                 rows.append(decode(line))
         except (msgspec.MsgspecError, RecursionError) as error:
             if number == len(lines) and not isinstance(error, msgspec.ValidationError):  # no newline after it
+                is_cut = True
                 break
             raise UserError(f"{path}: line {number}: {_reason(error)}") from None
     values = np.array([msgspec.structs.astuple(row)[: len(LOG_COLUMNS)] for row in rows], np.float64)
     columns = values.reshape(len(rows), len(LOG_COLUMNS)).T
-    return TrainLog(dict(zip(LOG_COLUMNS, columns, strict=True)), _histograms(rows))
+    return TrainLog(dict(zip(LOG_COLUMNS, columns, strict=True)), _histograms(rows), is_cut)
 
 
 def _reason(error: Exception) -> str:

@@ -31,7 +31,7 @@ def coco_command(grid: str) -> str:
 
 
 @dataclass(frozen=True)
-class Claim:
+class PaperClaim:
     """A claim of the paper.
 
     Attributes:
@@ -59,13 +59,13 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("38.9 AP", "value", "AP", f"{SOURCE}, abstract, Table 2", 38.9),
-    Claim("+1.9 AP over the baseline", "difference", "AP", f"{SOURCE}, abstract, Table 2", 1.9),
-    Claim("+5.5 AP90 over the baseline", "difference", "AP90", f"{SOURCE}, abstract, Table 2", 5.5),
-    Claim("no extra overhead", "overhead", "", f"{SOURCE}, abstract", 0.0, grid="speed"),
-    Claim("T at iterations 100 to 500", "trajectory", "", published_curves.SOURCE, 0.0),
-    Claim("T and beta move and end as in Figure 5", "trends", "", published_curves.FIGURE_SOURCE, 0.0),
-    Claim(
+    PaperClaim("38.9 AP", "value", "AP", f"{SOURCE}, abstract, Table 2", 38.9),
+    PaperClaim("+1.9 AP over the baseline", "difference", "AP", f"{SOURCE}, abstract, Table 2", 1.9),
+    PaperClaim("+5.5 AP90 over the baseline", "difference", "AP90", f"{SOURCE}, abstract, Table 2", 5.5),
+    PaperClaim("no extra overhead", "overhead", "", f"{SOURCE}, abstract", 0.0, grid="speed"),
+    PaperClaim("T at iterations 100 to 500", "trajectory", "", published_curves.SOURCE, 0.0),
+    PaperClaim("T and beta move and end as in Figure 5", "trends", "", published_curves.FIGURE_SOURCE, 0.0),
+    PaperClaim(
         *("38.9 AP, released weights re-tested", "retest", "AP", "mmdet's released model, one run", 38.9),
         grid="released",
         arm="released",
@@ -84,7 +84,7 @@ def claims_table(comparisons: list[Comparison], overhead: list[Line]) -> Table:
     return table(["claim (COCO val2017, R-50-FPN, 1x)", "source", "verdict", "command"], rows, text_columns=4)
 
 
-def _verdict_cell(claim: Claim, comparisons: list[Comparison]) -> TableCell:
+def _verdict_cell(claim: PaperClaim, comparisons: list[Comparison]) -> TableCell:
     decided: list[Line] = []
     others: list[Line] = []
     runs: list[str] = []
@@ -100,7 +100,7 @@ def _verdict_cell(claim: Claim, comparisons: list[Comparison]) -> TableCell:
     return TableCell(join(BREAK, [*(decided or [strong(verdict.NOT_RUN)]), *others]), runs)
 
 
-def measured_text(claim: Claim, comparison: Comparison) -> Line | None:
+def measured_text(claim: PaperClaim, comparison: Comparison) -> Line | None:
     """The verdict and what was measured; None for another grid or data set, and while nothing is known."""
     grid = comparison.grid
     if grid.dataset != COCO or grid.name != claim.grid or claim.arm not in grid.arms:

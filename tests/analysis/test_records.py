@@ -16,9 +16,9 @@ from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import START, RunsFolder, ablation, markdown
 
 
-def copy(tmp_path: Path, *more: str) -> Path:
+def copy(tmp_path: Path, *more: str, problems: bool = False) -> Path:
     out = tmp_path / "out/records"
-    assert records.main([f"runs={tmp_path / 'runs'}", f"out={out}", *more]) == 0
+    assert records.main([f"runs={tmp_path / 'runs'}", f"out={out}", *more]) == int(problems)
     return out
 
 
@@ -51,7 +51,7 @@ def test_runs_in_no_grid_are_not_copied(tmp_path: Path) -> None:
     folder.ask("baseline", 1)
     folder.manifest()
     folder.done("both", 0, 0.5)
-    assert {path.split("/", 1)[-1].split("/")[0] for path in names(copy(tmp_path))} == {
+    assert {path.split("/", 1)[-1].split("/")[0] for path in names(copy(tmp_path, problems=True))} == {
         "SHA256SUMS",
         "aside.json",
         "baseline",
@@ -92,7 +92,7 @@ def test_recorded_runs_that_are_missing_or_unreadable_are_not_dropped(
     assert {path: (out / path).read_bytes() for path in names(out)} == kept
     (tmp_path / "both").rename(tmp_path / "runs/shapes/both")
     (tmp_path / "runs/shapes/both/notes").write_text("mine")
-    copy(tmp_path)
+    copy(tmp_path, problems=True)
     assert capsys.readouterr().err.endswith("problem: shapes/both/notes: not part of a run; ignored\n")
 
 
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_copied_unchanged(tmp_path: Path) -> None:
     folder = ablation(tmp_path / "runs")
     path = f"{folder.path('dla', 2)}/metrics.json"
     (tmp_path / "runs" / path).write_text("{")
-    out = copy(tmp_path)
+    out = copy(tmp_path, problems=True)
     assert (out / path).read_text() == "{"
     assert markdown(out) == markdown(tmp_path / "runs")
 

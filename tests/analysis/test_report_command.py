@@ -22,12 +22,22 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def test_check_passes_and_writes_nothing(tmp_path: Path) -> None:
+def test_check_passes_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ablation(tmp_path / "runs")
     write_report(tmp_path / "runs", tmp_path / "R.md")
     before = snapshot(tmp_path)
+    capsys.readouterr()
     assert report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'R.md'}", "check=true"]) == 0
     assert snapshot(tmp_path) == before
+    assert capsys.readouterr() == (f"{tmp_path / 'R.md'}: up to date\n", "")
+
+
+def test_problems_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ablation(tmp_path / "runs")
+    (tmp_path / "runs/notes").write_text("mine")
+    write_report(tmp_path / "runs", tmp_path / "R.md")
+    said = capsys.readouterr()
+    assert said.out.endswith(", 1 problem\n") and said.err == "problem: notes: not part of a run; ignored\n"
 
 
 def check_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:

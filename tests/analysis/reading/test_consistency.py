@@ -81,7 +81,7 @@ def test_a_run_resumed_with_other_code_is_a_problem(tmp_path: Path) -> None:
     made = json.loads((run / "provenance.json").read_text())
     edit_json(run / "provenance.json", earlier=[{**made, "command": "another"}, {**made, "code": "01dc0de"}])
     folder.manifest()
-    assert told(tmp_path)[1] == [f"{folder.path('both', 0)}: started with another code (01dc0de) than c0dec0dec0"]
+    assert told(tmp_path)[1] == [f"{folder.path('both', 0)}: code changed between attempts: 01dc0de, then c0dec0dec0"]
 
 
 def test_unfinished_runs_are_not_compared(tmp_path: Path) -> None:

@@ -143,6 +143,14 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "pipe": (_pipe, "metrics.json: a pipe, not a file; move it away", "unreadable"),
     "log": (_edited_log(lambda lines: []), "train.jsonl: missing or empty, though the run is done", "done"),
     "cut log": (_edited_log(lambda lines: lines[:5]), "train.jsonl: ends at iteration 50, though the run is", "done"),
+    "incomplete": (
+        lambda run: (run / "train.jsonl").write_text((run / "train.jsonl").read_text()[:-9]),
+        "train.jsonl: the last line is incomplete, though the run is done",
+        "done",
+    ),
+    "status": (lambda run: (run / "status.json").write_text("{"), "status.json: not valid JSON", "done"),
+    "no status": (lambda run: (run / "status.json").unlink(), "status.json: missing", "done"),
+    "state": (_edited("status.json", state="failed"), "status.json: state=failed, though the run is done", "done"),
     "twice": (_edited_log(lambda lines: [*lines, *lines]), "train.jsonl: iterations do not increase from row", "done"),
     "text number": (_edited_row("T", "0.4"), "train.jsonl: line 1: field 'T': expected float or null, got str", "done"),
     "infinite": (
