@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from analysis.detections.contact_sheet import draw_contact_sheet
 from analysis.detections.matching import Matches, match
 from analysis.detections.tide import error_frame, find_errors
 from analysis.detections.weighted_ap import METRICS, Accumulation
-from analysis.reading.image_statistics import SHEET_SUFFIX, detection_digests, path_for
+from analysis.reading.image_statistics import SHEET_SUFFIX, ImageStatistics, detection_digests, path_for
 from analysis.reading.run_table import RunTable, collect
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
@@ -50,8 +51,9 @@ from dynamic_rcnn.data.pixels import image_loader
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import detections as detection_files
 from dynamic_rcnn.metrics.ap import load_ground_truth
-from dynamic_rcnn.run.files import DETECTIONS, SCHEMA, write_bytes_atomic, write_json_atomic
+from dynamic_rcnn.run.files import DETECTIONS, write_bytes_atomic, write_content
 from dynamic_rcnn.run.manifest import Manifest
+from dynamic_rcnn.run.schema import validate
 from dynamic_rcnn.run.spec import RunSpec
 
 DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}
@@ -92,38 +94,41 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     paths = sorted({path for own in arms.values() for path in own})
     coco, folder, color_type = _ground_truth(runs, paths)
     objects = read_objects(coco)
-    by_path = {
-        path: read_detections(objects, detection_files.read_detections(runs / path / DETECTIONS)) for path in paths
-    }
+    files = {path: detection_files.read_detections(runs / path / DETECTIONS) for path in paths}
+    by_path = {path: read_detections(objects, rows) for path, rows in files.items()}
     matched = {path: match(objects, each) for path, each in by_path.items()}
     check_recorded(comparison.averaged, matched)
     detections = {arm: [by_path[path] for path in own] for arm, own in arms.items()}
     matches = {arm: [matched[path] for path in own] for arm, own in arms.items()}
-    shown = FULL_METHOD if FULL_METHOD in compared else compared[0]
-    sheet_path, pair = runs / path_for(grid, SHEET_SUFFIX), (shown, grid.baseline_of(shown))
-    sheet: dict[str, Any] | None = None
-    try:
-        boxes, found = [detections[arm] for arm in pair], [matches[arm] for arm in pair]
-        sheet, png = draw_contact_sheet(coco, objects, folder, pair, boxes, found, color_type)
-    except UserError as error:
-        print(f"{grid.key}: no contact sheet: {error}")
-        sheet_path.unlink(missing_ok=True)
-    else:
-        write_bytes_atomic(sheet_path, png)
     resampled = bootstrap(matches, resamples, np.random.default_rng(seed), workers)
     pairs = [(arm, grid.baseline_of(arm)) for arm in compared]
+    shown = next((pair for pair in pairs if pair[0] == FULL_METHOD), pairs[0])
     errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in detections.items()})
+    draw = partial(draw_contact_sheet, coco, objects, folder, shown, detections, matches, color_type)
     content = {
-        **{"schema": SCHEMA, "grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
+        **{"grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
         "runs": detection_digests(runs, paths),
         "differences": [asdict(resampled.estimate(metric, *pair, CONFIDENCE)) for pair in pairs for metric in METRICS],
         "errors": _json_rows(errors),
-        "sheet": sheet,
+        "sheet": _write_sheet(runs, grid, draw),
         "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
     }
-    write_json_atomic(runs / path_for(grid), content)
+    write_content(runs / path_for(grid), validate(ImageStatistics, content))
     return f"{runs / path_for(grid)}: {len(paths)} runs on {len(objects.image_ids)} images"
+
+
+def _write_sheet(runs: Path, grid: Manifest, draw: Callable[[], tuple[dict[str, Any], bytes]]) -> dict[str, Any] | None:
+    """Write the contact sheet. Returns what it shows; None, and the grid has no sheet, if an image cannot be read."""
+    path = runs / path_for(grid, SHEET_SUFFIX)
+    try:
+        shown, png = draw()
+    except UserError as error:
+        print(f"{grid.key}: no contact sheet: {error}")
+        path.unlink(missing_ok=True)
+        return None
+    write_bytes_atomic(path, png)
+    return shown
 
 
 def check_recorded(runs: pd.DataFrame, matches: Mapping[str, Matches]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +43,9 @@ def draw_contact_sheet(
     coco: COCO,
     objects: Objects,
     folder: Path,
-    arms: Sequence[str],
-    detections: Sequence[Sequence[Detections]],
-    matches: Sequence[Sequence[Matches]],
+    arms: tuple[str, str],
+    detections: Mapping[str, Sequence[Detections]],
+    matches: Mapping[str, Sequence[Matches]],
     color_type: str = COLOR,
 ) -> tuple[dict[str, Any], bytes]:
     """Draw the images on which an arm and its baseline differ most.
@@ -55,8 +55,8 @@ def draw_contact_sheet(
         objects: its columns.
         folder: the folder of the images.
         arms: the arm and its baseline.
-        detections: for each of the two arms, one per seed; only those of the first seed are drawn.
-        matches: for each of the two arms, one per seed.
+        detections: arm -> one per seed; only those of the first seed are drawn.
+        matches: arm -> one per seed.
         color_type: with which the runs load images, see `dynamic_rcnn.data.pixels.read_pixels`.
 
     Returns:
@@ -66,21 +66,19 @@ def draw_contact_sheet(
         UserError: an image cannot be read or decoded.
     """
     arm, baseline = arms
-    frame = images_that_differ(matches[0], matches[1]).head(IMAGES)
-    shown: list[dict[str, Any]] = []
+    frame = images_that_differ(matches[arm], matches[baseline]).head(IMAGES)
+    frame["file"] = [coco.imgs[number]["file_name"] for number in frame["image_id"].tolist()]
+    shown: list[dict[str, Any]] = frame[["image_id", "file", "arm", "baseline"]].to_dict("records")
     with rc_context(STYLE):
-        fig = Figure(figsize=(3 * CELL + 0.3, CELL * len(frame) + 0.3), layout="constrained")
-        axes = fig.subplots(len(frame), 3, squeeze=False)
-        for line, row in zip(axes, frame.itertuples(index=False), strict=True):
-            number, ours, theirs = int(row.image_id), float(row.arm), float(row.baseline)
-            file = coco.imgs[number]["file_name"]
-            at = int(np.searchsorted(objects.image_ids, number))
-            found = [detections_on(own[0], at, objects.names) for own in (detections[1], detections[0])]
-            pixels = displayable(read_pixels(folder / file, color_type))
+        fig = Figure(figsize=(3 * CELL + 0.3, CELL * len(shown) + 0.3), layout="constrained")
+        axes = fig.subplots(len(shown), 3, squeeze=False)
+        for line, row in zip(axes, shown, strict=True):
+            at = int(np.searchsorted(objects.image_ids, row["image_id"]))
+            found = [detections_on(detections[each][0], at, objects.names) for each in (baseline, arm)]
+            pixels = displayable(read_pixels(folder / row["file"], color_type))
             for ax, boxes in zip(line, [objects_on(objects, at), *found], strict=True):
                 draw_boxes(ax, pixels, boxes)
-            line[0].set_ylabel(f"image {number}: F1 {theirs:.2f}, {ours:.2f}", fontsize=7)
-            shown.append({"image_id": number, "file": file, "arm": ours, "baseline": theirs})
+            line[0].set_ylabel(f"image {row['image_id']}: F1 {row['baseline']:.2f}, {row['arm']:.2f}", fontsize=7)
         for ax, title in zip(axes[0], ["ground truth", baseline, arm], strict=True):
             ax.set_title(title, fontsize=9)
         png = to_png(fig)

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from analysis.detections.tide import KINDS
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import DETECTIONS, GRID_SUFFIX, FileContent, Part, file_digest, read_content
 from dynamic_rcnn.run.manifest import Manifest
@@ -26,10 +25,12 @@ class DifferenceRow(Part):
     """An arm minus its baseline in AP as a fraction, with its interval; None where undefined."""
 
     arm: str
+    baseline: str | None = None
     metric: str
     value: SignedFraction | None
     low: SignedFraction | None
     high: SignedFraction | None
+    resamples: int | None = None
 
     @model_validator(mode="after")
     def _check_interval(self) -> DifferenceRow:
@@ -39,19 +40,17 @@ class DifferenceRow(Part):
 
 
 class ErrorRow(Part):
-    """AP of an arm at one IoU threshold, and what fixing each kind of error would gain (KINDS of detections.tide)."""
+    """AP of an arm at one IoU threshold, and what fixing each kind of error would gain (see detections.tide)."""
 
     arm: str
     iou: Fraction
     AP: Fraction | None
-    gains: dict[str, Fraction | None]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_gains(cls, row: Any) -> Any:
-        if not isinstance(row, dict) or not set(KINDS) <= set(row):
-            raise ValueError(f"must have arm, iou, AP, {', '.join(KINDS)}")
-        return {**row, "gains": {kind: row[kind] for kind in KINDS}}
+    classification: Fraction | None
+    localisation: Fraction | None
+    both: Fraction | None
+    duplicate: Fraction | None
+    background: Fraction | None
+    missed: Fraction | None
 
 
 class ChangeRow(Part):
@@ -86,9 +85,11 @@ class ImageStatistics(FileContent):
 
     grid: str
     setting: str
+    baseline: str | None = None
     runs: dict[str, str]
     images: Count
     resamples: Count
+    seed: int | None = None
     differences: list[DifferenceRow]
     errors: list[ErrorRow]
     changes: dict[str, list[ChangeRow]]

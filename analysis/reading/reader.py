@@ -159,4 +159,4 @@ class Reader:
         return path.relative_to(self.root).as_posix()
 
     def _add_problem(self, text: object) -> None:
-        self.problems.append(str(text).replace(f"{self.root}/", ""))
+        self.problems.append(" ".join(str(text).replace(f"{self.root}/", "").split()))

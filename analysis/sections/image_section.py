@@ -74,7 +74,7 @@ def _error_table(results: ImageStatistics, comparison: Comparison) -> Table:
     for iou in sorted({row.iou for row in results.errors}):
         own = {row.arm: row for row in results.errors if row.iou == iou}
         for arm in (arm for arm in comparison.grid.arms if arm in own):
-            values = [own[arm].AP, *own[arm].gains.values()]
+            values = [getattr(own[arm], name) for name in ("AP", *KINDS)]
             percents = [None if value is None else 100 * value for value in values]
             runs = comparison.paths(arm)
             rows.append([f"{iou:.2f}", arm, *(TableCell(Number(value, "mean"), runs) for value in percents)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import masks as coco_masks
 from dynamic_rcnn.metrics import names
 from dynamic_rcnn.metrics.detections import Detection, check_finite, read_detections
-from dynamic_rcnn.run.files import DETECTIONS, parse_json, read_text
+from dynamic_rcnn.run.files import DETECTIONS, read_text
 from dynamic_rcnn.run.results import EvaluationResults
 from dynamic_rcnn.run.spec import RunSpec
 
@@ -105,21 +106,17 @@ def load_ground_truth(path: Path) -> COCO:
     of that id would not count.
     """
     fault = f"{path}: cannot be read as annotations in COCO format"
-    coco = COCO()  # which would decode the file by the locale
+    coco = COCO()  # given the path, it would decode the file by the locale
     try:
-        coco.dataset = parse_json(read_text(path))
-        if not {"images", "annotations", "categories"} <= coco.dataset.keys():
-            raise UserError(f"{fault} (images, annotations and categories must be given)")
+        coco.dataset = json.loads(read_text(path))
         for number, annotation in enumerate(coco.dataset["annotations"], start=1):
             annotation["id"] = number
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(f"{fault} ({error})") from error
-    except (AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(fault) from error
+    if not {"images", "annotations", "categories"} <= coco.dataset.keys():
+        raise UserError(fault)
     return coco
 
 

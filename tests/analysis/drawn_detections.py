@@ -1,4 +1,4 @@
-"""Small data sets with detections, odd in every way that is legal, and pycocotools' own numbers for them."""
+"""Small data sets with detections that contain every legal oddity, and their evaluation by pycocotools."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def matches_of(coco: COCO, found: Sequence[Row], area: str = "all") -> Matches:
 
 
 def evaluated(coco: COCO, found: Sequence[Row]) -> COCOeval:
-    """pycocotools on the whole: evaluated and accumulated, with its default parameters."""
+    """Evaluate and accumulate with pycocotools and its default parameters."""
     results = COCO()
     results.dataset = {
         **{key: coco.dataset[key] for key in ("images", "categories")},
@@ -97,7 +97,7 @@ def evaluated(coco: COCO, found: Sequence[Row]) -> COCOeval:
 
 
 def resampled(coco: COCO, found: Sequence[Row], weights: Sequence[int]) -> tuple[COCO, list[Row]]:
-    """The data set in which each image, in the order of the ids, stands `weights` times in a row under new ids."""
+    """Repeat each image, in the order of the ids, as often as its weight says, under new ids."""
     annotations: list[Row] = []
     detections: list[Row] = []
     count = 0

@@ -1,4 +1,4 @@
-"""Small run folders for the tests of `analysis`: numbers chosen by the test, everything else made up."""
+"""Small run folders for the tests of `analysis`: the test chooses the numbers, everything else is made up."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def make_another_run(run: Path, **changes: Any) -> Path:
-    """Give a run another spec, and with it another id: its directory and the manifests follow."""
+    """Change a run's spec and thus its id, and adapt its directory and the manifests."""
     root, spec = run.parents[2], replace(RunSpec.read(run), **changes)
     spec.write(run)
     moved = run.rename(spec.directory(root))
@@ -65,24 +65,24 @@ class RunsFolder:
         return RunSpec(arm, seed, **{**own, **self.fields})
 
     def ask(self, arm: str, seed: int) -> Path:
-        """Only in the manifest: a run that was never started."""
+        """Add a run to the manifest that was never started."""
         self.cells.append({"arm": arm, "seed": seed, "path": self.path(arm, seed)})
         return self.root / self.path(arm, seed)
 
     def start(self, arm: str, seed: int, state: str, cause: str | None = None, iteration: int = 40) -> Path:
-        """A run that has begun; `state` goes into its status."""
+        """Write a run that was started. state: in its status."""
         run = self.ask(arm, seed)
         self._write(run, self.spec(arm, seed), state, cause, iteration)
         return run
 
     def done(self, arm: str, seed: int, ap: float, ap90: float | None = 0.1) -> Path:
-        """A finished run with this AP and AP90 (fractions)."""
+        """Write a finished run with this AP and AP90 (fractions)."""
         run = self.start(arm, seed, "done", iteration=100)
         self._metrics(run, ap, ap90)
         return run
 
     def shared_start(self) -> Path:
-        """The run that all others start from; no manifest names it."""
+        """Write the run that all others start from; no manifest names it."""
         spec = RunSpec("pretrain", 0, {"name": self.dataset}, {"of": "pretrain"})
         run = spec.directory(self.root)
         self._write(run, spec, "done", None, 100)
@@ -90,7 +90,7 @@ class RunsFolder:
         return run
 
     def manifest(self, name: str = "ablation", **changes: Any) -> Path:
-        """The manifest of everything asked for so far."""
+        """Write the manifest of all runs so far."""
         path = self.root / self.dataset / f"{name}-{SETTING}.grid.json"
         value = {
             "schema": 1,

@@ -1,4 +1,4 @@
-"""What is computed over images: from detections to the file, the report, and what happens when one of them changes."""
+"""Statistics over images: from detections to the file and the report, and what happens if one of them changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHIFTS = {"baseline": (6.0, 4.0), "dla": (2.0, 0.0), "both": (0.0, 0.5)}  # by s
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Three arms of two seeds on a tiny data set; the better an arm, the nearer its boxes."""
+    """Three arms of two seeds on a tiny data set; better arms have boxes closer to the objects."""
     layout = write_coco(tmp_path / "data")
     data = dataset.coco_format_dataset(tmp_path / "data", {key: layout[key] for key in dataset.PATHS})
     truth = json.loads((tmp_path / "data" / layout["val_ann"]).read_text())
@@ -170,7 +170,7 @@ def test_without_the_images_only_the_sheet_is_missing(
 
 
 def test_records_without_detections_are_accepted(runs: Path, tmp_path: Path) -> None:
-    """Those of a run on COCO are too large to commit."""
+    """Detections on COCO are too large to commit."""
     compute(runs)
     before = page(runs, tmp_path)
     for run in (runs / "mine/both").iterdir():
@@ -186,7 +186,12 @@ CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "differen
     ("field", "value", "said"),
     [
         ("differences", 3, "differences=3: must be a list"),
-        ("errors", [[]], "errors[0]=[]: must have arm, iou, AP, classification, localisation, both, duplicate"),
+        ("errors", [[]], "errors[0]=[]: must be a mapping"),
+        (
+            "errors",
+            [{"arm": "both", "iou": 0.5}],
+            "errors[0].AP: must be given; errors[0].classification: must be",
+        ),
         ("runs", [], "runs=[]: must be a mapping"),
         ("changes", None, "changes=None: must be a mapping"),
         ("changes", {"both": [{}]}, "changes.both[0].category: must be given; changes.both[0].size: must be given"),
@@ -196,7 +201,7 @@ CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "differen
         ("setting", "ffffffffff", "belongs to grid 'ablation', setting 'ffffffffff'"),
         ("resamples", True, "resamples=True: must be an integer"),
         ("images", "3", "images=3: must be an integer"),
-        ("images", 0, "images=0: must be greater than 0"),
+        ("images", 0, "images=0: must be an integer of at least 1"),
         ("resamples", None, "resamples=None: must be an integer"),
         ("runs", {"mine/no/such": "0"}, "computed from detections that have changed since"),
         ("sheet", {"arm": "both"}, "sheet.baseline: must be given; sheet.images: must be given"),

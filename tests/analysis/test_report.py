@@ -117,7 +117,7 @@ def test_missing_failed_and_running_runs_are_shown(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_figures_of_a_half_finished_grid(tmp_path: Path) -> None:
-    """Arms without a finished run, one seed, curves that log null: drawn all the same."""
+    """Figures are drawn for arms without a finished run, a single seed, and curves that log null."""
     folder = RunsFolder(tmp_path / "runs")
     log = folder.done("baseline", 0, 0.4) / "train.jsonl"
     log.write_text(re.sub(r'"(T|beta)": [0-9.]+', r'"\1": null', log.read_text()))
@@ -199,7 +199,7 @@ def test_figures_that_are_no_longer_linked_are_removed_and_foreign_files_stay(tm
 
 
 def two_backbones(root: Path, dataset: str) -> RunsFolder:
-    """AP 40 41 42 against 43 44 45, and 60 61 62 against 60 61 62 of another backbone; two seeds lack nothing."""
+    """AP 40 41 42 against 43 44 45, and 60 61 62 against 60 61 62 of another backbone."""
     folder = RunsFolder(root, dataset)
     for arm, first in (("r50", 40), ("r50_dynamic", 43), ("r101", 60), ("r101_dynamic", 60)):
         for seed in range(3):

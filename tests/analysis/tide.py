@@ -1,8 +1,8 @@
-"""What tidecv 1.0.1 says of the odd cases, for test_errors: writes tide.json beside this file.
+"""Writes the errors that tidecv 1.0.1 finds in the odd cases to tide.json, with which test_tide compares.
 
     python -m tests.analysis.tide
 
-Where tidecv is installed: it is no dependency, since it brings another OpenCV.
+Needs tidecv, which is not a dependency because it installs another OpenCV.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any
 from analysis.detections.tide import IOUS
 from tests.analysis.drawn_detections import CATEGORIES, Row, odd_case
 
-PLACE = Path(__file__).with_name("tide.json")
+RECORDED = Path(__file__).with_name("tide.json")
 SEEDS = range(6)
 WITH_OBJECTS = CATEGORIES[:3]
 
 
 def case(seed: int) -> tuple[list[int], list[Row], list[Row]]:
-    """Like `odd_case`, without ties and without the category that has no object, which tidecv counts as AP 0."""
+    """`odd_case` without ties, and without the category that has no object: tidecv counts its AP as 0."""
     images, annotations, found = odd_case(seed, ties=False)
     return images, annotations, [row for row in found if row["category_id"] in WITH_OBJECTS]
 
 
 def main() -> None:
-    PLACE.write_text(json.dumps([_said(seed, iou) for seed in SEEDS for iou in IOUS], indent=1) + "\n")
+    RECORDED.write_text(json.dumps([_errors_of(seed, iou) for seed in SEEDS for iou in IOUS], indent=1) + "\n")
 
 
-def _said(seed: int, iou: float) -> dict[str, Any]:
+def _errors_of(seed: int, iou: float) -> dict[str, Any]:
     from tidecv.errors import main_errors as kinds
     from tidecv.quantify import TIDERun
 

@@ -1,4 +1,4 @@
-"""Resampling by weights against pycocotools on data sets in which images stand several times: equal to the last bit."""
+"""Resampling by weights equals pycocotools on data sets with repeated images, to the last bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def case(seed: int, ties: bool = True, keep: float = 1.0) -> Matches:
 
 
 def assert_equal(images: list[int], annotations: list[Row], found: list[Row], weights: list[int]) -> Accumulation:
-    """Precision at every IoU and recall threshold of every category, in every area range, and all metrics."""
+    """Compare precision by IoU, recall, category and area range, and all metrics, with those of pycocotools."""
     coco = coco_of(images, annotations)
     whole, copies = resampled(coco, found, weights)
     expected = evaluated(whole, copies).eval["precision"]
@@ -52,7 +52,7 @@ def test_the_original_images_give_the_metrics_of_the_run() -> None:
 
 
 def test_a_recall_threshold_is_a_number_of_true_positives_by_float_division() -> None:
-    """ceil(recall x objects) errs both ways: 0.07 x 100 is 7.000000000000001, and other products round down."""
+    """ceil(recall x objects) can be too high or too low: 0.07 x 100 is 7.000000000000001, other products round down."""
     sizes = np.arange(1, 2000)
     guess = np.maximum(np.ceil(RECALL_THRESHOLDS * sizes[:, None]), 1)
     expected = np.array([np.searchsorted(np.arange(size + 1) / size, RECALL_THRESHOLDS) for size in sizes])
@@ -63,7 +63,7 @@ def test_a_recall_threshold_is_a_number_of_true_positives_by_float_division() ->
 
 
 def test_ties_within_an_image_are_taken_copy_by_copy() -> None:
-    """Two copies of (true, false) with one score: precision at the second true one is 2/3, and not 1."""
+    """Two copies of a true and a false detection with one score: precision at the second true one is 2/3, not 1."""
     images, box = [1, 2], [0.0, 0.0, 50.0, 50.0]
     annotations: list[Row] = [{"image_id": number, "category_id": 2, "bbox": box} for number in images]
     found = [

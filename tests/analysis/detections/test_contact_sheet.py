@@ -43,8 +43,8 @@ def sheet(folder: Path, found: list[Row] = FOUND, shade: int = 0) -> bytes:
     for image, shown in ((3, pixels), (9, pixels[..., 0])):
         COCO.imgs[image]["file_name"] = f"{image}.png"
         Image.fromarray(shown).save(folder / f"{image}.png")
-    detections = [[read_detections(OBJECTS, rows)] for rows in (found, [])]
-    matches = [[match(OBJECTS, each) for each in own] for own in detections]
+    detections = {arm: [read_detections(OBJECTS, rows)] for arm, rows in (("both", found), ("baseline", []))}
+    matches = {arm: [match(OBJECTS, each) for each in own] for arm, own in detections.items()}
     facts, png = draw_contact_sheet(COCO, OBJECTS, folder, ("both", "baseline"), detections, matches)
     assert {row["file"] for row in facts["images"]} == {"3.png", "9.png"}
     return png

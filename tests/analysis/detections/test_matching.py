@@ -76,3 +76,11 @@ def test_detections_of_another_data_set_are_refused(field: str, value: int) -> N
     objects = read_objects(coco_of([4, 5], [{"image_id": 4, "category_id": 2, "bbox": [0, 0, 10, 10]}]))
     with pytest.raises(UserError, match=rf"detections: {field} {value} is not in the annotations \(1 such values\)"):
         read_detections(objects, [{**detection(4, 2, [0, 0, 10, 10], 0.5), field: value}])
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_ids_beyond_64_bits_are_refused(number: int) -> None:
+    with pytest.raises(UserError, match=r"annotations: an image id does not fit into 64 bits; renumber the ids"):
+        read_objects(coco_of([4, number], []))
+    with pytest.raises(UserError, match=r"detections: image_id does not fit into 64 bits"):
+        read_detections(read_objects(coco_of([4], [])), [detection(number, 2, [0, 0, 10, 10], 0.5)])

@@ -38,7 +38,7 @@ def only(result: Errors, **expected: int) -> None:
 
 
 def test_one_error_of_each_kind() -> None:
-    """A: a true one before all false ones of two objects, AP 51/101; B: nothing true. The mean of both."""
+    """A has two objects and a true detection before all false ones: AP 51/101. B has none: AP 0. AP is their mean."""
     missed = [0.0, 300.0, 100.0, 100.0]
     found = [
         detection(1, A, BOX, 0.9),
@@ -66,7 +66,7 @@ def test_one_error_of_each_kind() -> None:
     ],
 )
 def test_a_false_positive_before_the_true_one_costs_half_of_ap(kind: str, objects: list[Row], false: Row) -> None:
-    """Precision is 1/2 at every recall; without the false one 1. B, where there is one, has AP 0 before and after."""
+    """Precision is 1/2 at every recall, and 1 without the false positive. AP of B, if it has an object, stays 0."""
     result = errors([thing(BOX), *objects], [detection(1, A, BOX, 0.5), false])
     share = 1 + len(objects)
     only(result, **{kind: 1}, **({"missed": 1} if objects else {}))
@@ -75,15 +75,15 @@ def test_a_false_positive_before_the_true_one_costs_half_of_ap(kind: str, object
 
 
 def test_a_duplicate() -> None:
-    """True, duplicate, true: precision 1 up to recall 1/2, then 2/3; 50 recall thresholds gain 1/3."""
+    """By score true, duplicate, true: precision is 1 up to recall 1/2, then 2/3, so 50 recall thresholds gain 1/3."""
     found = [detection(1, A, BOX, 0.9), detection(1, A, NINETY, 0.8), detection(1, A, AWAY, 0.7)]
     result = errors([thing(BOX), thing(AWAY)], found)
     only(result, duplicate=1)
     assert result.gain["duplicate"] == pytest.approx(50 / 101 / 3)
 
 
-def test_of_several_errors_at_an_object_the_one_with_the_highest_score_is_fixed() -> None:
-    """Both localisation errors have the same object: the first becomes true, the second is removed; AP from 0 to 1."""
+def test_only_the_error_with_the_highest_score_is_fixed_for_each_object() -> None:
+    """Two localisation errors have one object: the first becomes true, the second is removed, AP rises from 0 to 1."""
     found = [detection(1, A, THIRTY, 0.4), detection(1, A, [0, 0, 30, 100], 0.8)]
     result = errors([thing(BOX)], found)
     only(result, localisation=2)
@@ -136,19 +136,21 @@ def test_without_crowds_ap_equals_pycocotools(seed: int) -> None:
         assert 0 < errors_found < len(detections) and all(gain >= 0 for gain in result.gain.values())
 
 
-@pytest.mark.parametrize("said", json.loads(tide.PLACE.read_text()), ids=lambda said: f"{said['seed']}-{said['iou']}")
-def test_errors_equal_tidecv(said: dict[str, Any]) -> None:
-    """Its numbers for odd cases (`tests.analysis.tide`). Counts are equal; its recall thresholds are other floats."""
-    images, annotations, found = tide.case(said["seed"])
+@pytest.mark.parametrize(
+    "recorded", json.loads(tide.RECORDED.read_text()), ids=lambda case: f"{case['seed']}-{case['iou']}"
+)
+def test_errors_equal_tidecv(recorded: dict[str, Any]) -> None:
+    """Compare with recorded numbers of tidecv (`tests.analysis.tide`), whose recall thresholds differ slightly."""
+    images, annotations, found = tide.case(recorded["seed"])
     read = read_objects(coco_of(images, annotations, tide.WITH_OBJECTS))
-    (ours,) = find_errors(read, read_detections(read, found), [said["iou"]])
-    assert ours.count == said["count"]
-    assert ours.ap == pytest.approx(said["ap"], abs=0.002)
-    assert ours.gain == pytest.approx(said["gain"], abs=0.002)
+    (ours,) = find_errors(read, read_detections(read, found), [recorded["iou"]])
+    assert ours.count == recorded["count"]
+    assert ours.ap == pytest.approx(recorded["ap"], abs=0.002)
+    assert ours.gain == pytest.approx(recorded["gain"], abs=0.002)
 
 
 def test_a_category_with_only_missed_objects_is_removed() -> None:
-    """One of two categories is found, the other is not: AP 0.5, and 1 without it, as in tidecv 1.0.1."""
+    """One of two categories is found: AP is 0.5, and 1 without the other category, as in tidecv 1.0.1."""
     result = errors([thing(BOX), thing(AWAY, B)], [detection(1, A, BOX, 0.9)])
     assert result.ap == 0.5 and result.gain["missed"] == 0.5
     assert errors([thing(BOX)], []).gain["missed"] == 1

@@ -22,7 +22,7 @@ MANIFEST = "shapes/ablation-0123456789.grid.json"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunsFolder:
-    """RunTable of the ablation, untouched; both has AP 50 51 52."""
+    """Records of the ablation; both has AP 50 51 52."""
     made = ablation(tmp_path / "runs")
     records.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'records'}"])
     made.root = tmp_path / "records"
@@ -106,7 +106,7 @@ def test_edited_records_are_not_copied_under_new_checksums(folder: RunsFolder, t
 
 
 def test_an_unlisted_file_is_a_problem(folder: RunsFolder) -> None:
-    """Notes do no harm; what the report would read of a run, as a metrics.json put beside a failed one, is not read."""
+    """An unlisted note does not matter; of an unlisted file that the report would read, the whole run is not read."""
     run = folder.path("both", 2)
     (folder.root / run / "notes.txt").write_text("mine")
     found = collect(folder.root)

@@ -19,8 +19,8 @@ from tests.analysis.synthetic import ARMS, START, RunsFolder, ablation, edit_jso
 GRID = "shapes-ablation-0123456789"
 
 
-def told(runs: Path) -> tuple[str, list[str]]:
-    """The page and the problems."""
+def report_and_problems(runs: Path) -> tuple[str, list[str]]:
+    """Return the page as Markdown, and the problems."""
     records = collect(runs)
     return to_markdown(build(records), "f"), records.problems
 
@@ -40,11 +40,11 @@ def test_differences_between_finished_runs_are_problems(
     tmp_path: Path, changes: dict[str, Any], name: str, values: tuple[str, str]
 ) -> None:
     folder = ablation(tmp_path)
-    text, problems = told(tmp_path)
+    text, problems = report_and_problems(tmp_path)
     assert problems == [] and "The finished runs differ" not in text
     for seed in range(3):
         edit_json(tmp_path / folder.path("both", seed) / "provenance.json", **changes)
-    text, problems = told(tmp_path)
+    text, problems = report_and_problems(tmp_path)
     groups = {"both seeds 0, 1, 2", "baseline seeds 0, 1, 2 and dla seeds 0, 1, 2 and dsl seeds 0, 1, 2"}
     (problem,) = problems
     assert problem.startswith(f"{GRID}: the finished runs differ in {name}: ")
@@ -69,7 +69,7 @@ def test_another_checkout_is_a_problem_but_not_noted_beside_results(
     folder.done("baseline", 0, 0.4)
     edit_json(folder.done("both", 0, 0.5) / "provenance.json", **changes)
     folder.manifest()
-    text, problems = told(tmp_path)
+    text, problems = report_and_problems(tmp_path)
     seeds = ("both seed 0", "baseline seed 0") if "dirty" in changes else ("baseline seed 0", "both seed 0")
     assert problems == [f"{GRID}: the finished runs differ in {said.format(*seeds)}"]
     assert "The finished runs differ" not in text
@@ -81,7 +81,9 @@ def test_a_run_resumed_with_other_code_is_a_problem(tmp_path: Path) -> None:
     made = json.loads((run / "provenance.json").read_text())
     edit_json(run / "provenance.json", earlier=[{**made, "command": "another"}, {**made, "code": "01dc0de"}])
     folder.manifest()
-    assert told(tmp_path)[1] == [f"{folder.path('both', 0)}: code changed between attempts: 01dc0de, then c0dec0dec0"]
+    assert report_and_problems(tmp_path)[1] == [
+        f"{folder.path('both', 0)}: code changed between attempts: 01dc0de, then c0dec0dec0"
+    ]
 
 
 def test_unfinished_runs_are_not_compared(tmp_path: Path) -> None:
@@ -89,11 +91,11 @@ def test_unfinished_runs_are_not_compared(tmp_path: Path) -> None:
     folder.done("baseline", 0, 0.4)
     edit_json(folder.start("both", 0, "failed", cause="NaN") / "provenance.json", code="0ther")
     folder.manifest()
-    assert told(tmp_path)[1] == []
+    assert report_and_problems(tmp_path)[1] == []
 
 
 def check_dla_is_not_averaged(runs: Path) -> None:
-    text, problems = told(runs)
+    text, problems = report_and_problems(runs)
     (problem,) = [line for line in problems if "are not averaged" in line]
     assert problem.startswith(f"{GRID}: the finished runs of arm dla have 2 settings (")
     assert row_of(text, "### Ablation", "dla")[1:4] == ["3 done", "0", "–"]
@@ -110,7 +112,7 @@ def test_an_arm_with_two_settings_is_not_averaged(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_setting_differs_from_the_manifest_is_a_problem_and_not_averaged(tmp_path: Path) -> None:
-    """A cell that points at the run of another arm, and its own run, which no cell points at."""
+    """A cell names the run of another arm, and no cell names its own run."""
     folder = ablation(tmp_path)
     for cell in folder.cells:
         cell["setting"] = folder.spec(cell["arm"], cell["seed"]).setting
@@ -126,7 +128,7 @@ def test_a_run_whose_setting_differs_from_the_manifest_is_a_problem_and_not_aver
 
 
 def test_a_run_that_two_arms_share_counts_once(tmp_path: Path) -> None:
-    """AP 40 41 42 against 50 51 52, the first also as another arm: df stays 4, and there is nothing to compare."""
+    """AP 40 41 42 against 50 51 52; a third arm shares the first runs, so df stays 4 and it has no difference."""
     folder = RunsFolder(tmp_path)
     for seed in range(3):
         folder.done("baseline", seed, (40 + seed) / 100)
@@ -134,7 +136,7 @@ def test_a_run_that_two_arms_share_counts_once(tmp_path: Path) -> None:
     arms = {"baseline": "neither", "twin": "the default", "both": "DLA + DSL"}
     folder.cells += [{**cell, "arm": "twin"} for cell in folder.cells if cell["arm"] == "baseline"]
     folder.manifest(arms=arms)
-    text, problems = told(tmp_path)
+    text, problems = report_and_problems(tmp_path)
     assert problems == []
     assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (4)"
     assert row_of(text, "### Difference", "twin")[1] == "same runs"
@@ -143,7 +145,7 @@ def test_a_run_that_two_arms_share_counts_once(tmp_path: Path) -> None:
 
 
 def test_an_older_manifest_is_read(tmp_path: Path) -> None:
-    """Without the settings of runs, the base and the changed fields."""
+    """It has no settings of runs, no base and no changed fields."""
     folder = ablation(tmp_path)
     value = json.loads(folder.manifest().read_text())
     assert not {"base", "changed"} & set(value) and not any("setting" in run for run in value["runs"])
@@ -156,11 +158,11 @@ def test_the_note_on_the_start_run_ignores_a_stale_start_run(tmp_path: Path) -> 
     ablation(tmp_path)
     start = tmp_path / f"shapes/pretrain/seed0-{START}"
     shutil.copytree(start, start.with_name(f"{start.name}.stale1"))
-    assert "All runs start from the weights of one run" in told(tmp_path)[0]
+    assert "All runs start from the weights of one run" in report_and_problems(tmp_path)[0]
 
 
 def test_a_replay_must_have_trained_with_the_final_state_of_its_source(tmp_path: Path) -> None:
-    """A replay holds T and beta; `both` moves them until its last iteration."""
+    """A replay keeps T and beta fixed; `both` changes them until its last iteration."""
     folder = RunsFolder(tmp_path)
     source, replay = folder.done("both", 0, 0.5), folder.done("baseline", 0, 0.4)
     folder.manifest()

@@ -193,7 +193,7 @@ def test_an_invalid_file_is_a_problem_and_the_rest_is_read(tmp_path: Path, name:
 
 
 def test_a_report_is_written_if_a_run_has_no_spec(tmp_path: Path) -> None:
-    """Such a run has no id, and a run that replays nothing has none to look up."""
+    """Such a run has no id, and runs without `replay` look up no id."""
     folder = ablation(tmp_path)
     for arm in ("both", "dla"):
         edit_json(tmp_path / folder.path(arm, 1) / "provenance.json", command="python experiments/launch.py grid=x")

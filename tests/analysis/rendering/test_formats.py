@@ -129,7 +129,7 @@ def test_cells_have_their_numbers_and_runs(tmp_path: Path) -> None:
 
 
 def test_the_text_of_a_cell_begins_with_its_first_number(tmp_path: Path) -> None:
-    """In every cell that has numbers."""
+    """This holds for every cell that has numbers."""
     ablation(tmp_path)
     cells = [cell for each in build(collect(tmp_path)).tables for row in each.table.rows for cell in row]
     with_numbers = [cell for cell in cells if cell.numbers]
@@ -184,7 +184,7 @@ def compiled(text: str, folder: Path) -> str:
 
 
 def test_hostile_rows_compile_and_are_shown(tmp_path: Path) -> None:
-    """After the end of a row LaTeX reads '*' and '[length]' as arguments. All characters below U+0250, and others."""
+    """LaTeX reads '*' and '[length]' after a row as arguments. The rows have all characters up to U+024F."""
     known = "—‘’‚“”„†‡•…‰‹›€™←↑→↓ȘșȚț−≤≥≈∞Δαβλμστ"
     texts = ["[1cm] a", "[b", "* c", "\x01[d]", HOSTILE, *map(chr, range(0x250)), *known, "漢😀\ud800\ufeff"]
     for rows in ([[text, "1"] for text in texts], [[known, "1"]]):

@@ -139,7 +139,7 @@ def test_a_figure_shows_its_values_at_the_mouse_pointer(page: sync_api.Page) -> 
 
 
 def place_of(page: sync_api.Page, value: float) -> tuple[float, float]:
-    """Where on the screen the first panel of the first figure has this x value, at half its height."""
+    """The point on the screen at this x value and half the height of the first panel of the first figure."""
     plot = page.locator(".plot").first
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()

@@ -22,7 +22,7 @@ CLAIM = "38.9 AP, released weights re-tested"
 
 
 def evaluated(root: Path, ap: float | None, dataset: str = "coco", sha256: str = SHA256, **changes: Any) -> RunsFolder:
-    """A folder with an evaluation, or if ap is None with one that has not run."""
+    """Make a folder with an evaluation; if ap is None, it has not run."""
     file = {"sha256": sha256, "file": "/data/x.pth"}
     folder = RunsFolder(root, dataset, {"init": file, "task": "evaluate"})
     if ap is None:

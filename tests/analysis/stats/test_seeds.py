@@ -72,7 +72,7 @@ def test_a_negative_difference_can_be_significant() -> None:
 
 
 def test_paired_sd_takes_common_seeds_only() -> None:
-    """Differences 1, 3 at seeds 0 and 1 (sd sqrt 2); seeds 2 and 3 have no partner. Means take all seeds."""
+    """Differences are 1 and 3 at seeds 0 and 1 (sd sqrt 2); seeds 2 and 3 have no pair. Means are over all seeds."""
     found = difference({0: 2.0, 1: 5.0, 2: 50.0}, {0: 1.0, 1: 2.0, 3: 9.0}, Pooled(1.0, 4))
     assert found is not None
     assert found.pairs == 2
@@ -112,7 +112,7 @@ def test_p_is_students_two_sided_one() -> None:
 
 @pytest.mark.parametrize("df", [1, 4, 19, 190])
 def test_quantile_and_p_are_those_of_scipys_distribution(df: int) -> None:
-    """To the last bit: a report made before and after is the same."""
+    """They are equal to the last bit, so reports do not depend on which of the two computes them."""
     assert t_quantile(0.9, df) == student_t.ppf(0.95, df)
     found = difference({0: 4.0, 1: 5.0, 2: 7.0}, {0: 1.0, 1: 2.0, 2: 3.0}, Pooled(1.3, df))
     assert found is not None and found.p == 2 * student_t.sf(abs(found.value) / (1.3 * math.sqrt(2 / 3)), df)
@@ -123,7 +123,7 @@ def with_p(p: float | None) -> Difference:
 
 
 def test_holms_correction_by_hand() -> None:
-    """Sorted .01 .03 .04 .5: times 4, 3, 2, 1 gives .04 .09 .08 .5, and none below the one before: .04 .09 .09 .5."""
+    """Sorted .01 .03 .04 .5, times 4, 3, 2, 1: .04 .09 .08 .5; with the running maximum .04 .09 .09 .5."""
     given = {
         "c": with_p(0.04),
         "a": with_p(0.01),

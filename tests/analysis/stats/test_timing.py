@@ -34,7 +34,7 @@ Times = dict[str, list[float]]
 
 
 def part(times: Times, peaks: dict[str, int], **more: Any) -> dict[str, Any]:
-    """A part of a measurement: `times` holds an arm's seconds by round."""
+    """A part of a timing run. times: arm -> its seconds by round."""
     blocks = [
         {"round": number, "arm": arm, "seconds": seconds, "peak_bytes": peaks.get(arm)}
         for arm, own in times.items()
@@ -189,7 +189,7 @@ def test_an_unfinished_run_decides_nothing(tmp_path: Path) -> None:
 def test_if_a_run_failed_or_is_unfinished_the_others_decide_nothing(
     tmp_path: Path, state: str | None, cause: str | None, verdict: str
 ) -> None:
-    """state: of the second seed's run; None: it was never started."""
+    """state: of the run of the second seed; None if it was never started."""
     run = timing_run(tmp_path, TRAINING, INFERENCE, peaks=PEAKS)
     spec = RunSpec.read(run).with_seed(1)
     other = spec.directory(tmp_path)

@@ -87,7 +87,7 @@ def test_how_many_more_seeds_would_decide():
 
 
 def test_additional_seeds_measure_noise_that_was_assumed():
-    """With one seed it is the floor, as if known; with two its sd has one degree of freedom, 6.314 x 0.15 / sqrt(2)."""
+    """With one seed the sd is taken to be the floor; with two it has one degree of freedom: 6.314 x 0.15 / sqrt(2)."""
     found = decide("AP", 38.9, Summary(1, 38.64, None), Pooled(None, 0))
     assert found.more is not None and found.more > 1
     for more in range(1, found.more + 1):
@@ -124,7 +124,7 @@ def test_a_true_claim_is_hardly_ever_rejected(sd: float, n: int):
 
 
 def test_one_seed_per_arm_is_not_enough_if_the_noise_is_above_the_floor():
-    """Twice the floor: the sd is assumed, and a true claim is rejected far more often than with three seeds."""
+    """The noise is twice the assumed floor: a true claim is rejected far more often than with three seeds."""
     assert 0.05 < frequencies(0.0, 0.3, 1)["NOT REPRODUCED"] < 0.2
 
 
@@ -197,7 +197,7 @@ def test_how_many_more_blocks_would_decide():
 
 
 def overhead_frequencies(true: float, sd: float, rounds: int, trials: int = 500) -> dict[str, float]:
-    """How often each verdict is given: rounds that are up to three times as slow as others, and `sd` on each block."""
+    """How often each verdict is given if rounds differ by a factor of up to three and blocks have the noise `sd`."""
     generator = np.random.default_rng(2)
     counts: dict[str, int] = {}
     for _ in range(trials):

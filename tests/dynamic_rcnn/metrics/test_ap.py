@@ -48,7 +48,7 @@ def loaded(content: dict[str, Any]) -> COCO:
 
 
 def reference(content: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, float | None]:
-    """What pycocotools prints, by its own loadRes and summarize; -1 as None."""
+    """The metrics that pycocotools prints, with None for -1."""
     coco = loaded(content)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(detections)), "bbox")

@@ -1,4 +1,4 @@
-"""Masks: evaluated as pycocotools does, kept in the file of detections, predicted, and nothing changes without them."""
+"""Masks: their evaluation, the file of detections with them, their prediction, and models without masks."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def case(seed: int, crowds: bool = False, ties: bool = False, empty: bool = Fals
 
 
 def reference(content: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, float | None]:
-    """pycocotools' own loadRes and summarize, on the masks alone: a box beside them would be taken for their area."""
+    """The metrics that pycocotools computes from the masks alone; given boxes, it would take their areas."""
     coco = loaded(content)
     alone = [{key: value for key, value in copy.deepcopy(item).items() if key != "bbox"} for item in detections]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -166,7 +166,7 @@ def test_saved_masks_evaluate_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_detections_without_masks_are_written_as_before(tmp_path: Path) -> None:
-    """The content, byte for byte, of a file as the first version wrote it."""
+    """The content equals, byte for byte, what the first version wrote."""
     path = tmp_path / "detections.json.gz"
     write_detections(path, [{"image_id": 3, "category_id": 7, "bbox": [1, 2.5, 3, 4], "score": np.float32(0.1)}])
     content = gzip.decompress(path.read_bytes())

@@ -1,0 +1,21 @@
+"""The examples are the same on every machine. FUZZ_EXAMPLES=1000 tries as many others per test, with a printed seed."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, Phase, settings
+
+MORE = os.environ.get("FUZZ_EXAMPLES")
+
+settings.register_profile(
+    "fuzz",
+    max_examples=int(MORE or 60),
+    derandomize=MORE is None,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    phases=[Phase.generate] if MORE else [Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("fuzz")
