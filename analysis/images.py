@@ -165,7 +165,7 @@ def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path, str]:
         raise UserError(f"{paths[0]} and other runs of its grid use {count} data sets; they must use one")
     shared = specs[0].dataset
     root, _ = dataset.prepare(shared)
-    color_type = image_loader(specs[0].config["data"]["test_pipeline"])[0]
+    color_type = image_loader(specs[0].config.get("data", {}).get("test_pipeline", []))[0]
     return load_ground_truth(root / shared["val_ann"]), root / shared["val_img"], color_type
 
 

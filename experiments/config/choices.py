@@ -41,7 +41,7 @@ def choose(overrides: Sequence[Override]) -> tuple[Choices, list[ResultDefault]]
         clusters.refuse_fields(executor, reason, [str(each.input_line) for each in overrides])
         lines["cluster_line"] = f"cluster={executor}: {reason}"
         groups = _with(groups, "cluster", executor)
-    base_for = {**(_grid(files).get("base_for") or {}), **(value_of(overrides, "grid.base_for") or {})}
+    base_for = _mapping(_grid(files).get("base_for")) | _mapping(value_of(overrides, "grid.base_for"))
     if found["base"] in base_for and not any(each.key_or_group == "base" for each in overrides):
         groups = _with(groups, "base", base_for[found["base"]])
     found, files = chosen_files(groups)
@@ -50,7 +50,12 @@ def choose(overrides: Sequence[Override]) -> tuple[Choices, list[ResultDefault]]
 
 def _grid(files: Sequence[ResultDefault]) -> dict[str, Any]:
     """The field `grid` of the chosen files, unresolved."""
-    return merged_content([file for file in files if str(file.config_path).startswith("grid/")]).get("grid") or {}
+    return _mapping(merged_content([file for file in files if str(file.config_path).startswith("grid/")]).get("grid"))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """`value` if it is a mapping, else an empty one: the schema reports it later."""
+    return value if isinstance(value, dict) else {}
 
 
 def _needed_files(task: str) -> list[str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.config import choices, cluster, compose, conf_files, overrides
+from experiments.config import compose, conf_files
 from experiments.config.build import build_grid
 from tests.fuzz.damage import assert_is_message, damaged, damaged_bytes
 
@@ -31,12 +31,11 @@ HEADER = "# @package _global_\n"
 
 @pytest.fixture(scope="module", autouse=True)
 def conf(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A copy of the configuration files, which the modules read instead."""
+    """A copy of the configuration files, which is read instead of them."""
     folder = tmp_path_factory.mktemp("experiments") / "conf"
     shutil.copytree(CONF, folder)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (choices, cluster, compose, conf_files, overrides):
-            patch.setattr(module, "CONF", folder)
+        patch.setattr(conf_files, "CONF", folder)
         yield folder
     conf_files.load.cache_clear()
 

@@ -254,7 +254,7 @@ def test_invalid_blocks_and_means_are_user_errors(tmp_path: Path, field: str, va
     [
         ("baseline", None, "baseline=None: must be text"),
         ("training", {"unit": "iteration"}, "training.block: must be given; training.blocks: must be given"),
-        ("training", part({"both": [-1.0]}, {}), "training.blocks[0].seconds=-1.0: must be greater than 0"),
+        ("training", part({"both": [-1.0]}, {}), "training.blocks[0].seconds=-1.0: must be a positive number"),
         (
             "inference",
             part({"both": [1.0]}, {}),
