@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import HealthCheck, Phase, settings
 
-MORE = os.environ.get("FUZZ_EXAMPLES")
+from tests.fuzz.damage import MORE
 
 settings.register_profile(
     "fuzz",
-    max_examples=int(MORE or 60),
+    max_examples=MORE or 60,
     derandomize=MORE is None,
     database=None,
     deadline=None,

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from dynamic_rcnn.errors import UserError
 
+MORE = int(os.environ.get("FUZZ_EXAMPLES", 0))  # examples per test; 0 for the few of CI
 NAN, INF = float("nan"), float("inf")
 ODD = st.one_of(
     st.sampled_from([None, True, False, "", "a", "0", "é 猫 $x$", "a\nb", [], {}, [[]], {"a": 1}, [None], "1e400"]),
     st.sampled_from([-1, 0, 1, 2, 3, 2**31, 2**53 + 1, 10**17, 2**63, 2**64, 10**30, -(2**63) - 1]),
     st.sampled_from([0.5, -0.5, 1e-300, 1e38, 1e300, -1e300, NAN, INF, -INF, 1.0000000001]),
 )
+
+
+def at_most(examples: int) -> settings:
+    """The number of examples of a slow test in CI."""
+    return settings(max_examples=MORE or examples)
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -16,7 +16,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config import compose, conf_files
 from experiments.config.build import build_grid
-from tests.fuzz.damage import assert_is_message, damaged, damaged_bytes
+from tests.fuzz.damage import assert_is_message, at_most, damaged, damaged_bytes
 
 CONF = conf_files.CONF
 FILES = {  # file -> the arguments that choose its copy
@@ -51,6 +51,7 @@ def texts(draw: st.DrawFn, name: str) -> bytes:
     return (header + yaml.safe_dump(content, allow_unicode=True, sort_keys=False)).encode()
 
 
+@at_most(40)
 @given(st.data())
 def test_a_damaged_configuration_file(conf: Path, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(list(FILES)))

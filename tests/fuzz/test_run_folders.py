@@ -22,7 +22,7 @@ from analysis.sections.page import build
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.state import read_state
 from tests.analysis.synthetic import PAPER, RunsFolder
-from tests.fuzz.damage import assert_is_message, damaged, damaged_bytes, to_bytes
+from tests.fuzz.damage import assert_is_message, at_most, damaged, damaged_bytes, to_bytes
 
 ARMS = {"baseline": "neither", "both": "DLA + DSL"}
 AP = {("baseline", 0): 0.40, ("baseline", 1): 0.42, ("both", 0): 0.50, ("both", 1): 0.53}
@@ -71,6 +71,7 @@ def read_everything(folder: Path) -> RunTable:
     return table
 
 
+@at_most(25)
 @given(change=changes(), is_recorded=st.booleans())
 def test_a_damaged_file(folders: dict[bool, Path], change: tuple[str, Callable], is_recorded: bool) -> None:
     source = folders[is_recorded]
