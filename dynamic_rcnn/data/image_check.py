@@ -94,12 +94,15 @@ def check_images(
     images = {image.file_name: image for image in _read_images(annotations)}
     stamps = dict(_stamps(folder, images))
     known = read_known(folder, color_type, stamps)
-    found = dict(_decode(folder, _choose(stamps, known, every), color_type, progress))
+    found: dict[str, Inspection | str] = {}
+    try:
+        found.update(_decode(folder, _choose(stamps, known, every), color_type, progress))
+    finally:  # an interrupted check keeps what it has decoded
+        new = {name: each for name, each in found.items() if isinstance(each, Inspection)}
+        if new:
+            write_known(folder, color_type, stamps, {**known, **new})
     refused = {name: fault for name, fault in found.items() if isinstance(fault, str)}
-    new = {name: each for name, each in found.items() if isinstance(each, Inspection)}
     known |= new
-    if new:
-        write_known(folder, color_type, stamps, known)
     report = ImageReport(len(images), len(known) + len(refused))
     for name in sorted(refused):
         report.problems.add(f"image {images[name].id}: {refused[name]}")

@@ -198,6 +198,21 @@ def test_without_a_place_for_the_cache_nothing_is_kept(tmp_path: Path, monkeypat
     assert Split(tmp_path, [VALID["JPEG"]()]).check().problems.count == 0
 
 
+def test_an_interrupted_check_keeps_what_it_has_decoded(
+    tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt
+
+    split = Split(tmp_path, [VALID["JPEG"]()] * 40)
+    monkeypatch.setattr(image_check, "_PROGRESS_S", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        split.check(progress=interrupt)
+    decoded.clear()
+    split.check()
+    assert sorted(decoded) == sorted(f"{number}.jpg" for number in range(40))[32:]
+
+
 def test_progress_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_check, "_PROGRESS_S", -1.0)
     lines: list[str] = []
