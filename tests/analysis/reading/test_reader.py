@@ -17,74 +17,23 @@ from dynamic_rcnn.run.spec import RunSpec
 from tests.analysis.synthetic import START, RunsFolder, ablation, edit_json, write_json
 
 
-def _truncate(run: Path) -> None:
-    text = (run / "metrics.json").read_text()
-    (run / "metrics.json").write_text(text[: len(text) // 2])
+def _cut(name: str) -> Callable[[Path], object]:
+    """Cut off the end of a file."""
+    return lambda run: (run / name).write_bytes((run / name).read_bytes()[:-9])
 
 
-def _newer(run: Path) -> None:
-    value = json.loads((run / "metrics.json").read_text())
-    write_json(run / "metrics.json", value | {"schema": 99})
-
-
-def _foreign(run: Path) -> None:
-    write_json(run / "metrics.json", [1, 2])
+def _written(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda run: (run / name).write_bytes(content)
 
 
 def _percent(run: Path) -> None:
-    value = json.loads((run / "metrics.json").read_text())
-    value["metrics"]["AP"] = 41.0
-    write_json(run / "metrics.json", value)
-
-
-def _binary_curve(run: Path) -> None:
-    (run / "train.jsonl").write_bytes(b"\xff\xfe\n{}\n")
-
-
-def _broken_curve(run: Path) -> None:
-    (run / "train.jsonl").write_text('{"iteration": 10}\n{"iteration":\n{"iteration": 30}\n')
-
-
-def _stray(run: Path) -> None:
-    (run / "notes.txt").write_text("mine")
-
-
-def _no_spec(run: Path) -> None:
-    (run / "spec.json").unlink()
-
-
-def _other_content(run: Path) -> None:
-    edit_json(run / "spec.json", config={"of": "dla"})
-
-
-def _other_id(run: Path) -> None:
-    edit_json(run / "spec.json", id="0123456789")
-
-
-def _no_number(run: Path) -> None:
-    edit_json(run / "spec.json", config={"lr": float("nan")})
-
-
-def _spec_of_another_run(run: Path) -> None:
-    RunSpec("both", 9, {"name": "shapes"}, {}).write(run)
-
-
-def _cut_detections(run: Path) -> None:
-    path = run / "detections.json.gz"
-    path.write_bytes(path.read_bytes()[:-9])
-
-
-def _plain_detections(run: Path) -> None:
-    (run / "detections.json.gz").write_text("[]")
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
+    edit_json(run / "metrics.json", metrics={**metrics, "AP": 41.0})
 
 
 def _damaged_detections(run: Path) -> None:
     path = run / "detections.json.gz"
     path.write_bytes(path.read_bytes()[:10] + b"\xff" * 9)
-
-
-def _truncated_provenance(run: Path) -> None:
-    (run / "provenance.json").write_text('{"schema"')
 
 
 def _edited(name: str, **changes: Any) -> Callable[[Path], None]:
@@ -108,22 +57,26 @@ def _pipe(run: Path) -> None:
     os.mkfifo(run / "metrics.json")
 
 
-CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
-    "truncated": (_truncate, "metrics.json: not valid JSON", "unreadable"),
-    "newer": (_newer, "metrics.json: schema 99 is newer than 1", "unreadable"),
-    "foreign": (_foreign, "metrics.json: not a file of this suite", "unreadable"),
+CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "truncated": (_cut("metrics.json"), "metrics.json: not valid JSON", "unreadable"),
+    "newer": (_edited("metrics.json", schema=99), "metrics.json: schema 99 is newer than 1", "unreadable"),
+    "foreign": (_written("metrics.json", b"[1, 2]"), "metrics.json: not a file of this suite", "unreadable"),
     "percent": (
         _percent,
         "metrics.json: metrics.AP=41.0: must be at most 1",
         "unreadable",
     ),
-    "binary": (_binary_curve, "train.jsonl: cannot be read (UnicodeDecodeError)", "done"),
-    "line": (_broken_curve, "train.jsonl: line 2: not valid JSON (input data was truncated)", "done"),
-    "stray": (_stray, "notes.txt: not part of a run; ignored", "done"),
-    "cut": (_cut_detections, "detections.json.gz: broken or cut off (EOFError)", "done"),
-    "plain": (_plain_detections, "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
+    "binary": (_written("train.jsonl", b"\xff\xfe\n{}\n"), "train.jsonl: cannot be read (UnicodeDecodeError)", "done"),
+    "line": (
+        _written("train.jsonl", b'{"iteration": 10}\n{"iteration":\n{"iteration": 30}\n'),
+        "train.jsonl: line 2: not valid JSON (input data was truncated)",
+        "done",
+    ),
+    "stray": (_written("notes.txt", b"mine"), "notes.txt: not part of a run; ignored", "done"),
+    "cut": (_cut("detections.json.gz"), "detections.json.gz: broken or cut off (EOFError)", "done"),
+    "plain": (_written("detections.json.gz", b"[]"), "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
     "damaged": (_damaged_detections, "detections.json.gz: broken or cut off (error)", "done"),
-    "provenance": (_truncated_provenance, "provenance.json: not valid JSON", "done"),
+    "provenance": (_written("provenance.json", b'{"schema"'), "provenance.json: not valid JSON", "done"),
     "commit": (_edited("provenance.json", commit=5), "provenance.json: commit=5: must be text", "done"),
     "command": (_edited("provenance.json", command=["x"]), "command=['x']: must be text", "done"),
     "dirty": (_edited("provenance.json", dirty="no"), "dirty=no: must be true or false", "done"),
@@ -144,11 +97,11 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "log": (_edited_log(lambda lines: []), "train.jsonl: missing or empty, though the run is done", "done"),
     "cut log": (_edited_log(lambda lines: lines[:5]), "train.jsonl: ends at iteration 50, though the run is", "done"),
     "incomplete": (
-        lambda run: (run / "train.jsonl").write_text((run / "train.jsonl").read_text()[:-9]),
+        _cut("train.jsonl"),
         "train.jsonl: the last line is incomplete, though the run is done",
         "done",
     ),
-    "status": (lambda run: (run / "status.json").write_text("{"), "status.json: not valid JSON", "done"),
+    "status": (_written("status.json", b"{"), "status.json: not valid JSON", "done"),
     "no status": (lambda run: (run / "status.json").unlink(), "status.json: missing", "done"),
     "state": (_edited("status.json", state="failed"), "status.json: state=failed, though the run is done", "done"),
     "twice": (_edited_log(lambda lines: [*lines, *lines]), "train.jsonl: iterations do not increase from row", "done"),
@@ -165,15 +118,23 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "provenance.json: not valid JSON (an unpaired surr",
         "done",
     ),
-    "spec": (_no_spec, "spec.json: missing", "unreadable"),
+    "spec": (lambda run: (run / "spec.json").unlink(), "spec.json: missing", "unreadable"),
     "content": (
-        _other_content,
+        _edited("spec.json", config={"of": "dla"}),
         ", the id of the content, which was changed after the run; put the file back",
         "unreadable",
     ),
-    "id": (_other_id, "spec.json: id=0123456789: must be ", "unreadable"),
-    "number": (_no_number, "spec.json: config.lr: must be a finite number", "unreadable"),
-    "name": (_spec_of_another_run, "the spec of shapes/both/seed9-", "unreadable"),
+    "id": (_edited("spec.json", id="0123456789"), "spec.json: id=0123456789: must be ", "unreadable"),
+    "number": (
+        _edited("spec.json", config={"lr": float("nan")}),
+        "spec.json: config.lr: must be a finite number",
+        "unreadable",
+    ),
+    "name": (
+        lambda run: RunSpec("both", 9, {"name": "shapes"}, {}).write(run),
+        "the spec of shapes/both/seed9-",
+        "unreadable",
+    ),
 }
 
 
