@@ -118,21 +118,19 @@ def _run_config(config: Config, changes: dict[str, Any], dataset: dict[str, Any]
     train = found["train"]
     if config.settings.task != EVALUATE:
         images_per_process(train["batch_size"], train["processes"], found["optim_wrapper"]["optimizer"]["lr"])
-    _fill_classes(found["model"], len(dataset["classes"]), where)
-    return found
+    return {**found, "model": _with_classes(found["model"], len(dataset["classes"]), where)}
 
 
-def _fill_classes(node: Any, count: int, where: str) -> None:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == "num_classes" and value not in (None, count):
-                raise UserError(f"{where}: num_classes={value}: the data set has {count} classes; leave it null")
-            if key == "num_classes":
-                node[key] = count
-            _fill_classes(value, count, where)
-    elif isinstance(node, list):
-        for item in node:
-            _fill_classes(item, count, where)
+def _with_classes(node: Any, count: int, where: str) -> Any:
+    """A model with the number of classes of the data set wherever its base has null."""
+    if isinstance(node, list):
+        return [_with_classes(item, count, where) for item in node]
+    if not isinstance(node, dict):
+        return node
+    given = node.get("num_classes")
+    if given not in (None, count):
+        raise UserError(f"{where}: num_classes={given}: the data set has {count} classes; set it to null")
+    return {key: count if key == "num_classes" else _with_classes(item, count, where) for key, item in node.items()}
 
 
 def _dataset(settings: DatasetSettings) -> dict[str, Any]:

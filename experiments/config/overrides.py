@@ -60,7 +60,9 @@ def describe_overruled(config: Config, changed: Sequence[str]) -> list[str]:
 
 def _grid_file(name: str, base: dict[str, Any]) -> dict[str, Any]:
     """The field `grid` of a grid's file, with what it takes from the base filled in."""
-    given = load(f"grid/{name}").get("grid", {})
+    given: dict[str, Any] = load(f"grid/{name}").get("grid", {})
+    if "${" not in str(given):  # most have nothing to fill in, and OmegaConf takes a second for hundreds of arms
+        return given
     resolved = OmegaConf.to_container(OmegaConf.create({"base": base, "grid": given}), resolve=True)
     return dict(resolved["grid"])  # type: ignore[index, call-overload, arg-type]
 

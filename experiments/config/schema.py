@@ -235,17 +235,20 @@ def _text_numbers(value: Any, where: str) -> list[str]:
 
 
 def with_changes(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
-    """A copy of the base without its pretraining, with the values of `changes` (dotted path -> value).
+    """The base without its pretraining, with the values of `changes` (dotted path -> value). Shares values with the base.
 
     Raises UserError for a path that does not exist in the base; `where` says what makes the changes.
     """
-    config = copy.deepcopy({key: value for key, value in base.items() if key != PRETRAIN})
+    config = {key: value for key, value in base.items() if key != PRETRAIN}
     for path, value in changes.items():
-        parent, node = config, config
-        for part in path.split("."):
+        node: Any = config
+        *parents, last = path.split(".")
+        for part in [*parents, last]:
             if not isinstance(node, dict) or part not in node:
                 valid = node if isinstance(node, dict) else ()
                 raise unknown_name("setting", [path], valid, f"{where} ({part!r} does not exist)")
-            parent, node = node, node[part]
-        parent[part] = copy.deepcopy(value)
+            if part is not last:
+                node[part] = copy.copy(node[part])  # what no change passes stays shared with the base
+                node = node[part]
+        node[last] = copy.deepcopy(value)
     return config

@@ -54,7 +54,7 @@ CASES = [
     (["++grid.arms.both.baseline=[1]"], "grid.arms.both.baseline=[1]: must be text, or null"),
     (
         ["dataset=shapes", "base.model.roi_head.bbox_head.num_classes=7"],
-        "base: num_classes=7: the data set has 6 classes; leave it null",
+        "base: num_classes=7: the data set has 6 classes; set it to null",
     ),
     ([f"runs={Path(__file__)}"], "test_bad_input.py: is a file; runs= must name a folder of runs"),
     (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
