@@ -34,8 +34,10 @@ from experiments.config.overrides import describe_overruled
 from experiments.config.schema import Config, LocalCluster
 from experiments.launching.output import output_may_close
 from experiments.planning import cost
+from experiments.planning.directories import Directories, nearest_differences
 from experiments.planning.plan import is_submitted, plan_or_disk, printed_plan
-from experiments.planning.run_state import Directories, PlannedRun, lost_copies, nearest_differences, trajectory_lines
+from experiments.planning.run_state import PlannedRun, lost_copies
+from experiments.planning.trajectory import trajectory_lines
 from experiments.views import tables
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")

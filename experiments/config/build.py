@@ -33,10 +33,8 @@ def build_grid(config: Config) -> Grid:
     }
     pretrain = _pretrain(config, dataset)
     init = {"run": pretrain.id} if pretrain else config.weights
-    specs: dict[str, RunSpec] = {}
-    for name in sorted(configs, key=lambda name: file.arms[name].replay is not None):  # replayed arms come first
-        spec = RunSpec(name, 0, dataset, configs[name], init, task=file.task)
-        specs[name] = _with_replay(spec, file.arms[name].replay, specs)
+    shared_spec = RunSpec("", 0, dataset, shared, init, task=file.task)
+    specs = _specs(file, shared_spec, configs)
     grid = Grid(
         name=file.name,
         title=file.title,
@@ -48,7 +46,7 @@ def build_grid(config: Config) -> Grid:
         specs=specs,
         runs=[],
         pretrain=pretrain,
-        setting=RunSpec("", 0, dataset, shared, init, task=file.task).setting,
+        setting=shared_spec.setting,
         base=config.choices.base,
         changed=changed_fields(config),
         seconds=file.cost or {},
@@ -59,6 +57,11 @@ def build_grid(config: Config) -> Grid:
     if file.task != BENCHMARK:
         return replace(grid, runs=[grid.spec(name, seed) for seed in grid.seeds for name in chosen])
     spec = _timing_run(file, shared, {name: configs[name]["model"] for name in chosen}, dataset)
+    return _timing_grid(grid, spec, {name: arm.title for name, arm in chosen.items()})
+
+
+def _timing_grid(grid: Grid, spec: RunSpec, timed_arms: dict[str, str]) -> Grid:
+    """`grid` with `spec`, which times all arms, as its only run per seed."""
     return replace(
         grid,
         baseline=spec.arm,
@@ -67,8 +70,16 @@ def build_grid(config: Config) -> Grid:
         runs=[spec.with_seed(seed) for seed in grid.seeds],
         pretrain=None,
         setting=spec.setting,
-        timed_arms={name: arm.title for name, arm in chosen.items()},
+        timed_arms=timed_arms,
     )
+
+
+def _specs(file: GridFile, shared: RunSpec, configs: dict[str, dict[str, Any]]) -> dict[str, RunSpec]:
+    """Each arm's run with seed 0. shared: what all arms share; configs: arm -> its configuration."""
+    specs: dict[str, RunSpec] = {}
+    for name in sorted(configs, key=lambda name: file.arms[name].replay is not None):  # replayed arms come first
+        specs[name] = _with_replay(replace(shared, arm=name, config=configs[name]), file.arms[name].replay, specs)
+    return specs
 
 
 def _timing_run(grid: GridFile, base: dict[str, Any], models: dict[str, Any], dataset: dict[str, Any]) -> RunSpec:

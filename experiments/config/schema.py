@@ -235,7 +235,7 @@ def _text_numbers(value: Any, where: str) -> list[str]:
 
 
 def with_changes(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
-    """The base without its pretraining, with the values of `changes` (dotted path -> value). Shares values with the base.
+    """The base without its pretraining, with the values of `changes` (dotted path -> value); shares the rest with it.
 
     Raises UserError for a path that does not exist in the base; `where` says what makes the changes.
     """

@@ -19,8 +19,9 @@ from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments.config.grid import Grid
 from experiments.launching.images import image_reports
 from experiments.launching.lock import launcher_lock, refuse_second_launcher
+from experiments.planning.directories import Directories
 from experiments.planning.manifest import manifest_path, read_cells
-from experiments.planning.run_state import Directories, PlannedRun
+from experiments.planning.run_state import PlannedRun
 
 
 def wanted_runs(plan: Sequence[PlannedRun], running_here: bool = False) -> list[PlannedRun]:

@@ -122,7 +122,7 @@ def _make_arrays(
     shared = plan[0] if grid.pretrain else None
     job = jobs.get(relative_run_dir(shared.path, runs)) if shared is not None else None
     if shared is not None and shared not in wanted and job is None and shared.state not in FINAL:
-        raise SlurmError(f"{tables.state_line(shared)}; the other runs start from it: launch again when it is done")
+        raise SlurmError(f"{shared.line}; the other runs start from it: launch again when it is done")
     return job_arrays.arrays(
         start=relative_run_dir(shared.path, runs) if shared is not None and shared in wanted else None,
         runs=[relative_run_dir(run.path, runs) for run in wanted if run is not shared and run.spec.replay is None],

@@ -15,8 +15,9 @@ from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
 from dynamic_rcnn.wording import plural
 from experiments.config.conf_files import load_base
 from experiments.config.grid import Grid
+from experiments.planning.directories import Directories
 from experiments.planning.manifest import manifest_path, read_cells
-from experiments.planning.run_state import Directories, PlannedRun, last_row
+from experiments.planning.run_state import PlannedRun, last_row
 
 if TYPE_CHECKING:
     from slurm.site_profile import Profile
@@ -100,12 +101,13 @@ def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> li
     """The cost in words: of what is left, and on Slurm of all attempts so far."""
     if all(run.spec.task == EVALUATE for run in plan):
         return ["cost: no training; one pass over the validation images"]
-    unit, each = "slot-hours", 1
+    unit, each = "hours", 1
     if profile is not None:
         unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)
     text = "cost: unknown until the first run has measured it"
     if cost.launch is not None or cost.known:
-        text = f"cost: {cost.known * each:.2f} {unit} left to launch" + (f", at {cost.figures}" if cost.figures else "")
+        text = f"cost: {cost.known * each:.2f} {unit} for the runs to launch"
+        text += (", one at a time" if profile is None else "") + (f", at {cost.figures}" if cost.figures else "")
     left_out = ", ".join(cost.unknown) if cost.known else ""
     more = [f"not included: {left_out}, unknown until a run has measured it"] if left_out else []
     if profile is None:

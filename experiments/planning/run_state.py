@@ -15,11 +15,11 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, read_content
 from dynamic_rcnn.run.fingerprint import code_fingerprint
 from dynamic_rcnn.run.provenance import Provenance
-from dynamic_rcnn.run.published_curves import Point, applies, in_figure, read_early, trajectory, trends, trends_text
-from dynamic_rcnn.run.spec import EVALUATE, RunSpec, differences, is_aside
+from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from dynamic_rcnn.run.state import CORRUPT, State, read_state
 from dynamic_rcnn.run.status import Attempt, Status
 from experiments.config.grid import Grid
+from experiments.planning.directories import Directories, names_in, nearest_differences
 
 FINAL = ("done", "stale")
 HELD = "held until `scontrol release"  # in the reason of a job that only a person can start
@@ -50,6 +50,11 @@ class PlannedRun:
     metrics: dict[str, float | None] = field(default_factory=dict, repr=False)
 
     @property
+    def line(self) -> str:
+        """Its name, its state, and why it is in this state."""
+        return f"{self.spec.name}: {self.state}{': ' + self.why if self.why else ''}"
+
+    @property
     def corrupt(self) -> bool:
         return self.cause == CORRUPT
 
@@ -67,38 +72,6 @@ class PlannedRun:
     def last_attempt(self) -> Attempt | None:
         """The newest attempt in its record."""
         return self.attempts[-1] if self.attempts else None
-
-
-class Directories:
-    """The run directories of a data set, runs/<dataset>/<arm>/seed<k>-<id>, listed once."""
-
-    def __init__(self, runs: Path, dataset: str) -> None:
-        self.runs = runs
-        self.folder = runs / dataset
-        self.names = {arm: _names(self.folder / arm) for arm in sorted(_names(self.folder))}
-        self._arms: dict[str, str] = {}
-        for arm, names in self.names.items():
-            for name in names:
-                self._arms.setdefault(name, arm)
-
-    def find(self, spec: RunSpec) -> Path:
-        """The directory of the run with the id of `spec`, under any arm's name; the one to create if there is none."""
-        own = spec.directory(self.runs)
-        if own.name in self.names.get(spec.arm, ()):
-            return own
-        arm = self._arms.get(own.name)
-        return own if arm is None else self.folder / arm / own.name
-
-    def others(self, spec: RunSpec, path: Path) -> list[Path]:
-        """Other runs of the same arm and seed as the run in `path`."""
-        names = self.names.get(path.parent.name, ())
-        found = sorted(name for name in names if name.startswith(f"seed{spec.seed}-") and name != path.name)
-        return [other for name in found if not is_aside(other := path.parent / name)]
-
-    def all(self) -> list[Path]:
-        """Every run directory."""
-        paths = (self.folder / arm / name for arm, names in self.names.items() for name in sorted(names))
-        return [path for path in paths if path.name.startswith("seed") and not is_aside(path)]
 
 
 def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
@@ -156,14 +129,6 @@ def with_needs(plan: list[PlannedRun]) -> list[PlannedRun]:
             run = replace(run, why=waits if run.state == "new" else f"{run.why}; {waits}")
         noted.append(run)
     return noted
-
-
-def _names(folder: Path) -> set[str]:
-    """The names in a folder without hidden ones; empty if there is no such folder."""
-    try:
-        return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
 
 
 def _read_run(spec: RunSpec, path: Path) -> PlannedRun:
@@ -237,19 +202,6 @@ def _why_new(spec: RunSpec, path: Path, directories: Directories) -> str:
     return f"differs from {other.name} in {shown}{more}"
 
 
-def nearest_differences(
-    spec: RunSpec, path: Path, directories: Directories
-) -> tuple[Path, list[tuple[str, Any, Any]]] | None:
-    """(another run directory of this arm and seed, the fields with its and this run's value); None without one."""
-    candidates = []
-    for other in directories.others(spec, path):
-        try:
-            candidates.append((other, differences(RunSpec.read(other), spec)))
-        except UserError:
-            continue  # skip a damaged record; the plan names those of this grid
-    return min(candidates, key=lambda item: len(item[1])) if candidates else None
-
-
 def last_row(path: Path) -> dict[str, Any]:
     """The last complete line of a run's train.jsonl, read from its end; {} if there is none."""
     row = _last_line(path / TRAIN_LOG)
@@ -279,29 +231,11 @@ def read_end(path: Path, size: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def describe_trajectory(run: PlannedRun) -> str | None:
-    """How T and beta compare with published values; None if there are none or the run has not begun."""
-    place = str(run.spec.dataset["name"]), run.spec.config
-    if run.state == "new" or not run.iteration or not in_figure(*place):
-        return None
-    early, row = read_early(run.path), last_row(run.path) if run.state in ("done", "stale") else {}
-    last = Point(row["T"], row["beta"]) if row else None
-    method = run.spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
-    parts = [trajectory(early).text] if applies(*place) else []
-    return "; ".join(filter(None, [*parts, trends_text(trends(early, last, method))])) or None
-
-
 def lost_copies(plan: Sequence[PlannedRun]) -> str | None:
     """A line on directories of lost copies (see `dynamic_rcnn.run.claim`) beside the runs; None without any."""
     names = {run.path.name for run in plan}
     folders = {run.path.parent for run in plan}
-    lost = [name for folder in folders for name in _names(folder) if ".lost" in name and name.split(".")[0] in names]
+    lost = [name for folder in folders for name in names_in(folder) if ".lost" in name and name.split(".")[0] in names]
     if not lost:
         return None
     return f"directories of lost copies (.lost1 and so on): {len(lost)}; delete them when no job writes into them"
-
-
-def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:
-    """For each run, a line on whether it follows the published trajectory."""
-    found = ((run, describe_trajectory(run)) for run in {run.spec.id: run for run in plan}.values())
-    return [f"{run.spec.name}: {text}" for run, text in found if text is not None]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dynamic_rcnn.run.files import METRICS
 from experiments.config.grid import Grid
-from experiments.planning.run_state import FINAL, HELD, Directories, PlannedRun, stale_heartbeat_note
+from experiments.planning.directories import Directories
+from experiments.planning.run_state import FINAL, HELD, PlannedRun, stale_heartbeat_note
 from slurm import cli
 from slurm.cli import QueuedJob
 from slurm.submission_record import Submission, jobs_by_run, last_job, read_all

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config.grid import Grid
 from experiments.planning.cost import Cost
-from experiments.planning.run_state import PlannedRun, describe_trajectory, last_row
+from experiments.planning.run_state import PlannedRun, last_row
+from experiments.planning.trajectory import describe_trajectory
 from experiments.views import logs
 from experiments.views.tables import newest_metrics, seconds_left, state_counts
 

@@ -41,7 +41,7 @@ def print_logs(plan: Sequence[PlannedRun], grid: Grid, runs: Path, name: str | N
         print("no run of this grid has failed; run=ARM/seedN shows the log of any other")
     outputs = _job_outputs(chosen, grid, runs)
     for run in chosen:
-        print(f"{run.spec.name}: {run.state}{': ' + run.why if run.why else ''}")
+        print(run.line)
         paths = [*_failed_logs(run), *outputs.get(run.path, [])]
         if not paths:
             print("    no log: no attempt has started")

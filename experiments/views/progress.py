@@ -63,7 +63,7 @@ class _PlainLines:
         for run in plan:
             name = run.spec.name
             if self.states.get(name, run.state) != run.state:
-                print(tables.state_line(run), flush=True)
+                print(run.line, flush=True)
             self.states[name] = run.state
             if show_running and run.state == "running":
                 line = tables.progress_line(run)

@@ -71,9 +71,9 @@ def hidden_causes(plan: Sequence[PlannedRun], width: int) -> list[str]:
     """Lines on why runs failed or are held, for a terminal that is too narrow for the column of causes."""
     if width >= _COLUMNS["cause"]:
         return []
-    failed = [state_line(run) for run in plan if run.state == "failed"]
+    failed = [run.line for run in plan if run.state == "failed"]
     hint = ["action=logs shows the ends of their logs; launching again resumes them"] if failed else []
-    return [*failed, *hint, *(state_line(run) for run in plan if run.state == "queued" and HELD in run.why)]
+    return [*failed, *hint, *(run.line for run in plan if run.state == "queued" and HELD in run.why)]
 
 
 def live_table(plan: Sequence[PlannedRun], width: int, height: int) -> RenderableType:
@@ -94,11 +94,6 @@ def state_counts(plan: Sequence[PlannedRun]) -> dict[str, int]:
     """How many runs are in each state."""
     states = [run.state for run in plan]
     return {state: states.count(state) for state in reversed(STATES)}
-
-
-def state_line(run: PlannedRun) -> str:
-    """The run's name, its state, and why it is in this state."""
-    return f"{run.spec.name}: {run.state}{': ' + run.why if run.why else ''}"
 
 
 def failures(plan: Sequence[PlannedRun]) -> RenderableType:

@@ -97,7 +97,8 @@ def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path:
     out = capsys.readouterr().out
     assert "12 runs (12 arms x 1 seeds): 12 new" in out
     assert (
-        "cost: 410.48 GPU-hours left to launch, at 0.350 s per iteration (declared in the grid for 8 processes)" in out
+        "cost: 410.48 GPU-hours for the runs to launch, at 0.350 s per iteration (declared in the grid for 8 processes)"
+        in out
     )
     assert "not included: r101_1x, r101_1x_dynamic, r101_2x, " in out
     assert launch.main([*settings, f"runs={tmp_path}", "action=plan", "cluster.max_gpu_hours=9999"]) == 2

@@ -130,3 +130,9 @@ def test_settings_of_another_action_have_no_effect() -> None:
         "run=foo: has no effect with action=plan, only with logs",
         "lines=9: has no effect with action=plan, only with logs",
     ]
+
+
+def test_why_says_that_there_is_nothing_to_compare_with(tmp_path: Path, capsys: Any) -> None:
+    given = ["grid=smoke", "cluster=local", "base.pretrain=null", "arms=[dla]", "action=why", f"runs={tmp_path}"]
+    assert launch.main(given) == 0
+    assert "    nothing to compare with: there is no other run of dla/seed0\n" in capsys.readouterr().out

@@ -117,12 +117,12 @@ def test_the_plan_prints_gpu_hours_and_refuses_above_the_limit(tmp_path: Path, c
     code, out, err = act(tmp_path, capsys, *SLURM, *LONG)  # 4 runs of 3,600 iterations, half a second on 2 GPUs
     assert (code, err) == (0, "")
     assert (
-        "cost: 4.00 GPU-hours left to launch, at 0.500 s per iteration (declared in the grid as 1 s for 1 process), "
-        "1 node x 2 GPUs per run, a time limit of 24.0 hours" in out
+        "cost: 4.00 GPU-hours for the runs to launch, at 0.500 s per iteration (declared in the grid as 1 s for 1 "
+        "process), 1 node x 2 GPUs per run, a time limit of 24.0 hours" in out
     )
     assert act(tmp_path, capsys, *SLURM, *LONG, "cluster.max_gpu_hours=4")[0] == 0
     code, out, err = act(tmp_path, capsys, *SLURM, *LONG, "cluster.max_gpu_hours=3.9")
-    assert code == 2 and "cost: 4.00 GPU-hours left" in out
+    assert code == 2 and "cost: 4.00 GPU-hours for" in out
     assert err == (
         "error: cluster.max_gpu_hours=3.9: the runs left take 4.0 GPU-hours, at 0.500 s per iteration (declared in "
         "the grid as 1 s for 1 process); choose fewer seeds= or arms=, or give a higher limit\n"

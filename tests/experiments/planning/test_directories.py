@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dynamic_rcnn.run.spec import RunSpec
-from experiments.planning.run_state import Directories
+from experiments.planning.directories import Directories
 
 
 def find(runs: Path, spec: RunSpec) -> Path:

@@ -20,9 +20,9 @@ from experiments.config.compose import resolve
 from experiments.config.grid import Grid
 from experiments.config.overrides import describe_overruled
 from experiments.planning import run_state as disk
+from experiments.planning.directories import Directories, nearest_differences
 from experiments.planning.manifest import write_manifest
 from experiments.planning.plan import make_plan
-from experiments.planning.run_state import Directories
 from tests.experiments.launches import LAUNCH, PROJECT, listing
 
 SMOKE = ("grid=smoke", "base.pretrain=null", "cluster=local")
@@ -91,7 +91,7 @@ def cpu_seconds(command: list[str]) -> float:
 
 
 def test_the_plan_counts_states_and_cost(tmp_path: Path, capsys: Any) -> None:
-    assert "cost: 0.01 slot-hours left to launch, at 0.250 s per iteration (declared" in act(
+    assert "cost: 0.01 hours for the runs to launch, one at a time, at 0.250 s per iteration (declared" in act(
         tmp_path, capsys, "action=plan"
     )
     make_done(tmp_path, grid("arms=[baseline,dla]"))
@@ -121,7 +121,7 @@ def test_the_nearest_of_several_runs_is_compared(tmp_path: Path) -> None:
     make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40", "base.train.batch_size=8"))
     make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40"))
     spec = grid("arms=[dla]").runs[0]
-    found = disk.nearest_differences(spec, spec.directory(tmp_path), Directories(tmp_path, "shapes_tiny"))
+    found = nearest_differences(spec, spec.directory(tmp_path), Directories(tmp_path, "shapes_tiny"))
     assert found is not None and found[1] == [("config.train.max_iters", 40, 20)]
 
 

@@ -10,7 +10,9 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,7 +20,7 @@ from rich.console import Console
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.conf_files import CONF
 from experiments.planning.run_state import PlannedRun
-from experiments.views import tables
+from experiments.views import progress, tables
 from tests.experiments.launches import LAUNCH, PROJECT, WITH_FAKE_TRAINER, Folder
 
 BASES = PROJECT / "dynamic_rcnn" / "configs" / "base"
@@ -117,3 +119,12 @@ def test_shell_completion(tmp_path: Path) -> None:
     env = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
     done = subprocess.run([*LAUNCH, "-sc", "query=bash"], capture_output=True, text=True, cwd=tmp_path, env=env)
     assert {"grid=ablation", "grid=smoke"} <= set(done.stdout.split())
+
+
+def test_a_running_run_is_shown_again_only_after_progress(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(progress, "_LINES_S", -1.0)
+    run, show = replace(planned(1, "running"), iteration=0), progress._PlainLines()
+    for _ in range(3):
+        show([run])
+    show([replace(run, iteration=5)])
+    assert capsys.readouterr().out.splitlines() == ["arm1/seed0: starting", "arm1/seed0: 5/20"]
