@@ -84,6 +84,8 @@ class Round:
         disturbances = self.disturbances
         done: Counter[str] = Counter()
         while done.total() < acts and not self.is_done():
+            if not processes_in(self.runs):  # all jobs were cancelled, or wait
+                self.launch()
             name = disturbances.act()
             if name is not None:
                 done[name] += 1
