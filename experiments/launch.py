@@ -26,6 +26,7 @@ from omegaconf import DictConfig
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import EVALUATE
+from experiments.config.annotations import shared_images
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
 from experiments.config.conf_files import CONF
@@ -137,6 +138,7 @@ def _summary(grid: Grid, plan: list[PlannedRun], slurm_error: str | None) -> lis
     lines = [f"{size}: {tables.counts(plan)}", *([slurm_error] if slurm_error else [])]
     if "recipe" not in grid.runs[0].dataset:
         lines.append("data: annotations and images are checked when launching, before anything starts")
+        lines += [f"note: {note}"] if (note := shared_images(grid.runs[0].dataset)) else []
     return lines
 
 

@@ -7,39 +7,46 @@ rejects what would otherwise fail, or silently give wrong results, later.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dynamic_rcnn.data.coco_checks import Problems, check_content, check_image_files, check_masks
+from dynamic_rcnn.data.annotations import Category, Image, read_annotations, read_image_info
+from dynamic_rcnn.data.coco_checks import Problems, check_annotations, check_image_fields, check_image_files
+from dynamic_rcnn.data.coco_masks import check_masks
+from dynamic_rcnn.data.shared_images import shared_note
+from dynamic_rcnn.data.usable import dropped_note, evaluation_reasons, training_reasons, unusable_fault
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.files import file_digest
 
 Categories = list[tuple[int, str]]  # (id, name), in the order of labels
 
 
-def fingerprint(root: Path, train_ann: str, val_ann: str) -> str:
+@dataclass(frozen=True)
+class Digests:
+    """Digests of the annotation files. both: goes into a run's identity. train: of the training split alone."""
+
+    both: str
+    train: str
+
+
+@dataclass(frozen=True)
+class _Split:
+    """What remains of an annotation file after its check: COCO's decoded content takes a gigabyte."""
+
+    categories: Categories
+    images: list[Image]
+    note: str | None
+
+
+def fingerprint(root: Path, train_ann: str, val_ann: str) -> Digests:
     """sha256 over the bytes of the two annotation files. Takes about a second for COCO.
 
     Raises:
         UserError: the root or a file is missing.
     """
-    paths = _annotation_paths(root, train_ann, val_ann)
-    digests = [hashlib.sha256(_read_bytes(path)).digest() for path in paths]
-    return hashlib.sha256(b"".join(digests)).hexdigest()
-
-
-def read_classes(path: Path) -> tuple[str, ...]:
-    """The category names of an annotation file, in the order of labels.
-
-    Raises:
-        UserError: the file is not valid JSON, or has no list of categories with names.
-    """
-    content = _parsed(_read_bytes(path), path)
-    try:
-        return tuple(str(item["name"]) for item in content["categories"])
-    except (KeyError, TypeError):
-        raise UserError(f"{path}: 'categories' must be a list of objects with 'id' and 'name'") from None
+    train, val = (file_digest(path) for path in _annotation_paths(root, train_ann, val_ann))
+    return Digests(hashlib.sha256(bytes.fromhex(train + val)).hexdigest(), train)
 
 
 def validate(
@@ -51,24 +58,50 @@ def validate(
     *,
     training: bool = True,
     masks: bool = False,
-) -> None:
-    """Check the annotation files, and that every image file exists; images are not read.
+    min_size: float = 0,
+) -> list[str]:
+    """Check the annotation files, and that every image file exists; images are not decoded.
 
     Args:
         root: folder of the data set.
         train_ann, val_ann, train_img, val_img: annotation files and image folders, relative to root.
         training: False to check only the validation split; the training annotations must exist but are not read.
         masks: whether every annotation must have a segmentation.
+        min_size: training leaves out images whose shorter side is smaller.
+
+    Returns:
+        Notes for the user: boxes that are not used, and images that both splits have.
 
     Raises:
         UserError: the root or a file is missing, or an annotation file breaks a rule; names the first few problems and
             counts the others.
     """
-    paths = _annotation_paths(root, train_ann, val_ann)
-    pairs = list(zip(paths, (train_img, val_img), strict=True))[0 if training else 1 :]
-    found = [_check_split(path, root.resolve() / folder, masks) for path, folder in pairs]
-    if found[0] != found[-1]:
-        raise UserError(f"{paths[1]}: {_difference(found[0], found[-1])} in {paths[0].name}")
+    train_path, val_path = _annotation_paths(root, train_ann, val_ann)
+    train_folder, val_folder = (root.resolve() / folder for folder in (train_img, val_img))
+    val = _check_split(val_path, val_folder, masks, None)
+    if not training:
+        return [val.note] if val.note else []
+    train = _check_split(train_path, train_folder, masks, min_size)
+    if train.categories != val.categories:
+        raise UserError(f"{val_path}: {_difference(train.categories, val.categories)} in {train_path.name}")
+    shared = shared_note((train_path, train_folder, train.images), (val_path, val_folder, val.images))
+    return [note for note in (train.note, val.note, shared) if note]
+
+
+def find_shared_images(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str) -> str | None:
+    """A line on images that both splits have, from the list of images alone; None if there are none.
+
+    Raises:
+        UserError: a file is missing, or breaks a rule for images and categories.
+    """
+    files = _annotation_paths(root, train_ann, val_ann)
+    splits = []
+    for path, folder in zip(files, (train_img, val_img), strict=True):
+        content, problems = read_image_info(path), Problems()
+        check_image_fields(content, problems)
+        problems.refuse(path)
+        splits.append((path, root.resolve() / folder, content.images))
+    return shared_note(*splits)
 
 
 def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
@@ -82,41 +115,37 @@ def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
     Raises:
         UserError: as `validate`, and for other categories.
     """
-    named = [item["name"] for item in _read_checked(path, images.resolve(), annotated=False)["categories"]]
+    content, problems = read_image_info(path), Problems()
+    check_image_fields(content, problems)
+    if not problems.count:
+        check_image_files(content.images, images.resolve(), problems)
+    problems.refuse(path)
+    named = [category.name for category in content.categories]
     if named != list(classes):
         found = f"{len(named)} categories ({', '.join(named[:3])}, ...)"
         raise UserError(f"{path}: has {found}; they must be the run's {len(classes)} classes, in their order")
 
 
-def _check_split(path: Path, images: Path, masks: bool) -> Categories:
-    """Check one annotation file. Returns only its categories, because COCO's decoded content takes gigabytes."""
-    content = _read_checked(path, images, masks=masks)
-    boxes = (item["bbox"] for item in content["annotations"] if not item["iscrowd"])
-    if not any(width > 0 and height > 0 for _, _, width, height in boxes):
-        raise UserError(f"{path}: no image has a box of positive size that is not a crowd")
-    return [(item["id"], item["name"]) for item in content["categories"]]
+def _check_split(path: Path, folder: Path, masks: bool, min_size: float | None) -> _Split:
+    """Check one annotation file, and that its images are in `folder`. min_size: None for the validation split."""
+    content, problems = read_annotations(path, masks), Problems()
+    boxes, maskless = check_annotations(content, problems), None
+    if boxes is not None:
+        check_image_files(content.images, folder, problems)
+    if boxes is not None and masks:
+        maskless = check_masks(content.annotations, boxes, content.images, min_size is None, problems)
+    problems.refuse(path)
+    assert boxes is not None
+    use = "evaluate" if min_size is None else "train on"
+    reasons = evaluation_reasons(boxes) if min_size is None else training_reasons(boxes, min_size, maskless)
+    if fault := unusable_fault(boxes, reasons, use):
+        raise UserError(f"{path}: {fault}")
+    note = dropped_note(boxes, reasons, use)
+    return _Split(_pairs(content.categories), content.images, note and f"{path}: {note}")
 
 
-def _read_checked(path: Path, images: Path, annotated: bool = True, masks: bool = False) -> dict[str, Any]:
-    """The content of a file, after a check of all rules, and that its images are in the folder `images`."""
-    content: dict[str, Any] = _parsed(_read_bytes(path), path)
-    problems = Problems()
-    check_content(content, annotated, problems)
-    if not problems.count:
-        check_image_files(content["images"], images, problems)
-        if masks:
-            check_masks(content["annotations"], problems)
-    if problems.count:
-        raise UserError(f"{path}: {problems}")
-    return content
-
-
-def _parsed(data: bytes, path: Path) -> Any:
-    """Parse JSON in UTF-8 without a byte order mark, as pycocotools will."""
-    try:
-        return json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
+def _pairs(categories: Sequence[Category]) -> Categories:
+    return [(category.id, category.name) for category in categories]
 
 
 def _annotation_paths(root: Path, train_ann: str, val_ann: str) -> tuple[Path, Path]:
@@ -129,19 +158,12 @@ def _annotation_paths(root: Path, train_ann: str, val_ann: str) -> tuple[Path, P
     return root / train_ann, root / val_ann
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-
-
 def _difference(train: Categories, val: Categories) -> str:
     """How the categories of two files differ, in words."""
     missing = [f"{name} ({number})" for number, name in train if (number, name) not in val]
     added = [f"{name} ({number})" for number, name in val if (number, name) not in train]
     if missing:
-        return f"category {', '.join(missing)} is missing, but is"
+        return f"has no category {', '.join(missing)}, which is"
     if added:
-        return f"category {', '.join(added)} is not"
-    return "categories are in another order than"
+        return f"has category {', '.join(added)}, which is not"
+    return "lists the categories in another order than they have"

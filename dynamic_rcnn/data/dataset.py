@@ -1,16 +1,18 @@
 """The data set of a run: its description in a RunSpec, and the checked folder on this machine. Torch-free.
 
 `spec.dataset` has the fields name, root, classes, fingerprint and the paths train_ann, val_ann, train_img and val_img,
-relative to the root; for shapes also the recipe.
+relative to the root; for shapes also the recipe, for other data train_fingerprint, the digest of the training
+annotations alone.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.data import coco_format
+from dynamic_rcnn.data.annotations import read_classes
 from dynamic_rcnn.data.shapes import CLASSES, ShapesRecipe, ensure_shapes
 from dynamic_rcnn.errors import UserError
 
@@ -43,9 +45,10 @@ def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:
     Raises:
         UserError: an annotation file is missing or has no categories.
     """
-    fingerprint = coco_format.fingerprint(root, paths["train_ann"], paths["val_ann"])
-    classes = coco_format.read_classes(root / paths["val_ann"])
-    return {"root": str(root), "fingerprint": fingerprint, "classes": list(classes), **paths}
+    digests = coco_format.fingerprint(root, paths["train_ann"], paths["val_ann"])
+    classes = read_classes(root / paths["val_ann"])
+    fingerprints = {"fingerprint": digests.both, "train_fingerprint": digests.train}
+    return {"root": str(root), **fingerprints, "classes": list(classes), **paths}
 
 
 def to_draw(dataset: dict[str, Any]) -> Path | None:
@@ -56,43 +59,61 @@ def to_draw(dataset: dict[str, Any]) -> Path | None:
     return None if folder.exists() else folder
 
 
-def check(dataset: dict[str, Any], training: bool = True, masks: bool = False) -> None:
+def check(dataset: dict[str, Any], training: bool = True, masks: bool = False, min_size: float = 0) -> list[str]:
     """Check everything before a run starts: draw and verify shapes, or read annotations and list images.
 
     Args:
         dataset: `dataset` of a spec.
         training: False for runs that do not train; the training images may be missing then.
         masks: whether the models have masks; shapes have them always.
+        min_size: training leaves out images whose shorter side is smaller.
+
+    Returns:
+        Notes for the user, on boxes that are not used and on images that both splits have.
 
     Raises:
         UserError: something is missing or breaks a rule.
     """
     if "recipe" in dataset:
         prepare(dataset)
-    else:
-        paths = {key: dataset[key] for key in PATHS}
-        coco_format.validate(Path(dataset["root"]), **paths, training=training, masks=masks)
+        return []
+    paths = {key: dataset[key] for key in PATHS}
+    return coco_format.validate(Path(dataset["root"]), **paths, training=training, masks=masks, min_size=min_size)
 
 
-def prepare(dataset: dict[str, Any]) -> tuple[Path, str]:
+class PreparedData(NamedTuple):
+    """The folder to which the paths are relative, and the fingerprint of the content."""
+
+    root: Path
+    fingerprint: str
+
+
+def prepare(dataset: dict[str, Any]) -> PreparedData:
     """Draw or verify the data on this machine.
-
-    Returns:
-        The folder to which the paths are relative, and the fingerprint of the content.
 
     Raises:
         UserError: the data are missing, damaged or have changed since the run was planned.
     """
+    found, way_out = find(dataset)
+    if found.fingerprint != dataset["fingerprint"] and "recipe" not in dataset:
+        raise UserError(f"{found.root}: {way_out}")
+    return found
+
+
+def find(dataset: dict[str, Any]) -> tuple[PreparedData, str | None]:
+    """Like `prepare`, but annotations may have changed. Returns what was found, and a line on what has changed."""
     if "recipe" in dataset:
-        return ensure_shapes(_shapes_root(dataset), ShapesRecipe.from_dict(dataset["recipe"]))
+        return PreparedData(*ensure_shapes(_shapes_root(dataset), ShapesRecipe.from_dict(dataset["recipe"]))), None
     root = Path(dataset["root"])
-    found = coco_format.fingerprint(root, dataset["train_ann"], dataset["val_ann"])
-    if found != dataset["fingerprint"]:
-        raise UserError(
-            f"{root}: the annotations have changed since this run was planned (fingerprint {found[:10]}, "
-            f"planned {dataset['fingerprint'][:10]}); launch again for a new run"
-        )
-    return root, found
+    digests = coco_format.fingerprint(root, dataset["train_ann"], dataset["val_ann"])
+    found = PreparedData(root, digests.both)
+    if digests.both == dataset["fingerprint"]:
+        return found, None
+    only_val = digests.train == dataset.get("train_fingerprint")
+    what = f"the {'validation ' if only_val else ''}annotations have changed since this run was planned"
+    again = "only the evaluation is repeated, if the training is complete" if only_val else "this makes a new run"
+    planned = f"fingerprint {digests.both[:10]}, planned {dataset['fingerprint'][:10]}"
+    return found, f"{what} ({planned}); launch again: {again}"
 
 
 def _shapes_root(dataset: dict[str, Any]) -> Path:

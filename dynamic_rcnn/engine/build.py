@@ -87,11 +87,13 @@ class SeededDataset(Dataset):
 def build_dataset(spec: RunSpec, split: str, root: Path) -> BaseDataset:
     """Build mmdet's CocoDataset for `split`, "train" or "val". root: folder of the paths in `spec.dataset`."""
     use_mmdet_scope()
+    from dynamic_rcnn.engine.coco_dataset import Utf8CocoDataset
+
     cv2.setNumThreads(0)  # forked workers inherit the locks of OpenCV's threads, but not the threads
     data = spec.config["data"]
     train = split == "train"
     config = {
-        "type": "CocoDataset",
+        "type": Utf8CocoDataset,
         "ann_file": str(root / spec.dataset[f"{split}_ann"]),
         "data_prefix": {"img": str(root / spec.dataset[f"{split}_img"])},
         "metainfo": {"classes": tuple(spec.dataset["classes"])},

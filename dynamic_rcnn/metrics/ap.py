@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from dynamic_rcnn.data.annotations import read_json
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import masks as coco_masks
 from dynamic_rcnn.metrics import names
 from dynamic_rcnn.metrics.detections import Detection, check_finite, read_detections
-from dynamic_rcnn.run.files import DETECTIONS, read_text
+from dynamic_rcnn.run.files import DETECTIONS
 from dynamic_rcnn.run.results import EvaluationResults
 from dynamic_rcnn.run.spec import RunSpec
 
@@ -100,7 +100,7 @@ def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) ->
 
 
 def load_ground_truth(path: Path) -> COCO:
-    """Load an annotation file with pycocotools, silently.
+    """Load an annotation file in UTF-8 for pycocotools, silently.
 
     Annotations are renumbered from 1: COCOeval marks unmatched detections by id 0, so that a match with an annotation
     of that id would not count.
@@ -108,12 +108,13 @@ def load_ground_truth(path: Path) -> COCO:
     fault = f"{path}: cannot be read as annotations in COCO format"
     coco = COCO()  # given the path, it would decode the file by the locale
     try:
-        coco.dataset = json.loads(read_text(path))
+        coco.dataset = read_json(path)
         for number, annotation in enumerate(coco.dataset["annotations"], start=1):
             annotation["id"] = number
+        np.array([image["id"] for image in coco.dataset["images"]], np.int64)  # as COCOeval needs them
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise UserError(fault) from error
     if not {"images", "annotations", "categories"} <= coco.dataset.keys():
         raise UserError(fault)

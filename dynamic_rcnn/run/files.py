@@ -32,11 +32,12 @@ METRICS = "metrics.json"
 LOGS = "logs"
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "checkpoints/weights.pth"
+TRAINED = "trained.json"
 LOCK = "lock"
 RENDEZVOUS = "rendezvous.json"
 GRID_SUFFIX = ".grid.json"
 
-_MAX_DIGITS = 18  # integers of 18 digits fit into 64 bits
+_MAX_DIGITS = 19  # of an integer that fits into 64 bits
 _WEIGHTS_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")
 _LOG_NAME = re.compile(r"attempt(\d+)(?:\.rank(\d+))?\.log")
 
@@ -147,7 +148,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON. Raises ValueError also for deep nesting, integers of over 18 digits and an unpaired surrogate."""
+    """Parse JSON. Raises ValueError also for deep nesting, integers of over 64 bits and an unpaired surrogate."""
     try:
         value = json.loads(text, parse_int=_parse_integer)
         if "\\ud" in text.lower():
@@ -162,8 +163,9 @@ def parse_json(text: str) -> Any:
 
 
 def _parse_integer(digits: str) -> int:
-    if len(digits.lstrip("-")) > _MAX_DIGITS:
-        raise ValueError(f"an integer of {len(digits.lstrip('-'))} digits")
+    count = len(digits.lstrip("-"))
+    if count > _MAX_DIGITS or not -(2**63) <= int(digits) < 2**63:
+        raise ValueError(f"an integer of {count} digits")
     return int(digits)
 
 

@@ -15,14 +15,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 
 DECIDES_RESULT = (
+    "data.annotations",
     "data.coco_checks",
     "data.coco_format",
+    "data.coco_masks",
     "data.dataset",
     "data.outlines",
     "data.scene",
     "data.shapes",
     "data.shapes_files",
+    "data.shared_images",
+    "data.usable",
     "engine.build",
+    "engine.coco_dataset",
     "engine.checkpoint",  # loads the weights that a run starts from
     "engine.evaluation_run",
     "engine.inference",

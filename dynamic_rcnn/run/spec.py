@@ -23,9 +23,10 @@ from dynamic_rcnn.run.files import SCHEMA, SPEC, read_json, write_json_atomic
 from dynamic_rcnn.run.results import BENCHMARK
 from dynamic_rcnn.run.schema import validate
 
-# Fields that do not change a result: paths of the data, and how often something is written.
+# Fields that do not change a result: paths of the data, what `fingerprint` covers, and how often something is written.
 NEUTRAL = (
     "dataset.root",
+    "dataset.train_fingerprint",
     "dataset.train_ann",
     "dataset.val_ann",
     "dataset.train_img",

@@ -64,5 +64,10 @@ class Grid:
         return any(spec.has_masks for spec in self.specs.values())
 
     @property
+    def min_size(self) -> float:
+        """The shorter side of the smallest images that are trained on, in pixels."""
+        return float((self.runs[0].config["data"]["filter_cfg"] or {}).get("min_size", 0))
+
+    @property
     def dataset(self) -> str:
         return str(self.runs[0].dataset["name"])

@@ -27,10 +27,11 @@ def check_data(grid: Grid, decode: str) -> Iterator[Finding]:
         return
     yield Finding(DOING, "data", f"reading the annotations of {name}")
     try:
-        datasets.check(dataset, trains, grid.has_masks)
+        notes = datasets.check(dataset, trains, grid.has_masks, grid.min_size)
     except UserError as error:
         yield Finding(BAD, "data", str(error))
         return
+    yield from (Finding(NOTE, "data", note) for note in notes)
     root, _ = datasets.prepare(dataset)
     yield Finding(OK, "data", f"the annotations of {name} in {root} are valid, and every image exists")
     if trains:

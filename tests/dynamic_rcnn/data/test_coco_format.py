@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dynamic_rcnn.data.coco_format import fingerprint, read_classes, validate
+from dynamic_rcnn.data.annotations import read_classes
+from dynamic_rcnn.data.coco_format import fingerprint, validate
 from dynamic_rcnn.errors import UserError
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
 
@@ -49,7 +50,8 @@ def test_legal_data_with_gaps_crowds_empty_and_grey_images_pass(root: Path) -> N
     validate(root, **LAYOUT)
     assert read_classes(root / VAL) == ("cat", "dog", "bird")
     parts = [hashlib.sha256((root / name).read_bytes()).digest() for name in (TRAIN, VAL)]
-    assert fingerprint(root, TRAIN, VAL) == hashlib.sha256(b"".join(parts)).hexdigest()
+    digests = fingerprint(root, TRAIN, VAL)
+    assert (digests.both, digests.train) == (hashlib.sha256(b"".join(parts)).hexdigest(), parts[0].hex())
 
 
 def test_fingerprint_changes_with_either_annotation_file(root: Path) -> None:
@@ -57,7 +59,9 @@ def test_fingerprint_changes_with_either_annotation_file(root: Path) -> None:
     edit_json(root / VAL, set_first("annotations", "area", 1))
     after = fingerprint(root, TRAIN, VAL)
     edit_json(root / TRAIN, set_first("annotations", "area", 1))
-    assert len({before, after, fingerprint(root, TRAIN, VAL)}) == 3
+    last = fingerprint(root, TRAIN, VAL)
+    assert len({before.both, after.both, last.both}) == 3
+    assert before.train == after.train != last.train
 
 
 def test_missing_root(tmp_path: Path) -> None:
@@ -187,7 +191,7 @@ def test_an_item_that_is_not_an_object(root: Path) -> None:
     def change(content: Any) -> None:
         content["images"].append(5)
 
-    expected = "image number 7: id, file_name, width, height missing; required: id, file_name, width, height"
+    expected = "'images': item number 7 is 5; it must be an object"
     assert message_after(root, change) == f"{root / TRAIN}: {expected}"
 
 
@@ -244,12 +248,12 @@ def test_images_in_folders_of_their_own_are_found(root: Path) -> None:
     [
         (
             lambda c: c["categories"].append({"id": 95, "name": "cow"}),
-            "category cow (95) is not in train.json",
+            "has category cow (95), which is not in train.json",
         ),
-        (lambda c: c["categories"].reverse(), "categories are in another order than in train.json"),
+        (lambda c: c["categories"].reverse(), "lists the categories in another order than they have in train.json"),
         (
             lambda c: c["categories"][1].update(name="wolf"),
-            "category dog (7) is missing, but is in train.json",
+            "has no category dog (7), which is in train.json",
         ),
     ],
 )
@@ -263,18 +267,35 @@ def test_nothing_to_learn_from(root: Path) -> None:
             if item["bbox"][2] > 0:
                 item["iscrowd"] = 1
 
-    expected = f"{root / TRAIN}: no image has a box of positive size that is not a crowd"
+    expected = f"{root / TRAIN}: no box is left to train on (11 boxes: 1 of width or height 0, 10 crowds)"
     assert message_after(root, only_crowds_and_empty_boxes) == expected
 
 
 def test_nothing_to_find(root: Path) -> None:
-    expected = f"{root / VAL}: no image has a box of positive size that is not a crowd"
+    expected = f"{root / VAL}: no box is left to evaluate (there is none)"
     assert message_after(root, lambda content: content["annotations"].clear(), VAL) == expected
 
 
-def test_a_byte_order_mark_is_refused_before_pycocotools_would(root: Path) -> None:
+def test_a_byte_order_mark_is_read_over(root: Path) -> None:
     (root / VAL).write_bytes(b"\xef\xbb\xbf" + (root / VAL).read_bytes())
-    assert message(root).startswith(f"{root / VAL}: not JSON: Unexpected UTF-8 BOM")
+    validate(root, **LAYOUT)
+    assert read_classes(root / VAL) == ("cat", "dog", "bird")
+
+
+def test_nan_in_a_field_that_nobody_reads_is_legal(root: Path) -> None:
+    edit_json(root / TRAIN, set_first("annotations", "score", float("nan")))
+    validate(root, **LAYOUT)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**100])
+def test_ids_that_no_column_of_integers_holds_are_refused(root: Path, number: int) -> None:
+    expected = f"{root / TRAIN}: image id {number}: must fit into 64 bits, from -2**63 to 2**63 - 1"
+    assert message_after(root, set_first("images", "id", number)).startswith(expected)
+
+
+def test_the_largest_id_is_legal(root: Path) -> None:
+    edit_json(root / TRAIN, set_first("annotations", "id", 2**63 - 1))
+    validate(root, **LAYOUT)
 
 
 def test_json_nested_too_deep_is_refused(root: Path) -> None:
@@ -288,3 +309,8 @@ def test_an_empty_image_file_and_a_folder_in_its_place_are_named(root: Path) -> 
     second.unlink()
     second.mkdir()
     assert message(root).count("is missing or empty") == 2
+
+
+def test_a_file_name_that_ends_as_a_folder_is_missing(root: Path) -> None:
+    expected = f"{root / TRAIN}: image 10: file {root / LAYOUT['train_img'] / '0.png'} is missing or empty"
+    assert message_after(root, set_first("images", "file_name", "0.png/")) == expected

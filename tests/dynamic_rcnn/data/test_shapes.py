@@ -19,7 +19,8 @@ import pytest
 from pycocotools import mask as rle
 
 from dynamic_rcnn.data import shapes
-from dynamic_rcnn.data.coco_format import read_classes, validate
+from dynamic_rcnn.data.annotations import read_classes
+from dynamic_rcnn.data.coco_format import validate
 from dynamic_rcnn.data.outlines import CATEGORY_IDS, OUTLINES, ROTATIONS, outline_mask
 from dynamic_rcnn.data.scene import MAX_OBJECTS, draw_scene
 from dynamic_rcnn.data.shapes import CLASSES, DrawnShapes, ShapesRecipe, ensure_shapes

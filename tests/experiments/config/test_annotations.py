@@ -12,7 +12,7 @@ import pytest
 
 from dynamic_rcnn.data import dataset as datasets
 from experiments.config import annotations
-from experiments.config.annotations import coco_format_dataset
+from experiments.config.annotations import coco_format_dataset, shared_images
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
 
 
@@ -59,3 +59,16 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(root: Path, mo
         assert read(root)[1]
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     assert [read(root)[1], read(root)[1]] == [True, True]
+
+
+def test_images_that_both_splits_have_are_looked_for_once(root: Path) -> None:
+    described = {**datasets.coco_format_dataset(root, LAYOUT), "val_img": LAYOUT["train_img"]}
+    note = shared_images(described)
+    assert note is not None and note.endswith(
+        "4 of 4 images are also training images; AP is measured on images trained on"
+    )
+    with mock.patch.object(annotations.coco_format, "find_shared_images") as find:
+        assert shared_images(described) == note and not find.called
+    assert shared_images({**described, **LAYOUT}) is None
+    (root / LAYOUT["val_ann"]).write_text("[]")
+    assert shared_images(described) is None  # a launch says what is wrong
