@@ -20,6 +20,10 @@ class NaNLossError(Exception):
     """The loss of an iteration is not finite."""
 
 
+class NoPositivesError(Exception):
+    """The first iterations had no positives: no ground-truth box reached the head."""
+
+
 class InterruptedRunError(Exception):
     """A signal asked the run to stop; its checkpoint is written."""
 

@@ -2,8 +2,9 @@
 
     python -m dynamic_rcnn.evaluate RUN_DIR
 
-Prints the metrics and compares them with metrics.json, or writes that file if it is missing.
-Exit codes: 0 equal or written, 1 metrics.json differs (it is not changed), 2 bad input.
+Prints the metrics and compares them with metrics.json, or writes that file if it is missing. If the annotations have
+changed since the run, it says so and writes nothing: launching again repeats the evaluation.
+Exit codes: 0 equal or written, 1 metrics.json or the annotations differ (nothing is changed), 2 bad input.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ def main(arguments: Sequence[str]) -> int:
     spec = RunSpec.read(run_dir)
     if not (run_dir / DETECTIONS).exists():
         raise UserError(f"{run_dir / DETECTIONS}: missing; the run has not been evaluated yet")
-    root, _ = dataset.prepare(spec.dataset)
+    found, change = dataset.find(spec.dataset)
     recorded = read_results(run_dir) if (run_dir / METRICS).exists() else None
     evaluated = recorded or read_content(Status, run_dir / STATUS)  # detections are written after the last iteration
-    computed = compute_metrics(run_dir, spec, root, evaluated.iteration)
+    computed = compute_metrics(run_dir, spec, found.root, evaluated.iteration)
     for name, value in computed.metrics.items():
         print(f"{name:6s} {'undefined' if value is None else repr(value)}")
+    if change is not None:
+        print(f"{found.root}: {change}; these are the metrics on the changed file", file=sys.stderr)
+        return 1
     if recorded is None:
         write_content(run_dir / METRICS, computed)
         print(f"{METRICS} was missing and has been written")

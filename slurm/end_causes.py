@@ -35,7 +35,7 @@ BUDGETS = {
     "NaN": "nan",
 }
 # if ranks report different causes, the first of these is the cause and the others are its consequences
-_SPECIFIC = ("out of memory", "NaN", "bad input", "disk", "stalled", "killed", "error")
+_SPECIFIC = ("out of memory", "NaN", "no positives", "bad input", "disk", "stalled", "killed", "error")
 _NEAR_END_S = 90.0  # Slurm checks time limits about every 30 s, and warns up to 60 s earlier than asked
 _OUT_OF_MEMORY = re.compile(r"oom[-_]kill|out of memory|exceeded (job |step )?memory limit", re.IGNORECASE)
 _HICCUP = re.compile(

@@ -17,6 +17,7 @@ import hashlib
 import io
 import pickle
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def save_weights(path: Path, run_id: str, iteration: int, model: nn.Module) -> N
     """Write only the model's weights, atomically."""
     meta = {"run": run_id, "iteration": iteration}
     write_bytes_atomic(path, serialise({"meta": meta, "state_dict": model.state_dict()}))
+
+
+def is_complete(path: Path, runs: Collection[str], iteration: int) -> bool:
+    """Whether `path` holds the weights of one of `runs` after `iteration`, as `save_weights` wrote them."""
+    try:
+        meta = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["meta"]
+    except Exception:  # missing, damaged, or made elsewhere
+        return False
+    return meta.get("run") in runs and meta.get("iteration") == iteration
 
 
 def check_finite(model: nn.Module) -> None:

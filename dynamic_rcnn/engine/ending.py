@@ -13,7 +13,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, NaNLossError, UserError
+from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, NaNLossError, NoPositivesError, UserError
 from dynamic_rcnn.parallel.processes import EXIT_CODES
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED, EXIT_LOST, Rank, write_failure
 from dynamic_rcnn.run.status import StatusFile, SupersededError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 LOST = "lost"  # another process of the run died for a reason that this one does not know; not recorded
 SUPERSEDED = "superseded"
-_OF_ALL_RANKS = ("NaN", "interrupted")
+_OF_ALL_RANKS = ("NaN", "no positives", "interrupted")
 _DEVICE_PATIENCE_S = 5.0
 
 
@@ -118,8 +118,14 @@ def _first_bad(losses: UncheckedLosses) -> int | None:
 
 def _cause(error: Exception, me: Rank) -> tuple[str, str]:
     """(cause, message) of an error."""
-    known = {InterruptedRunError: "interrupted", SupersededError: SUPERSEDED, UserError: "bad input"}
-    for kind, cause in {**known, LostProcessError: "error"}.items():
+    known = {
+        InterruptedRunError: "interrupted",
+        SupersededError: SUPERSEDED,
+        UserError: "bad input",
+        NoPositivesError: "no positives",
+        LostProcessError: "error",
+    }
+    for kind, cause in known.items():
         if isinstance(error, kind):
             return cause, str(error)
     line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

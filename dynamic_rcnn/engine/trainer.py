@@ -18,13 +18,16 @@ from dynamic_rcnn.engine import build, checkpoint, results, start
 from dynamic_rcnn.engine.ending import UncheckedLosses, raise_if_bad
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.engine.stop_signal import StopSignal
-from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, UserError
+from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, NoPositivesError, UserError
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run.batch import images_per_process
 from dynamic_rcnn.run.files import CHECKPOINTS, SCHEMA, WEIGHTS, file_digest, remove_temporary
 from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.reuse import read_trained
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import StatusFile
+
+_MOST_WITHOUT_POSITIVES = 100  # iterations
 
 
 class TrainingRun(start.BaseRun):
@@ -57,6 +60,7 @@ class TrainingRun(start.BaseRun):
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
         self.record = StatusFile(Path(), self.max_iterations)
+        self.first = self.positives = 0  # the iteration that this attempt continues after, and its positives so far
         beat()
 
     @property
@@ -64,7 +68,7 @@ class TrainingRun(start.BaseRun):
         return self.model.roi_head
 
     def restore(self, note: str | None) -> None:
-        """Start the attempt from the newest intact checkpoint, else from the weights of the run in `spec.init`, if any.
+        """Start from the newest intact checkpoint, the final weights, the run in `spec.init`, or the initial weights.
 
         Rank 0 reads and broadcasts, because shared file systems may show files to other machines late.
         """
@@ -74,19 +78,37 @@ class TrainingRun(start.BaseRun):
             remove_temporary(Path(CHECKPOINTS))
             data, damaged = checkpoint.read_newest(Path(CHECKPOINTS))
         data = distributed.broadcast(data)
+        reused = self._load_final_weights() if data is None else None
         if data is not None:
             self._load(checkpoint.deserialise(data))
+        elif reused is not None:
+            self.iteration = self.max_iterations
         elif self.spec.init is not None and distributed.is_main():
             start.load_start_weights(self.model, self.spec)
         self.wrapped_model = self._wrap_model()
         sha256 = None
         if distributed.is_main():
             resumed = f"resumed after iteration {self.iteration}" if self.iteration else None
-            self.start_attempt([note, *damaged, resumed])
+            self.start_attempt([note, *damaged, reused or resumed])
             self.record.forget_after(self.iteration)
             sha256 = file_digest(start.find_start_weights(self.spec)) if self.spec.init else None
         self.write_provenance(sha256)
+        self.first = self.iteration
         beat()
+
+    def _load_final_weights(self) -> str | None:
+        """Load the weights of a training that is complete. Returns a note for all processes; None if it is not."""
+        note = None
+        if distributed.is_main():
+            trained = read_trained(Path())
+            runs = {self.spec.id, trained.run if trained else self.spec.id}
+            if checkpoint.is_complete(Path(WEIGHTS), runs, self.max_iterations):
+                checkpoint.load_weights(self.model, Path(WEIGHTS))
+                note = "the training is complete: only the evaluation is repeated"
+            if note is not None and trained is not None:
+                found = f"fingerprint {self.fingerprint[:10]}, was {trained.dataset_fingerprint[:10]}"
+                note += f"; the validation annotations changed since run {trained.run} trained the weights ({found})"
+        return distributed.broadcast(note)
 
     def _load(self, content: dict[str, Any]) -> None:
         run, schedules = content["meta"]["run"], content["schedules"]
@@ -138,12 +160,22 @@ class TrainingRun(start.BaseRun):
         logs: dict[str, torch.Tensor] = self.wrapped_model.train_step(batch, self.optimizer)
         self.iteration += 1
         self.losses.add(self.iteration, logs["loss"])
+        self.positives += len(self.head.statistics.targets)
+        if self.iteration - self.first == min(_MOST_WITHOUT_POSITIVES, self.max_iterations):
+            self._check_positives()
         end_of_epoch = self.iteration % len(self.batches) == 0
         for scheduler in self.schedulers:
             if end_of_epoch or not scheduler.by_epoch:
                 scheduler.step()
         beat()
         return logs
+
+    def _check_positives(self) -> None:
+        """Raise NoPositivesError on all processes if none had a positive in this attempt: it trains on nothing."""
+        if not distributed.any_of(self.positives > 0):
+            span = f"iterations {self.first + 1} to {self.iteration} have no positives"
+            advice = "no ground-truth box reaches the RoI head; action=doctor checks the annotations"
+            raise NoPositivesError(f"{span}: {advice}")
 
     def _due(self, interval: str) -> bool:
         every = self.settings[interval]

@@ -101,7 +101,7 @@ def _swap(path: Path) -> Path:
     """Replace the run directory by a copy. Returns the new path of the old one."""
     aside, new = free_name(path, "lost"), _next(path)
     shutil.rmtree(new, ignore_errors=True)
-    _copy(path, new)
+    copy_run(path, new)
     path.rename(aside)
     new.rename(path)
     for checkpoint in (aside / CHECKPOINTS).glob("*.pth"):  # the copy has them
@@ -119,8 +119,8 @@ def _next(path: Path) -> Path:
     return path.with_name(f".{path.name}.next")
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy complete files. Checkpoints, which never change, are linked if the file system can."""
+def copy_run(source: Path, target: Path) -> None:
+    """Copy the complete files of a run directory. Checkpoints, which never change, are linked if possible."""
     for folder, _, names in os.walk(source):
         to = target / Path(folder).relative_to(source)
         to.mkdir()

@@ -15,6 +15,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.claim import finish_swap
 from dynamic_rcnn.run.files import METRICS, SPEC, free_name
 from dynamic_rcnn.run.lock import is_locked
+from dynamic_rcnn.run.reuse import reuse
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from experiments.config.grid import Grid
 from experiments.launching.images import image_reports
@@ -55,7 +56,8 @@ def _check_data(grid: Grid, decode: str) -> None:
     if folder is not None:
         images = dataset["recipe"]["train_images"] + dataset["recipe"]["val_images"]
         print(f"drawing {images} images of shapes into {folder} (only this once)", flush=True)
-    datasets.check(dataset, training=grid.task != EVALUATE, masks=grid.has_masks)
+    for note in datasets.check(dataset, grid.task != EVALUATE, grid.has_masks, grid.min_size):
+        print(f"note: {note}", flush=True)
     refused = []
     for split, report in image_reports(grid, decode):
         if report.problems.count:
@@ -72,6 +74,9 @@ def write_spec(run: PlannedRun, root: str | None = None) -> None:
     Nobody may be running the run. root: of its data set, if the spec names none.
     """
     finish_swap(run.path)
+    if run.training is not None and not run.path.exists():
+        reuse(run.spec, run.path, run.training)
+        print(f"{run.spec.name}: reuses the training in {run.training.name}", flush=True)
     dataset = {**run.spec.dataset, "root": run.spec.dataset.get("root") or root}
     replace(run.spec, arm=run.path.parent.name, dataset=dataset).write(run.path)
 

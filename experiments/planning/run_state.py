@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -15,6 +16,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, read_content
 from dynamic_rcnn.run.fingerprint import code_fingerprint
 from dynamic_rcnn.run.provenance import Provenance
+from dynamic_rcnn.run.reuse import find_training, read_trained
 from dynamic_rcnn.run.spec import EVALUATE, RunSpec
 from dynamic_rcnn.run.state import CORRUPT, State, read_state
 from dynamic_rcnn.run.status import Attempt, Status
@@ -33,6 +35,7 @@ class PlannedRun:
 
     why: in words. cause, message: of a failure, as in the record; CORRUPT if its directory must not be overwritten.
         job, node: Slurm's, of its job in the queue (in_queue), else of its newest attempt. status, metrics: its record.
+        training: the directory whose complete training it reuses, because only validation annotations changed.
     """
 
     spec: RunSpec
@@ -48,6 +51,7 @@ class PlannedRun:
     in_queue: bool = False
     status: Status | None = field(default=None, repr=False)
     metrics: dict[str, float | None] = field(default_factory=dict, repr=False)
+    training: Path | None = None
 
     @property
     def line(self) -> str:
@@ -78,11 +82,13 @@ def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
     """Every run of the grid as on disk, the shared pretraining first. Arms with the same id share a directory."""
     directories = Directories(runs, grid.dataset)
     found: dict[str, PlannedRun] = {}
+    reused: dict[str, str] = {}  # id of a run that reuses a training -> id of the run that trained
     for spec in grid.all_runs:
         if spec.id not in found:
             path = directories.find(spec)
             run = _read_run(spec, path)
-            found[spec.id] = replace(run, why=_why_new(spec, path, directories)) if run.state == "new" else run
+            found[spec.id] = _new_run(run, directories, reused) if run.state == "new" else run
+            _note_training(found[spec.id], reused)
     return _checked_replays([_named_as_shared(replace(found[spec.id], spec=spec)) for spec in grid.all_runs])
 
 
@@ -189,6 +195,26 @@ def _why_stale(path: Path) -> str:
 def code_now() -> str:
     """The fingerprint of the code, computed once: a launch needs it every second."""
     return code_fingerprint()
+
+
+def _new_run(run: PlannedRun, directories: Directories, reused: dict[str, str]) -> PlannedRun:
+    """A run that is new: what it differs from, or the training that it reuses, which leaves only the evaluation."""
+    others = () if run.path.exists() else directories.others(run.spec, run.path)
+    training = find_training(run.spec, others, reused)
+    if training is None:
+        return replace(run, why=_why_new(run.spec, run.path, directories))
+    why = f"the validation annotations changed since {training.name}: only the evaluation is repeated"
+    return replace(run, why=why, training=training, iteration=run.iterations or 0)
+
+
+def _note_training(run: PlannedRun, reused: dict[str, str]) -> None:
+    """Add the run to `reused` if it reuses a training, or has done so."""
+    with contextlib.suppress(UserError):
+        trained = read_trained(run.path)
+        if run.training is not None:
+            reused[run.spec.id] = RunSpec.read(run.training).id
+        elif trained is not None:
+            reused[run.spec.id] = trained.run
 
 
 def _why_new(spec: RunSpec, path: Path, directories: Directories) -> str:

@@ -18,15 +18,16 @@ from dynamic_rcnn import train as trainer
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import ending
 from dynamic_rcnn.engine.ending import UncheckedLosses, classify
-from dynamic_rcnn.errors import NaNLossError, UserError
+from dynamic_rcnn.errors import NaNLossError, NoPositivesError, UserError
 from dynamic_rcnn.metrics.detections import read_detections
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOCKED, Rank
 from dynamic_rcnn.run.files import read_json, read_jsonl, write_json_atomic
 from dynamic_rcnn.run.lock import locked
+from dynamic_rcnn.run.reuse import find_training, reuse
 from dynamic_rcnn.run.state import read_state
 from dynamic_rcnn.run.status import StatusFile
-from tests.dynamic_rcnn.data.coco_fixture import write_coco
-from tests.dynamic_rcnn.runs import prepare, small_spec, train
+from tests.dynamic_rcnn.data.coco_fixture import edit_json, write_coco
+from tests.dynamic_rcnn.runs import curve, prepare, small_spec, train
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -186,11 +187,48 @@ def test_a_run_on_a_data_set_in_coco_format(tmp_path):
     ids = {item["id"] for item in json.loads((tmp_path / "data" / layout["val_ann"]).read_text())["categories"]}
     assert {row["category_id"] for row in read_detections(run_dir / "detections.json.gz")} <= ids
 
+    weights = (run_dir / "checkpoints/weights.pth").read_bytes()
+    (run_dir / "metrics.json").unlink()
+    assert train(run_dir).returncode == 0  # the final weights are there: only the evaluation is repeated
+    assert read_json(run_dir / "metrics.json") == metrics
+    assert (run_dir / "checkpoints/weights.pth").read_bytes() == weights
+
     annotations = tmp_path / "data" / layout["val_ann"]
-    annotations.write_text(annotations.read_text() + " ")
+    edit_json(annotations, lambda content: content["annotations"].pop())
     (run_dir / "metrics.json").unlink()
     assert train(run_dir).returncode == 2
-    assert "the annotations have changed since this run was planned" in (read_state(run_dir).message or "")
+    message = read_state(run_dir).message or ""
+    assert "the validation annotations have changed since this run was planned" in message
+    assert message.endswith("launch again: only the evaluation is repeated, if the training is complete")
+
+    described = {"name": "mine", **dataset.coco_format_dataset(tmp_path / "data", layout)}
+    corrected = type(spec)("both", 0, described, config)
+    new_dir = corrected.directory(tmp_path / "runs")
+    assert find_training(corrected, [run_dir], {}) == run_dir
+    reuse(corrected, new_dir, run_dir)
+    again = train(new_dir)
+    assert again.returncode == 0, again.stderr
+    assert "only the evaluation is repeated; the validation annotations changed since run" in again.stdout
+    assert curve(new_dir) == curve(run_dir)
+    assert (new_dir / "detections.json.gz").read_bytes() == (run_dir / "detections.json.gz").read_bytes()
+    state = read_state(new_dir)
+    assert (state.name, len(state.status.attempts if state.status else [])) == ("done", 4)
+
+
+def test_a_run_without_positives_fails_with_that_cause(tmp_path):
+    """All boxes are marked ignore after the launcher's check, as by a filter of one's own."""
+    layout = write_coco(tmp_path / "data")
+    annotations = tmp_path / "data" / layout["train_ann"]
+    edit_json(annotations, lambda content: [item.update(ignore=1) for item in content["annotations"]])
+    spec = small_spec(tmp_path, train__max_iters=4)
+    described = {"name": "mine", **dataset.coco_format_dataset(tmp_path / "data", layout)}
+    config = copy.deepcopy(spec.config)
+    config["model"]["roi_head"]["bbox_head"]["num_classes"] = len(described["classes"])
+    run_dir = prepare(tmp_path / "runs", type(spec)("both", 0, described, config))
+    assert train(run_dir).returncode == ending.EXIT_FAILED
+    state = read_state(run_dir)
+    assert (state.name, state.cause) == ("failed", "no positives")
+    assert (state.message or "").startswith("iterations 1 to 4 have no positives: no ground-truth box reaches the RoI")
 
 
 def test_bad_input_is_one_line(tmp_path):
@@ -229,6 +267,7 @@ def test_a_failed_download_names_the_file_and_its_folder(tmp_path, data):
         (OSError(28, "No space left on device"), "disk", 1),
         (UserError("bad value"), "bad input", 2),
         (NaNLossError("the loss is not finite at iteration 7"), "NaN", 1),
+        (NoPositivesError("iterations 1 to 100 have no positives"), "no positives", 1),
     ],
 )
 def test_causes(error, cause, code):

@@ -36,6 +36,7 @@ DOES_NOT_DECIDE_RESULT = (
     "run.process_env",
     "run.provenance",
     "run.results",
+    "run.reuse",
     "run.schema",
     "run.spec",
     "run.status",
