@@ -7,8 +7,8 @@ images  number of training images; the validation split has a twentieth of all
 boxes   number of training annotations, with polygons as long as COCO's
 part    one of digest, read, check, masks; default: all, each in a process of its own
 
-Prints the wall-clock time and the peak memory of each part: the digests of both files; decoding the training
-annotations as pycocotools needs them; the check of both splits, without and with masks.
+Prints the wall-clock time, the CPU time and the peak memory of each part: the digests of both files; decoding the
+training annotations as pycocotools needs them; the check of both splits, without and with masks.
 """
 
 from __future__ import annotations
@@ -68,8 +68,12 @@ def time_part(part: str, root: Path) -> None:
     """Do one part and print the time that it took and the memory of this process."""
     load, started = os.getloadavg()[0], time.perf_counter()
     PARTS[part](root)
-    seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB on Linux
-    print(f"{part}: {seconds:.1f} s, {peak / 1e6:.2f} GB of memory at most (load {load:.1f})", flush=True)
+    seconds, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    cpu, gigabytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6  # Linux counts in kB
+    print(
+        f"{part}: {seconds:.1f} s, {cpu:.1f} s of CPU time, {gigabytes:.2f} GB of memory at most (load {load:.1f})",
+        flush=True,
+    )
 
 
 def draw(root: Path, images: int, boxes: int, rng: np.random.Generator) -> None:

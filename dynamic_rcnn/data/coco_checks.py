@@ -152,7 +152,9 @@ def check_image_files(images: Sequence[Image], folder: Path, problems: Problems)
         parent = str(name.parent)
         if parent not in listed:
             listed[parent] = _files_in(folder / parent)
-        if name.name not in listed[parent] or image.file_name.endswith("/"):
+        if image.file_name.endswith("/"):
+            problems.add(f"image {image.id}: file_name {image.file_name!r} ends in a slash; it must name a file")
+        elif name.name not in listed[parent]:
             hint = why_missing(folder, image.file_name) if problems.wants_more else ""
             problems.add(f"image {image.id}: file {folder / name} is missing or empty{hint}")
 

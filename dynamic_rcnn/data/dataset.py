@@ -25,7 +25,7 @@ def shapes(recipe: ShapesRecipe, root: str | None) -> dict[str, Any]:
     return {
         "name": "shapes",
         "root": root,
-        "recipe": recipe.to_dict(),
+        "recipe": recipe.model_dump(),
         "fingerprint": recipe.hash,
         "classes": list(CLASSES),
         "train_ann": "annotations/train.json",

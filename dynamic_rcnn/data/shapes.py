@@ -13,14 +13,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from dynamic_rcnn.data.outlines import CATEGORY_IDS
 from dynamic_rcnn.data.shapes_files import content_fingerprint, draw_files, read_json
-from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.schema import Schema, validate
 from dynamic_rcnn.run.spec import digest
+from dynamic_rcnn.run.values import between, value_rule
 
 CLASSES: tuple[str, ...] = tuple(CATEGORY_IDS)
 DRAWING_VERSION = 1  # increase with every change of a pixel, a box or a category
@@ -30,51 +31,27 @@ KNOWN_FINGERPRINTS = {
     "28ae7ffd2e": "31d748e3160872f2c8b497bb571fa185cf6aa61ccda163ba257378d4a04d8f18",  # the default recipe
 }
 
-_LIMITS = {
-    "seed": (0, 2**32 - 1),
-    "train_images": (1, 1_000_000),
-    "val_images": (1, 1_000_000),
-    "image_size": (64, 1024),
-    "version": (DRAWING_VERSION, DRAWING_VERSION),
-}
 
+class ShapesRecipe(Schema):
+    """Everything that determines the content of the data set. `image_size` is height and width in pixels."""
 
-@dataclass(frozen=True)
-class ShapesRecipe:
-    """Everything that determines the content of the data set. `image_size` is height and width in pixels.
-
-    Raises:
-        UserError: a value is not an integer or is outside its limits.
-    """
-
-    seed: int = 0
-    train_images: int = 2000
-    val_images: int = 300
-    image_size: int = 160
-    version: int = DRAWING_VERSION
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                rule = f"an integer from {low} to {high}" if low < high else f"{low}, the drawing of this code"
-                raise UserError(f"shapes recipe: {name} is {value!r}; it must be {rule}")
-
-    def to_dict(self) -> dict[str, int]:
-        return asdict(self)
+    seed: Annotated[int, between(0, 2**32 - 1)] = 0
+    train_images: Annotated[int, between(1, 1_000_000)] = 2000
+    val_images: Annotated[int, between(1, 1_000_000)] = 300
+    image_size: Annotated[int, between(64, 1024)] = 160
+    version: Annotated[
+        int, value_rule(f"must be {DRAWING_VERSION}, the drawing of this code", lambda value: value == DRAWING_VERSION)
+    ] = DRAWING_VERSION
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapesRecipe:
-        """A recipe with these fields and defaults for the others. Raises UserError for unknown fields."""
-        valid = [field.name for field in fields(cls)]
-        if unknown := [name for name in values if name not in valid]:
-            raise unknown_name("field", unknown, valid, where="shapes recipe")
-        return cls(**values)
+        """A recipe with these fields and defaults for the others. Raises UserError that names all faults."""
+        return validate(cls, dict(values), "dataset.recipe")
 
     @property
     def hash(self) -> str:
         """The identity of the data set, ten hex digits; known before it is drawn."""
-        return digest(self.to_dict())
+        return digest(self.model_dump())
 
 
 class DrawnShapes(NamedTuple):
@@ -108,7 +85,7 @@ def _checked_fingerprint(folder: Path, recipe: ShapesRecipe) -> str:
         record = read_json(folder / "dataset.json")
     except UserError as error:
         raise UserError(f"{error}; {way_out}") from error
-    if record != {"recipe": recipe.to_dict(), "fingerprint": found}:
+    if record != {"recipe": recipe.model_dump(), "fingerprint": found}:
         raise UserError(f"{folder}: content is not what was drawn (now {found[:10]}); {way_out}")
     known = KNOWN_FINGERPRINTS.get(recipe.hash, found)
     if known != found:
@@ -123,7 +100,7 @@ def _draw(folder: Path, recipe: ShapesRecipe) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         draw_files(temporary, recipe.seed, recipe.image_size, (recipe.train_images, recipe.val_images))
-        record = {"recipe": recipe.to_dict(), "fingerprint": content_fingerprint(temporary)}
+        record = {"recipe": recipe.model_dump(), "fingerprint": content_fingerprint(temporary)}
         (temporary / "dataset.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)  # mkdtemp makes it private
         temporary.rename(folder)

@@ -54,7 +54,7 @@ def read_state(run_dir: Path) -> State:
         if not records:
             return State("absent")
         way_out = "move the run's directory away and launch again"
-        return State("failed", CORRUPT, f"{run_dir / SPEC}: missing beside {', '.join(records)}; {way_out}")
+        return State("failed", CORRUPT, f"{run_dir / SPEC}: is missing, but there is {', '.join(records)}; {way_out}")
     running = is_locked(run_dir)  # first: a run that ends meanwhile writes its status before it releases the lock
     status, fault = None, None
     try:

@@ -34,6 +34,10 @@ def at_least(least: int) -> BeforeValidator:
     return value_rule(f"must be an integer of at least {least}", lambda value: is_integer(value, least))
 
 
+def between(least: int, most: int) -> BeforeValidator:
+    return value_rule(f"must be an integer from {least} to {most}", lambda value: is_integer(value, least, most))
+
+
 Count = Annotated[int, at_least(1)]
 CountFromZero = Annotated[int, at_least(0)]
 Positive = Annotated[float, value_rule("must be a positive number", is_positive)]

@@ -13,7 +13,7 @@ from dynamic_rcnn.run.values import (
     Positive,
     PositiveFraction,
     at_least,
-    is_integer,
+    between,
     is_positive,
     value_rule,
 )
@@ -26,14 +26,10 @@ def _distinct(seeds: list[int]) -> list[int]:
 
 
 Rounds = Annotated[int, at_least(2)]
-LocalCount = Annotated[
-    int, value_rule("must be an integer from 1 to 1024", lambda value: is_integer(value, 1, 1024))
-]  # of processes, slots and threads of this machine
+LocalCount = Annotated[int, between(1, 1024)]  # of processes, slots and threads of this machine
 Folder = Annotated[str, value_rule("must be a folder", lambda value: isinstance(value, str) and value)]
 RunName = Annotated[str, value_rule("must be a run such as both/seed1", lambda value: isinstance(value, str) and value)]
-Seed = Annotated[
-    int, value_rule("must be an integer from 0 to 2147483647", lambda value: is_integer(value, 0, 2**31 - 1))
-]
+Seed = Annotated[int, between(0, 2**31 - 1)]
 Seeds = Annotated[
     list[Seed],
     AfterValidator(_distinct),

@@ -14,7 +14,7 @@ from dynamic_rcnn.errors import UserError
 def test_a_small_set(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "set"
     assert time_annotations.main([f"folder={root}", "images=40", "boxes=300", "part=masks"]) == 0
-    line = r"masks: [\d.]+ s, [\d.]+ GB of memory at most \(load [\d.]+\)\n"
+    line = r"masks: [\d.]+ s, [\d.]+ s of CPU time, [\d.]+ GB of memory at most \(load [\d.]+\)\n"
     assert re.fullmatch(line, capfd.readouterr().out)
     before = (root / "annotations/train.json").read_bytes()
     for part in time_annotations.PARTS:

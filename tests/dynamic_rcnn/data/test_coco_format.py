@@ -311,6 +311,6 @@ def test_an_empty_image_file_and_a_folder_in_its_place_are_named(root: Path) -> 
     assert message(root).count("is missing or empty") == 2
 
 
-def test_a_file_name_that_ends_as_a_folder_is_missing(root: Path) -> None:
-    expected = f"{root / TRAIN}: image 10: file {root / LAYOUT['train_img'] / '0.png'} is missing or empty"
+def test_a_file_name_that_ends_as_a_folder_is_refused(root: Path) -> None:
+    expected = f"{root / TRAIN}: image 10: file_name '0.png/' ends in a slash; it must name a file"
     assert message_after(root, set_first("images", "file_name", "0.png/")) == expected

@@ -266,18 +266,19 @@ def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_recipe_survives_its_dictionary_and_has_its_own_hash() -> None:
-    assert ShapesRecipe.from_dict(SMALL.to_dict()) == SMALL
+    assert ShapesRecipe.from_dict(SMALL.model_dump()) == SMALL
     assert ShapesRecipe.from_dict({"train_images": 64}) == ShapesRecipe(train_images=64)
     changed = [{"seed": 4}, {"train_images": 7}, {"val_images": 5}, {"image_size": 128}]
-    recipes = [SMALL, *(ShapesRecipe.from_dict(SMALL.to_dict() | change) for change in changed)]
+    recipes = [SMALL, *(ShapesRecipe.from_dict(SMALL.model_dump() | change) for change in changed)]
     assert len({recipe.hash for recipe in recipes}) == 5
 
 
 def test_unknown_recipe_fields_are_all_named() -> None:
     with pytest.raises(UserError) as caught:
         ShapesRecipe.from_dict({"train": 5, "seed": 1, "size": 160})
+    valid = "valid: image_size, seed, train_images, val_images, version"
     assert str(caught.value) == (
-        "unknown field 'train', 'size' in shapes recipe; valid: image_size, seed, train_images, val_images, version"
+        f"unknown setting 'train' in dataset.recipe; {valid}; unknown setting 'size' in dataset.recipe; {valid}"
     )
 
 
@@ -295,7 +296,7 @@ def test_unknown_recipe_fields_are_all_named() -> None:
 def test_recipe_values(field: str, value: Any, rule: str) -> None:
     with pytest.raises(UserError) as caught:
         ShapesRecipe.from_dict({field: value})
-    assert str(caught.value) == f"shapes recipe: {field} is {value!r}; it must be {rule}"
+    assert str(caught.value) == f"dataset.recipe.{field}={value}: must be {rule}"
 
 
 def test_imports_neither_torch_nor_opencv() -> None:

@@ -110,7 +110,7 @@ def test_records_without_a_spec_are_not_taken_for_a_new_run(tmp_path: Path) -> N
     (tmp_path / TRAIN_LOG).write_text("{}\n")
     state = read_state(tmp_path)
     assert (state.name, state.cause) == ("failed", CORRUPT)
-    assert "spec.json: missing beside train.jsonl" in str(state.message)
+    assert "spec.json: is missing, but there is train.jsonl" in str(state.message)
 
 
 def test_reading_a_state_changes_nothing(run: Path) -> None:

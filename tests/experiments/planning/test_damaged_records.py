@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Folder:
     [
         ("spec.json", "{", "spec.json: not valid JSON"),
         ("spec.json", '{"schema": 1}', "spec.json: arm: must be given; seed: must be given"),
-        ("spec.json", None, "spec.json: missing beside status.json, train.jsonl, metrics.json"),
+        ("spec.json", None, "spec.json: is missing, but there is status.json, train.jsonl, metrics.json"),
         ("metrics.json", '{"schema": 7}', "metrics.json: schema 7 is newer than 1"),
         ("metrics.json", "\x00", "metrics.json: not valid JSON"),
     ],
