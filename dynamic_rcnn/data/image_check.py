@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.data.annotations import Image, read_image_info
+from dynamic_rcnn.data.annotations import Image, read_images
 from dynamic_rcnn.data.coco_checks import Problems
 from dynamic_rcnn.data.decoded_cache import Stamps, read_known, write_known
 from dynamic_rcnn.data.pixels import OPENCV, Inspection, image_loader, inspect
@@ -78,7 +78,7 @@ def check_images(
         progress: receives a line every ten seconds.
     """
     color_type, backend = image_loader(pipeline)
-    images = {image.file_name: image for image in read_image_info(annotations).images}
+    images = {image.file_name: image for image in read_images(annotations)}
     stamps = dict(_stamps(folder, images))
     known = read_known(folder, color_type, stamps)
     found: dict[str, Inspection | str] = {}
