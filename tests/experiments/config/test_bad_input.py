@@ -214,7 +214,7 @@ CASES = [
         ["dataset.root=/nowhere"],
         "dataset.root=/nowhere: does not contain COCO 2017 (annotations/instances_train2017.json",
     ),
-    (["dataset=shapes", "dataset.recipe.train_images=0"], "train_images is 0; it must be an integer from 1"),
+    (["dataset=shapes", "dataset.recipe.train_images=0"], "dataset.recipe.train_images=0: must be an integer from 1"),
     (["dataset=shapes", "dataset.recipe.tran_images=9"], "unknown setting 'tran_images' in dataset.recipe"),
     (["dataset=coco_format"], "dataset.root, dataset.train_ann, dataset.val_ann: must be given"),
     (["dataset=coco_format", "dataset.rot=/x"], "unknown setting 'rot' in dataset (did you mean 'root'?)"),
