@@ -20,7 +20,7 @@ from analysis.detections.changes import ap_by_category_and_size, image_scores
 from analysis.detections.matching import match
 from analysis.detections.tide import find_errors
 from analysis.detections.weighted_ap import METRICS, Accumulation
-from dynamic_rcnn.data import coco_format
+from dynamic_rcnn.data import annotations, coco_format
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import evaluate, load_ground_truth
 from dynamic_rcnn.metrics.detections import read_detections
@@ -102,7 +102,7 @@ def test_annotations(folder: Path, data: bytes) -> None:
     (folder / "val.json").write_bytes(data)
     try:
         coco_format.fingerprint(folder, "train.json", "val.json")
-        coco_format.read_classes(folder / "val.json")
+        annotations.read_classes(folder / "val.json")
         coco_format.validate(folder, "train.json", "val.json", ".", ".")
     except UserError as error:
         assert_is_message(error)
