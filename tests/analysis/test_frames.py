@@ -37,9 +37,9 @@ def test_unreadable_files_are_warnings(tmp_path: Path) -> None:
     folder = ablation(tmp_path)
     (tmp_path / folder.path("both", 1) / "detections.json.gz").write_bytes(b"no")
     (tmp_path / folder.path("both", 2) / "metrics.json").write_text("{")
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning) as expected:
         assert len(load_detections(tmp_path)) == 0
-    text = "\n".join(str(each.message) for each in said)
+    text = "\n".join(str(each.message) for each in expected)
     assert "seed1-" in text and "broken or cut off" in text and "metrics.json" in text
     with pytest.raises(UserError, match=r"no such folder"):
         load_runs(tmp_path / "none")

@@ -112,11 +112,11 @@ def test_results_of_other_detections_are_a_problem(runs: Path, tmp_path: Path) -
     compute(runs)
     (run,) = (runs / "mine/both").glob("seed1-*")
     detect(run, [])
-    said = "computed from detections that have changed since; python analysis/images.py writes it again"
-    assert any(said in line for line in collect(runs).problems)
+    message = "computed from detections that have changed since; python analysis/images.py writes it again"
+    assert any(message in line for line in collect(runs).problems)
     assert "Not computed" in page(runs, tmp_path)
     compute(runs)
-    assert not any(said in line for line in collect(runs).problems)
+    assert not any(message in line for line in collect(runs).problems)
     (file,) = runs.glob("mine/*.images.json")
     edit_json(file, differences=[{"arm": "both"}])
     assert any("differences[0].metric: must be given" in line for line in collect(runs).problems)
@@ -162,8 +162,8 @@ def test_without_the_images_only_the_sheet_is_missing(
     for image in (tmp_path / "data").rglob("*.[jp][pn]g"):
         image.write_bytes(b"")
     content = compute(runs)
-    said = capsys.readouterr().out
-    assert "no contact sheet: file " in said and "is empty" in said
+    message = capsys.readouterr().out
+    assert "no contact sheet: file " in message and "is empty" in message
     assert content["sheet"] is None and not list(runs.glob("mine/*.images.png"))
     text = page(runs, tmp_path)
     assert "### What changed most" in text and "Where two arms differ most" not in text
@@ -183,7 +183,7 @@ CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "differen
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("differences", 3, "differences=3: must be a list"),
         ("errors", [[]], "errors[0]=[]: must be a mapping"),
@@ -215,12 +215,12 @@ CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "differen
     ],
 )
 def test_a_damaged_file_is_a_problem_and_not_shown(
-    runs: Path, tmp_path: Path, field: str, value: Any, said: str
+    runs: Path, tmp_path: Path, field: str, value: Any, message: str
 ) -> None:
     compute(runs)
     (file,) = runs.glob("mine/*.images.json")
     edit_json(file, **{field: value})
-    assert any(said in line for line in collect(runs).problems)
+    assert any(message in line for line in collect(runs).problems)
     assert "Not computed" in page(runs, tmp_path)
 
 
@@ -239,11 +239,11 @@ def test_recorded_ap_that_contradicts_the_detections_is_an_error(
     recorded = None if moved is None else metrics[metric] - moved
     edit_json(run / "metrics.json", metrics={**metrics, metric: recorded})
     assert images.main([f"runs={runs}", "resamples=5"]) == 2
-    said = (
+    message = (
         f"{run.relative_to(runs)}: {metric}: metrics.json has {'null' if recorded is None else recorded}, "
         f"the detections give {metrics[metric]}; one of the two files was changed"
     )
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert [path.name.split("-")[0] for path in runs.glob("mine/*.images.json")] == ["fewer"]
     edit_json(run / "metrics.json", metrics={**metrics, metric: metrics[metric] - 1e-12})
     assert images.main([f"runs={runs}", "resamples=5"]) == 0

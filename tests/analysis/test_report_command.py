@@ -36,8 +36,8 @@ def test_problems_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ablation(tmp_path / "runs")
     (tmp_path / "runs/notes").write_text("mine")
     write_report(tmp_path / "runs", tmp_path / "R.md")
-    said = capsys.readouterr()
-    assert said.out.endswith(", 1 problem\n") and said.err == "problem: notes: not part of a run; ignored\n"
+    message = capsys.readouterr()
+    assert message.out.endswith(", 1 problem\n") and message.err == "problem: notes: not part of a run; ignored\n"
 
 
 def check_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -45,9 +45,9 @@ def check_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'R.md'}", "check=true"]) == 1
     assert snapshot(tmp_path) == before
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1
-    return said.err
+    message = capsys.readouterr()
+    assert message.out == "" and message.err.count("\n") == 1
+    return message.err
 
 
 def test_check_names_the_first_differing_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,10 +57,10 @@ def test_check_names_the_first_differing_line(tmp_path: Path, capsys: pytest.Cap
     text = write_report(tmp_path / "runs", out)
     out.write_text(text.replace("41.00 ± 1.00", "41.50 ± 1.00", 1))
     line = 1 + text[: text.index("41.00 ± 1.00")].count("\n")
-    said = check_fails(tmp_path, capsys)
+    message = check_fails(tmp_path, capsys)
     assert (
-        said.startswith(f"{out}: line {line} is '| baseline: neither")
-        and "41.50 ± 1.00" in said.split("records give")[0]
+        message.startswith(f"{out}: line {line} is '| baseline: neither")
+        and "41.50 ± 1.00" in message.split("records give")[0]
     )
     out.write_text(text + "more\n")
     assert "the records give ''" in check_fails(tmp_path, capsys)

@@ -42,10 +42,10 @@ def test_odd_states_of_the_file_system_are_one_line(tmp_path: Path, capsys: Any)
         "Symlink loop from '/x'; choose another path": fail(RuntimeError("Symlink loop from '/x'")),
         "first second": fail(UserError("first\nsecond")),
     }
-    for said, work in works.items():
+    for expected, work in works.items():
         assert cli.report_errors(work, "free some space") == 2
         message = capsys.readouterr().err
-        assert message.startswith("error: ") and said in message and message.count("\n") == 1
+        assert message.startswith("error: ") and expected in message and message.count("\n") == 1
     with pytest.raises(RuntimeError, match="a fault of ours"):
         cli.report_errors(fail(RuntimeError("a fault of ours")))
 

@@ -137,6 +137,6 @@ def test_a_damaged_list_is_one_problem(folder: RunsFolder, content: bytes, line:
     (folder.root / "SHA256SUMS").write_bytes(content)
     found = collect(folder.root)
     (problem,) = found.problems
-    said = "cannot be read (UnicodeDecodeError)" if line is None else f"line {line} is not the checksum of a file"
-    assert problem.startswith(f"SHA256SUMS: {said}") and "so no file is checked" in problem
+    message = "cannot be read (UnicodeDecodeError)" if line is None else f"line {line} is not the checksum of a file"
+    assert problem.startswith(f"SHA256SUMS: {message}") and "so no file is checked" in problem
     assert (found.runs["state"] == "done").all()

@@ -56,14 +56,14 @@ def test_differences_between_finished_runs_are_problems(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"commit": "f" * 40}, f"commit: 0123456789abcdef in {{}}; {'f' * 40} in {{}}"),
         ({"dirty": False}, "uncommitted changes: False in {}; True in {}"),
     ],
 )
 def test_another_checkout_is_a_problem_but_not_noted_beside_results(
-    tmp_path: Path, changes: dict[str, Any], said: str
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     folder = RunsFolder(tmp_path)
     folder.done("baseline", 0, 0.4)
@@ -71,7 +71,7 @@ def test_another_checkout_is_a_problem_but_not_noted_beside_results(
     folder.manifest()
     text, problems = report_and_problems(tmp_path)
     seeds = ("both seed 0", "baseline seed 0") if "dirty" in changes else ("baseline seed 0", "both seed 0")
-    assert problems == [f"{GRID}: the finished runs differ in {said.format(*seeds)}"]
+    assert problems == [f"{GRID}: the finished runs differ in {message.format(*seeds)}"]
     assert "The finished runs differ" not in text
 
 
@@ -122,8 +122,8 @@ def test_a_run_whose_setting_differs_from_the_manifest_is_a_problem_and_not_aver
     cell["path"] = folder.path("both", 1)
     folder.manifest()
     both = folder.spec("both", 1).setting
-    said = f"{cell['path']}: setting {both} in its spec, setting {cell['setting']} in grid {GRID}"
-    assert said in collect(tmp_path).problems
+    message = f"{cell['path']}: setting {both} in its spec, setting {cell['setting']} in grid {GRID}"
+    assert message in collect(tmp_path).problems
     check_dla_is_not_averaged(tmp_path)
 
 
@@ -184,8 +184,8 @@ def test_a_replay_must_have_trained_with_the_final_state_of_its_source(tmp_path:
     assert [line for line in collect(tmp_path).problems if "replays" in line] == []
     for run in (source, moved):
         (run / "train.jsonl").rename(run / "away")
-        said = f"{run.relative_to(tmp_path)}: no curves, so T and beta of the replay {name} are not checked against"
-        assert any(line.startswith(said) for line in collect(tmp_path).problems)
+        message = f"{run.relative_to(tmp_path)}: no curves, so T and beta of the replay {name} are not checked against"
+        assert any(line.startswith(message) for line in collect(tmp_path).problems)
         (run / "away").rename(run / "train.jsonl")
     (source / "metrics.json").unlink()
     assert any("which is missing or not finished; T and beta unchecked" in line for line in collect(tmp_path).problems)

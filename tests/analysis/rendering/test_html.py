@@ -131,9 +131,9 @@ def test_a_figure_shows_its_values_at_the_mouse_pointer(page: sync_api.Page) -> 
     """
     page.mouse.move(*place_of(page, 0.75))
     values = page.locator(".plot .values").first
-    said = values.inner_text()
-    assert said.startswith("AP, IoU threshold 0.75") and re.search(r"both: 41\b", said)
-    assert re.search(r"baseline: 31 +\[29\.946, 32\.054\]", said)
+    expected_text = values.inner_text()
+    assert expected_text.startswith("AP, IoU threshold 0.75") and re.search(r"both: 41\b", expected_text)
+    assert re.search(r"baseline: 31 +\[29\.946, 32\.054\]", expected_text)
     page.mouse.move(5, 5)
     assert not values.is_visible()
 

@@ -71,9 +71,9 @@ def test_an_unreadable_run_makes_a_claim_not_comparable(tmp_path: Path) -> None:
     (tmp_path / coco.path("both", 1) / "metrics.json").write_text("{")
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     text = markdown(tmp_path)
-    said = "NOT COMPARABLE: 1 run of both unreadable (metrics.json); the others may be a biased selection"
-    assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{said}**: measured 38.90 (n = 1)")
-    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9, measured 38.90"
+    message = "NOT COMPARABLE: 1 run of both unreadable (metrics.json); the others may be a biased selection"
+    assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{message}**: measured 38.90 (n = 1)")
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{message}: 38.9, measured 38.90"
 
 
 def test_an_arm_of_two_settings_makes_a_claim_not_comparable(tmp_path: Path) -> None:
@@ -84,10 +84,10 @@ def test_an_arm_of_two_settings_makes_a_claim_not_comparable(tmp_path: Path) -> 
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     make_another_run(tmp_path / coco.path("both", 1), config={"of": "both", "more": 1})
     text = markdown(tmp_path)
-    said = "NOT COMPARABLE: runs of both have 2 settings"
-    assert row_of(text, "headline claims", "38.9 AP")[2] == f"**{said}**"
-    assert row_of(text, "headline claims", "+1.9 AP")[2] == f"**{said}**"
-    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9"
+    message = "NOT COMPARABLE: runs of both have 2 settings"
+    assert row_of(text, "headline claims", "38.9 AP")[2] == f"**{message}**"
+    assert row_of(text, "headline claims", "+1.9 AP")[2] == f"**{message}**"
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{message}: 38.9"
 
 
 def test_a_run_without_its_number_of_images_is_not_comparable(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_a_run_without_its_number_of_images_is_not_comparable(tmp_path: Path) ->
     edit_json(coco.done("both", 0, 0.389) / "metrics.json", images=None)
     coco.done("baseline", 0, 0.37)
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
-    said = "**NOT COMPARABLE: evaluated on an unknown number of images; val2017 has 5000**"
-    assert row_of(markdown(tmp_path), "headline claims", "38.9 AP")[2].startswith(said)
+    message = "**NOT COMPARABLE: evaluated on an unknown number of images; val2017 has 5000**"
+    assert row_of(markdown(tmp_path), "headline claims", "38.9 AP")[2].startswith(message)
 
 
 def test_another_split_is_not_comparable(tmp_path: Path) -> None:
@@ -105,13 +105,13 @@ def test_another_split_is_not_comparable(tmp_path: Path) -> None:
     coco.done("baseline", 0, 0.37)
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     text = markdown(tmp_path)
-    said = "NOT COMPARABLE: evaluated on 4 images; val2017 has 5000"
-    assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{said}**: measured 38.90")
-    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{said}: 38.9, measured 38.90"
+    message = "NOT COMPARABLE: evaluated on 4 images; val2017 has 5000"
+    assert row_of(text, "headline claims", "38.9 AP")[2].startswith(f"**{message}**: measured 38.90")
+    assert row_of(text, "| Table 2, verdict", "both")[1] == f"{message}: 38.9, measured 38.90"
 
 
 @pytest.mark.parametrize(
-    ("state", "final", "said"),
+    ("state", "final", "message"),
     [
         ("done", (0.60, 0.16), "**REPRODUCED**: 10 of 10 trends hold in 2 runs"),
         (
@@ -123,7 +123,7 @@ def test_another_split_is_not_comparable(tmp_path: Path) -> None:
     ],
 )
 def test_the_trends_of_figure_5_get_a_verdict(
-    tmp_path: Path, state: str, final: tuple[float, float], said: str
+    tmp_path: Path, state: str, final: tuple[float, float], message: str
 ) -> None:
     coco = RunsFolder(tmp_path, "coco")
     first = coco.done("both", 0, 0.389)
@@ -134,11 +134,11 @@ def test_the_trends_of_figure_5_get_a_verdict(
         (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     coco.ask("baseline", 0)
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
-    assert row_of(markdown(tmp_path), "headline claims", "T and beta move")[2].startswith(said)
+    assert row_of(markdown(tmp_path), "headline claims", "T and beta move")[2].startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("last", "shift", "said"),
+    ("last", "shift", "message"),
     [
         (
             500,
@@ -158,7 +158,7 @@ def test_the_trends_of_figure_5_get_a_verdict(
     ],
 )
 def test_the_trajectory_of_t_gets_a_verdict_before_any_run_has_finished(
-    tmp_path: Path, last: int, shift: float, said: str
+    tmp_path: Path, last: int, shift: float, message: str
 ) -> None:
     coco = RunsFolder(tmp_path, "coco")
     for seed in range(2):
@@ -170,18 +170,18 @@ def test_the_trajectory_of_t_gets_a_verdict_before_any_run_has_finished(
     coco.ask("baseline", 0)
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     found = row_of(markdown(tmp_path), "headline claims", "T at iterations 100 to 500")
-    assert found[1] == "hkzhang95/DynamicRCNN issue 3" and found[2] == said
+    assert found[1] == "hkzhang95/DynamicRCNN issue 3" and found[2] == message
 
 
 @pytest.mark.parametrize(
-    ("origin", "said"),
+    ("origin", "message"),
     [
         ({}, "its manifest names no base"),
         ({"base": "shapes_r18_fpn", "changed": []}, "base `shapes_r18_fpn`"),
         ({"base": "faster_rcnn_r50_fpn_1x", "changed": ["base.train.max_epochs"]}, "changed: `base.train.max_epochs`"),
     ],
 )
-def test_runs_of_another_setting_decide_no_claim(tmp_path: Path, origin: dict[str, Any], said: str) -> None:
+def test_runs_of_another_setting_decide_no_claim(tmp_path: Path, origin: dict[str, Any], message: str) -> None:
     coco = RunsFolder(tmp_path, "coco")
     for arm in ("baseline", "both"):
         coco.done(arm, 0, 0.3)
@@ -189,8 +189,8 @@ def test_runs_of_another_setting_decide_no_claim(tmp_path: Path, origin: dict[st
     text = markdown(tmp_path)
     for claim in ("38.9 AP", "+1.9 AP over", "+5.5 AP90 over"):
         verdict, way = row_of(text, "headline claims", claim)[2:]
-        assert verdict == f"**NOT RUN**<br>NOT COMPARABLE: setting `0123456789`, {said}"
+        assert verdict == f"**NOT RUN**<br>NOT COMPARABLE: setting `0123456789`, {message}"
         assert way == "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`"
     assert "### The paper's numbers: NOT comparable with this setting" in text
-    assert f"This is not the published setting ({said}); it neither confirms nor refutes" in text
+    assert f"This is not the published setting ({message}); it neither confirms nor refutes" in text
     assert "COCO: these records have no grid in the published setting." in text

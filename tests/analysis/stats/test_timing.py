@@ -104,8 +104,8 @@ def test_a_ratio_of_paired_blocks_by_hand() -> None:
 
 def test_no_overhead_on_coco_is_reproduced_where_time_and_memory_are_within_the_margin(tmp_path: Path) -> None:
     timing_run(tmp_path, TRAINING, INFERENCE, peaks=PEAKS)
-    said = row_of(markdown(tmp_path), "headline claims", "no extra overhead")[2]
-    assert said == (
+    message = row_of(markdown(tmp_path), "headline claims", "no extra overhead")[2]
+    assert message == (
         "**REPRODUCED**: training time REPRODUCED: 1.015 times the baseline, 90% interval [0.984, 1.047] (2 blocks); "
         "training memory REPRODUCED: 1.001 times the baseline, 90% interval [1.001, 1.001] (2 blocks); "
         "inference time: same network, 1.000 times the baseline, 90% interval [1.000, 1.000] (2 blocks); "
@@ -130,8 +130,8 @@ def test_time_and_memory_both_count(tmp_path: Path, both: list[float], peak: int
 def test_inference_counts_where_the_arms_are_different_networks(tmp_path: Path) -> None:
     slower = {**INFERENCE, "both": [1.2, 2.4]}
     timing_run(tmp_path, TRAINING, slower, peaks=PEAKS, same=[["baseline"], ["both"], ["cascade"]])
-    said = row_of(markdown(tmp_path), "headline claims", "no extra")[2]
-    assert said.startswith("**NOT REPRODUCED**") and "inference time NOT REPRODUCED: 1.200 times" in said
+    message = row_of(markdown(tmp_path), "headline claims", "no extra")[2]
+    assert message.startswith("**NOT REPRODUCED**") and "inference time NOT REPRODUCED: 1.200 times" in message
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_inference_counts_where_the_arms_are_different_networks(tmp_path: Path) 
 def test_timings_elsewhere_are_not_compared(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     timing_run(tmp_path, TRAINING, INFERENCE, **changes)
     text = markdown(tmp_path)
-    said = row_of(text, "headline claims", "no extra")[2]
-    assert said.startswith(f"**NOT RUN**<br>NOT COMPARABLE: {reason}: training time: 1.015 times the baseline")
-    assert "training memory: not measured" in said and "REPRODUCED" not in said
+    message = row_of(text, "headline claims", "no extra")[2]
+    assert message.startswith(f"**NOT RUN**<br>NOT COMPARABLE: {reason}: training time: 1.015 times the baseline")
+    assert "training memory: not measured" in message and "REPRODUCED" not in message
     assert row_of(text, "### The paper's speeds", "Dynamic")[4] == f"NOT COMPARABLE: {reason}"
 
 
@@ -214,7 +214,7 @@ PER_ARM = {"same_network": [], "proposals": {"both": 9.0}, "detections": {"both"
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         *(
             ("training", {**BLOCKS, "blocks": [block]}, "training.blocks[0]")
@@ -238,7 +238,7 @@ PER_ARM = {"same_network": [], "proposals": {"both": 9.0}, "detections": {"both"
         ),
     ],
 )
-def test_invalid_blocks_and_means_are_user_errors(tmp_path: Path, field: str, value: Any, said: str) -> None:
+def test_invalid_blocks_and_means_are_user_errors(tmp_path: Path, field: str, value: Any, message: str) -> None:
     run = timing_run(tmp_path, TRAINING, INFERENCE)
     sound = {**BLOCKS, "blocks": [BLOCK], **PER_ARM}
     edit_json(run / "metrics.json", training=sound, inference=sound)
@@ -246,11 +246,11 @@ def test_invalid_blocks_and_means_are_user_errors(tmp_path: Path, field: str, va
     edit_json(run / "metrics.json", **{field: value})
     with pytest.raises(UserError) as error:
         read_results(run)
-    assert str(error.value).startswith(f"{run / 'metrics.json'}: ") and said in str(error.value)
+    assert str(error.value).startswith(f"{run / 'metrics.json'}: ") and message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("baseline", None, "baseline=None: must be text"),
         ("training", {"unit": "iteration"}, "training.block: must be given; training.blocks: must be given"),
@@ -262,11 +262,13 @@ def test_invalid_blocks_and_means_are_user_errors(tmp_path: Path, field: str, va
         ),
     ],
 )
-def test_invalid_timing_results_are_a_problem_and_not_shown(tmp_path: Path, field: str, value: Any, said: str) -> None:
+def test_invalid_timing_results_are_a_problem_and_not_shown(
+    tmp_path: Path, field: str, value: Any, message: str
+) -> None:
     path = timing_run(tmp_path, TRAINING, INFERENCE) / "metrics.json"
     write_json(path, json.loads(path.read_text()) | {field: value})
     found = collect(tmp_path)
-    assert [line for line in found.problems if said in line] and not found.timings
+    assert [line for line in found.problems if message in line] and not found.timings
     assert "unreadable" in to_markdown(build(found), "files")
 
 

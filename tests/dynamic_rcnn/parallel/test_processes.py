@@ -184,8 +184,8 @@ def test_nan_on_one_process_is_the_failure_of_all(tmp_path, data):
     assert failed.returncode == ending.EXIT_FAILED
     state = read_state(run_dir)
     assert (state.cause, state.message) == ("NaN", "the loss is not finite at iteration 2")
-    said = [line for line in failed.stderr.splitlines() if line.startswith("NaN: ")]
-    assert said == ["NaN: the loss is not finite at iteration 2"] * 2
+    expected = [line for line in failed.stderr.splitlines() if line.startswith("NaN: ")]
+    assert expected == ["NaN: the loss is not finite at iteration 2"] * 2
     assert not list(run_dir.glob("checkpoints/iter_*.pth"))
 
 
@@ -193,10 +193,10 @@ def test_the_process_that_failed_is_named_and_the_others_end_soon(tmp_path, data
     run_dir = prepare(tmp_path, spec_of(data))
     failed = train(run_dir, "error", 2, rank=1)  # it gives up waiting long before the collectives do
     assert failed.returncode == ending.EXIT_FAILED
-    state, said = read_state(run_dir), "RuntimeError: a device that does not do what it should"
-    assert (state.cause, state.message) == ("error", f"rank 1: {said}")
+    state, expected = read_state(run_dir), "RuntimeError: a device that does not do what it should"
+    assert (state.cause, state.message) == ("error", f"rank 1: {expected}")
     left = read_json(run_dir / "logs" / "failure.rank1.json")
-    assert (left["cause"], left["message"]) == ("error", said)
+    assert (left["cause"], left["message"]) == ("error", expected)
 
 
 def test_a_wrong_number_of_processes_is_refused(tmp_path, data):
@@ -205,8 +205,8 @@ def test_a_wrong_number_of_processes_is_refused(tmp_path, data):
     command = [sys.executable, "-m", "dynamic_rcnn.train", str(run_dir)]
     refused = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
     assert refused.returncode == EXIT_BAD_INPUT
-    said = "WORLD_SIZE=2: this run has base.train.processes=1; start as many processes"
-    assert (read_state(run_dir).cause, read_state(run_dir).message) == ("bad input", said)
+    expected = "WORLD_SIZE=2: this run has base.train.processes=1; start as many processes"
+    assert (read_state(run_dir).cause, read_state(run_dir).message) == ("bad input", expected)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, data):

@@ -40,7 +40,7 @@ def test_the_rank_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({**NUMBERS, **HELD, "WORLD_SIZE": "4"}, "WORLD_SIZE=4: this run has base.train.processes=2; start as many"),
         ({**NUMBERS, **HELD, "RANK": "2"}, "RANK=2: must be below WORLD_SIZE, which is 2"),
@@ -50,13 +50,13 @@ def test_the_rank_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         ({**NUMBERS, "DYNAMIC_RCNN_CLAIMED": "1"}, "RANK=1: set without DYNAMIC_RCNN_CLAIMED and"),
     ],
 )
-def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, values: Any, said: str) -> None:
+def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, values: Any, message: str) -> None:
     environment(monkeypatch, **values)
     with pytest.raises(UserError) as caught:
         rank = Rank.from_env()
         assert rank is not None
         rank.check(2)
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
 
 
 def test_failures_are_those_of_the_attempt(run_dir: Path) -> None:
@@ -148,8 +148,10 @@ def test_one_that_fails_ends_the_others_and_is_named(run_dir: Path, monkeypatch:
 def test_one_that_is_killed_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "os.kill(os.getpid(), signal.SIGKILL) if rank else (wait_for_end_of(1), sys.exit(76))"
     assert trained_by(monkeypatch, code) == 1
-    said = "rank 1 was killed by signal 9 (often sent by the kernel when memory runs out); relaunching resumes the run"
-    assert ended() == (2, "killed", said, 7)
+    message = (
+        "rank 1 was killed by signal 9 (often sent by the kernel when memory runs out); relaunching resumes the run"
+    )
+    assert ended() == (2, "killed", message, 7)
 
 
 def test_what_a_failed_process_has_left_is_recorded(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,9 @@ def test_a_run_that_has_just_begun(tmp_path: Path, end: str) -> None:
 
 
 def test_t_is_not_known_before_iteration_100(tmp_path: Path) -> None:
-    said = "T not known yet at iteration 100"
-    assert read_trajectory(tmp_path).text == said
-    assert read_trajectory(write(tmp_path, {})).text == said
+    message = "T not known yet at iteration 100"
+    assert read_trajectory(tmp_path).text == message
+    assert read_trajectory(write(tmp_path, {})).text == message
 
 
 def test_only_runs_with_the_published_setting_are_compared() -> None:

@@ -133,7 +133,7 @@ def test_a_batch_is_shared_evenly(batch_size: int, processes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "processes", "said"),
+    ("batch_size", "processes", "message"),
     [
         (
             16,
@@ -144,11 +144,12 @@ def test_a_batch_is_shared_evenly(batch_size: int, processes: int) -> None:
         (1, 2, "use 1, or batch_size=2 with base.optim_wrapper.optimizer.lr=0.04 (scaled linearly)"),
     ],
 )
-def test_a_batch_that_cannot_be_shared_names_the_ways_out(batch_size: int, processes: int, said: str) -> None:
+def test_a_batch_that_cannot_be_shared_names_the_ways_out(batch_size: int, processes: int, message: str) -> None:
     with pytest.raises(UserError) as caught:
         images_per_process(batch_size, processes, 0.02)
     assert (
-        str(caught.value) == f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: {said}"
+        str(caught.value)
+        == f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: {message}"
     )
 
 

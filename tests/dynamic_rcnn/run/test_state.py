@@ -65,7 +65,7 @@ def test_done_means_valid_metrics_whatever_the_status_says(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", r"not valid JSON"),
         ('{"schema": 1, "metrics": {"AP": 0.', r"not valid JSON"),
@@ -77,17 +77,17 @@ def test_done_means_valid_metrics_whatever_the_status_says(run: Path) -> None:
         ('{"schema": 1, "metrics": {"AP": 0.5, "AP90": NaN}}', r"metrics.AP90=nan: must be a finite number"),
     ],
 )
-def test_damaged_metrics_are_named_and_not_done(run: Path, text: str, said: str) -> None:
+def test_damaged_metrics_are_named_and_not_done(run: Path, text: str, expected: str) -> None:
     write_status(run)
     (run / METRICS).write_text(text)
     state = read_state(run)
     assert (state.name, state.cause) == ("failed", CORRUPT)
-    with pytest.raises(UserError, match=rf"metrics\.json: .*{said}"):
+    with pytest.raises(UserError, match=rf"metrics\.json: .*{expected}"):
         raise UserError(state.message)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ('{"schema": 9}', "schema 9 is newer than 1"),
         (
@@ -97,11 +97,11 @@ def test_damaged_metrics_are_named_and_not_done(run: Path, text: str, said: str)
         ('{"schema": 1, "iter', "not valid JSON"),
     ],
 )
-def test_a_damaged_status_is_named_unless_a_process_is_about_to_write_it(run: Path, text: str, said: str) -> None:
+def test_a_damaged_status_is_named_unless_a_process_is_about_to_write_it(run: Path, text: str, expected: str) -> None:
     (run / STATUS).write_text(text)
     state = read_state(run)
     assert (state.name, state.cause) == ("failed", CORRUPT)
-    assert f"status.json: {said}" in str(state.message)
+    assert f"status.json: {expected}" in str(state.message)
     with lock_held_by_another_process(run):
         assert read_state(run).name == "running"
 

@@ -66,18 +66,20 @@ def test_exported_detections_equal_the_models(made: tuple[Path, RunSpec], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda content: content.pop("categories"), "key 'categories' is missing; required: 'images' and 'categories'"),
         (lambda content: content["categories"].reverse(), "must be the run's 3 classes, in their order"),
         (lambda content: content["images"][0].update(file_name="none.png"), "none.png is missing or empty"),
     ],
 )
-def test_a_file_that_does_not_fit_the_run(made: tuple[Path, RunSpec], tmp_path: Path, change: Any, said: str) -> None:
+def test_a_file_that_does_not_fit_the_run(
+    made: tuple[Path, RunSpec], tmp_path: Path, change: Any, message: str
+) -> None:
     folder, _ = made
     (folder / "other.json").write_text((folder / "info.json").read_text())
     edit_json(folder / "other.json", change)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         submission.main(arguments(folder, tmp_path / "x.zip", "other.json"))
     assert list(tmp_path.iterdir()) == []
 
@@ -96,7 +98,7 @@ def test_an_undecodable_image_is_refused_before_anything_is_predicted(
 def test_wrong_arguments(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
     folder, _ = made
     whole = arguments(folder, tmp_path / "x.zip")
-    for given, said in (
+    for given, message in (
         ([], "give RUN_DIR INFO images=FOLDER out=FILE.zip"),
         (whole[:3], "out=: must be given"),
         ([*whole[:3], "outt=x.zip"], "unknown argument 'outt'; valid: images, out"),
@@ -105,7 +107,7 @@ def test_wrong_arguments(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError) as error:
             submission.main(given)
-        assert said in str(error.value)
+        assert message in str(error.value)
 
 
 def test_an_unfinished_run_is_refused(made: tuple[Path, RunSpec], tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "expected"),
     [
         ("only=val", "unknown item 'val' in only; valid: resnet50, val2017"),
         (
@@ -190,15 +190,15 @@ def test_a_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
         ("source=/nowhere", "source=/nowhere: has no val2017.zip; put it there, or leave val2017 out with only="),
     ],
 )
-def test_bad_input(argument: str | None, said: str, server: Server, tmp_path: Path, capsys: Any) -> None:
+def test_bad_input(argument: str | None, expected: str, server: Server, tmp_path: Path, capsys: Any) -> None:
     """Without any argument, nothing is fetched."""
     code = cli.report_errors(lambda: fetch.main([])) if argument is None else call(tmp_path, argument)
     assert code == 2 and server.asked == []
-    assert capsys.readouterr().err == f"error: {said}\n"
+    assert capsys.readouterr().err == f"error: {expected}\n"
 
 
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "expected"),
     [
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
@@ -207,7 +207,7 @@ def test_bad_input(argument: str | None, said: str, server: Server, tmp_path: Pa
     ],
 )
 def test_without_internet_access_there_is_one_line_and_no_retry(
-    reason: OSError, said: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    reason: OSError, expected: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError(reason)
@@ -217,7 +217,7 @@ def test_without_internet_access_there_is_one_line_and_no_retry(
     out, err = capsys.readouterr()
     url = "http://images.cocodataset.org/zips/val2017.zip"
     way_out = "without internet access, set http_proxy and https_proxy, or give source=FOLDER with the files"
-    assert (out, err) == ("", f"error: {url}: cannot be reached ({said}); {way_out}\n")
+    assert (out, err) == ("", f"error: {url}: cannot be reached ({expected}); {way_out}\n")
 
 
 def test_a_timeout_is_retried(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

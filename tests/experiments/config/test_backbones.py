@@ -106,7 +106,7 @@ def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("grid.arms.r50_2x_dynamic.baseline=r50", "grid.arms.r50_2x_dynamic.baseline=r50: unknown arm; valid: r50_1x"),
         ("grid.arms.r50_2x_dynamic.baseline=r101_2x_dynamic", "has a baseline itself; name an arm that has none"),
@@ -119,7 +119,7 @@ def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path:
         ("++grid.paper.base=3", "grid.paper.base=3: must be text"),
     ],
 )
-def test_bad_input(override: str, said: str) -> None:
+def test_bad_input(override: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         grid("dataset=shapes", override)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

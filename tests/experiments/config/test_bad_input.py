@@ -262,9 +262,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), CASES, ids=[" ".join(case[0]) for case in CASES])
+@pytest.mark.parametrize(("arguments", "expected"), CASES, ids=[" ".join(case[0]) for case in CASES])
 def test_one_line_and_nothing_on_disk(
-    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    arguments: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COCO_ROOT", str(tmp_path / "no coco"))
@@ -274,7 +274,7 @@ def test_one_line_and_nothing_on_disk(
     assert launch.main(arguments) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert message.startswith("error: ") and said in message
+    assert message.startswith("error: ") and expected in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -313,7 +313,7 @@ def edited(change: Callable[[Any], Any]) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "expected"),
     [
         (remove("ann/train.json"), "ann/train.json: no such file; dataset.train_ann must be an annotation file below"),
         (broken("ann/train.json", '{"images": ['), "ann/train.json: not JSON"),
@@ -324,14 +324,14 @@ def edited(change: Callable[[Any], Any]) -> Callable[[Path], None]:
     ],
 )
 def test_bad_data_are_named_before_anything_starts(
-    damage: Callable[[Path], Any], said: str, tmp_path: Path, capsys: Any
+    damage: Callable[[Path], Any], expected: str, tmp_path: Path, capsys: Any
 ) -> None:
     write_coco(tmp_path / "data")
     damage(tmp_path / "data")
     before = listing(tmp_path)
     assert launch.main(coco_arguments(tmp_path / "data")) == 2
     captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1 and said in captured.err
+    assert captured.err.count("\n") == 1 and expected in captured.err
     assert "to go" not in captured.out
     assert listing(tmp_path) == before
 

@@ -50,7 +50,7 @@ def test_slurm_where_it_answers(commands: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scontrol", "said"),
+    ("scontrol", "message"),
     [
         (DOWN, "scontrol ping: Slurmctld(primary) at head is DOWN"),
         (f"{DOWN}; exit 1", "scontrol ping: Slurmctld(primary) at head is DOWN"),
@@ -61,7 +61,7 @@ def test_slurm_where_it_answers(commands: Path) -> None:
     ],
 )
 def test_this_machine_where_slurm_does_not_answer(
-    commands: Path, monkeypatch: pytest.MonkeyPatch, scontrol: str | None, said: str
+    commands: Path, monkeypatch: pytest.MonkeyPatch, scontrol: str | None, message: str
 ) -> None:
     monkeypatch.setattr(executor, "_PING_S", 0.5)
     put(commands, "sbatch", "")
@@ -69,7 +69,7 @@ def test_this_machine_where_slurm_does_not_answer(
         put(commands, "scontrol", scontrol)
     found, why = choose_executor()
     assert found == "local"
-    assert why.startswith(f"sbatch is on the PATH, but Slurm does not answer ({said}")
+    assert why.startswith(f"sbatch is on the PATH, but Slurm does not answer ({message}")
     assert why.endswith("cluster=slurm requires it")
 
 
@@ -145,7 +145,7 @@ def test_a_sites_own_profile_is_a_few_lines(conf: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "defaults: [slurm, _self_]\nacount: x\nwalltime: 3\n",
@@ -159,8 +159,8 @@ def test_a_sites_own_profile_is_a_few_lines(conf: Path) -> None:
         ("executor: slurm\n", "cluster.name: must be given; cluster.account: must be given"),
     ],
 )
-def test_faults_in_a_sites_profile_are_reported(conf: Path, text: str, said: str) -> None:
+def test_faults_in_a_sites_profile_are_reported(conf: Path, text: str, message: str) -> None:
     (conf / "cluster" / "mysite.yaml").write_text(text)
     with pytest.raises(UserError) as error:
         resolve(["grid=smoke", "cluster=mysite"])
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)

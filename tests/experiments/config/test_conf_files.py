@@ -20,7 +20,7 @@ def write_grid(conf: Path, text: str, name: str = "mine") -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected_text"),
     [
         (f"grid:\n  name: mine\n{ARMS}", "mine.yaml: its first line must be '# @package _global_', or its settings"),
         (f"\ufeff{HEAD}grid:\n  name: mine\n{ARMS}", "mine.yaml: begins with a byte order mark; save it as UTF-8"),
@@ -54,11 +54,11 @@ def write_grid(conf: Path, text: str, name: str = "mine") -> None:
         ("", "mine.yaml: its first line must be '# @package _global_'"),
     ],
 )
-def test_a_broken_grid_file(text: str, said: str, conf: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_broken_grid_file(text: str, expected_text: str, conf: Path, tmp_path: Path, capsys: Any) -> None:
     write_grid(conf, text)
     assert launch.main(["grid=mine", "cluster=local", f"runs={tmp_path / 'runs'}"]) == 2
     message = capsys.readouterr().err
-    assert message.count("\n") == 1 and said in message
+    assert message.count("\n") == 1 and expected_text in message
 
 
 def test_a_file_that_is_not_utf8(conf: Path, tmp_path: Path, capsys: Any) -> None:
@@ -68,7 +68,7 @@ def test_a_file_that_is_not_utf8(conf: Path, tmp_path: Path, capsys: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected_text"),
     [
         ("account: x\n", "site.yaml: must begin with `defaults: [slurm, _self_]`, or [local, _self_] for this machine"),
         (
@@ -85,11 +85,11 @@ def test_a_file_that_is_not_utf8(conf: Path, tmp_path: Path, capsys: Any) -> Non
         ),
     ],
 )
-def test_a_broken_site_file(text: str, said: str, conf: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_broken_site_file(text: str, expected_text: str, conf: Path, tmp_path: Path, capsys: Any) -> None:
     (conf / "cluster" / "site.yaml").write_text(text)
     assert launch.main(["cluster=site", "action=plan", f"runs={tmp_path / 'runs'}"]) == 2
     message = capsys.readouterr().err
-    assert message.count("\n") == 1 and said in message
+    assert message.count("\n") == 1 and expected_text in message
 
 
 def test_setup_lines_are_shell_and_not_interpolated(conf: Path) -> None:

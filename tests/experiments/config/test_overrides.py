@@ -1,4 +1,4 @@
-"""Changed fields of the base that do not reach the arms that set them themselves are said."""
+"""Changes of the base that have no effect on arms which set these fields themselves are reported."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "expected"),
     [
         (["arms=[both,cascade]"], "arms=['both', 'cascade']: must have the baseline baseline"),
         (["grid.task=benchmar"], "grid.task=benchmar: unknown task (did you mean 'benchmark'?); valid: train"),
@@ -192,10 +192,10 @@ def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_are_refused(
-    overrides: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["grid=speed"] if not any(item.startswith("grid=") for item in overrides) else []
     common = ["dataset=shapes", "cluster=local", "action=plan", f"runs={tmp_path}"]
     assert launch.main([*given, *common, *overrides]) == 2
     message = capsys.readouterr().err
-    assert said in message and message.count("\n") == 1
+    assert expected in message and message.count("\n") == 1

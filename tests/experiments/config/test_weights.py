@@ -97,7 +97,7 @@ def test_weights_that_change_after_planning_are_refused(trained: Folder) -> None
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ("model-00000000.pth", "its name has 00000000: damaged or incomplete"),
         ("none.pth", "no such file; give the path of a file of weights"),
@@ -105,19 +105,19 @@ def test_weights_that_change_after_planning_are_refused(trained: Folder) -> None
         ("null", "grid=released evaluates a file of weights; give its path"),
     ],
 )
-def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: str, said: str, capsys: Any) -> None:
+def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: str, message: str, capsys: Any) -> None:
     (tmp_path / "model-00000000.pth").write_bytes(b"weights")
     place = given if given == "null" else str(tmp_path / given)
     code = launch.main(
         ["grid=released", "dataset=shapes", f"weights={place}", f"runs={tmp_path / 'runs'}", "cluster=local"]
     )
     err = capsys.readouterr().err
-    assert code == 2 and err.count("\n") == 1 and err.startswith("error: weights=") and said in err
+    assert code == 2 and err.count("\n") == 1 and err.startswith("error: weights=") and message in err
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["grid=ablation"], "trains its runs; only a grid with task: evaluate takes weights"),
         (["grid=released", "seeds=[1]"], "evaluates given weights, once per arm; leave seeds= out"),
@@ -129,10 +129,10 @@ def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: 
         (["grid=released", "grid.paper.weights=62"], "grid.paper.weights=62: must be the first 8"),
     ],
 )
-def test_what_does_not_go_with_weights(tmp_path: Path, more: list[str], said: str, capsys: Any) -> None:
+def test_what_does_not_go_with_weights(tmp_path: Path, more: list[str], message: str, capsys: Any) -> None:
     weights = named(tmp_path, b"weights")
     assert launch.main([*more, "dataset=shapes", f"weights={weights}", "cluster=local", "action=plan"]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_name_without_a_digest_is_reported(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_nothing_is_bad_on_a_machine_that_is_ready(root: Path, capsys: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("cluster.processes=4", "changed: base.train.processes: NOT COMPARABLE"),
         ("base.train.batch_size=32", "changed: base.train.batch_size: NOT COMPARABLE"),
@@ -72,9 +72,9 @@ def test_nothing_is_bad_on_a_machine_that_is_ready(root: Path, capsys: Any) -> N
         ("base.model.test_cfg.rpn.nms.iou_threshold=0.7", "Dynamic R-CNN uses one threshold for both"),
     ],
 )
-def test_a_setting_other_than_the_published_one_is_bad(root: Path, override: str, said: str, capsys: Any) -> None:
+def test_a_setting_other_than_the_published_one_is_bad(root: Path, override: str, message: str, capsys: Any) -> None:
     assert examine(root, override) == 2
-    assert any(said in line for line in bad(capsys))
+    assert any(message in line for line in bad(capsys))
 
 
 def test_arms_with_another_nms_are_noted(root: Path, capsys: Any) -> None:
@@ -93,7 +93,7 @@ def test_wrong_counts_of_coco_are_bad(root: Path, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda path: path.unlink(), "is missing or empty"),
         (
@@ -103,10 +103,10 @@ def test_wrong_counts_of_coco_are_bad(root: Path, capsys: Any) -> None:
         (lambda path: cv2.imwrite(str(path), np.zeros((9, 9, 3))), "decodes to 9 x 9, annotated as 96 x 80"),
     ],
 )
-def test_a_damaged_image_is_bad(root: Path, damage: Any, said: str, capsys: Any) -> None:
+def test_a_damaged_image_is_bad(root: Path, damage: Any, message: str, capsys: Any) -> None:
     damage(root / "val2017" / "000000000139.jpg")
     assert examine(root) == 2
-    assert said in bad(capsys)[0]
+    assert message in bad(capsys)[0]
 
 
 def test_an_empty_data_folder_is_an_error(tmp_path: Path, capsys: Any) -> None:
@@ -175,7 +175,7 @@ def test_weights_and_nms_are_checked_for_every_arm(
 
 
 @pytest.mark.parametrize(
-    ("differs", "said"),
+    ("differs", "message"),
     [
         ({"gpus": ["H100"] * 2}, "sees 2 of 8 GPUs; install a torch for this driver"),
         ({"cuda": None, "gpus": []}, "for the CPU only sees 0 of 8 GPUs"),
@@ -183,11 +183,11 @@ def test_weights_and_nms_are_checked_for_every_arm(
     ],
 )
 def test_missing_gpus_and_a_full_disk_are_bad(
-    root: Path, differs: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    root: Path, differs: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, **differs))
     assert examine(root) == 2
-    assert said in bad(capsys)[0]
+    assert message in bad(capsys)[0]
 
 
 def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: Path, capsys: Any) -> None:
@@ -204,8 +204,8 @@ def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: 
         record.progress(100)
     assert launch.main([*settings, "action=status"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "trajectory" in line]
-    said, figure = zip(*(line.split("; Figure 5: ") for line in lines), strict=True)
-    assert said == (
+    message, figure = zip(*(line.split("; Figure 5: ") for line in lines), strict=True)
+    assert message == (
         "dla/seed0: OFF the published trajectory at 100: T 0.5000 at 100 (0.4208)",
         "both/seed0: so far on the published trajectory: T 0.4300 at 100 (0.4208)",
     )

@@ -164,7 +164,7 @@ def test_nothing_is_refused_where_nothing_is_launched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["base.train.checkpoint_interval=200"], None),
         (
@@ -181,14 +181,16 @@ def test_nothing_is_refused_where_nothing_is_launched(tmp_path: Path) -> None:
     ],
 )
 def test_a_time_limit_holds_one_evaluation_interval(
-    tmp_path: Path, capsys: Any, overrides: list[str], said: str | None
+    tmp_path: Path, capsys: Any, overrides: list[str], message: str | None
 ) -> None:
     """A limit of 6 minutes with a warning of 2 leaves 240 s."""
     time = ("base.pretrain=null", "base.train.max_iters=3600", "cluster.time=6", "grid.cost.shapes=1")
     code, _, err = act(tmp_path, capsys, *SLURM, *time, *overrides)
-    assert code == (2 if said else 0)
-    if said:
-        assert "cluster.time=6 minutes: cannot hold one evaluation interval of baseline/seed0, " in err and said in err
+    assert code == (2 if message else 0)
+    if message:
+        assert (
+            "cluster.time=6 minutes: cannot hold one evaluation interval of baseline/seed0, " in err and message in err
+        )
         assert "cluster.warning_seconds=120; give a longer time or a shorter interval" in err
 
 

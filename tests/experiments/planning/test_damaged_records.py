@@ -15,7 +15,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("spec.json", "{", "spec.json: not valid JSON"),
         ("spec.json", '{"schema": 1}', "spec.json: arm: must be given; seed: must be given"),
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Folder:
         ("metrics.json", "\x00", "metrics.json: not valid JSON"),
     ],
 )
-def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, text: str | None, said: str) -> None:
+def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, text: str | None, message: str) -> None:
     folder.launch("arms=[dla]")
     path = folder.run("dla")
     if text is None:
@@ -34,7 +34,7 @@ def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, tex
     before = listing(path)
     code, out, err = folder.launch("arms=[dla,dsl]")
     assert (code, err) == (1, "")
-    assert "corrupt record: " in out and said in out
+    assert "corrupt record: " in out and message in out
     assert "a run directory with a corrupt record is not overwritten" in out
     assert listing(path) == before
     assert folder.status("dsl")["state"] == "done"  # the rest goes on

@@ -88,8 +88,8 @@ def test_a_job_that_left_the_queue_without_writing_its_status(
     runs.record("dla", None, "7_1")  # it says running, and nobody holds the lock
     run = runs.plan()["dla"]
     assert (run.state, run.cause, run.job, run.to_launch) == ("failed", cause, "7_1", True)
-    said = f"its state in Slurm is {ended}" if ended else "Slurm no longer knows how it ended"
-    assert run.why == f"{cause}: job 7_1 left the queue; {said}"
+    expected = f"its state in Slurm is {ended}" if ended else "Slurm no longer knows how it ended"
+    assert run.why == f"{cause}: job 7_1 left the queue; {expected}"
     assert slurm.asked == ["active", ["7_1"]]
 
 
