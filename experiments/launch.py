@@ -36,14 +36,14 @@ from experiments.config.schema import Config, LocalCluster
 from experiments.launching.output import output_may_close
 from experiments.planning import cost
 from experiments.planning.directories import Directories, nearest_differences
-from experiments.planning.plan import is_submitted, plan_or_disk, printed_plan
+from experiments.planning.plan import is_submitted, plan_or_disk, plan_reporting_errors
 from experiments.planning.run_state import PlannedRun, lost_copies
 from experiments.planning.trajectory import trajectory_lines
 from experiments.views import tables
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
-_CHANGING = ("launch", "cancel")  # Ctrl-C is theirs to handle
-_WATCH_S, _WATCH_SLURM_S = 2.0, 10.0  # a cluster's controller is asked less often
+_CHANGING = ("launch", "cancel")  # these actions handle Ctrl-C themselves
+_WATCH_S, _WATCH_SLURM_S = 2.0, 10.0  # Slurm's controller is asked less often than the disk
 _DISK_HINT = "free some space or choose another runs="
 
 
@@ -59,14 +59,14 @@ def _show(arguments: Sequence[str]) -> int:
     unknown = [flag for flag in flags if flag.split("=")[0] not in _FLAGS]
     if unknown:
         raise UserError(f"{unknown[0]}: unknown flag; valid: {', '.join(_FLAGS)}; settings have the form name=value")
-    given = sys.argv
-    sys.argv = [given[0], *arguments]  # where Hydra reads them
+    original = sys.argv
+    sys.argv = [original[0], *arguments]  # Hydra reads the arguments there
     try:
         _hydra_flags()
     except (HydraException, ValueError) as error:
         raise UserError(str(error)) from None
     finally:
-        sys.argv = given
+        sys.argv = original
     return 0
 
 
@@ -92,7 +92,7 @@ def _act(arguments: Sequence[str]) -> int:
 
 
 def _end_interrupted(number: int) -> None:
-    """End the process at once if there is nothing to clean up: OmegaConf would raise its own error."""
+    """End the process at once: there is nothing to clean up, and OmegaConf would raise an error of its own."""
     os.write(sys.stderr.fileno(), b"interrupted\n")
     os._exit(cli.EXIT_INTERRUPTED)
 
@@ -123,7 +123,7 @@ def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     else:
         console = tables.console()
         console.print(tables.plan_table(plan, console.width))
-        print("\n".join([*_summary(grid, plan, slurm_error), *cost.lines(left, plan, profile)]), flush=True)
+        print("\n".join([*_summary(grid, plan, slurm_error), *cost.cost_lines(left, plan, profile)]), flush=True)
     if profile is not None:
         cost.refuse(left, plan, profile)
     return 0
@@ -173,7 +173,7 @@ def _status(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 def _logs(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     from experiments.views.logs import print_logs
 
-    print_logs(printed_plan(grid, config.runs), grid, config.runs, config.settings.run, config.settings.lines)
+    print_logs(plan_reporting_errors(grid, config.runs), grid, config.runs, config.settings.run, config.settings.lines)
     return 0
 
 
@@ -197,12 +197,13 @@ def _cancel(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 def _why(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     """Print for each run the fields in which it differs from the nearest other run of its arm and seed."""
     directories = Directories(config.runs, grid.dataset)
-    for run in printed_plan(grid, config.runs):
+    for run in plan_reporting_errors(grid, config.runs):
         print(f"{run.spec.name} {run.spec.id}: {run.state}{' (' + run.why + ')' if run.why else ''}")
-        found = nearest_differences(run.spec, run.path, directories)
-        if found is not None:
-            for field, other, own in found[1]:
-                print(f"    {field}: {other} in {found[0].name}, {own} here")
+        nearest = nearest_differences(run.spec, run.path, directories)
+        if nearest is not None:
+            path, fields = nearest
+            for field, value_there, value_here in fields:
+                print(f"    {field}: {value_there} in {path.name}, {value_here} here")
         else:
             print(f"    nothing to compare with: there is no other run of {run.spec.name}")
     return 0

@@ -117,10 +117,10 @@ def _rule(fault: Any) -> str:
 def _unknown_literal(place: Sequence[Any], fault: Any) -> str:
     valid = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
     kind = place[-1] if place and isinstance(place[-1], str) else "value"
-    return f"unknown {kind}{close(str(fault['input']), valid)}; valid: {', '.join(valid)}"
+    return f"unknown {kind}{similar_hint(str(fault['input']), valid)}; valid: {', '.join(valid)}"
 
 
-def close(name: str, valid: Sequence[str]) -> str:
+def similar_hint(name: str, valid: Sequence[str]) -> str:
     """The hint after an unknown name if a valid one is similar, else nothing."""
     near = difflib.get_close_matches(name, valid, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
@@ -129,7 +129,7 @@ def close(name: str, valid: Sequence[str]) -> str:
 def _unknown(place: Sequence[Any], valid: Sequence[str], where: str) -> str:
     name, folder = str(place[-1]), _dotted(place[:-1], where)
     within = f" in {folder}" if folder else ""
-    return f"unknown setting {name!r}{within}{close(name, valid)}; valid: {', '.join(sorted(valid))}"
+    return f"unknown setting {name!r}{within}{similar_hint(name, valid)}; valid: {', '.join(sorted(valid))}"
 
 
 def _dotted(place: Sequence[Any], where: str) -> str:

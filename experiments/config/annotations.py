@@ -1,7 +1,7 @@
-"""A cache of what a plan reads from annotation files: COCO's have 470 MB, and every plan would hash them again.
+"""A cache of what a plan reads from annotation files, so that not every plan hashes the 470 MB of COCO's.
 
-It lies in the user's cache folder; its keys are the path, size and modification time of both files. A run hashes the
-files itself when it starts.
+The cache is in the user's cache folder. Its keys are the path, size and modification time of both files. A run hashes
+the files itself when it starts.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.schema import close
+from dynamic_rcnn.run.schema import similar_hint
 from experiments.config.conf_files import names_of
 
 GROUPS = ("base", "cluster", "dataset", "grid")
@@ -25,7 +25,7 @@ BY_CLUSTER = "cluster.processes with cluster=local, cluster.nodes and cluster.gp
 
 
 def parse(arguments: Sequence[str]) -> list[Override]:
-    """Parse the arguments by Hydra's grammar. Raises UserError for one of another form."""
+    """Parse the arguments with Hydra's grammar. Raises UserError if one does not have the form name=value."""
     return [_parse(item) for item in arguments]
 
 
@@ -44,14 +44,14 @@ def _parse(item: str) -> Override:
         override = OverridesParser.create().parse_override(item)
     except HydraException as error:
         if name in PATHS:
-            return _plain_text(name, value, item)
+            return _unquoted(name, value, item)
         quoted = f"\"{name}='...'\""
         raise UserError(
             f"{item}: cannot be read ({str(error).splitlines()[0]}); close brackets and quotes; text with special "
             f"characters needs two pairs of quotes: {quoted}"
         ) from None
-    if name in PATHS and override.is_sweep_override():  # a comma
-        return _plain_text(name, value, item)
+    if name in PATHS and override.is_sweep_override():  # the value contains a comma
+        return _unquoted(name, value, item)
     return _as_list(override) if name in _LISTS else override
 
 
@@ -60,34 +60,34 @@ def _check_choice(group: str, value: str) -> None:
     if value in ("", "null") or value[0] in "[{" or "," in value:
         raise UserError(f"{group}={value}: must be one name; valid: {', '.join(valid)}")
     if value not in valid:
-        raise UserError(f"{group}={value}: unknown {group}{close(value, valid)}; valid: {', '.join(valid)}")
+        raise UserError(f"{group}={value}: unknown {group}{similar_hint(value, valid)}; valid: {', '.join(valid)}")
 
 
-def _plain_text(name: str, value: str, item: str) -> Override:
-    """A value with characters that Hydra's grammar does not allow without quotes: paths often have them."""
+def _unquoted(name: str, value: str, item: str) -> Override:
+    """The argument with an unquoted value that Hydra's grammar does not allow, as paths often are."""
     return Override(OverrideType.CHANGE, name, ValueType.ELEMENT, value, input_line=item)
 
 
 def _as_list(override: Override) -> Override:
-    """seeds=0,1 and seeds=range(2), which Hydra reads as sweeps, as lists; arms=both as a list of one."""
-    given = override.value()
+    """Convert seeds=0,1 and seeds=range(2), which Hydra reads as sweeps, to lists, and arms=both to a list of one."""
+    content = override.value()
     if override.is_sweep_override():
         value = list(override.sweep_iterator(Transformer.identity))
-    elif override.key_or_group == "arms" and isinstance(given, str):
-        value = [given]
+    elif override.key_or_group == "arms" and isinstance(content, str):
+        value = [content]
     else:
         return override
     return replace(override, value_type=ValueType.ELEMENT, _value=value)
 
 
-def plain(error: Exception) -> str:
-    """Hydra's message in one line, without its hints for programmers; for an unknown choice, with the valid ones."""
+def one_line(error: Exception) -> str:
+    """An error of Hydra in one line, without hints for programmers. For an unknown choice, lists the valid ones."""
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip()).split(" See https://hydra.cc")[0]
     group = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
     if group is None:
         return text
     valid = names_of(group[1])
-    return f"{group[1]}={group[2]}: unknown {group[1]}{close(group[2], valid)}; valid: {', '.join(valid)}"
+    return f"{group[1]}={group[2]}: unknown {group[1]}{similar_hint(group[2], valid)}; valid: {', '.join(valid)}"
 
 
 def chooses_file(override: Override) -> bool:
@@ -108,7 +108,7 @@ def apply(overrides: Sequence[Override], config: DictConfig) -> None:
         try:
             _apply(override, config)
         except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
-            failed.append((str(override.input_line), plain(error)))
+            failed.append((str(override.input_line), one_line(error)))
     if failed:
         lines = _unknown_settings([item for item, _ in failed], OmegaConf.to_container(config))
         raise UserError("; ".join(lines) or "; ".join(f"{item}: {text}" for item, text in failed))
@@ -125,13 +125,13 @@ def _apply(override: Override, config: DictConfig) -> None:
         with open_dict(node):
             del node[name]
     elif override.is_add() and OmegaConf.select(config, key) is not None and not isinstance(value, dict | list):
-        raise ValueError("exists already; remove the +")
+        raise ValueError("already exists; remove the +")
     else:
         OmegaConf.update(config, key, value, merge=True, force_add=new)
 
 
 def _unknown_settings(items: Sequence[str], known: object) -> list[str]:
-    """One line for each place in `known` where arguments set what is not there, with the names that are valid there."""
+    """One line for each mapping in `known` in which arguments set unknown names. Lists the valid names."""
     unknown: dict[str, list[tuple[str, str]]] = {}  # place -> (argument, name)
     valid: dict[str, list[str]] = {}
     for item in items:
@@ -147,11 +147,11 @@ def _unknown_settings(items: Sequence[str], known: object) -> list[str]:
             node = node[part]
             walked.append(part)
     lines = []
-    for place, here in unknown.items():
-        within, hints = f" in {place}" if place else "", [close(name, valid[place]) for _, name in here]
-        what = f"unknown setting {here[0][1]!r}{within}{hints[0]}"
-        if len(here) > 1:
-            names = ", ".join(f"{name!r}{hint}" for (_, name), hint in zip(here, hints, strict=True))
+    for place, entries in unknown.items():
+        within, hints = f" in {place}" if place else "", [similar_hint(name, valid[place]) for _, name in entries]
+        what = f"unknown setting {entries[0][1]!r}{within}{hints[0]}"
+        if len(entries) > 1:
+            names = ", ".join(f"{name!r}{hint}" for (_, name), hint in zip(entries, hints, strict=True))
             what = f"unknown settings {names}{within}"
-        lines.append(f"{' '.join(item for item, _ in here)}: {what}; valid: {', '.join(valid[place])}")
+        lines.append(f"{' '.join(item for item, _ in entries)}: {what}; valid: {', '.join(valid[place])}")
     return lines

@@ -19,20 +19,20 @@ from dynamic_rcnn.run.values import (
 )
 
 
-def _distinct(seeds: list[int]) -> list[int]:
+def _check_distinct(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("a seed is given twice")
     return seeds
 
 
 Rounds = Annotated[int, at_least(2)]
-LocalCount = Annotated[int, between(1, 1024)]  # of processes, slots and threads of this machine
+LocalCount = Annotated[int, between(1, 1024)]  # a number of processes, slots or threads on this machine
 Folder = Annotated[str, value_rule("must be a folder", lambda value: isinstance(value, str) and value)]
 RunName = Annotated[str, value_rule("must be a run such as both/seed1", lambda value: isinstance(value, str) and value)]
 Seed = Annotated[int, between(0, 2**31 - 1)]
 Seeds = Annotated[
     list[Seed],
-    AfterValidator(_distinct),
+    AfterValidator(_check_distinct),
     value_rule(
         "must be a list with at least one seed, e.g. seeds=[0,1,2]", lambda seeds: isinstance(seeds, list) and seeds
     ),
@@ -41,14 +41,14 @@ Seeds = Annotated[
 DeclaredSeconds = Annotated[
     Any,
     value_rule(
-        "must be seconds per iteration, a positive number, or map arms to theirs",
+        "must be a positive number of seconds per iteration, or map arms to such numbers",
         lambda cost: all(map(is_positive, cost.values())) if isinstance(cost, dict) else is_positive(cost),
     ),
 ]
 
 
-class _Open(Schema):
-    """Other fields, which mmdet checks, are allowed."""
+class _OpenSchema(Schema):
+    """A schema that allows other fields, which mmdet checks."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -88,23 +88,23 @@ class DynamicRCNN(Schema):
     initial_beta: PositiveFraction
 
 
-class _RCNN(_Open):
+class _RCNN(_OpenSchema):
     dynamic_rcnn: DynamicRCNN
 
 
-class _TrainCfg(_Open):
+class _TrainCfg(_OpenSchema):
     rcnn: _RCNN
 
 
-class _Model(_Open):
+class _Model(_OpenSchema):
     train_cfg: _TrainCfg
 
 
-class _Optimizer(_Open):
+class _Optimizer(_OpenSchema):
     lr: Positive
 
 
-class _OptimWrapper(_Open):
+class _OptimWrapper(_OpenSchema):
     optimizer: _Optimizer
 
 

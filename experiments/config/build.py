@@ -1,7 +1,7 @@
 """From checked settings to the grid: one RunSpec for each arm and seed, and the run that all of them start from.
 
-An arm is a small diff on the base: dotted paths and values, with others for a base at another scale (`set_for`). A grid
-with `task: benchmark` has one run per seed, which times all arms side by side.
+An arm is a small diff on the base: dotted paths and values. `set_for` has other values for a base at another scale.
+A grid with `task: benchmark` has one run per seed, which times all arms side by side.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def _timing_grid(grid: Grid, spec: RunSpec, timed_arms: dict[str, str]) -> Grid:
 
 
 def _specs(file: GridFile, shared: RunSpec, configs: dict[str, dict[str, Any]]) -> dict[str, RunSpec]:
-    """Each arm's run with seed 0. shared: what all arms share; configs: arm -> its configuration."""
+    """Each arm's run with seed 0. shared: the fields that all arms share. configs: configuration by arm."""
     specs: dict[str, RunSpec] = {}
-    for name in sorted(configs, key=lambda name: file.arms[name].replay is not None):  # replayed arms come first
+    for name in sorted(configs, key=lambda name: file.arms[name].replay is not None):  # replayed arms first
         specs[name] = _with_replay(replace(shared, arm=name, config=configs[name]), file.arms[name].replay, specs)
     return specs
 
@@ -85,8 +85,8 @@ def _specs(file: GridFile, shared: RunSpec, configs: dict[str, dict[str, Any]]) 
 def _timing_run(grid: GridFile, base: dict[str, Any], models: dict[str, Any], dataset: dict[str, Any]) -> RunSpec:
     """The run, with seed 0, that times the `models` of all arms as one of the base's processes trains them.
 
-    It has the grid's name and the base's data. Its share of the batch scales the learning rate; its iterations are
-    blocks.
+    The run has the grid's name and the base's data. Its learning rate is scaled to its share of the batch, and each of
+    its iterations is a block.
     """
     assert grid.benchmark is not None
     settings, config = grid.benchmark.model_dump(), copy.deepcopy(base)
@@ -145,7 +145,7 @@ def _with_classes(node: Any, count: int, where: str) -> Any:
 
 
 def _dataset(settings: DatasetSettings) -> dict[str, Any]:
-    """The data set as specs have it: drawn from a recipe, or files in COCO format."""
+    """The data set as a spec describes it: drawn from a recipe, or files in COCO format."""
     root = None if settings.root is None else Path(settings.root).resolve()
     if settings.recipe is not None:
         found = datasets.shapes(ShapesRecipe.from_dict(settings.recipe), None if root is None else str(root))

@@ -26,7 +26,7 @@ from experiments.config.schema import Choices
 
 
 def choose(overrides: Sequence[Override]) -> tuple[Choices, list[ResultDefault]]:
-    """The choices, and the files to merge for them."""
+    """The chosen file of each group, and the files to merge for these choices."""
     groups = [each for each in overrides if chooses_file(each)]
     found, files = chosen_files(groups)
     lines: dict[str, str] = {}
@@ -34,16 +34,16 @@ def choose(overrides: Sequence[Override]) -> tuple[Choices, list[ResultDefault]]
         task = value_of(overrides, "grid.task") or _grid(files).get("task", TRAIN)
         dataset, reason = _choose_dataset(value_of(overrides, "dataset.root"), _needed_files(task))
         lines["dataset_line"] = f"dataset={dataset}: {reason}"
-        groups = _with(groups, "dataset", dataset)
+        groups = _with_choice(groups, "dataset", dataset)
         found, files = chosen_files(groups)
     if found["cluster"] == "auto":
         executor, reason = clusters.choose_executor()
         clusters.refuse_fields(executor, reason, [str(each.input_line) for each in overrides])
         lines["cluster_line"] = f"cluster={executor}: {reason}"
-        groups = _with(groups, "cluster", executor)
+        groups = _with_choice(groups, "cluster", executor)
     base_for = _mapping(_grid(files).get("base_for")) | _mapping(value_of(overrides, "grid.base_for"))
     if found["base"] in base_for and not any(each.key_or_group == "base" for each in overrides):
-        groups = _with(groups, "base", base_for[found["base"]])
+        groups = _with_choice(groups, "base", base_for[found["base"]])
     found, files = chosen_files(groups)
     return Choices(**found, **lines), files
 
@@ -54,7 +54,7 @@ def _grid(files: Sequence[ResultDefault]) -> dict[str, Any]:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """`value` if it is a mapping, else an empty one: the schema reports it later."""
+    """`value` if it is a mapping, else an empty mapping: the schema reports the fault later."""
     return value if isinstance(value, dict) else {}
 
 
@@ -73,7 +73,7 @@ def find_coco(dataset: dict[str, Any], task: str) -> str:
     raise UserError(f"{where} not contain COCO 2017 ({', '.join(files)}); give its folder: dataset.root=FOLDER")
 
 
-def _with(groups: Sequence[Override], group: str, choice: str) -> list[Override]:
+def _with_choice(groups: Sequence[Override], group: str, choice: str) -> list[Override]:
     return [each for each in groups if each.key_or_group != group] + parse([f"{group}={choice}"])
 
 

@@ -14,7 +14,7 @@ from experiments.config.arguments import BY_CLUSTER
 from experiments.config.conf_files import load
 from experiments.config.schema import LOCAL, SLURM, LocalCluster, Settings
 
-if TYPE_CHECKING:  # a local launch imports nothing of slurm
+if TYPE_CHECKING:  # a local launch imports nothing from slurm
     from slurm.site_profile import Profile
 
 _PING_S = 5.0
@@ -24,10 +24,10 @@ def choose_executor() -> tuple[str, str]:
     """(executor, why) for cluster=auto: Slurm if sbatch is on the PATH and Slurm answers, else this machine."""
     if shutil.which("sbatch") is None:
         return LOCAL, "sbatch is not on the PATH; runs take turns in slots of this machine"
-    slurm_error = _ping()
+    slurm_error = _ping_error()
     if slurm_error is not None:
         return LOCAL, f"sbatch is on the PATH, but Slurm does not answer ({slurm_error}); cluster=slurm requires it"
-    return SLURM, "sbatch is on the PATH, and Slurm answers; cluster=local is this machine"
+    return SLURM, "sbatch is on the PATH, and Slurm answers; cluster=local uses this machine"
 
 
 def refuse_fields(executor: str, why: str, arguments: Sequence[str]) -> None:
@@ -45,7 +45,8 @@ def refuse_fields(executor: str, why: str, arguments: Sequence[str]) -> None:
 def resolve_cluster(settings: Settings, base: str) -> tuple[LocalCluster | Profile, str | None]:
     """The slots of this machine, or what a job asks Slurm for.
 
-    Adds a line if a run has other processes than the base of that name is published with: it is another run then.
+    Also returns a line if runs have another number of processes than the base is published with, which makes them
+    different runs.
     """
     trains = settings.task not in (EVALUATE, BENCHMARK)
     published = settings.base["train"]["processes"] if trains else 1
@@ -77,12 +78,12 @@ def _slurm_profile(content: dict[str, Any], published: int) -> Profile:
     return Profile.from_dict(content)
 
 
-def _ping() -> str | None:
+def _ping_error() -> str | None:
     """Why Slurm's controller does not answer; None if it does."""
     try:
         done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=_PING_S, check=False)
     except subprocess.TimeoutExpired:
-        return f"scontrol ping: nothing within {_PING_S:.0f} s"
+        return f"scontrol ping: no answer within {_PING_S:.0f} s"
     except OSError as error:
         return f"scontrol: {error.strerror}"
     if done.returncode == 0 and " UP" in done.stdout:

@@ -1,4 +1,4 @@
-"""From the command line to checked settings, with everything that `auto` and null leave open decided.
+"""From the command line to checked settings, with a decision on everything that `auto` and null leave open.
 
 `arguments` parses the command line, `choices` picks the file of each group, Hydra composes them once, `schema` checks
 the result once, and `cluster` completes it.
@@ -64,7 +64,7 @@ def _compose(overrides: Sequence[Override]) -> tuple[Choices, dict[str, Any]]:
     except UserError:
         raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(command_line.plain(error)) from None
+        raise UserError(command_line.one_line(error)) from None
     missing = sorted(path for path, value in flatten(content).items() if value == "???")
     if missing:
         raise UserError(f"{', '.join(missing)}: must be given, e.g. {missing[0]}=VALUE")
@@ -104,10 +104,10 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def _set_coco_root(content: dict[str, Any], choices: Choices) -> str | None:
-    """Set dataset.root to the folder that holds COCO. Returns a line on a folder that was found."""
+    """Set dataset.root to the folder that holds COCO. Returns a line about a folder that was found."""
     dataset, grid = content.get("dataset"), content.get("grid")
     if not isinstance(dataset, dict) or not isinstance(grid, dict):
-        return None  # the schema names it
+        return None  # the schema reports it
     given = dataset.get("root")
     dataset["root"] = find_coco(dataset, grid.get("task", TRAIN))
     found = given is None and choices.dataset_line is None
@@ -115,7 +115,7 @@ def _set_coco_root(content: dict[str, Any], choices: Choices) -> str | None:
 
 
 def _resolve_weights(settings: Settings, grid: str) -> tuple[dict[str, str] | None, str | None]:
-    """File and sha256 of the weights that the grid's runs evaluate, and a line on them; None, None for other grids.
+    """File and sha256 of the weights that the runs evaluate, and a line about them; (None, None) if they train.
 
     OpenMMLab's file names end in the first 8 hex digits of the file's sha256, which are checked.
     """

@@ -21,8 +21,8 @@ _KEY_TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("int", "float", "boo
 _INTEGER_TRAP = re.compile(r"[-+]?(0[0-9_]+|.*:.*)")  # octal (012), or base 60 (12:30:00)
 
 
-class _Loader(yaml.CSafeLoader, get_yaml_loader()):  # type: ignore[misc]  # a class made by a function
-    """YAML as OmegaConf reads it, parsed by libyaml. Refuses keys and numbers that YAML reads as something else."""
+class _Loader(yaml.CSafeLoader, get_yaml_loader()):  # type: ignore[misc]  # the base class is created by a function
+    """YAML as OmegaConf reads it, parsed by libyaml. Refuses keys that are not text, and octal and base-60 numbers."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key, _ in node.value:
@@ -57,7 +57,7 @@ def file_of(name: str) -> Path:
 
 @cache
 def load(name: str) -> dict[str, Any]:
-    """The content of a configuration such as "grid/ablation", unresolved. Do not change the value: it is kept.
+    """The content of a configuration such as "grid/ablation", unresolved. Do not modify the result: it is cached.
 
     Raises:
         UserError: the file cannot be read or is not YAML, with line and column, or Hydra would lose its settings.
@@ -89,16 +89,16 @@ def _check_form(name: str, path: Path, text: str, content: dict[str, Any]) -> No
     defaults = content.get("defaults", [])
     if not isinstance(defaults, list):
         raise UserError(f"{path}: defaults={defaults}: must be a list, such as [slurm, _self_]")
-    plain = [each for each in defaults if isinstance(each, str)]
-    if "_self_" in plain and plain[-1] != "_self_":
+    names = [entry for entry in defaults if isinstance(entry, str)]
+    if "_self_" in names and names[-1] != "_self_":
         raise UserError(
-            f"{path}: defaults={defaults}: _self_ must come last, or {plain[-1]}.yaml replaces this file's settings"
+            f"{path}: defaults={defaults}: _self_ must come last, or {names[-1]}.yaml replaces this file's settings"
         )
 
 
 @cache
 def load_base(name: str) -> dict[str, Any]:
-    """A base as its file has it: the bases in its `defaults`, with what it changes in them. Do not change the value."""
+    """A base as its file has it: the bases in its `defaults`, with its values merged into them. Do not modify it."""
     content = dict(load(f"base/{name}"))
     merged: dict[str, Any] = {}
     for parent in content.pop("defaults", []):
@@ -108,12 +108,12 @@ def load_base(name: str) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """A new mapping: `base` with the values of `change`, mapping by mapping. Lists are replaced."""
+    """Merge `change` into a copy of `base`, recursively. Lists are replaced."""
     merged = {**base, **change}
     for key in base.keys() & change.keys():
         if isinstance(base[key], dict) and isinstance(change[key], dict):
             merged[key] = merge(base[key], change[key])
-        elif change[key] == "???":  # to be given: by `base`, if it has a value
+        elif change[key] == "???":  # OmegaConf's mark for a missing value: keep that of `base`
             merged[key] = base[key]
     return merged
 

@@ -23,7 +23,7 @@ from experiments.config.conf_files import file_of, load, merge, names_of
 
 
 class _Repository(ConfigRepository):
-    """The configuration files as Hydra asks for them."""
+    """Gives Hydra the defaults list of each configuration file."""
 
     def __init__(self) -> None:
         self.sources = []
@@ -50,7 +50,7 @@ class _Repository(ConfigRepository):
 
 
 def chosen_files(groups: Sequence[Override]) -> tuple[dict[str, str], list[ResultDefault]]:
-    """The choice of each group, and the files to merge in their order. groups: the arguments that choose files."""
+    """The choice of each group, and the files to merge, in order. groups: the arguments that choose files."""
     hydra.version.setbase("1.3")
     found = create_defaults_list(_Repository(), "config", list(groups), prepend_hydra=False, skip_missing=False)
     known = found.overrides.known_choices

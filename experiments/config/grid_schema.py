@@ -1,4 +1,4 @@
-"""The schema of a grid file: its arms, and what they are compared and timed by."""
+"""The schema of a grid file: its arms, and how they are compared and timed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from dynamic_rcnn.run.manifest import Contrasts, Paper, PlainName, contrast_faults
-from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, close
+from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, similar_hint
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from dynamic_rcnn.run.values import Count, value_rule
 from experiments.config.base_schema import DeclaredSeconds, Rounds, Seeds
 from experiments.config.conf_files import names_of
 
 PRETRAIN = "pretrain"
-_TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # of grids whose runs train
+_TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # only of grids whose runs train
 
 
 def _base_name(name: str) -> str:
     valid = names_of("base")
     if name not in valid:
-        raise ValueError(f"unknown base{close(name, valid)}; valid: {', '.join(valid)}")
+        raise ValueError(f"unknown base{similar_hint(name, valid)}; valid: {', '.join(valid)}")
     return name
 
 
@@ -91,15 +91,15 @@ class GridFile(Schema):
 
     @model_validator(mode="after")
     def _check_arms(self) -> GridFile:
-        found = [*contrast_faults(self.contrasts or [], self.arms), *self._name_faults(), *self._task_faults()]
+        broken = [*contrast_faults(self.contrasts or [], self.arms), *self._name_faults(), *self._task_faults()]
         if self.benchmark:
-            found += self._benchmark_faults(self.benchmark)
-        if found:
-            raise BrokenRulesError(found)
+            broken += self._benchmark_faults(self.benchmark)
+        if broken:
+            raise BrokenRulesError(broken)
         return self
 
     def _name_faults(self) -> Iterator[Fault]:
-        """Arms that name arms, and settings that an arm cannot change."""
+        """References to unknown arms, and settings that an arm cannot change."""
         valid = f"valid: {', '.join(self.arms)}"
         if self.baseline not in self.arms:
             yield ("baseline",), self.baseline, f"unknown arm; {valid}"
@@ -149,4 +149,4 @@ class GridFile(Schema):
                 yield ("arms", name, "set"), path, rule
 
 
-_ALL_TIMED = "a grid with task: benchmark has none, all arms are timed against its baseline"
+_ALL_TIMED = "must be left out with task: benchmark, which times all arms against grid.baseline"

@@ -35,9 +35,9 @@ def changed_fields(config: Config) -> list[str]:
 
 
 def describe_overruled(config: Config, changed: Sequence[str]) -> list[str]:
-    """A line for each changed field of the base that some arms set themselves, so that the change has no effect there.
+    """A line for each changed field of the base that has no effect on some arms, because they set it themselves.
 
-    Settings that the grid's file takes from the base do change.
+    An arm's setting that refers to the base (`${base...}`) changes with it and is not reported.
     """
     fields = [field for field in changed if field.startswith("base.")]
     if not fields:

@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import PlainName
-from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, close, faults, validate
+from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, faults, similar_hint, validate
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from dynamic_rcnn.run.values import Count
 from experiments.config.base_schema import Folder, LocalCount, RunConfig, RunName, Seeds, TimedConfig
@@ -29,7 +29,7 @@ _ONLY_WITH = {
     "json_output": ("plan", "status"),
     "run": ("logs",),
     "lines": ("logs",),
-}  # setting -> the actions that it has an effect on
+}  # setting -> the actions on which it has an effect
 _DATA_PATHS = ("train_ann", "val_ann", "train_img", "val_img")
 
 
@@ -62,13 +62,13 @@ class DatasetSettings(Schema):
 
     @model_validator(mode="after")
     def _check_paths(self) -> DatasetSettings:
-        found: list[Fault] = []
+        broken: list[Fault] = []
         if self.root == "" or (self.root is None and self.recipe is None):
-            found.append((("root",), self.root, "must be a folder"))
+            broken.append((("root",), self.root, "must be a folder"))
         missing = [name for name in _DATA_PATHS if self.recipe is None and not getattr(self, name)]
-        found += [((name,), getattr(self, name), "must be a path below dataset.root") for name in missing]
-        if found:
-            raise BrokenRulesError(found)
+        broken += [((name,), getattr(self, name), "must be a path below dataset.root") for name in missing]
+        if broken:
+            raise BrokenRulesError(broken)
         return self
 
     @property
@@ -107,11 +107,11 @@ class Settings(Schema):
 
     @property
     def chosen_seeds(self) -> list[int]:
-        """The seeds to run; what evaluates given weights has one."""
+        """The seeds to run. A grid that evaluates given weights has one."""
         return [0] if self.task == EVALUATE else list(self.seeds or self.grid.seeds or [])
 
     def without_effect(self, defaults: dict[str, Any]) -> list[str]:
-        """A line for each setting that was given and has no effect on this action. defaults: the values of all."""
+        """A line for each given setting that has no effect on this action. defaults: the default of every setting."""
         return [
             f"{name}={value}: has no effect with action={self.action}, only with {' and '.join(actions)}"
             for name, actions in _ONLY_WITH.items()
@@ -120,30 +120,34 @@ class Settings(Schema):
 
     @model_validator(mode="after")
     def _check_choices(self) -> Settings:
-        found = [*self._arm_faults(), *self._seed_faults()]
+        broken = [*self._arm_faults(), *self._seed_faults()]
         if isinstance(self.cluster, dict) and self.cluster.get("executor") != SLURM:
-            found.append((("cluster", "executor"), self.cluster.get("executor"), "must be local or slurm"))
+            broken.append((("cluster", "executor"), self.cluster.get("executor"), "must be local or slurm"))
         if self.json_output and self.watch:
             rule = "cannot be combined with json=true, which prints one document and ends; give one of the two"
-            found.append((("watch",), "true", rule))
+            broken.append((("watch",), "true", rule))
         if self.task != EVALUATE and self.weights is not None:
             rule = f"grid={self.grid.name} trains its runs; only a grid with task: evaluate takes weights"
-            found.append((("weights",), self.weights, rule))
-        if found:
-            raise BrokenRulesError(found)
+            broken.append((("weights",), self.weights, rule))
+        if broken:
+            raise BrokenRulesError(broken)
         return self
 
     def _arm_faults(self) -> Iterator[Fault]:
         valid = ", ".join(self.grid.arms)
         if self.arms == []:
             yield ("arms",), self.arms, f"must be a list with at least one of {valid}"
-        for arm in (each for each in self.arms or [] if each not in self.grid.arms):
-            yield ("arms",), arm, f"unknown arm{close(arm, list(self.grid.arms))}; valid: {valid}"
-        for name, each in self.chosen_arms.items():
-            if each.replay is not None and each.replay not in self.chosen_arms:
-                yield ("arms",), name, f"replays {each.replay}, whose runs come first; choose {each.replay} as well"
+        for name in (name for name in self.arms or [] if name not in self.grid.arms):
+            yield ("arms",), name, f"unknown arm{similar_hint(name, list(self.grid.arms))}; valid: {valid}"
+        for name, arm in self.chosen_arms.items():
+            if arm.replay is not None and arm.replay not in self.chosen_arms:
+                yield ("arms",), name, f"replays {arm.replay}, whose runs come first; choose {arm.replay} as well"
         if self.task == BENCHMARK and self.arms and self.grid.baseline not in self.arms:
-            yield ("arms",), self.arms, f"must have the baseline {self.grid.baseline}, which all are compared with"
+            yield (
+                ("arms",),
+                self.arms,
+                f"must contain {self.grid.baseline}, the baseline of all arms",
+            )
 
     def _seed_faults(self) -> Iterator[Fault]:
         if self.task == EVALUATE and self.seeds is not None:
@@ -155,7 +159,7 @@ class Settings(Schema):
 
 @dataclass(frozen=True)
 class Choices:
-    """The file of each group; a line on the data set and the cluster where they were left open."""
+    """The chosen file of each group, with a line about the data set and the cluster if `auto` chose them."""
 
     base: str
     dataset: str
@@ -191,25 +195,25 @@ class Config:
 
 def check(content: dict[str, Any], base: str) -> Settings:
     """Check a composed configuration, and what each arm makes of the base of that name. Names all faults at once."""
-    found, settings = list[str](), None
+    broken, settings = list[str](), None
     try:
         settings = validate(Settings, content)
     except UserError as error:
-        found.append(str(error))
+        broken.append(str(error))
     grid, composed = content.get("grid"), content.get("base")
     if isinstance(grid, dict) and isinstance(composed, dict):
         kind = TimedConfig if grid.get("task") == BENCHMARK else RunConfig
-        own = [*faults(kind, composed, "base"), *_text_numbers(composed, "base")]
-        found += own or [
+        in_base = [*faults(kind, composed, "base"), *_text_numbers(composed, "base")]
+        broken += in_base or [
             fault for each in _changes(grid, composed, base) for fault in _change_faults(kind, composed, *each)
         ]
-    if found or settings is None:
-        raise UserError("; ".join(found))
+    if broken or settings is None:
+        raise UserError("; ".join(broken))
     return settings
 
 
 def _changes(grid: dict[str, Any], composed: dict[str, Any], base: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What changes the base, and how: dotted path -> value. Skips arms whose form is wrong."""
+    """Each arm or pretraining, with its changes to the base (dotted path -> value). Skips arms that are not valid."""
     arms = grid.get("arms")
     for name, arm in arms.items() if isinstance(arms, dict) else ():
         if not faults(Arm, arm):
@@ -226,7 +230,7 @@ def _change_faults(kind: type[TimedConfig], base: dict[str, Any], where: str, ch
 
 
 def _text_numbers(value: Any, where: str) -> list[str]:
-    """The numbers that are text, which mmdet would take for names: '1e-4' in quotes."""
+    """A fault for each number given as text, such as '1e-4' in quotes, which mmdet would take for a name."""
     if isinstance(value, str):
         text = f"{where}={value!r}: must be a number, not text; remove the quotes"
         return [text] if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", value, re.IGNORECASE) else []
@@ -235,9 +239,9 @@ def _text_numbers(value: Any, where: str) -> list[str]:
 
 
 def with_changes(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
-    """The base without its pretraining, with the values of `changes` (dotted path -> value); shares the rest with it.
+    """The base without its pretraining, with the values of `changes` (dotted path -> value). Shares the rest.
 
-    Raises UserError for a path that does not exist in the base; `where` says what makes the changes.
+    Raises UserError for a path that does not exist in the base. where: the field that makes the changes.
     """
     config = {key: value for key, value in base.items() if key != PRETRAIN}
     for path, value in changes.items():
@@ -248,7 +252,7 @@ def with_changes(base: dict[str, Any], changes: dict[str, Any], where: str) -> d
                 valid = node if isinstance(node, dict) else ()
                 raise unknown_name("setting", [path], valid, f"{where} ({part!r} does not exist)")
             if part is not last:
-                node[part] = copy.copy(node[part])  # what no change passes stays shared with the base
+                node[part] = copy.copy(node[part])  # mappings without a change stay shared with the base
                 node = node[part]
         node[last] = copy.deepcopy(value)
     return config

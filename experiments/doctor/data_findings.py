@@ -19,7 +19,7 @@ COCO = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images and annot
 
 
 def check_data(grid: Grid, decode: str) -> Iterator[Finding]:
-    """Yield the findings on the data set. decode: as for `image_reports`."""
+    """Yield the findings on the data set. decode: see `image_reports`."""
     dataset, trains = grid.runs[0].dataset, grid.task != EVALUATE
     name = dataset["name"]
     if datasets.to_draw(dataset) is not None:
@@ -46,18 +46,18 @@ def check_data(grid: Grid, decode: str) -> Iterator[Finding]:
 
 def _check_counts(split: str, content: dict[str, Any], min_size: int = 0) -> Finding:
     counts = len(content["images"]), len(content["annotations"])
-    found, expected = (f"{images:,} images, {boxes:,} annotations" for images, boxes in (counts, COCO[split]))
+    actual, expected = (f"{images:,} images, {boxes:,} annotations" for images, boxes in (counts, COCO[split]))
     what = f"{split}2017"
     if counts != COCO[split]:
-        text = f"{found}; COCO 2017 has {expected}: download the annotations again, or use dataset=coco_format"
+        text = f"{actual}; COCO 2017 has {expected}: download the annotations again, or use dataset=coco_format"
         return Finding(BAD, what, text)
     if split == "val":
-        return Finding(OK, what, found)
+        return Finding(OK, what, actual)
     boxed = {annotation["image_id"] for annotation in content["annotations"]}
     used = sum(each["id"] in boxed and min(each["width"], each["height"]) >= min_size for each in content["images"])
     if used != COCO_TRAINED_ON:
         return Finding(BAD, what, f"{used:,} images to train on; the published runs have {COCO_TRAINED_ON:,}")
-    return Finding(OK, what, f"{found}; {used:,} images to train on")
+    return Finding(OK, what, f"{actual}; {used:,} images to train on")
 
 
 def _check_objects(grid: Grid, annotations: list[dict[str, Any]]) -> Iterator[Finding]:

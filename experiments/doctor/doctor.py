@@ -1,7 +1,8 @@
 """action=doctor: checks for everything that would spoil a grid's runs, before any is submitted.
 
-Each finding is a line: `ok`, `note` (worth knowing), or `BAD` with what to do about it; `...` precedes what takes a
-while. Nothing is changed or downloaded. The other machines that jobs run on are not checked.
+Each finding is a line that begins with `ok`, `note` (worth knowing) or `BAD` (with what to do about it). A line with
+`...` announces a check that takes a while. Nothing is changed or downloaded. The other machines that jobs run on are
+not checked.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from experiments.doctor.findings import (
 from experiments.launching.local_queue import visible_gpus
 
 _VERSIONS = {"mmdet": "3.3.0", "mmcv-lite": "2.1.0"}
-_PARAMETER_BYTES = 4  # of a parameter, and of its momentum
+_PARAMETER_BYTES = 4  # size of a parameter, and of its momentum
 
 
 def doctor(grid: Grid, runs: Path, config: Config) -> int:
@@ -73,7 +74,7 @@ def findings(grid: Grid, runs: Path, config: Config) -> Iterator[Finding]:
 
 
 def _check_setting(grid: Grid) -> Finding:
-    """On COCO, any change to batch, learning rate, processes or schedule makes it another experiment."""
+    """Check for changes: on COCO, another batch, learning rate or schedule makes the grid a different experiment."""
     config = grid.runs[0].config
     processes = plural("process", config["train"]["processes"])
     batch, rate = config["train"]["batch_size"], config["optim_wrapper"]["optimizer"]["lr"]
@@ -88,7 +89,7 @@ def _check_setting(grid: Grid) -> Finding:
 
 
 def _check_rpn_nms(grid: Grid, models: dict[str, dict[str, Any]]) -> Finding:
-    """Compare the RPN's NMS thresholds of all arms (`models`): a baseline with different ones is not a control."""
+    """Compare the RPN's NMS thresholds of all arms. A baseline with other thresholds would not be a control."""
     nms = {arm: _rpn_nms(model) for arm, model in models.items()}
     baseline = grid.specs[grid.baseline].config[BENCHMARK]["baseline"] if grid.task == BENCHMARK else grid.baseline
     text = f"{nms[baseline][0]} in training and {nms[baseline][1]} in test, in the baseline"
@@ -112,13 +113,13 @@ def _rpn_nms(model: dict[str, Any]) -> tuple[float, float]:
 def _check_versions() -> Iterator[Finding]:
     for package, wanted in _VERSIONS.items():
         try:
-            found = version(package)
+            installed = version(package)
         except PackageNotFoundError:
             if package == "mmdet":
                 yield Finding(BAD, package, f"not installed; pip install {package}=={wanted}")
             continue
-        level, advice = (OK, "") if found == wanted else (BAD, f"; pip install {package}=={wanted}")
-        yield Finding(level, package, f"{found}{advice}")
+        level, advice = (OK, "") if installed == wanted else (BAD, f"; pip install {package}=={wanted}")
+        yield Finding(level, package, f"{installed}{advice}")
 
 
 def _describe_machine(models: list[dict[str, Any]], *weights: str) -> dict[str, Any] | Finding:
@@ -139,7 +140,7 @@ def _check_gpus(grid: Grid, machine: dict[str, Any], config: Config) -> Finding:
     torch = f"torch {machine['torch']} for {'CUDA ' + machine['cuda'] if machine['cuda'] else 'the CPU only'}"
     seen, present = machine["gpus"], visible_gpus()
     if config.cluster.executor == SLURM:
-        return Finding(NOTE, "GPUs", f"{torch}; it sees {len(seen)} here; the nodes of jobs are not checked")
+        return Finding(NOTE, "GPUs", f"{torch}; it sees {len(seen)} GPUs here; the nodes of jobs are not checked")
     if len(seen) < len(present):
         text = f"{torch} sees {len(seen)} of {len(present)} GPUs; install a torch for this driver (see nvidia-smi)"
         return Finding(BAD, "GPUs", text)

@@ -38,12 +38,12 @@ def _check_file(what: str, path: Path, url: str) -> Finding:
     if not path.is_file():
         advice = f"{_FETCH} downloads {url}" if url else "give its path in base.model.backbone.init_cfg.checkpoint"
         return Finding(BAD, what, f"{path}: no such file; {advice} (jobs may have no internet access)")
-    named, found = named_digest(path), file_digest(path)
+    named, actual = named_digest(path), file_digest(path)
     if named is None:
-        return Finding(NOTE, what, f"{path}: sha256 {found[:8]}; not checked, because its name has no digest")
-    if found.startswith(named):
+        return Finding(NOTE, what, f"{path}: sha256 {actual[:8]}; not checked, because its name has no digest")
+    if actual.startswith(named):
         return Finding(OK, what, f"{path}: its sha256 matches its name")
-    text = f"{path}: sha256 {found[:8]}, unlike its name; delete it and download {url} again: {_FETCH}"
+    text = f"{path}: sha256 {actual[:8]}, unlike its name; delete it and download {url} again: {_FETCH}"
     return Finding(BAD, what, text)
 
 

@@ -22,7 +22,7 @@ from experiments.planning import cost
 from experiments.planning.manifest import write_manifest
 from experiments.planning.plan import make_plan, plan_or_disk
 from experiments.planning.run_state import FINAL, PlannedRun, disk_plan
-from experiments.planning.slurm_state import ENDING, ending_jobs, queued_jobs, relative_run_dir, submitted
+from experiments.planning.slurm_state import ENDING, ending_jobs, open_submissions, queued_jobs, relative_run_dir
 from experiments.views import tables
 from slurm import cli, job_arrays
 from slurm.cli import QueuedJob, SlurmError
@@ -86,7 +86,7 @@ def _interrupt(number: int) -> None:
 def cancel(grid: Grid, runs: Path) -> list[str]:
     """Cancel the grid's jobs; runs that have started write a checkpoint first. Returns what was cancelled."""
     plan = disk_plan(grid, runs)
-    if not submitted(plan, grid, runs):
+    if not open_submissions(plan, grid, runs):
         return []
     names = {relative_run_dir(run.path, runs): run.spec.name for run in plan}
     pairs = runs_and_jobs(read_all(runs, grid.dataset), cli.active())

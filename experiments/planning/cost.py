@@ -1,4 +1,4 @@
-"""What a grid still costs in hours: seconds per iteration, measured or declared, times the iterations left."""
+"""The hours that a grid still needs: seconds per iteration, measured or declared, times the iterations left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ENOUGH = 20  # measured runs per model
 COCO_TRAINED_ON = 117_266  # training images with at least one box: one epoch
-_METHOD = "dynamic_rcnn"  # the method's switches and constants, which do not change the time of an iteration
+_METHOD = "dynamic_rcnn"  # the section of the method, which does not change the time of an iteration
 
 
 @dataclass(frozen=True)
@@ -37,43 +37,43 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Cost:
-    """Hours of training, one run at a time; None if the step time or length of a run is unknown.
+    """Hours of training, if runs are trained one after another.
 
     Attributes:
-        known: hours of those runs that a launch would start whose cost is known.
-        unknown: the arms of the others.
-        going: hours left of the runs in the queue or running.
-        step_times: by arm, of all arms with runs that are not done.
+        known: hours of the runs that a launch would start, as far as their cost is known.
+        unknown: arms of the runs that a launch would start and whose cost is unknown.
+        in_progress: hours left of the runs that are queued or running; None if unknown.
+        step_times: arm -> step time, for all arms with runs that are not done.
     """
 
     known: float
     unknown: list[str]
-    going: float | None
+    in_progress: float | None
     step_times: dict[str, StepTime]
 
     @property
-    def launch(self) -> float | None:
-        """Hours of the runs that a launch would start."""
+    def to_launch(self) -> float | None:
+        """Hours of the runs that a launch would start; None if the cost of one is unknown."""
         return None if self.unknown else self.known
 
     @property
-    def figures(self) -> str:
-        """The step times and where they come from, in words."""
+    def sources(self) -> str:
+        """The step times and where they come from, as text."""
         known = dict.fromkeys(step for step in self.step_times.values() if step.seconds is not None)
         return "; ".join(f"{step.seconds:.3f} s per iteration ({step.source})" for step in known)
 
 
 def estimate(grid: Grid, runs: Path, plan: Sequence[PlannedRun], gpus: bool | None = None) -> Cost:
-    """The cost of what `plan` has left. gpus: whether to count step times measured with GPUs, None for all."""
+    """The cost of the unfinished runs of `plan`. gpus: use step times of GPUs, or of CPUs; None: of both."""
     trained = [run for run in plan if run.spec.task != EVALUATE]
     left = list({run.spec.id: run for run in trained if run.state not in ("done", "stale")}.values())
     step_times = _step_times(grid, runs, left, gpus)
     to_launch = [(run.spec.arm, _hours(run, step_times)) for run in left if run.to_launch]
-    going = [_hours(run, step_times) for run in left if run.state in ("queued", "running")]
+    in_progress = [_hours(run, step_times) for run in left if run.state in ("queued", "running")]
     return Cost(
         known=_total(hours for _, hours in to_launch),
         unknown=list(dict.fromkeys(arm for arm, hours in to_launch if hours is None)),
-        going=None if None in going else _total(going),
+        in_progress=None if None in in_progress else _total(in_progress),
         step_times=step_times,
     )
 
@@ -82,8 +82,8 @@ def refuse(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
     """Raise UserError if the profile does not allow the runs to be launched, or if their cost is unknown."""
     wanted = [run for run in plan if run.to_launch and run.spec.task != EVALUATE]
     if wanted:
-        _refuse_hours(cost, wanted, profile)
-        _refuse_time(cost, wanted, profile)
+        _check_hours(cost, wanted, profile)
+        _check_time(cost, wanted, profile)
 
 
 def spent_hours(plan: Iterable[PlannedRun]) -> tuple[float, int]:
@@ -91,31 +91,31 @@ def spent_hours(plan: Iterable[PlannedRun]) -> tuple[float, int]:
     runs = {run.path: run for run in plan}.values()
     seconds = []
     for run in runs:
-        for attempt in run.attempts:  # one without an end lasted up to its last heartbeat
+        for attempt in run.attempts:  # without a recorded end, an attempt lasted until its last heartbeat
             end = attempt.ended or (run.status.heartbeat if run.status else None) or attempt.started
             seconds.append(run.spec.processes * max(0.0, end - attempt.started))
     return sum(seconds) / 3600, len(seconds)
 
 
-def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> list[str]:
-    """The cost in words: of what is left, and on Slurm of all attempts so far."""
+def cost_lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> list[str]:
+    """The cost as text: of the unfinished runs, and on Slurm also of all attempts so far."""
     if all(run.spec.task == EVALUATE for run in plan):
         return ["cost: no training; one pass over the validation images"]
-    unit, each = "hours", 1
+    unit, per_run = "hours", 1
     if profile is not None:
-        unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)
+        unit, per_run = ("GPU-hours", profile.gpus) if profile.gpus else ("node-hours", profile.nodes)
     text = "cost: unknown until the first run has measured it"
-    if cost.launch is not None or cost.known:
-        text = f"cost: {cost.known * each:.2f} {unit} for the runs to launch"
-        text += (", one at a time" if profile is None else "") + (f", at {cost.figures}" if cost.figures else "")
+    if cost.to_launch is not None or cost.known:
+        text = f"cost: {cost.known * per_run:.2f} {unit} for the runs to launch"
+        text += (", one at a time" if profile is None else "") + (f", at {cost.sources}" if cost.sources else "")
     left_out = ", ".join(cost.unknown) if cost.known else ""
     more = [f"not included: {left_out}, unknown until a run has measured it"] if left_out else []
     if profile is None:
         return [text, *more]
     size = plural("node", profile.nodes) + (f" x {plural('GPU', profile.gpus_per_node)}" if profile.gpus else "")
     texts = [f"{text}, {size} per run, a time limit of {profile.time / 60:.1f} hours", *more]
-    if cost.going:
-        texts.append(f"queued and running: {cost.going * each:.2f} {unit}")
+    if cost.in_progress:
+        texts.append(f"queued and running: {cost.in_progress * per_run:.2f} {unit}")
     hours, attempts = spent_hours(plan)
     if attempts:
         spent = "GPU-hours" if profile.gpus else "process-hours"
@@ -123,16 +123,16 @@ def lines(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> li
     return texts
 
 
-def _refuse_hours(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
+def _check_hours(cost: Cost, plan: Sequence[PlannedRun], profile: Profile) -> None:
     limit = profile.max_gpu_hours
     if limit is None or not profile.gpus:
         return
-    if cost.launch is None or cost.going is None:
+    if cost.to_launch is None or cost.in_progress is None:
         raise UserError(f"cluster.max_gpu_hours={limit:g}: {_why_unknown(cost, plan)}, or cluster.max_gpu_hours=null")
-    hours = (cost.launch + cost.going) * profile.gpus
+    hours = (cost.to_launch + cost.in_progress) * profile.gpus
     if hours > limit:
         raise UserError(
-            f"cluster.max_gpu_hours={limit:g}: the runs left take {hours:.1f} GPU-hours, at {cost.figures}; "
+            f"cluster.max_gpu_hours={limit:g}: the remaining runs take {hours:.1f} GPU-hours, at {cost.sources}; "
             "choose fewer seeds= or arms=, or give a higher limit"
         )
 
@@ -147,8 +147,8 @@ def _why_unknown(cost: Cost, plan: Sequence[PlannedRun]) -> str:
     return f"{rule}; give base.train.max_epochs=null base.train.max_iters=N"
 
 
-def _refuse_time(cost: Cost, wanted: Sequence[PlannedRun], profile: Profile) -> None:
-    """Refuse a time limit in which a job cannot get from one evaluation to the next before the warning."""
+def _check_time(cost: Cost, wanted: Sequence[PlannedRun], profile: Profile) -> None:
+    """Refuse a time limit that is too short for a job to train from one evaluation to the next before the warning."""
     for run in {run.spec.arm: run for run in wanted}.values():
         train, step = run.spec.config["train"], cost.step_times[run.spec.arm]
         field = "val_interval" if train["val_interval"] else "checkpoint_interval"
@@ -173,7 +173,7 @@ def _total(hours: Iterable[float | None]) -> float:
 
 
 def _iterations(run: PlannedRun) -> int | None:
-    """Of the whole run. For a length in epochs, only COCO's is known before the first attempt."""
+    """The iterations of the whole run. For runs whose length is in epochs, only COCO's is known before they start."""
     train = run.spec.config["train"]
     if run.iterations is None and run.spec.dataset["name"] == "coco":
         return int(train["max_epochs"] * -(-COCO_TRAINED_ON // train["batch_size"]))
@@ -183,11 +183,12 @@ def _iterations(run: PlannedRun) -> int | None:
 def _step_times(grid: Grid, runs: Path, wanted: Sequence[PlannedRun], gpus: bool | None) -> dict[str, StepTime]:
     """Arm -> the step time of its runs: measured by runs of the same model and processes, else declared."""
     kinds = {arm: _kind(spec) for arm, spec in {run.spec.arm: run.spec for run in wanted}.items()}
-    found = _measured(grid, runs, set(kinds.values()), gpus) if kinds else {}
-    missing = set(kinds.values()) - set(found)
+    measured = _measured(grid, runs, set(kinds.values()), gpus) if kinds else {}
+    missing = set(kinds.values()) - set(measured)
     published = load_base(grid.base)["train"].get("processes", 1) if missing and not grid.timed_arms else 1
     return {
-        arm: found.get(kind) or _declared(grid, arm, wanted[0].spec.processes, published) for arm, kind in kinds.items()
+        arm: measured.get(kind) or _declared(grid, arm, wanted[0].spec.processes, published)
+        for arm, kind in kinds.items()
     }
 
 
@@ -209,15 +210,15 @@ def _declared(grid: Grid, arm: str, processes: int, published: int) -> StepTime:
 
 
 def _measured(grid: Grid, runs: Path, kinds: set[str], gpus: bool | None) -> dict[str, StepTime]:
-    """Kind -> the step time that runs of this grid took, else runs of other grids in the run folder."""
+    """Kind -> the step time measured by runs of this grid, or else by runs of other grids in the run folder."""
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     arms = {arm: _kind(spec) for arm, spec in grid.specs.items()}
-    own = {runs / cell.path: arms.get(cell.arm, "") for cell in read_cells(manifest_path(grid, runs))}
-    for path, kind in own.items():
+    in_grid = {runs / cell.path: arms.get(cell.arm, "") for cell in read_cells(manifest_path(grid, runs))}
+    for path, kind in in_grid.items():
         _add(seconds, kind, path, gpus)
     if not all(seconds.values()):
         for path in Directories(runs, grid.dataset).all():
-            if path not in own:
+            if path not in in_grid:
                 _add(seconds, None, path, gpus)
     return {
         kind: StepTime(statistics.median(values), f"measured over {plural('run', len(values))}")
@@ -227,7 +228,7 @@ def _measured(grid: Grid, runs: Path, kinds: set[str], gpus: bool | None) -> dic
 
 
 def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bool | None) -> None:
-    """Add the step time of the run in `path`, if its kind needs more. kind: of the run; None to read its spec."""
+    """Add the step time of the run in `path`, unless enough are known. kind: the run's; None to read its spec."""
     if kind is not None and len(seconds.get(kind, [None] * _ENOUGH)) >= _ENOUGH:
         return
     row = last_row(path)
@@ -240,7 +241,7 @@ def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bo
         if gpus is None or (read_content(Provenance, path / PROVENANCE).device != "cpu") == gpus:
             seconds[kind].append(row["seconds"])
     except UserError:
-        return  # skip a damaged record; the plan names those of this grid
+        return  # skip a damaged record; the plan reports those of this grid
 
 
 def _kind(spec: RunSpec) -> str:

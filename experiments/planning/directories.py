@@ -22,12 +22,12 @@ class Directories:
                 self._arms.setdefault(name, arm)
 
     def find(self, spec: RunSpec) -> Path:
-        """The directory of the run with the id of `spec`, under any arm's name; the one to create if there is none."""
-        own = spec.directory(self.runs)
-        if own.name in self.names.get(spec.arm, ()):
-            return own
-        arm = self._arms.get(own.name)
-        return own if arm is None else self.folder / arm / own.name
+        """The directory of the run with the id of `spec`, under any arm's name; if there is none, the one to create."""
+        path = spec.directory(self.runs)
+        if path.name in self.names.get(spec.arm, ()):
+            return path
+        arm = self._arms.get(path.name)
+        return path if arm is None else self.folder / arm / path.name
 
     def others(self, spec: RunSpec, path: Path) -> list[Path]:
         """Other runs of the same arm and seed as the run in `path`."""
@@ -44,13 +44,17 @@ class Directories:
 def nearest_differences(
     spec: RunSpec, path: Path, directories: Directories
 ) -> tuple[Path, list[tuple[str, Any, Any]]] | None:
-    """(another run directory of this arm and seed, the fields with its and this run's value); None without one."""
+    """The most similar other run of this arm and seed, and the fields that differ; None if there is no other run.
+
+    Returns:
+        Its directory, and for each field (name, value in the other run, value in this run).
+    """
     candidates = []
     for other in directories.others(spec, path):
         try:
             candidates.append((other, differences(RunSpec.read(other), spec)))
         except UserError:
-            continue  # skip a damaged record; the plan names those of this grid
+            continue  # skip a damaged record; the plan reports those of this grid
     return min(candidates, key=lambda item: len(item[1])) if candidates else None
 
 

@@ -22,9 +22,9 @@ def read_cells(path: Path) -> list[PlannedCell]:
 
 
 def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
-    """Write what this launch asks for, and what earlier launches of the same setting and arms did.
+    """Write the runs that this launch asks for, and those of earlier launches whose arms have not changed.
 
-    paths: each run's directory below `runs`, by its id.
+    paths: id -> directory of the run, below `runs`.
     """
     target = manifest_path(grid, runs)
     asked = [

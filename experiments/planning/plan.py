@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
 from experiments.config.grid import Grid
-from experiments.planning.run_state import PlannedRun, disk_plan, with_needs
+from experiments.planning.run_state import PlannedRun, disk_plan, note_failed_needs
 
 _SUBMISSIONS = ".slurm"  # slurm.submission_record.FOLDER: a grid that was never submitted imports nothing of slurm
 
@@ -18,20 +18,20 @@ def make_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
     Raises:
         SlurmError: submitted runs are not done and Slurm does not answer, so that their state is unknown.
     """
-    return with_needs(_with_jobs(disk_plan(grid, runs), grid, runs))
+    return note_failed_needs(_with_jobs(disk_plan(grid, runs), grid, runs))
 
 
 def plan_or_disk(grid: Grid, runs: Path) -> tuple[list[PlannedRun], str | None]:
-    """Like `make_plan`; if Slurm does not answer, the states on disk and a line on Slurm's error."""
+    """Like `make_plan`, but if Slurm does not answer, returns the states on disk and a line about Slurm's error."""
     plan = disk_plan(grid, runs)
     try:
-        return with_needs(_with_jobs(plan, grid, runs)), None
+        return note_failed_needs(_with_jobs(plan, grid, runs)), None
     except UserError as error:  # Slurm does not answer, or a record of submissions cannot be read
-        return with_needs(plan), f"{error}; states are those on disk, without the queue"
+        return note_failed_needs(plan), f"{error}; states are those on disk, without the queue"
 
 
-def printed_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
-    """As `plan_or_disk`, with Slurm's error on stderr."""
+def plan_reporting_errors(grid: Grid, runs: Path) -> list[PlannedRun]:
+    """Like `plan_or_disk`, but prints Slurm's error to stderr."""
     plan, slurm_error = plan_or_disk(grid, runs)
     if slurm_error is not None:
         print(slurm_error, file=sys.stderr, flush=True)

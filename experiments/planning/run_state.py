@@ -24,17 +24,21 @@ from experiments.config.grid import Grid
 from experiments.planning.directories import Directories, names_in, nearest_differences
 
 FINAL = ("done", "stale")
-HELD = "held until `scontrol release"  # in the reason of a job that only a person can start
-STALE_HEARTBEAT_S = 30 * 60.0  # a running run whose record is as old as this makes no progress
+HELD = "held until `scontrol release"  # in the reason of a job that starts only after this command
+STALE_HEARTBEAT_S = 30 * 60.0  # age of a running run's record from which it counts as making no progress
 _TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run as it stands: state is new, queued, running, failed, done or stale.
+    """A run of a grid in its current state.
 
-    why: in words. cause, message: of a failure, as in the record; CORRUPT if its directory must not be overwritten.
-        job, node: Slurm's, of its job in the queue (in_queue), else of its newest attempt. status, metrics: its record.
+    Attributes:
+        state: new, queued, running, failed, done or stale.
+        why: the reason for the state, as text.
+        cause, message: of a failure, as recorded. The cause is CORRUPT if the directory must not be overwritten.
+        job, node: of its job in Slurm's queue (in_queue), or else of its newest attempt.
+        status, metrics: the contents of its record.
         training: the directory whose complete training it reuses, because only validation annotations changed.
     """
 
@@ -89,43 +93,43 @@ def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
             run = _read_run(spec, path)
             found[spec.id] = _new_run(run, directories, reused) if run.state == "new" else run
             _note_training(found[spec.id], reused)
-    return _checked_replays([_named_as_shared(replace(found[spec.id], spec=spec)) for spec in grid.all_runs])
+    return _check_replays([_note_shared(replace(found[spec.id], spec=spec)) for spec in grid.all_runs])
 
 
 def read_again(plan: Sequence[PlannedRun], ids: Container[str]) -> list[PlannedRun]:
-    """`plan` after runs of it have ended, those with these ids: as they are on disk now."""
-    ended = [_named_as_shared(_read_run(run.spec, run.path)) if run.spec.id in ids else run for run in plan]
-    return with_needs(_checked_replays(ended))
+    """`plan` with the runs with these ids, which have ended, read from disk again."""
+    ended = [_note_shared(_read_run(run.spec, run.path)) if run.spec.id in ids else run for run in plan]
+    return note_failed_needs(_check_replays(ended))
 
 
-def _named_as_shared(run: PlannedRun) -> PlannedRun:
-    """`run`, with a note if it lies under another arm's name."""
+def _note_shared(run: PlannedRun) -> PlannedRun:
+    """`run`, with a note if its directory has another arm's name."""
     arm = run.path.parent.name
     if run.state not in ("new", "done") or arm == run.spec.arm:
         return run
     return replace(run, why=f"the same run as {arm}/seed{run.spec.seed}")
 
 
-def _checked_replays(plan: list[PlannedRun]) -> list[PlannedRun]:
-    return [_checked_replay(run, plan) for run in plan]
+def _check_replays(plan: list[PlannedRun]) -> list[PlannedRun]:
+    return [_check_replay(run, plan) for run in plan]
 
 
-def _checked_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
-    """`run`, as stale if the run that it replays is stale, or has since ended with another T or beta."""
+def _check_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
+    """`run`, marked as stale if the run that it replays is stale or has since ended with another T or beta."""
     if run.spec.replay is None or run.state != "done":
         return run
     source = next((other for other in plan if other.spec.id == run.spec.replay["run"]), None)
     if source is None or source.state not in FINAL:
         return run
-    ours, theirs = (last_row(path) for path in (run.path, source.path))
-    values = [[row.get(name) for name in ("T", "beta")] for row in (ours, theirs)]
+    rows = [last_row(path) for path in (run.path, source.path)]
+    values = [[row.get(name) for name in ("T", "beta")] for row in rows]
     if source.state == "done" and values[0] == values[1]:
         return run
     why = "is stale" if source.state == "stale" else f"ended with T and beta {values[1]}, not {values[0]}"
     return replace(run, state="stale", why=f"replays {source.spec.name}, which {why}; rerun=stale runs it again")
 
 
-def with_needs(plan: list[PlannedRun]) -> list[PlannedRun]:
+def note_failed_needs(plan: list[PlannedRun]) -> list[PlannedRun]:
     """`plan` with a note on runs that cannot start because a run that they need failed."""
     failed = {run.spec.id: run.spec.name for run in plan if run.state == "failed"}
     noted = []
@@ -139,7 +143,7 @@ def with_needs(plan: list[PlannedRun]) -> list[PlannedRun]:
 
 def _read_run(spec: RunSpec, path: Path) -> PlannedRun:
     """The run of `spec` as the record in `path` has it."""
-    state = _checked_state(spec, path)
+    state = _read_state_of(spec, path)
     name, why = state.name, ""
     if name == "absent":
         name = "new"
@@ -165,7 +169,7 @@ def stale_heartbeat_note(status: Status | None) -> str:
     return f"no progress for {seconds / 60:.0f} minutes" if seconds > STALE_HEARTBEAT_S else ""
 
 
-def _checked_state(spec: RunSpec, path: Path) -> State:
+def _read_state_of(spec: RunSpec, path: Path) -> State:
     """The state of the run in `path`; its cause is CORRUPT if the directory contains another run."""
     state = read_state(path)
     if state.cause == CORRUPT or not path.exists():
@@ -173,12 +177,12 @@ def _checked_state(spec: RunSpec, path: Path) -> State:
     try:
         if state.name == "absent" and not (path / SPEC).exists():
             return state
-        found = RunSpec.read(path)
+        recorded = RunSpec.read(path)
     except UserError as error:
         return State("failed", CORRUPT, f"{error}; move the run's directory away and launch again")
-    if replace(found, arm=spec.arm) == spec or found.id == spec.id:
+    if replace(recorded, arm=spec.arm) == spec or recorded.id == spec.id:
         return state
-    message = f"{path}: its spec.json is of another run ({found.id}); move the run's directory away and launch again"
+    message = f"{path}: its spec.json is of another run ({recorded.id}); move the run's directory away and launch again"
     return State("failed", CORRUPT, message)
 
 
@@ -186,19 +190,19 @@ def _why_stale(path: Path) -> str:
     try:
         made_by = str(read_content(Provenance, path / PROVENANCE).code)
     except UserError as error:
-        return f"unknown which code made it: {error}"
+        return f"the code that made it is unknown: {error}"
     now = code_now()
     return "" if made_by == now else f"made by different code ({made_by}, now {now}); rerun=stale runs it again"
 
 
 @cache
 def code_now() -> str:
-    """The fingerprint of the code, computed once: a launch needs it every second."""
+    """The fingerprint of the current code. Computed once, because a launch needs it every second."""
     return code_fingerprint()
 
 
 def _new_run(run: PlannedRun, directories: Directories, reused: dict[str, str]) -> PlannedRun:
-    """A run that is new: what it differs from, or the training that it reuses, which leaves only the evaluation."""
+    """A new run, with a note on how it differs from another run, or with the training that it reuses."""
     others = () if run.path.exists() else directories.others(run.spec, run.path)
     training = find_training(run.spec, others, reused)
     if training is None:
@@ -258,7 +262,7 @@ def read_end(path: Path, size: int) -> str:
 
 
 def lost_copies(plan: Sequence[PlannedRun]) -> str | None:
-    """A line on directories of lost copies (see `dynamic_rcnn.run.claim`) beside the runs; None without any."""
+    """A line about directories of lost copies (see `dynamic_rcnn.run.claim`) beside the runs; None without any."""
     names = {run.path.name for run in plan}
     folders = {run.path.parent for run in plan}
     lost = [name for folder in folders for name in names_in(folder) if ".lost" in name and name.split(".")[0] in names]

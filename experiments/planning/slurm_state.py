@@ -48,7 +48,7 @@ def ending_jobs(grid: Grid, runs: Path) -> list[str]:
 
 def with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun]:
     """`plan`, made from disk, with the states of its jobs in Slurm. Raises SlurmError if Slurm does not answer."""
-    submissions = submitted(plan, grid, runs)
+    submissions = open_submissions(plan, grid, runs)
     if not submissions:
         return plan
     active = jobs_by_run(submissions, cli.active())
@@ -56,7 +56,7 @@ def with_jobs(plan: list[PlannedRun], grid: Grid, runs: Path) -> list[PlannedRun
     return _with_ends(plan, submissions, active, runs)
 
 
-def submitted(plan: Iterable[PlannedRun], grid: Grid, runs: Path) -> list[Submission]:
+def open_submissions(plan: Iterable[PlannedRun], grid: Grid, runs: Path) -> list[Submission]:
     """The submissions that contain a run of `plan` that is not done, oldest first."""
     undone = {relative_run_dir(run.path, runs) for run in plan if run.state not in FINAL}
     if not undone:
@@ -69,7 +69,7 @@ def submitted(plan: Iterable[PlannedRun], grid: Grid, runs: Path) -> list[Submis
 
 
 def relative_run_dir(path: Path, runs: Path) -> str:
-    """A run directory relative to the run folder, as submissions have it."""
+    """The path of a run directory relative to the run folder, as in submission records."""
     return path.relative_to(runs).as_posix()
 
 
@@ -106,7 +106,7 @@ def _stale_heartbeat_note(run: PlannedRun, job: QueuedJob) -> str:
 def _with_ends(
     plan: list[PlannedRun], submissions: list[Submission], active: dict[str, QueuedJob], runs: Path
 ) -> list[PlannedRun]:
-    """`plan` with the ends of jobs that left the queue without writing how they ended."""
+    """`plan` with Slurm's account of jobs that left the queue without recording how they ended."""
     newest = last_job(submissions)
     entries = {run: entry for entry in submissions for chunk in entry.chunks if chunk.job for run in chunk.runs}
     unknown: dict[str, str] = {}
@@ -120,7 +120,7 @@ def _with_ends(
     outputs = {folder: _names(folder) for folder in {entries[name].folder for name in unknown}}
     started = {name for name, job in unknown.items() if f"{job}_0_log.out" in outputs[entries[name].folder]}
     return [
-        _ended(run, unknown[name], states.get(unknown[name]), name in started) if name in unknown else run
+        _with_end(run, unknown[name], states.get(unknown[name]), name in started) if name in unknown else run
         for name, run in zip(names, plan, strict=True)
     ]
 
@@ -130,7 +130,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _has_no_end(run: PlannedRun, job: str, created: float) -> bool:
-    """Whether the record has no end of the run's newest job: it never began, or died without writing its status."""
+    """Whether the run's newest job left no record of its end: it never began, or died without writing its status."""
     if run.state == "new":
         return True
     if run.state != "failed" or run.cause not in ("killed", "interrupted"):
@@ -139,16 +139,16 @@ def _has_no_end(run: PlannedRun, job: str, created: float) -> bool:
     return last is None or last.job == job or last.started < created
 
 
-def _ended(run: PlannedRun, job: str, state: str | None, started: bool) -> PlannedRun:
-    """`run` after `job` left the queue. state: Slurm's, None if it forgot the job; started: whether it wrote output."""
+def _with_end(run: PlannedRun, job: str, state: str | None, started: bool) -> PlannedRun:
+    """`run` after `job` left the queue. state: Slurm's; None if it forgot the job. started: it wrote output."""
     if run.state == "new" and state == "COMPLETED":
-        return run  # its directory was moved aside since, to run again
+        return run  # its directory has since been moved aside, to run again
     end = f"its state in Slurm is {state}" if state else "Slurm no longer knows how it ended"
     if run.state == "failed":
         cause, message = _CAUSES.get(state or "", "killed"), f"job {job} left the queue; {end}"
     else:
         cause, message = _CAUSES.get(state or "", "error"), f"job {job} left the queue before the run began; {end}"
-        if state is None:  # Slurm forgets at once a task of an array that is cancelled before it starts
+        if state is None:  # Slurm immediately forgets an array task that is cancelled before it starts
             cause = "unknown" if started else "cancelled"
         elif cause == "error" and not started:
             message += "; it wrote no output: the nodes must see the run folder and the code (a shared file system)"

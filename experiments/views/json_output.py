@@ -9,15 +9,15 @@ runs: one object per run, the shared pretraining first:
     arm, seed, id, path (of its directory), task (train, evaluate or benchmark)
     state: new, queued, running, failed, done or stale; why: in words
     job, node: Slurm's job and nodes, of the queue or the newest attempt; without Slurm null and the host
-    attempts: how many there were
+    attempts: number of attempts
     iteration, iterations, percent, seconds_left (of a running run)
     AP, AP90: fractions; of a run that is not done, those of its last evaluation
     trajectory: on COCO, whether T and beta follow the published curves, in words; else null
     cause, message: of a failure
     log: the newest attempt's log (of rank 0)
-cost: with action=plan only; its fields are null where they are not known:
+cost: with action=plan only; a field is null if its value is unknown:
     executor (local or slurm), processes and gpus of one run (gpus is null on this machine)
-    hours_to_launch, hours_going: of runs that a launch would start, and that are queued or running, one by one
+    hours_to_launch, hours_going: of the runs to launch, and of those queued or running, one after another
     gpu_hours_to_launch, gpu_hours_going, max_gpu_hours: on Slurm
     seconds_per_iteration: arm -> {seconds, source}
 """
@@ -46,7 +46,7 @@ _RUN_FIELDS = ("state", "why", "job", "node", "iteration", "iterations")
 def document(
     plan: Sequence[PlannedRun], grid: Grid, runs: Path, slurm_error: str | None, cost: dict[str, Any] | None = None
 ) -> str:
-    """The document described above, as text."""
+    """The JSON document that the module's docstring describes."""
     content = {
         "schema": 1,
         "grid": grid.name,
@@ -64,7 +64,7 @@ def document(
 def cost_fields(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None) -> dict[str, Any]:
     """The field `cost` of the document."""
     gpus = profile.gpus if profile else None
-    hours = {"to_launch": cost.launch, "going": cost.going}
+    hours = {"to_launch": cost.to_launch, "going": cost.in_progress}
     return {
         "executor": "slurm" if profile else "local",
         "processes": plan[0].spec.processes,

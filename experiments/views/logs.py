@@ -75,7 +75,7 @@ def _failed_logs(run: PlannedRun) -> list[Path]:
 
 
 def _job_outputs(chosen: Sequence[PlannedRun], grid: Grid, runs: Path) -> dict[Path, list[Path]]:
-    """What the newest jobs of failed runs printed themselves, if no trainer started in them."""
+    """The output files of the newest jobs of failed runs in which no trainer started."""
     failed = [run for run in chosen if run.state == "failed"]
     if not failed or not is_submitted(grid, runs):
         return {}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.config.grid import Grid
-from experiments.planning.run_state import PlannedRun, disk_plan, with_needs
+from experiments.planning.run_state import PlannedRun, disk_plan, note_failed_needs
 from experiments.views import tables
 
 _UPDATE_S = 1.0
@@ -18,7 +18,7 @@ _LINES_S = 15.0
 
 @contextmanager
 def progress(grid: Grid, runs: Path) -> Iterator[Callable[[], None]]:
-    """Yield a function to call often, which shows about once per second how far the grid's runs are."""
+    """Yield a function to call often, which shows the progress of the grid's runs about once per second."""
     show = _LiveTable() if tables.console().is_terminal else _PlainLines()
     last = 0.0
 
@@ -26,13 +26,13 @@ def progress(grid: Grid, runs: Path) -> Iterator[Callable[[], None]]:
         nonlocal last
         if time.monotonic() - last >= _UPDATE_S:
             last = time.monotonic()
-            show(with_needs(disk_plan(grid, runs)))
+            show(note_failed_needs(disk_plan(grid, runs)))
 
     try:
         yield tick
     finally:
         if isinstance(show, _LiveTable):
-            with contextlib.suppress(Exception):  # a table that cannot be drawn has been reported by now
+            with contextlib.suppress(Exception):  # if the table cannot be drawn, the error has already been reported
                 show.live.stop()
 
 

@@ -17,7 +17,7 @@ from experiments.views import logs
 # state -> its color
 STATES = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "stale": "yellow", "new": "dim"}
 _LIVE_ORDER = ("running", "failed", "queued", "new", "stale", "done")  # from the top of a live table
-# column -> the least width of a terminal that shows it
+# column -> the smallest terminal width that shows it
 _COLUMNS = {
     "run": 0,
     "state": 0,
@@ -37,14 +37,14 @@ _COLUMNS = {
 _JOB_COLUMNS = ("job", "node")  # shown if any run has a job
 _PIPE_WIDTH = 200
 _MIN_WRAP_WIDTH = 20
-_LOG_LINES = 5  # of a failed run
+_LOG_LINES = 5  # number of lines of a failed run's log
 
 
 def console() -> Console:
-    """A console as wide as the terminal; into a pipe wide and without colors."""
-    plain = Console(highlight=False)
-    if plain.is_terminal:
-        return plain
+    """A console as wide as the terminal. Output to a pipe is wide and has no colors."""
+    terminal = Console(highlight=False)
+    if terminal.is_terminal:
+        return terminal
     return Console(highlight=False, width=int(os.environ.get("COLUMNS") or _PIPE_WIDTH))
 
 

@@ -110,7 +110,10 @@ def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path:
     [
         ("grid.arms.r50_2x_dynamic.baseline=r50", "grid.arms.r50_2x_dynamic.baseline=r50: unknown arm; valid: r50_1x"),
         ("grid.arms.r50_2x_dynamic.baseline=r101_2x_dynamic", "has a baseline itself; name an arm that has none"),
-        ("grid.cost.coco.r50_1x=-1", "must be seconds per iteration, a positive number, or map arms to theirs"),
+        (
+            "grid.cost.coco.r50_1x=-1",
+            "must be a positive number of seconds per iteration, or map arms to such numbers",
+        ),
         (
             "++grid.base_for.faster_rcnn_r50_fpn_1x=x",
             "grid.base_for.faster_rcnn_r50_fpn_1x=x: unknown base; valid: faster",

@@ -245,7 +245,7 @@ CASES = [
     ),
     (
         ["grid.cost.shapes=fast"],
-        "grid.cost.shapes=fast: must be seconds per iteration, a positive number, or map arms to theirs",
+        "grid.cost.shapes=fast: must be a positive number of seconds per iteration, or map arms to such numbers",
     ),
     (
         ["grid.cost=fast"],

@@ -56,7 +56,7 @@ def test_slurm_where_it_answers(commands: Path) -> None:
         (f"{DOWN}; exit 1", "scontrol ping: Slurmctld(primary) at head is DOWN"),
         ("echo 'scontrol: error: no config' >&2; exit 1", "scontrol ping: error: no config"),
         ("exit 1", "scontrol ping failed"),
-        ("exec /bin/sleep 30", "scontrol ping: nothing within"),
+        ("exec /bin/sleep 30", "scontrol ping: no answer within"),
         (None, "scontrol: No such file or directory"),
     ],
 )

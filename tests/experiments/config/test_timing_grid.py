@@ -166,7 +166,7 @@ def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["arms=[both,cascade]"], "arms=['both', 'cascade']: must have the baseline baseline"),
+        (["arms=[both,cascade]"], "arms=['both', 'cascade']: must contain baseline, the baseline of all arms"),
         (["grid.task=benchmar"], "grid.task=benchmar: unknown task (did you mean 'benchmark'?); valid: train"),
         (["grid.task=train"], "belongs to grid.task=benchmark; the task is train"),
         (["grid.benchmark.training.rounds=1"], "grid.benchmark.training.rounds=1: must be an integer of at least 2"),
@@ -177,12 +177,12 @@ def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
             "grid.benchmark.training.arms=bth: unknown arm; valid: baseline",
         ),
         (["grid.benchmark.training.arms=[[1],baseline]"], "grid.benchmark.training.arms[0]=[1]: must be text"),
-        (["++grid.contrasts=[[both,baseline]]"], "a grid with task: benchmark has none, all arms are timed"),
+        (["++grid.contrasts=[[both,baseline]]"], "must be left out with task: benchmark"),
         (
             ["++grid.arms.both.baseline=baseline"],
-            "grid.arms.both.baseline=baseline: a grid with task: benchmark has none",
+            "grid.arms.both.baseline=baseline: must be left out with task: benchmark",
         ),
-        (["++grid.arms.both.replay=cascade"], "grid.arms.both.replay=cascade: a grid with task: benchmark has none"),
+        (["++grid.arms.both.replay=cascade"], "grid.arms.both.replay=cascade: must be left out with task: benchmark"),
         (["++grid.arms.both.set={train.batch_size: 2}"], "timed on the same data and schedule; set only model.*"),
         (["cluster.processes=2"], "cluster: 2 processes for a grid that times its arms in one"),
         (

@@ -63,10 +63,10 @@ def test_the_declared_figure_is_for_the_published_processes(tmp_path: Path) -> N
     eight_gpus = (*R50, "base.train.max_iters=3600", "grid.cost.shapes=0.35", "cluster=slurm")
     eight = estimate(tmp_path, *eight_gpus)
     assert eight.launch == pytest.approx(12 * 3600 * 0.35 / 3600)
-    assert eight.figures == "0.350 s per iteration (declared in the grid for 8 processes)"
+    assert eight.sources == "0.350 s per iteration (declared in the grid for 8 processes)"
     four = estimate(tmp_path, *eight_gpus, "cluster.gpus_per_node=4")
     assert four.launch is not None and four.launch * 4 == pytest.approx(eight.launch * 8)
-    assert four.figures == "0.700 s per iteration (declared in the grid as 0.35 s for 8 processes)"
+    assert four.sources == "0.700 s per iteration (declared in the grid as 0.35 s for 8 processes)"
 
 
 def test_measured_is_what_the_same_model_and_processes_took(tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_measured_is_what_the_same_model_and_processes_took(tmp_path: Path) -> N
     write_manifest(grid, tmp_path, {spec.id: spec.directory(tmp_path) for spec in grid.runs})
     found = estimate(tmp_path, *SLURM, "base.pretrain=null")  # 10 of dla, 20 of dsl and both, at the median
     assert found.launch == pytest.approx((10 + 20 + 20) * 3.0 / 3600)
-    assert found.figures == "3.000 s per iteration (measured over 2 runs)"
+    assert found.sources == "3.000 s per iteration (measured over 2 runs)"
     other = estimate(tmp_path, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")
-    assert other.figures == "0.125 s per iteration (declared in the grid as 0.25 s for 1 process)"
+    assert other.sources == "0.125 s per iteration (declared in the grid as 0.25 s for 1 process)"
     bigger = estimate(tmp_path, *SLURM, "base.pretrain=null", "base.model.neck.out_channels=128")
-    assert bigger.figures.endswith("(declared in the grid)")
+    assert bigger.sources.endswith("(declared in the grid)")
 
 
 def test_runs_of_other_grids_measure_too_but_not_those_on_a_cpu(tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_runs_of_other_grids_measure_too_but_not_those_on_a_cpu(tmp_path: Path) 
     measured(tmp_path, grid.runs[1], 8.0, device="cpu")
     write_manifest(grid, tmp_path, {spec.id: spec.directory(tmp_path) for spec in grid.runs})
     found = estimate(tmp_path, *SLURM, "base.pretrain=null")
-    assert found.figures == "2.000 s per iteration (measured over 1 run)"
+    assert found.sources == "2.000 s per iteration (measured over 1 run)"
     found = estimate(tmp_path, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=0")
-    assert found.figures == "8.000 s per iteration (measured over 1 run)"
+    assert found.sources == "8.000 s per iteration (measured over 1 run)"
 
 
 def test_epochs_of_coco_are_known_before_the_first_run() -> None:
@@ -124,8 +124,8 @@ def test_the_plan_prints_gpu_hours_and_refuses_above_the_limit(tmp_path: Path, c
     code, out, err = act(tmp_path, capsys, *SLURM, *LONG, "cluster.max_gpu_hours=3.9")
     assert code == 2 and "cost: 4.00 GPU-hours for" in out
     assert err == (
-        "error: cluster.max_gpu_hours=3.9: the runs left take 4.0 GPU-hours, at 0.500 s per iteration (declared in "
-        "the grid as 1 s for 1 process); choose fewer seeds= or arms=, or give a higher limit\n"
+        "error: cluster.max_gpu_hours=3.9: the remaining runs take 4.0 GPU-hours, at 0.500 s per iteration (declared "
+        "in the grid as 1 s for 1 process); choose fewer seeds= or arms=, or give a higher limit\n"
     )
 
 
@@ -160,7 +160,7 @@ def test_nothing_is_refused_where_nothing_is_launched(tmp_path: Path) -> None:
         refuse(grid, tmp_path, profile)
     for spec in grid.runs:
         measured(tmp_path, spec, 1e6)
-    assert refuse(grid, tmp_path, profile).launch == 0
+    assert refuse(grid, tmp_path, profile).to_launch == 0
 
 
 @pytest.mark.parametrize(
