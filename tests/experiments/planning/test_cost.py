@@ -62,10 +62,10 @@ def test_the_declared_figure_is_for_the_published_processes(tmp_path: Path) -> N
     """0.35 s an iteration on 8 GPUs; on 4 GPUs twice as long, and as many GPU-hours."""
     eight_gpus = (*R50, "base.train.max_iters=3600", "grid.cost.shapes=0.35", "cluster=slurm")
     eight = estimate(tmp_path, *eight_gpus)
-    assert eight.launch == pytest.approx(12 * 3600 * 0.35 / 3600)
+    assert eight.to_launch == pytest.approx(12 * 3600 * 0.35 / 3600)
     assert eight.sources == "0.350 s per iteration (declared in the grid for 8 processes)"
     four = estimate(tmp_path, *eight_gpus, "cluster.gpus_per_node=4")
-    assert four.launch is not None and four.launch * 4 == pytest.approx(eight.launch * 8)
+    assert four.to_launch is not None and four.to_launch * 4 == pytest.approx(eight.to_launch * 8)
     assert four.sources == "0.700 s per iteration (declared in the grid as 0.35 s for 8 processes)"
 
 
@@ -76,7 +76,7 @@ def test_measured_is_what_the_same_model_and_processes_took(tmp_path: Path) -> N
     measured(tmp_path, by_arm["dla"], 4.0, iteration=10)
     write_manifest(grid, tmp_path, {spec.id: spec.directory(tmp_path) for spec in grid.runs})
     found = estimate(tmp_path, *SLURM, "base.pretrain=null")  # 10 of dla, 20 of dsl and both, at the median
-    assert found.launch == pytest.approx((10 + 20 + 20) * 3.0 / 3600)
+    assert found.to_launch == pytest.approx((10 + 20 + 20) * 3.0 / 3600)
     assert found.sources == "3.000 s per iteration (measured over 2 runs)"
     other = estimate(tmp_path, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")
     assert other.sources == "0.125 s per iteration (declared in the grid as 0.25 s for 1 process)"
