@@ -14,6 +14,7 @@ from pathlib import Path
 from slurm import cli as queue
 from slurm.cli import QueuedJob, SlurmError
 from tests.slurm.cluster import RunningCluster
+from tests.slurm.testcluster.namespaces import ClusterError
 
 # In the place of a client: while the file FLAKY exists, every third call fails, half of them after they took effect.
 _FLAKY_CLIENT = """#!/bin/bash
@@ -117,20 +118,23 @@ class Disturbances:
     def _node(self) -> bool:
         number = self._number()
         self.cluster.node_off(number)
-        self._later(lambda: self.cluster.node_on(number))
+        self._later(lambda: self.restore_node(number))
         return True
 
     def _slurmd(self) -> bool:
         number = self._number()
-        with suppress(Exception):  # the node is off
+        with suppress(ClusterError):  # the node is off
             self.cluster.slurmd_stop(number)
-            self._later(lambda: self._start_slurmd(number))
+            self._later(lambda: self.restore_node(number))
             return True
         return False
 
-    def _start_slurmd(self, number: int) -> None:
-        with suppress(Exception):  # the node is off by now; its own repair starts it
+    def restore_node(self, number: int) -> None:
+        """Have a node on, with slurmd running."""
+        try:
             self.cluster.slurmd_start(number)
+        except ClusterError:  # the node is off
+            self.cluster.node_on(number)
 
     def _controller(self) -> bool:
         self.cluster.controller_stop()

@@ -92,8 +92,7 @@ class Round:
             time.sleep(disturbances.random.uniform(*_PAUSE_S))
         disturbances.repair()
         for number in range(1, self.cluster.layout.nodes + 1):
-            self.cluster.node_on(number)
-            self.cluster.slurmd_start(number)
+            disturbances.restore_node(number)
         return done
 
     def finish(self) -> None:
