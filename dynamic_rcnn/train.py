@@ -30,7 +30,7 @@ from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.processes import run_processes
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED, Rank
-from dynamic_rcnn.run.batch import images_per_process
+from dynamic_rcnn.run.batch import groups_per_process
 from dynamic_rcnn.run.claim import Claim, claimed
 from dynamic_rcnn.run.files import METRICS, SPEC
 from dynamic_rcnn.run.lock import RunLockedError
@@ -78,14 +78,11 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
             StatusFile.close_done(Path())
             return EXIT_DONE
         if spec.task != EVALUATE:
-            rate = spec.config["optim_wrapper"]["optimizer"]["lr"]
-            images_per_process(spec.config["train"]["batch_size"], spec.processes, rate)
+            groups_per_process(spec.config["train"]["groups"], spec.processes)
         if given is None and spec.processes > 1:
             return run_processes(spec.processes, claim)
         me.check(spec.processes)
         stop.install()
-        if me.size > 1:  # else DDP warns that all parameters are used: see TrainingRun._wrap_model
-            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from dynamic_rcnn.parallel import comm as distributed
 
         distributed.join(me, stop.check)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.reading.run import origin_row
+from analysis.reading.run import ARITHMETIC, origin_row
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.provenance import Provenance
 
@@ -14,6 +14,8 @@ ORIGIN = {
     "torch": "torch",
     "device": "device",
     "processor": "processor",
+    "processes": "number of processes",
+    **ARITHMETIC,
 }
 CHECKOUT = {"commit": "commit", "dirty": "uncommitted changes"}  # listed as problems only: `code` is what ran
 NOT_RECORDED = "not recorded"

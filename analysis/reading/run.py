@@ -20,6 +20,14 @@ MISSING, UNREADABLE = "missing", "unreadable"  # states besides those of dynamic
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files differ from SHA256SUMS
 RECORD_FILES = (files.SPEC, files.STATUS, files.PROVENANCE, files.TRAIN_LOG, files.METRICS, files.DETECTIONS)
 OWN_FILES = {*RECORD_FILES, files.EVALUATIONS, files.LOGS, files.CHECKPOINTS, files.LOCK}
+ARITHMETIC = {  # fields of provenance.json's arithmetic, and their names in texts
+    "precision": "precision",
+    "deterministic": "deterministic mode",
+    "tf32": "TF32",
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "driver": "GPU driver",
+}
 
 
 @dataclass
@@ -45,8 +53,13 @@ class Run:
 
 def origin_row(origin: Origin) -> dict[str, Any]:
     """What made a run, by the names of the table of runs."""
-    names = ("commit", "dirty", "device", "processor", "code", "init_sha256", "command")
-    return {**{name: getattr(origin, name) for name in names}, "torch": (origin.versions or {}).get("torch")}
+    names = ("commit", "dirty", "device", "processor", "code", "init_sha256", "command", "processes")
+    arithmetic = origin.arithmetic.model_dump() if origin.arithmetic else {}
+    return {
+        **{name: getattr(origin, name) for name in names},
+        "torch": (origin.versions or {}).get("torch"),
+        **{name: arithmetic.get(name) for name in ARITHMETIC},
+    }
 
 
 def read_spec(path: Path) -> RunSpec:

@@ -18,7 +18,7 @@ import pandas as pd
 from analysis.reading import consistency, image_statistics
 from analysis.reading.image_statistics import ImageStatistics
 from analysis.reading.reader import Reader
-from analysis.reading.run import MISSING, Run, origin_row
+from analysis.reading.run import ARITHMETIC, MISSING, Run, origin_row
 from analysis.reading.superseded import SupersededRun
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS, MASK_METRICS
@@ -32,7 +32,7 @@ from dynamic_rcnn.run.train_log import LOG_COLUMNS
 RUN_COLUMNS = [
     "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
     "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256", "command",
-    "torch", "seconds", "images",
+    "processes", "torch", *ARITHMETIC, "seconds", "images",
     *BOX_METRICS, *MASK_METRICS,
 ]
 # fmt: on

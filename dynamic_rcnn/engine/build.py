@@ -6,7 +6,8 @@ import contextlib
 import copy
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -105,50 +106,80 @@ def build_dataset(spec: RunSpec, split: str, root: Path) -> BaseDataset:
         return DATASETS.build(config)
 
 
+class GroupSampler(DefaultSampler):
+    """The order of one group's images: that of mmengine's DefaultSampler for the process of this number.
+
+    All groups have the same number of images.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, group: int, groups: int) -> None:
+        super().__init__(dataset, shuffle=True, seed=seed)
+        self.rank, self.world_size = group, groups
+        self.num_samples = -(-len(dataset) // groups)  # type: ignore[arg-type]
+        self.total_size = self.num_samples * groups
+
+
 class Batches:
     """The training batches of one process, addressed by epoch and position.
 
-    The order is that of mmengine's DefaultSampler, from the seed and the epoch. All processes have the same number of
-    batches of the same sizes. batch_size: images per process.
+    An item is a list with one batch per group, whose images follow from the seed, the epoch and the group alone. All
+    groups have the same number of batches of the same sizes.
+
+    Args:
+        dataset: the training set.
+        seed: the run's.
+        settings: the section `train` of the run's configuration: groups, images_per_group, workers and
+            group_by_aspect_ratio.
+        own: the numbers of this process's groups.
     """
 
-    def __init__(
-        self, dataset: BaseDataset, seed: int, batch_size: int, workers: int, group_by_aspect_ratio: bool
-    ) -> None:
+    def __init__(self, dataset: BaseDataset, seed: int, settings: dict[str, Any], own: Sequence[int]) -> None:
         self.dataset = SeededDataset(dataset, seed)
-        self.batch_size = batch_size
-        self.workers = workers
-        self.group_by_aspect_ratio = group_by_aspect_ratio
-        self.sampler = DefaultSampler(dataset, shuffle=True, seed=seed)
-        self.listed: tuple[int, list[list[int]]] | None = None  # an epoch and its batches, because listing them is slow
+        self.settings = settings
+        self.samplers = [GroupSampler(dataset, seed, group, settings["groups"]) for group in own]
+        self.listed: tuple[int, list[Any]] | None = None  # an epoch and its batches, because listing them is slow
 
     def __len__(self) -> int:
-        """Batches per epoch."""
-        return -(-len(self.sampler) // self.batch_size)
+        """Iterations per epoch."""
+        return -(-len(self.samplers[0]) // self.settings["images_per_group"])
 
-    def from_position(self, epoch: int, position: int) -> Iterator[Any]:
+    def from_position(self, epoch: int, position: int) -> Iterator[list[Any]]:
         """The batches of `epoch` from number `position` on; earlier ones are not loaded."""
         if self.listed is None or self.listed[0] != epoch:
-            self.sampler.set_epoch(epoch)
-            self.listed = (epoch, list(self._batch_sampler()))
+            self.listed = (epoch, self._list_batches(epoch))
         indices = [[(index, epoch) for index in batch] for batch in self.listed[1][position:]]
         return iter(
             DataLoader(
                 self.dataset,
                 batch_sampler=indices,
-                num_workers=self.workers,
-                collate_fn=pseudo_collate,
+                num_workers=self.settings["workers"],
+                collate_fn=partial(_collate_groups, len(self.samplers)),
                 pin_memory=torch.cuda.is_available(),
                 worker_init_fn=ignore_signals,
             )
         )
 
-    def _batch_sampler(self) -> Any:
-        if not self.group_by_aspect_ratio:
-            return BatchSampler(self.sampler, self.batch_size, drop_last=False)
+    def _list_batches(self, epoch: int) -> list[list[int]]:
+        """The indices of each iteration's images, group after group."""
+        by_group = []
+        for sampler in self.samplers:
+            sampler.set_epoch(epoch)
+            by_group.append(self._batch_sampler(sampler))
+        return [[index for batch in batches for index in batch] for batches in zip(*by_group, strict=True)]
+
+    def _batch_sampler(self, sampler: GroupSampler) -> Any:
+        size = self.settings["images_per_group"]
+        if not self.settings["group_by_aspect_ratio"]:
+            return BatchSampler(sampler, size, drop_last=False)
         from mmdet.datasets.samplers import AspectRatioBatchSampler
 
-        return AspectRatioBatchSampler(self.sampler, self.batch_size, drop_last=False)
+        return AspectRatioBatchSampler(sampler, size, drop_last=False)
+
+
+def _collate_groups(groups: int, samples: list[Any]) -> list[Any]:
+    """One batch per group of the samples of an iteration, which are ordered by group."""
+    size = len(samples) // groups
+    return [pseudo_collate(samples[first : first + size]) for first in range(0, len(samples), size)]
 
 
 def build_optimizer(spec: RunSpec, model: BaseDetector) -> OptimWrapper:

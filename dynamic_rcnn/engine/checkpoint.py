@@ -6,7 +6,8 @@ convention), so that one rename publishes content and digest together. Keys of t
     meta        schema, run, iteration
     state_dict  the model, with exactly the keys of mmdet's classes
     optimizer, param_schedulers
-    schedules   T, beta and both windows of each process, by rank (statistics are per process)
+    scaler      the scale of the loss; empty unless the precision is fp16
+    schedules   T, beta and both windows of each group of images, by its number
 
 T and beta are not in `state_dict`, so that weights load strictly from mmdet's models into these and back.
 """

@@ -26,7 +26,7 @@ def predict(model: BaseDetector, dataset: BaseDataset, workers: int) -> list[dic
         On rank 0 all detections in the order of the images, with boxes xywh in pixels of the original image; None on
         the other ranks.
     """
-    distributed.broadcast_buffers(model)
+    distributed.broadcast_tensors(model.buffers())
     share = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
     loader = DataLoader(
         share, batch_size=1, num_workers=workers, collate_fn=pseudo_collate, worker_init_fn=ignore_signals

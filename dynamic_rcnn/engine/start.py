@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dynamic_rcnn.data import dataset
-from dynamic_rcnn.engine import checkpoint
+from dynamic_rcnn.engine import checkpoint, precision
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel import comm as distributed
@@ -45,6 +45,7 @@ class BaseRun:
         self.spec = spec
         self.stop = stop
         self.device = select_device()
+        precision.configure(spec.config["train"], self.device)
         self.iteration = 0
         self.record = StatusFile(Path(), 0)
         stop.check()
@@ -65,8 +66,15 @@ class BaseRun:
     def write_provenance(self, init_sha256: str | None = None) -> None:
         """Record what is needed to repeat this attempt. init_sha256: of the initial weights."""
         if distributed.is_main():
-            name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-            provenance.write(Path(), provenance.collect(name, torch.get_num_threads(), self.fingerprint, init_sha256))
+            origin = provenance.collect(
+                device=torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+                threads=torch.get_num_threads(),
+                processes=distributed.world_size(),
+                arithmetic=precision.describe(self.spec.config["train"], self.device),
+                dataset_fingerprint=self.fingerprint,
+                init_sha256=init_sha256,
+            )
+            provenance.write(Path(), origin)
 
     def write_results(self, results: FileContent | None) -> None:
         """Write metrics.json, which makes the run done. results: None on all ranks but 0."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.ending import UncheckedLosses
-from dynamic_rcnn.engine.seeding import seed_all
+from dynamic_rcnn.engine.precision import Precision
+from dynamic_rcnn.engine.step import Step
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.spec import RunSpec
 
@@ -27,14 +28,14 @@ class TrainingArm:
         self.model = build.build_model(spec).to(device)
         self.model.train()
         self.optimizer = build.build_optimizer(spec, self.model)
+        self.step = Step(self.model, self.optimizer, Precision(spec.config["train"]["precision"], device), spec.seed)
         self.schedulers = [each for each in build.build_schedulers(spec, self.optimizer) if not each.by_epoch]
         self.iteration = 0
         self.losses = losses
 
-    def work(self, batch: Any) -> None:
+    def work(self, batch: list[Any]) -> None:
         """Train one iteration as a training run does. In the same iteration all arms draw the same random numbers."""
-        seed_all(self.spec.seed, "iteration", self.iteration, 0)
-        logs = self.model.train_step(batch, self.optimizer)
+        logs = self.step.train(self.iteration, batch)
         self.iteration += 1
         self.losses.add(self.iteration, logs["loss"])
         for scheduler in self.schedulers:

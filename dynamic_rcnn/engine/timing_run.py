@@ -106,8 +106,7 @@ class TimingRun(start.BaseRun):
         if len(images) == 0:
             raise UserError(f"{self.spec.dataset['train_ann']}: no image with a box of at least filter_cfg.min_size")
         # workers=0: processes that load ahead would take time from the block that is being timed
-        grouped = train["group_by_aspect_ratio"]
-        batches = build.Batches(images, self.spec.seed, train["batch_size"], 0, grouped)
+        batches = build.Batches(images, self.spec.seed, {**train, "workers": 0}, range(1))
         warmup, size = settings["warmup"], settings["iterations"]
         arms: dict[str, TrainingArm] = {}
         held: dict[str, int] = {}
@@ -122,7 +121,7 @@ class TimingRun(start.BaseRun):
         blocks = self._time_rounds(
             TRAINING, arms, held, lambda number: take_batches(batches, warmup + number * size, size)
         )
-        fixed = {"unit": "iteration", "block": size, "warmup": warmup, "batch_size": train["batch_size"]}
+        fixed = {"unit": "iteration", "block": size, "warmup": warmup, "batch_size": train["images_per_group"]}
         return {**fixed, "blocks": blocks}
 
     def _time_rounds(

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.model import MMDistributedDataParallel
 
 from dynamic_rcnn.engine import build, checkpoint, results, start
 from dynamic_rcnn.engine.ending import UncheckedLosses, raise_if_bad
-from dynamic_rcnn.engine.seeding import seed_all
+from dynamic_rcnn.engine.precision import Precision
+from dynamic_rcnn.engine.step import Step
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, NoPositivesError, UserError
 from dynamic_rcnn.parallel import comm as distributed
-from dynamic_rcnn.run.batch import images_per_process
+from dynamic_rcnn.run.batch import groups_per_process
 from dynamic_rcnn.run.files import CHECKPOINTS, SCHEMA, WEIGHTS, file_digest, remove_temporary
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.reuse import read_trained
@@ -40,24 +40,18 @@ class TrainingRun(start.BaseRun):
         images = build.build_dataset(spec, "train", self.root)
         if len(images) == 0:
             raise UserError(f"{spec.dataset['train_ann']}: no image with a box of at least filter_cfg.min_size is left")
-        rate = spec.config["optim_wrapper"]["optimizer"]["lr"]
-        self.batches = build.Batches(
-            images,
-            spec.seed,
-            images_per_process(self.settings["batch_size"], distributed.world_size(), rate),
-            self.settings["workers"],
-            self.settings["group_by_aspect_ratio"],
-        )
+        self.own_groups = own_groups(self.settings["groups"])
+        self.batches = build.Batches(images, spec.seed, self.settings, self.own_groups)
         self.model = build.build_model(spec).to(self.device)
-        if self.head.schedule.all_reduce and distributed.world_size() == 1:
-            raise UserError(
-                "dynamic_rcnn.all_reduce: true has no effect here, where one process trains a run; set it to false"
-            )
+        if self.head.all_reduce and self.settings["groups"] == 1:
+            raise UserError("dynamic_rcnn.all_reduce: true has no effect with base.train.groups=1; set it to false")
+        self.head.set_groups(len(self.own_groups))
         final_schedule = start.read_final_schedule(spec)
         if final_schedule is not None:
             self.head.fix_schedule(*final_schedule)
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
+        self.precision = Precision(self.settings["precision"], self.device)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
         self.record = StatusFile(Path(), self.max_iterations)
         self.first = self.positives = 0  # the iteration that this attempt continues after, and its positives so far
@@ -85,7 +79,10 @@ class TrainingRun(start.BaseRun):
             self.iteration = self.max_iterations
         elif self.spec.init is not None and distributed.is_main():
             start.load_start_weights(self.model, self.spec)
-        self.wrapped_model = self._wrap_model()
+        distributed.broadcast_tensors(self.model.state_dict().values())
+        self.model.train()  # before the step, which looks for running statistics
+        groups = self.settings["groups"]
+        self.step = Step(self.model, self.optimizer, self.precision, self.spec.seed, groups, self.own_groups)
         sha256 = None
         if distributed.is_main():
             resumed = f"resumed after iteration {self.iteration}" if self.iteration else None
@@ -111,41 +108,28 @@ class TrainingRun(start.BaseRun):
         return distributed.broadcast(note)
 
     def _load(self, content: dict[str, Any]) -> None:
-        run, schedules = content["meta"]["run"], content["schedules"]
-        if run != self.spec.id or len(schedules) != distributed.world_size():
-            processes = f" with {len(schedules)} processes" if run == self.spec.id else ""
-            raise UserError(f"{Path(CHECKPOINTS).resolve()}: holds checkpoints of run {run}{processes}; move them")
+        run = content["meta"]["run"]
+        if run != self.spec.id:
+            raise UserError(f"{Path(CHECKPOINTS).resolve()}: holds checkpoints of run {run}; move them")
         self.iteration = content["meta"]["iteration"]
         self.model.load_state_dict(content["state_dict"])
         self.optimizer.load_state_dict(content["optimizer"])
         for scheduler, state in zip(self.schedulers, content["param_schedulers"], strict=True):
             scheduler.load_state_dict(state)
-        self.head.load_schedule(schedules[distributed.rank()])
-
-    def _wrap_model(self) -> Any:
-        """The model for `train_step`; with several processes it averages their gradients.
-
-        The wrapper gives every process the weights of rank 0 now, and its buffers before each iteration. Without
-        find_unused_parameters it would rearrange its buckets after the first iteration, and with them the order of
-        summation, so that a resumed run would not continue bit for bit.
-        """
-        if distributed.world_size() == 1:
-            return self.model
-        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
-        return MMDistributedDataParallel(self.model, device_ids=devices, find_unused_parameters=True)
+        self.precision.load_state_dict(content["scaler"])
+        self.head.load_schedules([content["schedules"][group] for group in self.own_groups])
 
     def run(self) -> None:
         """Train to the last iteration. A signal raises InterruptedRunError after an iteration and its checkpoint."""
         self.stop.check()
         self.stop.only_note()
-        self.model.train()
         if self._evaluation_due() and not distributed.broadcast(results.is_evaluated(self.iteration)):
             self._evaluate()  # the previous attempt was killed between this iteration's checkpoint and its evaluation
         while self.iteration < self.max_iterations:
             epoch, position = divmod(self.iteration, len(self.batches))
             started, first = time.perf_counter(), self.iteration
-            for batch in self.batches.from_position(epoch, position):
-                logs = self._step(batch)
+            for batches in self.batches.from_position(epoch, position):
+                logs = self._train_iteration(batches)
                 if self._due("log_interval"):
                     seconds = (time.perf_counter() - started) / (self.iteration - first)
                     self._log(logs, seconds)
@@ -155,9 +139,8 @@ class TrainingRun(start.BaseRun):
                     break
         self._check_losses()
 
-    def _step(self, batch: Any) -> dict[str, torch.Tensor]:
-        seed_all(self.spec.seed, "iteration", self.iteration, distributed.rank())
-        logs: dict[str, torch.Tensor] = self.wrapped_model.train_step(batch, self.optimizer)
+    def _train_iteration(self, batches: list[Any]) -> dict[str, torch.Tensor]:
+        logs = self.step.train(self.iteration, batches)
         self.iteration += 1
         self.losses.add(self.iteration, logs["loss"])
         self.positives += len(self.head.statistics.targets)
@@ -229,14 +212,15 @@ class TrainingRun(start.BaseRun):
     def _save(self) -> None:
         """Write a checkpoint, unless a weight is not finite."""
         self._check_finite()
-        schedules = distributed.gather(self.head.schedule.state_dict())
+        schedules = distributed.gather([schedule.state_dict() for schedule in self.head.schedules])
         if schedules is not None:
             content = {
                 "meta": {"schema": SCHEMA, "run": self.spec.id, "iteration": self.iteration},
                 "state_dict": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "param_schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-                "schedules": schedules,
+                "scaler": self.precision.state_dict(),
+                "schedules": [state for of_process in schedules for state in of_process],
             }
             checkpoint.save(Path(CHECKPOINTS), content, self.settings["keep_checkpoints"])
             self.record.progress(self.iteration)
@@ -248,3 +232,9 @@ class TrainingRun(start.BaseRun):
                 checkpoint.save_weights(Path(WEIGHTS), self.spec.id, self.iteration, self.model)
             metrics = results.evaluate_final(self.spec, self.model, self.root, self.iteration)
         self.write_results(metrics)
+
+
+def own_groups(groups: int) -> range:
+    """The numbers of the groups that this process trains, of `groups` in all."""
+    count = groups_per_process(groups, distributed.world_size())
+    return range(distributed.rank() * count, (distributed.rank() + 1) * count)

@@ -20,7 +20,7 @@ from mmdet.utils import InstanceList
 from torch import Tensor
 
 from dynamic_rcnn.method.registry import MODELS
-from dynamic_rcnn.method.schedule import DynamicSchedule
+from dynamic_rcnn.method.schedule import DynamicSchedule, update_together
 from dynamic_rcnn.method.statistics import IterationStatistics
 
 
@@ -30,75 +30,96 @@ class DynamicRoIHead(StandardRoIHead):
 
     `train_cfg.dynamic_rcnn` takes mmdet's five constants (iou_topk, beta_topk, update_iter_interval, initial_iou,
     initial_beta) and three switches: label_assignment (DLA) and smooth_l1 (DSL), on by default, and all_reduce (average
-    the statistics over the processes; off by default, as published).
+    the statistics over the groups; off by default, as published).
+
+    A process may train several groups of images in one iteration, one after the other: `set_groups` once, then
+    `use_group` before each group's `loss`. The loss of the last group ends the iteration.
 
     Attributes:
-        schedule: T, beta and their windows; only with a train_cfg.
-        statistics: those of the latest training iteration.
+        schedules: T, beta and their windows of each group; only with a train_cfg.
+        group: the number of the group that `loss` trains.
+        statistics: those of the first group in the latest iteration.
     """
 
     bbox_assigner: Any
-    schedule: DynamicSchedule
     statistics: IterationStatistics
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.train_cfg is None:
             return
-        settings = dict(self.train_cfg.dynamic_rcnn)
-        self.label_assignment = settings.pop("label_assignment", True)
-        self.smooth_l1 = settings.pop("smooth_l1", True)
+        self.settings = dict(self.train_cfg.dynamic_rcnn)
+        self.label_assignment = self.settings.pop("label_assignment", True)
+        self.smooth_l1 = self.settings.pop("smooth_l1", True)
+        self.all_reduce = self.settings.pop("all_reduce", False)
         if self.smooth_l1 and not isinstance(self.bbox_head.loss_bbox, SmoothL1Loss):
             raise ValueError(
                 f"dynamic_rcnn.smooth_l1 needs bbox_head.loss_bbox of type SmoothL1Loss, not "
                 f"{type(self.bbox_head.loss_bbox).__name__}; set it, or set smooth_l1: false"
             )
         self.bbox_assigner = RecordingAssigner(self.bbox_assigner)
+        assigner = self.bbox_assigner.assigner
+        self._configured = assigner.pos_iou_thr, assigner.neg_iou_thr, assigner.min_pos_iou
+        self.set_groups(1)
+
+    def set_groups(self, count: int) -> None:
+        """Train `count` groups of images per iteration, each with a new schedule."""
         current = self.current_thresholds()
-        self.schedule = DynamicSchedule(iou_threshold=current["T"], beta=current["beta"], **settings)
+        settings = {**self.settings, "iou_threshold": current["T"], "beta": current["beta"]}
+        self.schedules = [DynamicSchedule(**settings) for _ in range(count)]
+        self.group = 0
+
+    def use_group(self, group: int) -> None:
+        """Train this group next: put its T into the assigner if DLA is on, and its beta into the loss if DSL is on."""
+        self.group = group
+        schedule = self.schedules[group]
+        if self.label_assignment:
+            self._set_iou_thresholds((schedule.iou_threshold,) * 3 if schedule.updates else self._configured)
+        if self.smooth_l1:
+            self.bbox_head.loss_bbox.beta = float(schedule.beta)
 
     def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
-        """Compute the losses of StandardRoIHead, then update the schedule with the statistics of this iteration."""
+        """Compute the losses of StandardRoIHead and the statistics of the group; the last group updates T and beta."""
         # mmdet adds the ground-truth boxes to max_overlaps inside the sampler, so the IoUs can only be read once
         # super().loss() has sampled; it does not return the assignments, which is why the assigner is wrapped.
         self.bbox_assigner.results.clear()
-        losses = super().loss(x, rpn_results_list, batch_data_samples)
+        levels: Any = tuple(level.float() for level in x)  # else mmdet's extractor rounds the boxes as autocast does
+        losses = super().loss(levels, rpn_results_list, batch_data_samples)
         overlaps = [result.max_overlaps for result in self.bbox_assigner.results]
-        self.statistics = IterationStatistics(
-            ious=torch.stack([self.schedule.iou_statistic(each) for each in overlaps]),
-            regression_error=self.schedule.regression_error(self._targets, len(overlaps)),
+        schedule = self.schedules[self.group]
+        statistics = IterationStatistics(
+            ious=torch.stack([schedule.iou_statistic(each) for each in overlaps]),
+            regression_error=schedule.regression_error(self._targets, len(overlaps)),
             max_overlaps=torch.cat(overlaps),
             targets=self._targets,
         )
-        if self.schedule.update(self.statistics.ious, self.statistics.regression_error):
-            self.apply_schedule()
+        schedule.add(statistics.ious, statistics.regression_error)
+        if self.group == 0:
+            self.statistics = statistics
+        if self.group == len(self.schedules) - 1:
+            update_together(self.schedules, self.all_reduce)
+            self.use_group(0)
         return losses
 
     def bbox_loss(self, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> dict:
         """Compute the box losses of StandardRoIHead and keep the regression targets [P, 4] of the positives."""
         priors = torch.cat([result.pos_priors for result in sampling_results])
         boxes = torch.cat([result.pos_gt_bboxes for result in sampling_results])
-        self._targets = self.bbox_head.bbox_coder.encode(priors, boxes).detach()
+        with torch.autocast(priors.device.type, enabled=False):  # statistics are of float32 in every precision
+            self._targets = self.bbox_head.bbox_coder.encode(priors.float(), boxes.float()).detach()
         return super().bbox_loss(x, sampling_results)
-
-    def apply_schedule(self) -> None:
-        """Put T into the assigner if DLA is on, and beta into the loss if DSL is on."""
-        if self.label_assignment:
-            self._set_iou_threshold(self.schedule.iou_threshold)
-        if self.smooth_l1:
-            self.bbox_head.loss_bbox.beta = float(self.schedule.beta)
 
     def fix_schedule(self, iou_threshold: float, beta: float) -> None:
         """Train with this T and beta throughout. Both DLA and DSL must be off."""
         assert not self.label_assignment and not self.smooth_l1
-        self._set_iou_threshold(iou_threshold)
+        self._set_iou_thresholds((iou_threshold,) * 3)
         self.bbox_head.loss_bbox.beta = beta
 
-    def load_schedule(self, state: dict[str, Any]) -> None:
-        """Restore the schedule from `DynamicSchedule.state_dict()` and apply it."""
-        self.schedule.load_state_dict(state)
-        if self.schedule.updates:  # before the first update the assigner keeps the thresholds of its configuration
-            self.apply_schedule()
+    def load_schedules(self, states: list[dict[str, Any]]) -> None:
+        """Restore the schedules from `DynamicSchedule.state_dict()` of each group, and use the first."""
+        for schedule, state in zip(self.schedules, states, strict=True):
+            schedule.load_state_dict(state)
+        self.use_group(0)
 
     def current_thresholds(self) -> dict[str, float]:
         """The values in use: T of the assigner, and beta of the loss (0 for a loss without beta)."""
@@ -107,10 +128,10 @@ class DynamicRoIHead(StandardRoIHead):
             "beta": float(getattr(self.bbox_head.loss_bbox, "beta", 0.0)),
         }
 
-    def _set_iou_threshold(self, iou_threshold: float) -> None:
-        # must be a Python float: with a tensor mmdet's assigner silently finds no negatives
+    def _set_iou_thresholds(self, thresholds: tuple[Any, Any, Any]) -> None:
+        """Set pos_iou_thr, neg_iou_thr and min_pos_iou; with a tensor mmdet's assigner silently finds no negatives."""
         assigner = self.bbox_assigner.assigner
-        assigner.pos_iou_thr = assigner.neg_iou_thr = assigner.min_pos_iou = float(iou_threshold)
+        assigner.pos_iou_thr, assigner.neg_iou_thr, assigner.min_pos_iou = thresholds
 
 
 class RecordingAssigner:

@@ -8,11 +8,15 @@ Dynamic R-CNN (arXiv 2004.06002), algorithm 1, with the arithmetic of mmdet 3.3.
 
 Windows do not overlap: every C iterations both are used and emptied. Until then the statistics stay on their device, so
 the schedule costs one transfer every C iterations and none in between.
+
+The images of an iteration are divided into groups (the images of one GPU in the paper), and each group has a
+DynamicSchedule of its own. `update_together` updates those of one process.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +28,11 @@ from torch import Tensor
 EPSILON = 1e-15
 
 
+Windows = tuple[list[float], list[float]]
+
+
 class DynamicSchedule:
-    """T, beta and their windows.
+    """T, beta and their windows, of one group of images.
 
     Args:
         iou_topk: K_I, the rank of the IoU that is taken from each image.
@@ -35,7 +42,6 @@ class DynamicSchedule:
         initial_beta: upper bound of beta.
         iou_threshold: T before the first update.
         beta: beta before the first update.
-        all_reduce: average the statistics of each iteration over the processes; published is one schedule per process.
 
     Raises:
         ValueError: one of the first three is not an integer of at least 1.
@@ -51,7 +57,6 @@ class DynamicSchedule:
         initial_beta: float,
         iou_threshold: float,
         beta: float,
-        all_reduce: bool = False,
     ) -> None:
         counts = {"iou_topk": iou_topk, "beta_topk": beta_topk, "update_iter_interval": update_iter_interval}
         for name, count in counts.items():
@@ -64,7 +69,6 @@ class DynamicSchedule:
         self.initial_beta = initial_beta
         self.iou_threshold = iou_threshold  # T
         self.beta = beta
-        self.all_reduce = all_reduce
         self.updates = 0
         self.iou_window: list[Tensor] = []
         self.error_window: list[Tensor | None] = []
@@ -97,39 +101,36 @@ class DynamicSchedule:
         errors = targets[:, :2].abs().mean(dim=1)
         return torch.kthvalue(errors, min(self.beta_topk * num_images, len(errors)))[0]
 
-    def update(self, ious: Tensor, regression_error: Tensor | None) -> bool:
-        """Add the statistics of one iteration to the windows; full windows set T and beta.
+    def add(self, ious: Tensor, regression_error: Tensor | None) -> None:
+        """Add the statistics of one iteration to the windows, in float32.
 
         Args:
             ious: [images], see `iou_statistic`.
             regression_error: scalar, see `regression_error`; None if the iteration had no positives.
-
-        Returns:
-            Whether T and beta were set.
         """
-        self.iou_window.append(ious.detach())
-        self.error_window.append(None if regression_error is None else regression_error.detach())
-        if len(self.iou_window) < self.update_iter_interval:
-            return False
-        ious_by_iteration, errors = self._read_windows()
+        self.iou_window.append(ious.detach().float())
+        self.error_window.append(None if regression_error is None else regression_error.detach().float())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the windows hold C iterations."""
+        return len(self.iou_window) >= self.update_iter_interval
+
+    def empty_windows(self) -> Windows:
+        """Empty the windows. Returns the mean IoU and the regression error of each iteration, NaN without positives."""
+        ious = [float(np.mean(values)) for values in _to_host(self.iou_window)]
+        errors = [values[0] if values else math.nan for values in _to_host(self.error_window)]
         self.iou_window, self.error_window = [], []
+        return ious, errors
+
+    def set_from(self, windows: Windows) -> None:
+        """Set T and beta from what `empty_windows` returned."""
+        ious, errors = windows
         self.updates += 1
-        self.iou_threshold = max(self.initial_iou, float(np.mean(ious_by_iteration)))
+        self.iou_threshold = max(self.initial_iou, float(np.mean(ious)))
         known = [error for error in errors if not math.isnan(error)]
         if known and np.median(known) >= EPSILON:
             self.beta = min(self.initial_beta, float(np.median(known)))
-        return True
-
-    def _read_windows(self) -> tuple[list[float], list[float]]:
-        """Mean IoU and regression error of each iteration in the windows; NaN where there were no positives."""
-        ious = [float(np.mean(values)) for values in _to_host(self.iou_window)]
-        errors = [values[0] if values else math.nan for values in _to_host(self.error_window)]
-        if self.all_reduce and dist.is_available() and dist.is_initialized():
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, (ious, errors))
-            ious = [float(np.mean(row)) for row in zip(*(each[0] for each in gathered), strict=True)]
-            errors = [_mean_known(row) for row in zip(*(each[1] for each in gathered), strict=True)]
-        return ious, errors
 
     def state_dict(self) -> dict[str, Any]:
         """T, beta, the number of updates and both windows, as plain numbers."""
@@ -148,6 +149,42 @@ class DynamicSchedule:
         self.updates = state["updates"]
         self.iou_window = [torch.tensor(values) for values in state["iou_window"]]
         self.error_window = [torch.tensor(values[0]) if values else None for values in state["target_window"]]
+
+
+def update_together(schedules: Sequence[DynamicSchedule], all_reduce: bool) -> bool:
+    """Set T and beta of this process's groups if their windows are full. All processes must call this.
+
+    Args:
+        schedules: one per group, with equally long windows.
+        all_reduce: average the statistics of each iteration over all groups of all processes first. In the paper each
+            group has its own.
+
+    Returns:
+        Whether T and beta were set.
+    """
+    if not schedules[0].is_full:
+        return False
+    windows = [schedule.empty_windows() for schedule in schedules]
+    if all_reduce:
+        windows = [_average(_gather(windows))] * len(schedules)
+    for schedule, own in zip(schedules, windows, strict=True):
+        schedule.set_from(own)
+    return True
+
+
+def _gather(windows: list[Windows]) -> list[Windows]:
+    """The windows of the groups of all processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return windows
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, windows)
+    return [each for of_process in gathered for each in of_process]
+
+
+def _average(windows: list[Windows]) -> Windows:
+    ious = [float(np.mean(row)) for row in zip(*(each[0] for each in windows), strict=True)]
+    errors = [_mean_known(row) for row in zip(*(each[1] for each in windows), strict=True)]
+    return ious, errors
 
 
 def _to_host(window: list[Any]) -> list[list[float]]:

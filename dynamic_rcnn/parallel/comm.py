@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor
 
 from dynamic_rcnn.parallel import rendezvous
 from dynamic_rcnn.parallel.rank import Rank
@@ -99,11 +99,22 @@ def gather(value: Value) -> list[Value] | None:
     return values
 
 
-def broadcast_buffers(model: nn.Module) -> None:
-    """Copy rank 0's buffers to every process: statistics of batch normalisation differ between them."""
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
+    """Copy rank 0's tensors to every process."""
     if world_size() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def sum_gradients(gradients: list[Tensor]) -> None:
+    """Replace each gradient by its sum over the processes. One collective, so that the order of summation is fixed."""
+    if world_size() == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def is_loss_of_another(error: BaseException) -> bool:

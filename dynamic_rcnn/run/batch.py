@@ -1,21 +1,28 @@
-"""How the processes of a run share its batch. Imports no torch: the plan checks it too."""
+"""How a run's batch is divided: into groups of images, and the groups among processes. Imports no torch.
+
+Each group has its own forward pass, random numbers, sampling order, T and beta, as the images of one GPU have in the
+paper. The groups decide the result; the number of processes that train them does not, except for rounding.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from dynamic_rcnn.errors import UserError
 
 
-def images_per_process(batch_size: int, processes: int, rate: float) -> int:
-    """Images per process and iteration. Raises UserError if `batch_size` cannot be divided evenly.
+def batch_size(train: Mapping[str, Any]) -> int:
+    """Images per iteration, of all groups together. train: the section of that name in a configuration."""
+    return int(train["groups"] * train["images_per_group"])
 
-    rate: the learning rate at this batch size, for the message.
-    """
-    if batch_size % processes == 0:
-        return batch_size // processes
-    counts = [str(count) for count in range(1, batch_size + 1) if batch_size % count == 0]
+
+def groups_per_process(groups: int, processes: int) -> int:
+    """Groups that each process trains. Raises UserError if the processes cannot share them evenly."""
+    if groups % processes == 0:
+        return groups // processes
+    counts = [str(count) for count in range(1, groups + 1) if groups % count == 0]
     listed = " or ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
-    near = max(processes, processes * round(batch_size / processes))
     raise UserError(
-        f"base.train.batch_size={batch_size} cannot be divided among {processes} processes: use {listed}, or "
-        f"batch_size={near} with base.optim_wrapper.optimizer.lr={rate * near / batch_size:.6g} (scaled linearly)"
+        f"base.train.groups={groups}: cannot be divided among {processes} processes; use {listed}, or other groups"
     )

@@ -31,9 +31,11 @@ DECIDES_RESULT = (
     "engine.checkpoint",  # loads the weights that a run starts from
     "engine.evaluation_run",
     "engine.inference",
+    "engine.precision",
     "engine.results",
     "engine.seeding",
     "engine.start",
+    "engine.step",
     "engine.timing_arms",
     "engine.timing_run",
     "engine.trainer",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from dynamic_rcnn import PROJECT
-from dynamic_rcnn.run.files import PROVENANCE, FileContent, file_digest, read_content, write_content
+from dynamic_rcnn.run.files import PROVENANCE, FileContent, Part, file_digest, read_content, write_content
 from dynamic_rcnn.run.fingerprint import PACKAGE, code_fingerprint
 from dynamic_rcnn.run.process_env import ProcessEnv
 
@@ -47,10 +47,21 @@ class Checkout(FileContent):
     diff: str | None = None
 
 
+class Arithmetic(Part):
+    """How one attempt computed. cuda, cudnn and driver: their versions; None on a CPU."""
+
+    precision: str | None = None
+    deterministic: bool | None = None
+    tf32: bool | None = None
+    cuda: str | None = None
+    cudnn: int | None = None
+    driver: str | None = None
+
+
 class Origin(Checkout):
     """What made one attempt. code: its fingerprint. init_sha256: digest of the weights that the run started from.
 
-    lock: the installed packages that differ from requirements.lock.
+    lock: the installed packages that differ from requirements.lock. processes: how many trained the run together.
     """
 
     code: str | None = None
@@ -59,6 +70,8 @@ class Origin(Checkout):
     device: str | None = None
     processor: str | None = None
     threads: int | None = None
+    processes: int | None = None
+    arithmetic: Arithmetic | None = None
     command: str | None = None
     dataset_fingerprint: str | None = None
     init_sha256: str | None = None
@@ -70,19 +83,16 @@ class Provenance(Origin):
     earlier: list[Origin] = Field(default_factory=list)
 
 
-def collect(device: str, threads: int, dataset_fingerprint: str, init_sha256: str | None) -> Origin:
-    """Describe this process: commit, local changes, versions, machine and command."""
+def collect(**process: Any) -> Origin:
+    """Describe this process: commit, local changes, versions, machine and command. process: the other fields."""
     return Origin(
         **checkout().model_dump(exclude={"schema_version"}),
         code=code_fingerprint(),
         versions={"python": platform.python_version(), **_versions()},
         lock=compare_with_lock(),
-        device=device,
         processor=_processor(),
-        threads=threads,
         command=ProcessEnv.from_env().command or "python -m dynamic_rcnn.train RUN_DIR",
-        dataset_fingerprint=dataset_fingerprint,
-        init_sha256=init_sha256,
+        **process,
     )
 
 

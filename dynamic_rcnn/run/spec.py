@@ -2,7 +2,7 @@
 
 The id is a hash of the resolved configuration, the data set's fingerprint, the run that it starts from and the seed.
 Fields that cannot change the result (`NEUTRAL`) are left out, and so is the arm's name: two arms with the same
-configuration are the same run. A field that was added later (`LATER`) is left out if it has the earlier behaviour.
+configuration are the same run.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ NEUTRAL = (
     "dataset.train_img",
     "dataset.val_img",
     "init.file",
+    "config.train.processes",  # beyond rounding
     "config.train.workers",
     "config.train.log_interval",
     "config.train.checkpoint_interval",
@@ -49,9 +50,6 @@ TRAINING_ONLY = (
     "config.data.train_pipeline",
     "config.data.filter_cfg",
 )
-
-# Fields that were added later, with the value that means the earlier behaviour.
-LATER: dict[str, Any] = {"config.train.processes": 1}
 
 ID_DIGITS = 10
 _ABSENT = "(absent)"
@@ -191,8 +189,7 @@ def _unequal(left: Any, right: Any, path: str) -> Iterator[tuple[str, Any, Any]]
         return
     one, other = ({} if side == _ABSENT else flatten(side, path) for side in (left, right))
     for field in {**one, **other}:
-        default = LATER.get(field, _ABSENT)
-        yield field, one.get(field, default), other.get(field, default)
+        yield field, one.get(field, _ABSENT), other.get(field, _ABSENT)
 
 
 def is_aside(run_dir: Path) -> bool:
@@ -215,12 +212,8 @@ def _later_parts(spec: RunSpec) -> dict[str, Any]:
 def _without(value: Any, path: str, neutral: set[str]) -> Any:
     if not isinstance(value, dict):
         return value
-    kept = {key: item for key, item in value.items() if not _left_out(f"{path}.{key}", item, neutral)}
+    kept = {key: item for key, item in value.items() if f"{path}.{key}" not in neutral}
     return {key: _without(item, f"{path}.{key}", neutral) for key, item in kept.items()}
-
-
-def _left_out(path: str, value: Any, neutral: set[str]) -> bool:
-    return path in neutral or (path in LATER and value == LATER[path])
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:

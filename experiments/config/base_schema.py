@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -58,8 +58,11 @@ class TrainSection(Schema):
 
     max_iters: Count | None
     max_epochs: Count | None
-    batch_size: Count
+    groups: Count
+    images_per_group: Count
     processes: Count
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    deterministic: bool
     log_interval: Count
     checkpoint_interval: Count
     keep_checkpoints: Count

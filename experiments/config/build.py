@@ -14,7 +14,7 @@ from typing import Any
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.batch import images_per_process
+from dynamic_rcnn.run.batch import groups_per_process
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, RunSpec
 from experiments.config.annotations import coco_format_dataset
 from experiments.config.grid import Grid
@@ -83,10 +83,10 @@ def _specs(file: GridFile, shared: RunSpec, configs: dict[str, dict[str, Any]]) 
 
 
 def _timing_run(grid: GridFile, base: dict[str, Any], models: dict[str, Any], dataset: dict[str, Any]) -> RunSpec:
-    """The run, with seed 0, that times the `models` of all arms as one of the base's processes trains them.
+    """The run, with seed 0, that times the `models` of all arms as one group of the base trains them.
 
-    The run has the grid's name and the base's data. Its learning rate is scaled to its share of the batch, and each of
-    its iterations is a block.
+    The run has the grid's name and the base's data. Its learning rate is scaled to the group's share of the batch,
+    and each of its iterations is a block.
     """
     assert grid.benchmark is not None
     settings, config = grid.benchmark.model_dump(), copy.deepcopy(base)
@@ -94,9 +94,8 @@ def _timing_run(grid: GridFile, base: dict[str, Any], models: dict[str, Any], da
     training["arms"] = [arm for arm in training["arms"] if arm in models]
     blocks = training["rounds"] * len(training["arms"]) + inference["rounds"] * len(models)
     train, optimizer = config["train"], config["optim_wrapper"]["optimizer"]
-    share = images_per_process(train["batch_size"], train["processes"], optimizer["lr"])
-    optimizer["lr"] *= share / train["batch_size"]
-    train.update(batch_size=share, processes=1, max_iters=blocks, max_epochs=None)
+    optimizer["lr"] /= train["groups"]
+    train.update(groups=1, processes=1, max_iters=blocks, max_epochs=None)
     config |= {"arms": models, BENCHMARK: {"baseline": grid.baseline, **settings}}
     return RunSpec(grid.name, 0, dataset, config, task=BENCHMARK)
 
@@ -128,7 +127,7 @@ def _run_config(config: Config, changes: dict[str, Any], dataset: dict[str, Any]
     found = with_changes(config.base, changes, where)
     train = found["train"]
     if config.settings.task != EVALUATE:
-        images_per_process(train["batch_size"], train["processes"], found["optim_wrapper"]["optimizer"]["lr"])
+        groups_per_process(train["groups"], train["processes"])
     return {**found, "model": _with_classes(found["model"], len(dataset["classes"]), where)}
 
 

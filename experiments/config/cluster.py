@@ -45,8 +45,7 @@ def refuse_fields(executor: str, why: str, arguments: Sequence[str]) -> None:
 def resolve_cluster(settings: Settings, base: str) -> tuple[LocalCluster | Profile, str | None]:
     """The slots of this machine, or what a job asks Slurm for.
 
-    Also returns a line if runs have another number of processes than the base is published with, which makes them
-    different runs.
+    Also returns a line if another number of processes than the base is published with share the groups of a run.
     """
     trains = settings.task not in (EVALUATE, BENCHMARK)
     published = settings.base["train"]["processes"] if trains else 1
@@ -59,8 +58,12 @@ def resolve_cluster(settings: Settings, base: str) -> tuple[LocalCluster | Profi
         raise UserError(f"cluster: {processes} {rule} {BY_CLUSTER}")
     if processes == published or not trains:
         return cluster, None
-    line = f"processes={processes} per run, while base={base} has {published}: this makes them different runs"
-    return cluster, f"{line} (cluster.processes={published})" if isinstance(cluster, LocalCluster) else line
+    groups = settings.base["train"]["groups"]
+    each = groups // processes if groups % processes == 0 else f"{groups}/{processes}"
+    line = (
+        f"processes={processes} per run, while base={base} has {published}: each trains {each} of the {groups} groups"
+    )
+    return cluster, line
 
 
 def _slurm_profile(content: dict[str, Any], published: int) -> Profile:

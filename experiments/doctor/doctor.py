@@ -74,11 +74,12 @@ def findings(grid: Grid, runs: Path, config: Config) -> Iterator[Finding]:
 
 
 def _check_setting(grid: Grid) -> Finding:
-    """Check for changes: on COCO, another batch, learning rate or schedule makes the grid a different experiment."""
+    """Check for changes: on COCO, other groups, learning rate or schedule make the grid a different experiment."""
     config = grid.runs[0].config
     processes = plural("process", config["train"]["processes"])
-    batch, rate = config["train"]["batch_size"], config["optim_wrapper"]["optimizer"]["lr"]
-    text = f"{batch} images per iteration on {processes}, learning rate {rate}"
+    groups, images = (config["train"][name] for name in ("groups", "images_per_group"))
+    rate = config["optim_wrapper"]["optimizer"]["lr"]
+    text = f"{plural('group', groups)} of {plural('image', images)} per iteration on {processes}, learning rate {rate}"
     if grid.task == EVALUATE:
         text = f"no training; evaluation on {processes}"
     if grid.dataset != "coco":

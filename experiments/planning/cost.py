@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.batch import batch_size
 from dynamic_rcnn.run.files import PROVENANCE, read_content
 from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
@@ -176,7 +177,7 @@ def _iterations(run: PlannedRun) -> int | None:
     """The iterations of the whole run. For runs whose length is in epochs, only COCO's is known before they start."""
     train = run.spec.config["train"]
     if run.iterations is None and run.spec.dataset["name"] == "coco":
-        return int(train["max_epochs"] * -(-COCO_TRAINED_ON // train["batch_size"]))
+        return int(train["max_epochs"] * -(-COCO_TRAINED_ON // batch_size(train)))
     return run.iterations
 
 
@@ -235,7 +236,7 @@ def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bo
     if not row:
         return
     try:
-        kind = kind or _kind(RunSpec.read(path))
+        kind = _kind(RunSpec.read(path))  # of the newest launch: another number of processes is another kind
         if kind not in seconds or len(seconds[kind]) >= _ENOUGH:
             return
         if gpus is None or (read_content(Provenance, path / PROVENANCE).device != "cpu") == gpus:
@@ -247,7 +248,7 @@ def _add(seconds: dict[str, list[float]], kind: str | None, path: Path, gpus: bo
 def _kind(spec: RunSpec) -> str:
     """A digest of what decides a run's step time: model without the method's settings, data, batch, processes."""
     model = _without_method(spec.config["model"])
-    kind = [model, spec.config["data"], spec.config["train"]["batch_size"], spec.processes]
+    kind = [model, spec.config["data"], batch_size(spec.config["train"]), spec.processes]
     return digest(kind if spec.task == TRAIN else [*kind, spec.task])
 
 

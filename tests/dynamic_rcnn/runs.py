@@ -21,7 +21,8 @@ from tests.dynamic_rcnn.fork_server import ForkedProcess
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = {
     "train.max_iters": 20,
-    "train.batch_size": 2,
+    "train.groups": 1,
+    "train.images_per_group": 2,
     "train.log_interval": 1,
     "train.checkpoint_interval": 4,
     "model.train_cfg.rcnn.dynamic_rcnn.label_assignment": True,

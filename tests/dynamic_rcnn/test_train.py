@@ -56,7 +56,7 @@ def test_a_signal_writes_a_checkpoint_and_evaluations_are_not_repeated(tmp_path,
 def test_all_reduce_is_refused_where_it_has_no_effect(tmp_path, data):
     spec = small_spec(data, model__train_cfg__rcnn__dynamic_rcnn__all_reduce=True)
     assert train(run_dir := prepare(tmp_path, spec)).returncode == 2
-    assert "all_reduce: true has no effect here" in (read_state(run_dir).message or "")
+    assert "all_reduce: true has no effect with base.train.groups=1" in (read_state(run_dir).message or "")
 
 
 def test_a_signal_ends_an_evaluation_at_once_and_resuming_repeats_it(tmp_path, data):

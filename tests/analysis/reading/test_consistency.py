@@ -34,6 +34,8 @@ def report_and_problems(runs: Path) -> tuple[str, list[str]]:
         ({"versions": None}, "torch", ("not recorded", "2.9.0")),
         ({"device": "A GPU, 80GB"}, "device", ("A GPU, 80GB", "cpu")),
         ({"processor": "A fast one"}, "processor", ("A fast one", "not recorded")),
+        ({"processes": 4}, "number of processes", ("4.0", "not recorded")),
+        ({"arithmetic": {"precision": "bf16"}}, "precision", ("bf16", "not recorded")),
     ],
 )
 def test_differences_between_finished_runs_are_problems(

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build
+from dynamic_rcnn.run.batch import batch_size
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.dynamic_rcnn.runs import plain_config, small_spec
 
@@ -24,17 +25,23 @@ def images(tmp_path_factory) -> Any:
 
 
 def batches(images: Any, seed: int = 0, workers: int = 0, grouped: bool = False) -> build.Batches:
-    return build.Batches(images, seed, batch_size=5, workers=workers, group_by_aspect_ratio=grouped)
+    return build.Batches(images, seed, settings(5, workers, grouped), range(1))
+
+
+def settings(size: int, workers: int = 0, grouped: bool = False, groups: int = 1) -> dict[str, Any]:
+    """What Batches reads of the section `train` of a configuration."""
+    return {"groups": groups, "images_per_group": size, "workers": workers, "group_by_aspect_ratio": grouped}
 
 
 def content(stream: Any) -> list[Any]:
-    """(image id, flipped, sum of pixels) of each sample, by batch."""
+    """(image id, flipped, sum of pixels) of each sample of all groups, by iteration."""
     return [
         [
             (sample.img_id, sample.flip, int(pixels.long().sum()))
+            for batch in batches
             for sample, pixels in zip(batch["data_samples"], batch["inputs"], strict=True)
         ]
-        for batch in stream
+        for batches in stream
     ]
 
 
@@ -48,6 +55,19 @@ def test_from_any_position_and_with_any_workers_the_same_samples(images, grouped
     assert ids == sorted(set(ids)) and len(ids) == 24
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_each_group_has_the_same_images_whichever_process_trains_it(images, grouped):
+    """Four groups of two: those that one process lists are those of two processes, group after group."""
+    kind = settings(2, grouped=grouped, groups=4)
+    whole, first, second = (
+        content(build.Batches(images, 0, kind, own).from_position(1, 0)) for own in (range(4), range(2), range(2, 4))
+    )
+    assert whole == [left + right for left, right in zip(first, second, strict=True)] and len(whole) == 3
+    assert sorted(sample[0] for iteration in whole for sample in iteration) == sorted(
+        info["img_id"] for info in (images.get_data_info(number) for number in range(24))
+    )
+
+
 def test_grouping_by_aspect_ratio_resumes_too(tmp_path):
     """On images of which some are tall and some wide, from any position."""
     layout = write_coco(tmp_path, train_images=12)
@@ -56,7 +76,7 @@ def test_grouping_by_aspect_ratio_resumes_too(tmp_path):
     odd = build.build_dataset(spec, "train", tmp_path)
     kinds = {odd.get_data_info(i)["width"] < odd.get_data_info(i)["height"] for i in range(len(odd))}
     assert kinds == {True, False}
-    grouped = build.Batches(odd, 0, batch_size=2, workers=0, group_by_aspect_ratio=True)
+    grouped = build.Batches(odd, 0, settings(2, grouped=True), range(1))
     whole = content(grouped.from_position(1, 0))
     assert len(whole) == len(grouped)
     assert content(grouped.from_position(1, 2)) == whole[2:]
@@ -81,7 +101,7 @@ def test_the_scale_of_multi_scale_training_is_a_function_of_seed_epoch_and_sampl
     def shapes(stream: Any) -> list[Any]:
         return [
             (sample.img_id, sample.img_shape, sample.gt_instances.bboxes.tensor.sum())
-            for batch in stream
+            for (batch,) in stream
             for sample in batch["data_samples"]
         ]
 
@@ -136,7 +156,7 @@ def test_the_r50_base_differs_from_mmdets_config_only_in_the_declared_switches()
     optimizer = _plain(theirs.optim_wrapper.to_dict())
     assert {**optimizer, "clip_grad": None} == ours["optim_wrapper"]
     assert ours["train"]["max_epochs"] == theirs.train_cfg.max_epochs == 12
-    assert ours["train"]["batch_size"] == theirs.auto_scale_lr.base_batch_size == 16
+    assert batch_size(ours["train"]) == theirs.auto_scale_lr.base_batch_size == 16
 
 
 def test_a_data_set_with_gaps_crowds_empty_and_grey_images_is_loaded(tmp_path):

@@ -32,10 +32,12 @@ def test_the_order_depends_on_the_seed_and_every_arm_is_first_equally_often() ->
 def test_batches_continue_across_epochs_and_images_after_the_last(tmp_path: Path) -> None:
     spec = small_spec(tmp_path)
     root, _ = dataset.prepare(spec.dataset)
-    batches = build.Batches(build.build_dataset(spec, "train", root), 0, 5, 0, False)
+    batches = build.Batches(
+        build.build_dataset(spec, "train", root), 0, {**spec.config["train"], "images_per_group": 5}, range(1)
+    )
 
     def ids(first: int, count: int) -> list[list[int]]:
-        return [[sample.img_id for sample in batch["data_samples"]] for batch in take_batches(batches, first, count)]
+        return [[sample.img_id for sample in batch["data_samples"]] for (batch,) in take_batches(batches, first, count)]
 
     whole = ids(0, 2 * len(batches))
     assert len(whole) == 2 * len(batches) and whole[: len(batches)] != whole[len(batches) :]

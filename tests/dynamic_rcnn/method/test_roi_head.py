@@ -196,7 +196,7 @@ def test_fewer_proposals_than_k_is_mmdets_too():
 def test_dla_alone_moves_the_thresholds_and_leaves_beta():
     head = make("dynamic_rcnn.DynamicRoIHead", smooth_l1=False)
     rows = trace(head, ORDINARY)
-    assert rows[-1]["T"][0] == head.schedule.iou_threshold != 0.5
+    assert rows[-1]["T"][0] == head.schedules[0].iou_threshold != 0.5
     assert len(set(rows[-1]["T"])) == 1
     assert {row["beta"] for row in rows} == {1.0}
 
@@ -204,7 +204,7 @@ def test_dla_alone_moves_the_thresholds_and_leaves_beta():
 def test_dsl_alone_moves_beta_and_leaves_the_thresholds():
     head = make("dynamic_rcnn.DynamicRoIHead", label_assignment=False)
     rows = trace(head, ORDINARY)
-    assert rows[-1]["beta"] == head.schedule.beta < 1.0
+    assert rows[-1]["beta"] == head.schedules[0].beta < 1.0
     assert {row["T"] for row in rows} == {(0.5, 0.5, 0.5)}
 
 
@@ -234,7 +234,7 @@ def test_more_objects_than_beta_topk_keeps_beta():
     """Ground truth is among the positives with a target of 0: the statistic is 0 and beta stays (mmdetection 3384)."""
     head = make("dynamic_rcnn.DynamicRoIHead")
     trace(head, [(12, 12)] * 3)
-    assert head.schedule.beta == 1.0
+    assert head.schedules[0].beta == 1.0
 
 
 def test_logged_statistics():
@@ -261,9 +261,25 @@ def test_a_fixed_schedule_does_not_change():
     head = make("dynamic_rcnn.DynamicRoIHead", label_assignment=False, smooth_l1=False)
     head.fix_schedule(0.6125, 0.1875)
     trace(head, ORDINARY)
-    assert head.schedule.updates > 0 and head.current_thresholds() == {"T": 0.6125, "beta": 0.1875}
-    head.load_schedule(copy.deepcopy(head.schedule.state_dict()))
+    assert head.schedules[0].updates > 0 and head.current_thresholds() == {"T": 0.6125, "beta": 0.1875}
+    head.load_schedules([copy.deepcopy(head.schedules[0].state_dict())])
     assert head.current_thresholds() == {"T": 0.6125, "beta": 0.1875}
+
+
+def test_t_and_beta_of_bf16_are_those_of_fp32():
+    """Of the same proposals: features, losses and gradients are rounded, the statistics are not."""
+    exact, rounded = make("dynamic_rcnn.DynamicRoIHead"), make("dynamic_rcnn.DynamicRoIHead")
+    for iteration in range(2 * CONSTANTS["update_iter_interval"]):
+        losses = []
+        for head, enabled in ((exact, False), (rounded, True)):
+            features, proposals, samples = batch(iteration, ORDINARY[iteration])
+            seed_all(0, "iteration", iteration)
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                levels = tuple(level.bfloat16() if enabled else level for level in features)
+                losses.append(head.loss(levels, proposals, samples))
+        assert losses[0]["loss_cls"] != losses[1]["loss_cls"]
+    assert rounded.schedules[0].state_dict() == exact.schedules[0].state_dict()
+    assert exact.schedules[0].updates == 2 and exact.schedules[0].beta < 1.0
 
 
 def test_state_in_the_middle_of_a_window_continues_bit_for_bit():
@@ -272,7 +288,7 @@ def test_state_in_the_middle_of_a_window_continues_bit_for_bit():
     first = make("dynamic_rcnn.DynamicRoIHead")
     trace(first, ORDINARY[:4])
     resumed = make("dynamic_rcnn.DynamicRoIHead")
-    resumed.load_schedule(copy.deepcopy(first.schedule.state_dict()))
+    resumed.load_schedules([copy.deepcopy(first.schedules[0].state_dict())])
     assert resumed.current_thresholds() == {"T": rows[3]["T"][0], "beta": rows[3]["beta"]}
     for iteration in range(4, 10):
         seed_all(0, "iteration", iteration)

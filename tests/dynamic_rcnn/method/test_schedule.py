@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dynamic_rcnn.method.schedule import DynamicSchedule
+from dynamic_rcnn.method.schedule import DynamicSchedule, update_together
 
 DEFAULTS: dict[str, Any] = {
     "iou_topk": 2,
@@ -27,10 +27,16 @@ def schedule(**changes: Any) -> DynamicSchedule:
     return DynamicSchedule(**{**DEFAULTS, **changes})
 
 
+def step(subject: DynamicSchedule, ious: torch.Tensor, error: torch.Tensor | None) -> bool:
+    """One iteration of a single group. Returns whether T and beta were set."""
+    subject.add(ious, error)
+    return update_together([subject], all_reduce=False)
+
+
 def feed(subject: DynamicSchedule, ious: list[list[float]], targets: list[float | None]) -> list[bool]:
     """Feed iterations; each has its per-image IoU statistics and one target statistic."""
     return [
-        subject.update(torch.tensor(row), None if target is None else torch.tensor(target))
+        step(subject, torch.tensor(row), None if target is None else torch.tensor(target))
         for row, target in zip(ious, targets, strict=True)
     ]
 
@@ -127,19 +133,19 @@ def test_state_round_trip_in_the_middle_of_a_window():
     ious, targets = torch.rand(6, 2), torch.rand(6)
     whole, first = schedule(), schedule()
     for i in range(6):
-        whole.update(ious[i], targets[i])
+        step(whole, ious[i], targets[i])
     for i in range(4):
-        first.update(ious[i], targets[i] if i != 3 else None)
+        step(first, ious[i], targets[i] if i != 3 else None)
     second = schedule()
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == first.state_dict()
     assert second.state_dict()["target_window"][-1] == []
     restored = schedule()
     for i in range(5):
-        restored.update(ious[i], targets[i])
+        step(restored, ious[i], targets[i])
     resumed = schedule()
     resumed.load_state_dict(restored.state_dict())
-    assert resumed.update(ious[5], targets[5])
+    assert step(resumed, ious[5], targets[5])
     assert (resumed.iou_threshold, resumed.beta) == (whole.iou_threshold, whole.beta)
 
 
@@ -150,14 +156,32 @@ def test_counts_must_be_positive_integers(name: str, value: Any):
         schedule(**{name: value})
 
 
+# Group 0 sees IoU 0.5 and 0.5, group 1 sees 0.75 and 1.0; group 1 has no positives in the first iteration.
+IOUS = [[[0.5], [0.5]], [[0.75], [1.0]]]
+ERRORS: list[list[float | None]] = [[0.25, 0.5], [None, 0.25]]
+OWN = [(0.5, 0.375), (0.875, 0.25)]
+AVERAGED = [(0.6875, 0.3125)] * 2  # T: mean of 0.625, 0.75; beta: median of 0.25 (group 1 had none) and 0.375
+
+
+def train_groups(groups: list[int], all_reduce: bool) -> list[tuple[float, float]]:
+    """(T, beta) of these groups after two iterations."""
+    subjects = [schedule(update_iter_interval=2) for _ in groups]
+    for iteration in range(2):
+        for subject, group in zip(subjects, groups, strict=True):
+            error = ERRORS[group][iteration]
+            subject.add(torch.tensor(IOUS[group][iteration]), None if error is None else torch.tensor(error))
+        assert update_together(subjects, all_reduce) == (iteration == 1)
+    return [(subject.iou_threshold, subject.beta) for subject in subjects]
+
+
+@pytest.mark.parametrize("all_reduce", [False, True])
+def test_two_groups_of_one_process(all_reduce: bool):
+    assert train_groups([0, 1], all_reduce) == (AVERAGED if all_reduce else OWN)
+
+
 def _two_processes(rank: int, port_file: str, all_reduce: bool, results: Any) -> None:
     dist.init_process_group("gloo", init_method=f"file://{port_file}", rank=rank, world_size=2)
-    subject = schedule(update_iter_interval=2, all_reduce=all_reduce)
-    # rank 0 sees IoU 0.5 and 0.5, rank 1 sees 0.75 and 1.0; rank 1's first iteration has no positives
-    ious = [[[0.5], [0.5]], [[0.75], [1.0]]][rank]
-    targets: list[float | None] = [[0.25, 0.5], [None, 0.25]][rank]  # type: ignore[list-item]
-    feed(subject, ious, targets)
-    results[rank] = (subject.iou_threshold, subject.beta)
+    results[rank] = train_groups([rank], all_reduce)
     dist.barrier()  # a process that ends at once would cut off the other while it connects
     dist.destroy_process_group()
 
@@ -166,11 +190,7 @@ def _two_processes(rank: int, port_file: str, all_reduce: bool, results: Any) ->
 def test_two_processes(tmp_path, all_reduce: bool):
     results = mp.Manager().dict()
     mp.spawn(_two_processes, args=(str(tmp_path / "rendezvous"), all_reduce, results), nprocs=2)
-    if all_reduce:
-        # T: mean of 0.625, 0.75; beta: median of 0.25 (rank 1 had none) and 0.375, the same on both
-        assert dict(results) == {0: (0.6875, 0.3125), 1: (0.6875, 0.3125)}
-    else:
-        assert dict(results) == {0: (0.5, 0.375), 1: (0.875, 0.25)}
+    assert results[0] + results[1] == (AVERAGED if all_reduce else OWN)
 
 
 def test_nothing_is_transferred_between_updates(monkeypatch):
@@ -184,8 +204,8 @@ def test_nothing_is_transferred_between_updates(monkeypatch):
     subject = schedule()
     for _ in range(2):
         iou = subject.iou_statistic(torch.rand(10))
-        subject.update(iou.reshape(1), subject.regression_error(torch.rand(5, 4), 1))
+        step(subject, iou.reshape(1), subject.regression_error(torch.rand(5, 4), 1))
     assert looked == []
-    subject.update(torch.rand(1), torch.rand(()))
+    step(subject, torch.rand(1), torch.rand(()))
     assert looked == ["tolist", "tolist"]
     assert not math.isnan(subject.iou_threshold)

@@ -28,6 +28,7 @@ from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.state import read_state
 from tests.dynamic_rcnn.runs import assert_same_run, prepare, small_spec, start, train
 
+GROUPS = 4
 ALL_REDUCE = {"model__train_cfg__rcnn__dynamic_rcnn__all_reduce": True}
 
 
@@ -35,7 +36,8 @@ def spec_of(data: Path, processes: int = 2, **changes: Any) -> RunSpec:
     """A short run with everything that could go wrong: batch statistics, evaluations, windows across checkpoints."""
     settings = {
         "train__processes": processes,
-        "train__batch_size": 4,
+        "train__groups": GROUPS,
+        "train__images_per_group": 1,
         "train__max_iters": 8,
         "train__checkpoint_interval": 3,
         "train__val_interval": 5,
@@ -48,7 +50,7 @@ def spec_of(data: Path, processes: int = 2, **changes: Any) -> RunSpec:
 
 
 def schedules(run_dir: Path) -> list[dict[str, Any]]:
-    """T, beta and windows of each process, in the newest checkpoint."""
+    """T, beta and windows of each group, in the newest checkpoint."""
     data, _ = checkpoint.read_newest(run_dir / "checkpoints")
     assert data is not None
     return checkpoint.deserialise(data)["schedules"]
@@ -86,10 +88,10 @@ def test_a_signal_to_one_process_stops_all_after_the_same_iteration(together):
     assert not list((together["averaged"] / "logs").glob("*"))
 
 
-def test_statistics_are_per_process_unless_all_reduce_averages_them(tmp_path, data, together):
-    first, second = schedules(together["averaged"])
-    assert first["updates"] == second["updates"] == 3
-    assert (first["iou_threshold"], first["beta"]) == (second["iou_threshold"], second["beta"])
+def test_statistics_are_per_group_unless_all_reduce_averages_them(tmp_path, data, together):
+    groups = schedules(together["averaged"])
+    assert [group["updates"] for group in groups] == [3] * GROUPS
+    assert len({(group["iou_threshold"], group["beta"]) for group in groups}) == 1
     averaged, own = (
         [row["T"] for row in read_jsonl(together[name] / "train.jsonl")] for name in ("averaged", "undisturbed")
     )
@@ -100,10 +102,10 @@ def test_killed_and_stopped_it_ends_as_the_undisturbed_run(tmp_path, data, toget
     """Killed with all of its processes, stopped before an evaluation that is due, resumed."""
     run_dir = prepare(tmp_path, spec_of(data))
     assert train(run_dir, "iteration", 4).returncode == ending.EXIT_FAILED
-    first, second = schedules(run_dir)
-    assert first["iou_window"] != second["iou_window"] and first["iou_threshold"] != second["iou_threshold"]
+    thresholds = [group["iou_threshold"] for group in schedules(run_dir)]
+    assert len(set(thresholds)) == GROUPS
     averaged = read_jsonl(together["averaged"] / "train.jsonl")[1]["T"]  # after the same two iterations
-    assert averaged == pytest.approx((first["iou_threshold"] + second["iou_threshold"]) / 2)
+    assert averaged == pytest.approx(sum(thresholds) / GROUPS)
     assert train(run_dir, "stop", 2, rank=1).returncode == EXIT_INTERRUPTED
     assert not (run_dir / "evaluations.jsonl").exists()
     done = train(run_dir)
@@ -141,22 +143,23 @@ def test_done_is_a_no_op(together):
     assert {path.name for path in before} >= {"metrics.json"} and not {"rendezvous.json", "logs"} & set(before)
 
 
-def gradients(spec: RunSpec, model: Any, images: Any, rank: int) -> dict[str, torch.Tensor]:
-    """Of the first iteration's loss over the images of one of two processes, by hand."""
+def gradients(spec: RunSpec, images: Any, group: int) -> dict[str, torch.Tensor]:
+    """Of the first iteration's loss over the image of one group, by hand."""
+    model = build.build_model(spec).train()
     generator = torch.Generator()
     generator.manual_seed(spec.seed)
     order = torch.randperm(len(images), generator=generator).tolist()
     share = build.SeededDataset(images, spec.seed)
-    batch = pseudo_collate([share[(index, 0)] for index in order[rank::2][:2]])
-    seed_all(spec.seed, "iteration", 0, rank)
+    batch = pseudo_collate([share[(order[group], 0)]])
+    seed_all(spec.seed, "iteration", 0, group)
     losses = model(**model.data_preprocessor(batch, True), mode="loss")
-    model.zero_grad()
     model.parse_losses(losses)[0].backward()
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 
-def test_a_step_takes_the_mean_of_the_processes_gradients(tmp_path, data):
-    spec = spec_of(data, train__max_iters=1, model__backbone__norm_eval=True, optim_wrapper__clip_grad=None)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_step_takes_the_mean_of_the_groups_gradients(tmp_path, data, processes):
+    spec = spec_of(data, processes, train__max_iters=1, model__backbone__norm_eval=True, optim_wrapper__clip_grad=None)
     run_dir = prepare(tmp_path, spec)
     done = train(run_dir)
     assert done.returncode == 0, done.stderr
@@ -165,15 +168,16 @@ def test_a_step_takes_the_mean_of_the_processes_gradients(tmp_path, data):
     images = build.build_dataset(spec, "train", root)
     model = build.build_model(spec).train()
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    first, second = (gradients(spec, model, images, rank) for rank in (0, 1))
-    assert not torch.equal(first["rpn_head.rpn_cls.weight"], second["rpn_head.rpn_cls.weight"])
+    found = [gradients(spec, images, group) for group in range(GROUPS)]
+    mean = {name: torch.stack([each[name] for each in found]).mean(0) for name in found[0]}
+    assert not torch.equal(found[0]["rpn_head.rpn_cls.weight"], found[1]["rpn_head.rpn_cls.weight"])
     rate, decay = 0.1 * 0.02, 0.0001  # the schedule's first rate
     weights = torch.load(run_dir / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
     for name, value in before.items():
-        step = rate * ((first[name] + second[name]) / 2 + decay * value)
+        step = rate * (mean[name] + decay * value)
         assert torch.allclose(value - weights[name], step, rtol=1e-2, atol=2e-7), name
     name = "rpn_head.rpn_conv.weight"
-    for other in (first[name], second[name], first[name] + second[name]):
+    for other in (found[0][name], found[-1][name], GROUPS * mean[name]):
         assert not torch.allclose(before[name] - weights[name], rate * other, rtol=1e-2, atol=2e-7)
 
 
@@ -209,11 +213,44 @@ def test_a_wrong_number_of_processes_is_refused(tmp_path, data):
     assert (read_state(run_dir).cause, read_state(run_dir).message) == ("bad input", expected)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, data):
+def test_groups_that_cannot_be_shared_are_refused(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data, processes=3))
     assert train(run_dir).returncode == EXIT_BAD_INPUT
     message = read_state(run_dir).message or ""
-    assert message.startswith("base.train.batch_size=4 cannot be divided among 3 processes: use 1, 2 or 4, or batch")
+    assert message.startswith("base.train.groups=4: cannot be divided among 3 processes; use 1, 2 or 4, or other")
+
+
+def test_one_and_four_processes_train_the_same_run_but_for_rounding(tmp_path, data, together):
+    """Losses, T and beta over the first 8 iterations, and the weights at the end."""
+    reference = read_jsonl(together["undisturbed"] / "train.jsonl")
+    weights = torch.load(together["undisturbed"] / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
+    for processes in (1, 4):
+        spec = spec_of(data, processes)
+        run_dir = prepare(tmp_path / str(processes), spec)
+        done = train(run_dir)
+        assert done.returncode == 0, done.stderr
+        assert run_dir.name == together["undisturbed"].name
+        for row, expected in zip(read_jsonl(run_dir / "train.jsonl"), reference, strict=True):
+            assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+            assert (row["T"], row["beta"]) == pytest.approx((expected["T"], expected["beta"]), abs=1e-3)
+        found = torch.load(run_dir / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
+        for name, value in weights.items():
+            assert torch.allclose(found[name].double(), value.double(), rtol=1e-2, atol=1e-4), name
+
+
+def test_another_number_of_processes_continues_a_run(tmp_path, data, together):
+    """Stopped with two processes, continued by one: the T, beta and windows of all groups are restored."""
+    run_dir = prepare(tmp_path, spec_of(data))
+    assert train(run_dir, "stop", 4).returncode == EXIT_INTERRUPTED
+    prepare(tmp_path, spec_of(data, 1))
+    done = train(run_dir)
+    assert done.returncode == 0, done.stderr
+    assert attempts(run_dir) == [(0, 4, "interrupted"), (4, 8, "done")]
+    rows, expected = (read_jsonl(each / "train.jsonl") for each in (run_dir, together["undisturbed"]))
+    for row, other in zip(rows, expected, strict=True):
+        assert (row["T"], row["beta"], row["loss"]) == pytest.approx(
+            (other["T"], other["beta"], other["loss"]), rel=1e-3
+        )
 
 
 def ends(*causes: str) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ def test_every_module_that_training_imports_is_on_one_of_the_lists() -> None:
 
 def test_provenance_contains_what_repeats_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNAMIC_RCNN_COMMAND", "python experiments/launch.py grid=smoke 'seeds=[0, 1]'")
-    found = collect("cpu", 2, "abc", None)
+    found = collect(device="cpu", threads=2, dataset_fingerprint="abc")
     assert found.command == "python experiments/launch.py grid=smoke 'seeds=[0, 1]'"
     assert found.code == code_fingerprint()
     assert {"python", "torch", "mmdet", "numpy"} <= set(found.versions)
@@ -130,7 +130,7 @@ def test_provenance_of_a_package_outside_any_checkout_names_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dynamic_rcnn.run.provenance.PACKAGE", tmp_path)
-    found = collect("cpu", 1, "abc", None)
+    found = collect(device="cpu", threads=1, dataset_fingerprint="abc")
     assert (found.commit, found.dirty, found.diff) == (None, False, "")
 
 

@@ -115,12 +115,15 @@ CASES = [
     (["--multirun"], "--multirun: unknown flag; valid: --help"),
     (["sedes=[0]"], "unknown setting 'sedes' (did you mean 'seeds'?); valid: action, arms, base"),
     (["+foo=1"], "unknown setting 'foo'; valid: action, arms, base"),
-    ([TRAIN], f"{TRAIN}: unknown setting 'max_itres' in base.train (did you mean 'max_iters'?); valid: batch_size"),
-    (["+base.train.foo=1"], "unknown setting 'foo' in base.train; valid: batch_size"),
+    (
+        [TRAIN],
+        f"{TRAIN}: unknown setting 'max_itres' in base.train (did you mean 'max_iters'?); valid: check",
+    ),
+    (["+base.train.foo=1"], "unknown setting 'foo' in base.train; valid: checkpoint_interval"),
     (["~base.train.workers"], "base.train.workers: must be given"),
     (["base.train.max_iters=0"], "base.train.max_iters=0: must be an integer of at least 1"),
     (["base.train.max_iters=many"], "base.train.max_iters=many: must be an integer of at least 1"),
-    (["base.train.batch_size=2.5"], "base.train.batch_size=2.5: must be an integer of at least 1"),
+    (["base.train.groups=2.5"], "base.train.groups=2.5: must be an integer of at least 1"),
     (["base.train.workers=-1"], "base.train.workers=-1: must be an integer of at least 0"),
     (
         ["seeds=[-1]", "action=lunch", "grid.title=3"],
@@ -133,8 +136,9 @@ CASES = [
     ),
     (
         ["++grid.arms.dla.set={train.max_itres: 3}", "++grid.arms.dsl.set={train.max_iters: 0}"],
-        "valid: batch_size, checkpoint_interval, group_by_aspect_ratio, keep_checkpoints, log_interval, max_epochs, "
-        "max_iters, processes, val_interval, workers; grid.arms.dsl: base.train.max_iters=0: must be an integer of",
+        "valid: checkpoint_interval, deterministic, group_by_aspect_ratio, groups, images_per_group, keep_checkpoints, "
+        "log_interval, max_epochs, max_iters, precision, processes, val_interval, workers; grid.arms.dsl: "
+        "base.train.max_iters=0: must be an integer of",
     ),
     (["base.train.max_epochs=3"], "max_epochs=3; give one of the two, and null for the other"),
     (["base.train.max_iters=${nothing}"], "Interpolation key 'nothing' not found"),
@@ -191,11 +195,11 @@ CASES = [
     ),
     (
         ["cluster=local", "cluster.processes=3"],
-        "base.train.batch_size=4 cannot be divided among 3 processes",
+        "base.train.groups=1: cannot be divided among 3 processes; use 1, or other groups",
     ),
     (
-        ["cluster=local", "cluster.processes=2", "++grid.arms.dla.set={train.batch_size: 3}"],
-        "base.train.batch_size=3 cannot be divided among 2 processes: use 1 or 3",
+        ["cluster=local", "cluster.processes=2", "base.train.groups=2", "++grid.arms.dla.set={train.groups: 3}"],
+        "base.train.groups=3: cannot be divided among 2 processes; use 1 or 3",
     ),
     (["++grid.arms.dla.set={train.processes: 2}"], "an arm cannot set train.processes, which the cluster sets"),
     (["json=maybe"], "json=maybe: must be true or false"),
@@ -257,7 +261,7 @@ CASES = [
     (["grid.paper.rows.dla.AP=high"], "must map metrics to numbers in percent"),
     (
         ["arms=[dsl]", "++grid.arms.dla.set={train.max_itres: 3}"],
-        "unknown setting 'train.max_itres' in grid.arms.dla ('max_itres' does not exist); valid: batch_size",
+        "unknown setting 'train.max_itres' in grid.arms.dla ('max_itres' does not exist); valid: checkpoint_interval",
     ),
 ]
 

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
 from dynamic_rcnn.engine import build
+from dynamic_rcnn.run.batch import batch_size
 from dynamic_rcnn.run.spec import RunSpec, flatten
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
@@ -96,7 +97,7 @@ def test_a_dynamic_arm_is_mmdets_config_with_the_method(
     assert ours["data"]["train_pipeline"] == plain(config.train_pipeline)
     assert ours["param_scheduler"] == plain(config.param_scheduler)
     assert ours["train"]["max_epochs"] == config.train_cfg.max_epochs
-    assert ours["train"]["batch_size"] == config.auto_scale_lr.base_batch_size
+    assert batch_size(ours["train"]) == config.auto_scale_lr.base_batch_size
     assert ours["optim_wrapper"] == {**plain(config.optim_wrapper.to_dict()), "clip_grad": None}
 
 

@@ -63,10 +63,11 @@ def test_one_run_per_seed_contains_the_models_of_all_arms() -> None:
     assert [(each["label_assignment"], each["smooth_l1"]) for each in method] == [(False, False), (True, True)]
 
 
-def test_on_coco_one_process_trains_with_its_share_of_the_batch(tmp_path: Path) -> None:
+def test_on_coco_one_group_trains(tmp_path: Path) -> None:
     found = grid("dataset=coco", f"dataset.root={write_coco_2017(tmp_path)}")
     config = found.runs[0].config
-    assert (config["train"]["batch_size"], found.runs[0].processes, found.changed) == (2, 1, [])
+    train = config["train"]
+    assert (train["groups"], train["images_per_group"], train["processes"], found.changed) == (1, 2, 1, [])
     assert config["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(0.0025)
     assert config["benchmark"]["training"]["warmup"] == 100
 
@@ -183,7 +184,7 @@ def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
             "grid.arms.both.baseline=baseline: must be left out with task: benchmark",
         ),
         (["++grid.arms.both.replay=cascade"], "grid.arms.both.replay=cascade: must be left out with task: benchmark"),
-        (["++grid.arms.both.set={train.batch_size: 2}"], "timed on the same data and schedule; set only model.*"),
+        (["++grid.arms.both.set={train.groups: 2}"], "timed on the same data and schedule; set only model.*"),
         (["cluster.processes=2"], "cluster: 2 processes for a grid that times its arms in one"),
         (
             ["grid=ablation", "++grid.benchmark={}"],

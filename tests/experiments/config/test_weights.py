@@ -19,7 +19,7 @@ from dynamic_rcnn.run.spec import RunSpec
 from experiments import launch
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
-from experiments.doctor import doctor
+from experiments.doctor import data_findings, doctor
 from tests.dynamic_rcnn.runs import plain_config
 from tests.experiments.coco_layout import write_coco_2017
 from tests.experiments.launches import Folder
@@ -148,12 +148,12 @@ def test_on_coco_without_images_to_train_on(tmp_path: Path, monkeypatch: pytest.
     root = tmp_path / "coco"
     write_coco_2017(root)
     shutil.rmtree(root / "train2017")
-    monkeypatch.setattr(doctor, "COCO", {"val": (4, 12)})
+    monkeypatch.setattr(data_findings, "COCO", {"val": (4, 12)})
     monkeypatch.setattr(doctor, "_describe_machine", lambda model, weights: LOADED)
     monkeypatch.setattr(doctor, "visible_gpus", lambda: ["0"])
     weights = named(tmp_path, b"weights")
     settings = ["grid=released", "dataset=coco", f"dataset.root={root}", f"weights={weights}", "cluster=local"]
-    built = build_grid(resolve([*settings, "base.train.batch_size=3"])[0])
+    built = build_grid(resolve([*settings, "base.train.groups=3"])[0])
     assert built.changed == [] and built.runs[0].processes == 1 and built.pretrain is None
     assert launch.main([*settings, "action=doctor"]) == 0
     out = capsys.readouterr().out

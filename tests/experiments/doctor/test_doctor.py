@@ -58,7 +58,7 @@ def test_nothing_is_bad_on_a_machine_that_is_ready(root: Path, capsys: Any) -> N
     assert examine(root) == 0
     out = capsys.readouterr().out
     assert "ok    train2017: 12 images, 33 annotations; 10 images to train on" in out
-    assert "16 images per iteration on 8 processes, learning rate 0.02, as published" in out
+    assert "8 groups of 2 images per iteration on 8 processes, learning rate 0.02, as published" in out
     assert out.endswith("nothing found that would spoil the result\n")
     assert not (root.parent / "runs").exists()
 
@@ -66,8 +66,7 @@ def test_nothing_is_bad_on_a_machine_that_is_ready(root: Path, capsys: Any) -> N
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("cluster.processes=4", "changed: base.train.processes: NOT COMPARABLE"),
-        ("base.train.batch_size=32", "changed: base.train.batch_size: NOT COMPARABLE"),
+        ("base.train.groups=16", "changed: base.train.groups: NOT COMPARABLE"),
         ("base.optim_wrapper.optimizer.lr=0.01", "changed: base.optim_wrapper.optimizer.lr: NOT COMPARABLE"),
         ("base.model.test_cfg.rpn.nms.iou_threshold=0.7", "Dynamic R-CNN uses one threshold for both"),
     ],

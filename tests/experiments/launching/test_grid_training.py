@@ -55,9 +55,9 @@ def test_an_arm_trains(grid: str, arm: str, root: Path) -> None:
     head: Any = model.roi_head
     before = head.current_thresholds()
     assert (before["T"], before["beta"]) == pytest.approx(expected(grid, arm))
-    interval = head.schedule.update_iter_interval
-    head.schedule.iou_window = [torch.tensor([0.7])] * (interval - 1)  # as if the window were nearly full
-    head.schedule.error_window = [torch.tensor(0.2)] * (interval - 1)
+    interval = head.schedules[0].update_iter_interval
+    head.schedules[0].iou_window = [torch.tensor([0.7])] * (interval - 1)  # as if the window were nearly full
+    head.schedules[0].error_window = [torch.tensor(0.2)] * (interval - 1)
     logs = model.train_step(batch(spec, root), optimizer)
     assert torch.isfinite(logs["loss"]) and ("loss_mask" in logs) == spec.has_masks
     after, method = head.current_thresholds(), spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]

@@ -66,9 +66,9 @@ def test_an_older_manifest_is_continued(tmp_path: Path) -> None:
 
 
 def test_the_report_reads_it(tmp_path: Path) -> None:
-    manifest = ask(tmp_path, "seeds=[0]", "base.train.batch_size=3")
+    manifest = ask(tmp_path, "seeds=[0]", "base.train.images_per_group=3")
     (path,) = tmp_path.glob("*/*.grid.json")
     grid = read_manifest(path)
     assert grid.manifest == path.relative_to(tmp_path).as_posix()
-    assert grid.base == "shapes_r18_fpn" and "base.train.batch_size" in (grid.changed or [])
+    assert grid.base == "shapes_r18_fpn" and "base.train.images_per_group" in (grid.changed or [])
     assert {cell.setting for cell in grid.cells} == {run["setting"] for run in manifest["runs"]}

@@ -118,7 +118,7 @@ def test_why_names_the_field_that_makes_runs_differ(tmp_path: Path, capsys: Any)
 
 
 def test_the_nearest_of_several_runs_is_compared(tmp_path: Path) -> None:
-    make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40", "base.train.batch_size=8"))
+    make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40", "base.train.groups=8"))
     make_done(tmp_path, grid("arms=[dla]", "base.train.max_iters=40"))
     spec = grid("arms=[dla]").runs[0]
     found = nearest_differences(spec, spec.directory(tmp_path), Directories(tmp_path, "shapes_tiny"))
