@@ -88,7 +88,7 @@ def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path:
     """R-50: 12 and 24 epochs of 7,330 iterations at 0.35 s, two arms of each."""
     found = on_coco(root, "seeds=[0]")
     estimate = cost.estimate(found, tmp_path, disk_plan(found, tmp_path))
-    assert estimate.launch is None and estimate.known == pytest.approx(2 * 36 * 7330 * 0.35 / 3600)
+    assert estimate.to_launch is None and estimate.known == pytest.approx(2 * 36 * 7330 * 0.35 / 3600)
     assert [arm for arm in found.arms if arm not in estimate.unknown] == [
         *("r50_1x", "r50_1x_dynamic", "r50_2x", "r50_2x_dynamic"),
     ]
