@@ -59,7 +59,7 @@ from dynamic_rcnn.run.spec import RunSpec
 DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}
 LIMITS = {"resamples": (1, 100_000), "seed": (0, 999_999_999), "workers": (1, 256)}
 MOST_CHANGES = 8
-TOLERANCE = 1e-9  # in AP as a fraction, for sums in another order
+TOLERANCE = 1e-9  # in AP as a fraction, because sums in another order differ
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = Path(values["runs"]) if values["runs"] else ROOT / "runs"
     numbers = {name: cli.count(name, values[name], *LIMITS[name]) for name in LIMITS}
     records = collect(runs)
-    grids = records.chosen_grids(values["grids"])
+    grids = records.choose_grids(values["grids"])
     code = 0
     for grid in (grid for grid in grids if grid.trains):
         try:

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     out = Path(values["out"]) if values["out"] else ROOT / "analysis/records"
     table = collect(runs)
     checksums.require(runs)
-    grids = table.chosen_grids(values["grids"])
+    grids = table.choose_grids(values["grids"])
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; create one with experiments/launch.py")
     paths = run_paths(table, grids)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     reference = boolean("reference", values.pop("reference"))
     size = {key: count(key, value, 0 if key == "seed" else 1) for key, value in values.items()}
     rng = np.random.default_rng(size["seed"])
-    with timed("draw the data"):
+    with print_time("draw the data"):
         coco = draw_ground_truth(size, rng)
         models = [draw_detections(coco, size["detections"], rng) for _ in range(size["models"])]
     if reference:
@@ -48,10 +48,10 @@ def main(arguments: Sequence[str]) -> int:
     matches = []
     objects = read_objects(coco)
     for number, rows in enumerate(models, start=1):
-        with timed(f"match model {number}"):
+        with print_time(f"match model {number}"):
             matches.append(match(objects, read_detections(objects, rows)))
     arms = {f"model {number}": [found] for number, found in enumerate(matches, start=1)}
-    with timed(f"{size['resamples']} resamples of {len(arms)} models, {size['workers']} processes"):
+    with print_time(f"{size['resamples']} resamples of {len(arms)} models, {size['workers']} processes"):
         result = bootstrap(arms, size["resamples"], rng, size["workers"])
     print(result.frame().to_string(index=False))
     own, child = (resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 @contextmanager
-def timed(what: str) -> Iterator[None]:
+def print_time(what: str) -> Iterator[None]:
     """Print the block's wall-clock time, and its CPU time with that of its finished child processes."""
     start, used = time.perf_counter(), _cpu_seconds()
     yield
@@ -123,12 +123,12 @@ def _rows(image: Integers, category: Integers, box: Floats) -> list[dict[str, An
 
 
 def _match_with_pycocotools(coco: COCO, rows: list[dict[str, Any]]) -> None:
-    with timed("pycocotools, one model: loadRes"), contextlib.redirect_stdout(io.StringIO()):
+    with print_time("pycocotools, one model: loadRes"), contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(coco, coco.loadRes([dict(row) for row in rows]), "bbox")
     evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
-    with timed("pycocotools, one model: evaluate, one area range"), contextlib.redirect_stdout(io.StringIO()):
+    with print_time("pycocotools, one model: evaluate, one area range"), contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
-    with timed("pycocotools, one model: accumulate"), contextlib.redirect_stdout(io.StringIO()):
+    with print_time("pycocotools, one model: accumulate"), contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from dynamic_rcnn.errors import UserError, unknown_name
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
-# errors of a disk that refuses to write, or of a path that cannot be
+# errors of a disk that cannot be written to, or of a path that cannot exist
 _REFUSED = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP")
 _REFUSED_NUMBERS = {getattr(errno, name) for name in _REFUSED}
-_LONGEST = 200  # characters of a value in a message
-_NO_DISPLAY = "agg"  # a backend of matplotlib
+_LONGEST = 200  # largest number of characters of a value in a message
+_NO_DISPLAY = "agg"  # the backend of matplotlib that needs no display
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -46,7 +46,8 @@ def complete_environment() -> None:
     """Make up for what a container or a batch job may lack: a UTF-8 locale, a user name, a home.
 
     Annotations and records are UTF-8, and so are the file names in them: in another locale this process starts again in
-    Python's UTF-8 mode. Libraries ask for the user's name and home, which a user id without a passwd entry has not.
+    Python's UTF-8 mode. Libraries ask for the user's name and home, which a user id without a passwd entry does not
+    have.
     """
     try:
         pwd.getpwuid(os.getuid())
@@ -92,14 +93,14 @@ def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
     os.environ["MPLBACKEND"] = _NO_DISPLAY
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):  # they may be those of a test or a notebook
+    for stream in (sys.stdout, sys.stderr):  # in a test or a notebook, they may be of another type
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names that are not UTF-8 can be printed
     try:
         return work()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    except BrokenPipeError:  # the reader of the pipe has stopped, such as `head`
+    except BrokenPipeError:  # the program that reads the pipe, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -108,7 +109,7 @@ def report_errors(work: Callable[[], int], disk_hint: str = "") -> int:
     except UnicodeError as error:
         text = repr(getattr(error, "object", error))[:_LONGEST]
         print(f"error: {text}: is not valid UTF-8; give another name or text", file=sys.stderr)
-    except RuntimeError as error:  # of Path.resolve, until Python 3.12
+    except RuntimeError as error:  # raised by Path.resolve until Python 3.12
         if "Symlink loop" not in str(error):
             raise
         print(f"error: {error}; choose another path", file=sys.stderr)
@@ -123,7 +124,7 @@ def paths(arguments: Sequence[str], *names: str) -> list[Path]:
     if not arguments and names:
         raise UserError(f"give {' '.join(names)}; --help explains them")
     if len(arguments) != len(names) or any(argument.startswith("-") for argument in arguments):
-        raise UserError(f"arguments {' '.join(arguments)}: must be {' '.join(names) or 'none'}; --help explains them")
+        raise UserError(f"arguments {' '.join(arguments)}: expected {' '.join(names) or 'none'}; --help explains them")
     return [Path(argument) for argument in arguments]
 
 

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # the other imports take a moment, in which a warnin
     warning_signals.note_signals()
 
 from dynamic_rcnn.parallel.rank import EXIT_INTERRUPTED, EXIT_LOST, Rank, read_failures, write_failure
-from dynamic_rcnn.run.claim import Claim, claimed, superseded
+from dynamic_rcnn.run.claim import Claim, claimed, is_superseded
 from dynamic_rcnn.run.files import METRICS, log_name
 from dynamic_rcnn.run.status import StatusFile
 from slurm import end_causes
@@ -142,7 +142,7 @@ class _Supervisor:
         if code in (0, EXIT_INTERRUPTED):
             self._record_warning()
             return 0
-        if superseded(self.run_dir):  # an error code would make srun end the step of that name: the successor's
+        if is_superseded(self.run_dir):  # an error code would make srun end the step of that name: the successor's
             print(f"{self.run_dir}: another attempt has taken over this run", flush=True)
             return 0
         if not stalled and code != EXIT_LOST:  # else another rank knows why

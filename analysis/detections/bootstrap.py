@@ -27,7 +27,7 @@ from analysis.detections.weighted_ap import METRICS, Accumulation
 from dynamic_rcnn.errors import UserError, unknown_name
 
 Weights = NDArray[np.uint16]
-BLOCK = 25  # resamples per task of a process
+BLOCK = 25  # number of resamples in a task of a process
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Estimate:
     """A metric of an arm, or its difference from a baseline, with its percentile interval.
 
     Attributes:
-        value: on the original images.
-        low, high: the interval. All three are None if the metric is undefined.
+        value: the metric, or the difference, on the original images.
+        low, high: the interval. The value and the interval are None if the metric is undefined.
         resamples: the number of resamples in which the metric is defined.
     """
 
@@ -99,7 +99,8 @@ def bootstrap(
         arms: arm -> the matched detections of its seeds, all on one data set; numbers of seeds may differ.
         resamples: the number of resamples.
         rng: draws the images. The result depends on its state and not on `workers`.
-        workers: processes. More than 1 are spawned: a script that calls this needs `if __name__ == "__main__"`.
+        workers: the number of processes. If above 1, they are spawned, so the calling script needs
+            `if __name__ == "__main__"`.
 
     Raises:
         UserError: no arm, an arm without runs, runs on different images or categories, or no resample.

@@ -17,7 +17,10 @@ ORIGIN = {
     "processes": "number of processes",
     **ARITHMETIC,
 }
-CHECKOUT = {"commit": "commit", "dirty": "uncommitted changes"}  # listed as problems only: `code` is what ran
+CHECKOUT = {
+    "commit": "commit",
+    "dirty": "uncommitted changes",
+}  # only listed as problems
 NOT_RECORDED = "not recorded"
 _SHA256_DIGITS = 64
 
@@ -25,20 +28,20 @@ _SHA256_DIGITS = 64
 def mixed_arms(finished: pd.DataFrame) -> dict[str, list[str]]:
     """The arms whose finished runs have several settings, and these settings. Such runs are not averaged."""
     settings = {str(arm): sorted(set(rows["setting"].dropna())) for arm, rows in finished.groupby("arm", sort=False)}
-    return {arm: found for arm, found in settings.items() if len(found) > 1}
+    return {arm: names for arm, names in settings.items() if len(names) > 1}
 
 
 def differences(finished: pd.DataFrame, names: dict[str, str] = ORIGIN) -> dict[str, dict[str, pd.DataFrame]]:
-    """In what the finished runs of a grid differ: name -> value -> the rows with this value.
+    """The properties in which the finished runs of a grid differ: name -> value -> the rows with this value.
 
-    names: the columns to compare, and their names in texts.
+    names: column to compare -> its name in texts.
     """
-    found = {}
+    properties = {}
     for column, name in names.items():
         groups = {str(value): rows for value, rows in finished.groupby(finished[column].map(_text), sort=True)}
         if len(groups) > 1:
-            found[name] = groups
-    return found
+            properties[name] = groups
+    return properties
 
 
 def problems(grid: Manifest, finished: pd.DataFrame) -> list[str]:
@@ -49,7 +52,7 @@ def problems(grid: Manifest, finished: pd.DataFrame) -> list[str]:
         for arm, settings in mixed_arms(finished).items()
     ]
     for name, groups in differences(finished, ORIGIN | CHECKOUT).items():
-        words = "; ".join(f"{_shortened(value)} in {_runs(rows)}" for value, rows in groups.items())
+        words = "; ".join(f"{_shorten(value)} in {_runs(rows)}" for value, rows in groups.items())
         lines.append(f"{grid.key}: the finished runs differ in {name}: {words}")
     return lines
 
@@ -61,7 +64,7 @@ def changed_attempts(path: str, provenance: Provenance) -> list[str]:
     for column, name in (ORIGIN | CHECKOUT).items():
         others = sorted({_text(each[column]) for each in earlier} - {_text(last[column])})
         if others:
-            changed = ", ".join(map(_shortened, others)), _shortened(_text(last[column]))
+            changed = ", ".join(map(_shorten, others)), _shorten(_text(last[column]))
             lines.append(f"{path}: {name} changed between attempts: {', then '.join(changed)}")
     return lines
 
@@ -105,7 +108,7 @@ def _text(value: object) -> str:
     return NOT_RECORDED if value is None or value != value else str(value)  # only NaN differs from itself
 
 
-def _shortened(value: str) -> str:
+def _shorten(value: str) -> str:
     return value[:10] if len(value) == _SHA256_DIGITS else value
 
 

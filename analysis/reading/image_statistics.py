@@ -107,7 +107,7 @@ def detection_digests(runs: Path, paths: Sequence[str]) -> dict[str, str]:
 
 
 def read(grid: Manifest, path: Path) -> ImageStatistics | None:
-    """Read the grid's file, `path_for(grid)` in a folder of runs; None if there is none.
+    """Read the grid's file, `path_for(grid)` in a folder of runs. Returns None if there is none.
 
     Raises UserError if it is not valid or was computed from detections that have changed since. Detections that
     are not in the folder are not compared: large ones are left out of committed records.

@@ -20,7 +20,7 @@ from dynamic_rcnn.run import files
 from dynamic_rcnn.run.files import read_content
 from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.results import EvaluationResults
-from dynamic_rcnn.run.spec import TRAIN, is_aside
+from dynamic_rcnn.run.spec import TRAIN, is_moved_aside
 from dynamic_rcnn.run.state import CORRUPT, State, read_state
 from dynamic_rcnn.run.status import Status
 
@@ -35,7 +35,7 @@ class Reader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[str] = []
-        self._faults: dict[str, str] = {}  # file -> what SHA256SUMS says against it
+        self._faults: dict[str, str] = {}  # file -> how it contradicts SHA256SUMS
         self._moved: list[SupersededRun] = []
         sums = root / checksums.NAME
         faults = self.attempt(checksums.check, sums) if sums.exists() else None
@@ -49,7 +49,7 @@ class Reader:
         self._spoiled = checksums.spoiled_runs(self._faults)
 
     def attempt(self, read: Callable[[Path], _Result], path: Path) -> _Result | None:
-        """Return `read(path)`; None with a problem if it fails, and for a file that SHA256SUMS contradicts."""
+        """Return `read(path)`; None if it fails, which adds a problem, or if SHA256SUMS contradicts the file."""
         name = self._name(path)
         if name in self._faults:
             return None
@@ -63,9 +63,9 @@ class Reader:
 
     def runs(self) -> list[Run]:
         """Read all run directories, and those that SHA256SUMS lists and that are missing, sorted by path."""
-        found = {self.root / path for path in self._spoiled if not is_aside(Path(path))}
+        found = {self.root / path for path in self._spoiled if not is_moved_aside(Path(path))}
         for run_dir in self._run_directories():
-            if is_aside(run_dir):
+            if is_moved_aside(run_dir):
                 # seed0-<id>.stale1 is "stale"
                 reason = run_dir.name.rsplit(".", 1)[-1].rstrip("0123456789") or "replaced"
                 self._moved.append(SupersededRun(path=self._name(run_dir), reason=reason))

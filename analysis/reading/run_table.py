@@ -71,7 +71,7 @@ class RunTable:
         for line in self.problems:
             print(f"problem: {line}", file=sys.stderr)
 
-    def chosen_grids(self, option: str) -> list[Manifest]:
+    def choose_grids(self, option: str) -> list[Manifest]:
         """The grids whose names, or names with settings, the option grids= lists; all if it is empty."""
         names = [name for name in option.split(",") if name]
         by_grid = [(grid, {grid.name, f"{grid.name}-{grid.setting}"}) for grid in self.grids]
@@ -113,7 +113,7 @@ class RunTable:
         return self.runs.loc[~self.runs["path"].isin(planned) & ~self.runs["id"].isin(starts), "path"].tolist()
 
     def start_runs(self, grid: Manifest) -> pd.DataFrame:
-        """The runs that the runs of `grid` start from."""
+        """One row per run from which runs of `grid` start."""
         ids = set(self.runs_of(grid)["init"].dropna())
         return self.runs[self.runs["id"].isin(ids) & (self.runs["dataset"] == grid.dataset)]
 

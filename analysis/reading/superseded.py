@@ -1,4 +1,4 @@
-"""Run directories that no table contains: replaced and moved aside, or in no grid. Records list them in aside.json."""
+"""Run directories that are in no table: replaced and moved aside, or in no grid. Records list them in aside.json."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from analysis.rendering.plots import DrawnFigure
 
 TEMPLATES = Path(__file__).parent / "templates"
-_DIGITS = 5  # of the values that a figure shows at the mouse
+_DIGITS = 5  # significant digits of the values that a figure shows at the mouse pointer
 
 
 def to_html(page: Page, figures: Mapping[str, DrawnFigure]) -> str:
-    """The whole page. figures: its figures by name, drawn."""
+    """Render the whole page. figures: name -> drawn figure."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -43,7 +43,7 @@ def _sort_key(cell: TableCell, is_text: bool) -> str:
 
 
 def _panels(figure: Figure, drawn: DrawnFigure) -> Markup:
-    """For each panel its area in the figure and each arm's four series, as JSON for the page's script."""
+    """The area of each panel in the figure, and each arm's four series, as JSON for the page's script."""
     panels = [
         {
             **{"title": panel.name, "box": area.box, "span": area.span, "xlabel": panel.xlabel},
@@ -51,7 +51,7 @@ def _panels(figure: Figure, drawn: DrawnFigure) -> Markup:
         }
         for panel, area in zip(figure.panels, drawn.areas, strict=True)
     ]
-    return Markup(json.dumps(panels).replace("<", "\\u003c"))  # cannot end the script element
+    return Markup(json.dumps(panels).replace("<", "\\u003c"))  # so that the text cannot end the script element
 
 
 def _short(value: float) -> float | None:

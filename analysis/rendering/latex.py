@@ -19,11 +19,11 @@ _HEAD = r"""% Each table stands by itself. A table (it floats) needs \usepackage
 \usepackage{booktabs,graphicx,longtable}
 \begin{document}
 """
-_PAGE_ROWS = 40  # rows on a page of article, below a caption
-_SEPARATION = 3  # pt, on each side of a longtable's column
-_LINE_WIDTH = 525  # pt, on the page above
+_PAGE_ROWS = 40  # number of rows on a page of article, below a caption
+_SEPARATION = 3  # pt of space on each side of a longtable's column
+_LINE_WIDTH = 525  # pt, for the page layout above
 _MIN_FONT, _MAX_FONT = 3, 10  # pt
-_CHARACTER_WIDTH = 0.68  # of the font size: a digit at 5 pt, the widest
+_CHARACTER_WIDTH = 0.68  # in units of the font size: a digit, which is relatively widest at 5 pt
 _MACROS = {STRONG: r"\textbf", EMPHASIS: r"\emph", CODE: r"\texttt"}
 _TRANSLATIONS = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -36,7 +36,7 @@ _SUPPORTED = {*map(chr, [*range(0x20, 0x7F), *range(0xA1, 0x180)]), *"ȘșȚț�
 
 
 def to_latex(page: Page) -> str:
-    """A document with all tables."""
+    """A LaTeX document with all tables."""
     return _HEAD + "\n\n".join(_table(each) for each in page.tables) + "\n\\end{document}\n"
 
 
@@ -46,10 +46,10 @@ def _table(named: NamedTable) -> str:
     head, *body = (_row(texts) for texts in _texts(table))
     head = f"\\toprule\n{head}\n\\midrule"
     caption = rf"\caption{{{inline(named.title)}}}\label{{tab:{named.name}}}"
-    if len(body) > _PAGE_ROWS:  # over several pages, with the head on each of them
+    if len(body) > _PAGE_ROWS:  # a longtable over several pages, with the head on each of them
         heads = [caption + r" \\", head, r"\endfirsthead", head, r"\endhead", r"\bottomrule", r"\endfoot"]
         lines = [_font(table), rf"\begin{{longtable}}{{{align}}}", *heads, *body, r"\end{longtable}", "}"]
-    else:  # of its natural width, scaled down to the line if it is wider
+    else:  # a table in its natural width, scaled down if it is wider than the line
         tabular = [rf"\begin{{tabular}}{{{align}}}", head, *body, r"\bottomrule", r"\end{tabular}%"]
         fitted = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", *tabular, "}"]
         lines = [r"\begin{table}[htbp]", r"\centering", caption, *fitted, r"\end{table}"]
@@ -69,7 +69,7 @@ def _texts(table: Table) -> list[list[Text]]:
 
 
 def _row(texts: Sequence[Text]) -> str:
-    r"""A row of a table. After the \\ of the row before, '[' or '*' would be read as its argument: {} prevents that."""
+    r"""A row of a table. Begins with {} before '[' or '*', which LaTeX would read as an argument of the previous \\."""
     row = " & ".join(map(inline, texts)) + r" \\"
     return "{}" + row if row.lstrip().startswith(("[", "*")) else row
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from analysis.rendering.model import Block, Bullets, CodeBlock, Figure, Heading, Page, Picture, Section, Table
 from analysis.rendering.text import CODE, LINE_BREAK, PLAIN, STRONG, Line, Span, one_line, to_text
 
-# "<" before and ">" after a space begin nothing, nor does "]" that no link, reference or definition follows
+# no markup: "<" before a space, ">" after a space, and "]" that is not followed by a link, reference or definition
 _SPECIAL = re.compile(r"[\\`*_|#~]|\](?=[(\[:])|<(?! )|(?<! )>|&(?=#?\w)")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 

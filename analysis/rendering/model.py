@@ -118,7 +118,7 @@ class Panel:
     """One plot of a figure.
 
     Attributes:
-        name: of its values, in the HTML page and in the figure's identifier.
+        name: the name of its values, in the HTML page and in the figure's identifier.
         has_error_bars: whether bands are drawn as error bars with markers, `dodge` apart along x, and not shaded.
         starts_at_zero: whether the y axis does.
         ticks: along x; None: chosen by matplotlib.
@@ -139,7 +139,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side, in `columns`; `height` in inches, 10 wide. name: of its file."""
+    """Panels side by side in `columns`, 10 inches wide and `height` inches high. name: of its file."""
 
     name: str
     title: str
@@ -150,7 +150,7 @@ class Figure:
 
     @property
     def identifier(self) -> str:
-        """A hash of its numbers, for the metadata of its file. Six decimals: further ones depend on scipy's version."""
+        """A hash of its numbers, for its file's metadata. To six decimals: further ones depend on scipy's version."""
         rows: dict[str, list[Any]] = {panel.name: [] for panel in self.panels}
         for panel in self.panels:
             for arm, band in panel.curves.items():

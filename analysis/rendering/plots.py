@@ -1,4 +1,4 @@
-"""The figures of the report as SVG, the same bytes each time. A plot draws prepared numbers and computes nothing.
+"""The figures of the report as SVG, the same bytes each time. Plots draw prepared numbers and compute nothing.
 
 Colours are Okabe and Ito's, safe for colour-blind readers. Every arm has its own marker and dashes as well, since lines
 of different arms may lie on each other.
@@ -27,8 +27,13 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 ERROR_BARS: dict[str, Any] = {"markersize": 4.5, "linewidth": 0.9, "elinewidth": 1.1, "capsize": 2}
 WIDTH = 10.0  # inches
-LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: y labels, nothing, x labels, its title
-FONT = "DejaVu Sans"  # matplotlib brings it along
+LEFT, RIGHT, BOTTOM, TITLE = (
+    0.68,
+    0.12,
+    0.55,
+    0.32,
+)  # inches around each panel: y labels, space, x labels, title
+FONT = "DejaVu Sans"  # included in matplotlib
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
     "svg.fonttype": "path",

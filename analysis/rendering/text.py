@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-NOTHING = "–"  # shown where there is no value
+NOTHING = "–"  # shown in place of a missing value
 PLAIN, STRONG, EMPHASIS, CODE, LINE_BREAK = "", "strong", "em", "code", "br"  # HTML's names
 
 

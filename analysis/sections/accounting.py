@@ -54,7 +54,7 @@ def _cells(started: pd.DataFrame, replaced: list[SupersededRun] | None) -> list[
     reasons = sorted(Counter(each.reason for each in replaced).items())
     listed = f" ({', '.join(f'{count} {reason}' for reason, count in reasons)})" if reasons else ""
     total = str(len(started) + len(replaced))
-    return [total, *states, f"{len(replaced)}{listed}", resumed, _count_cell(started[started["unasked"]])]
+    return [total, *states, f"{len(replaced)}{listed}", resumed, _count_cell(started[started["in_no_grid"]])]
 
 
 def _count_cell(started: pd.DataFrame) -> TableCell:
@@ -65,7 +65,7 @@ def _count_cell(started: pd.DataFrame) -> TableCell:
 def _started(records: RunTable) -> pd.DataFrame:
     """One row per directory that was not moved aside.
 
-    Columns: path, state, attempts, listed (only in aside.json), dataset, unasked (in no grid).
+    Columns: path, state, attempts, listed (only in aside.json), dataset, in_no_grid.
     """
     columns = ["path", "state", "attempts"]
     runs = records.runs.loc[records.runs["state"] != MISSING, columns]
@@ -73,7 +73,7 @@ def _started(records: RunTable) -> pd.DataFrame:
     started = pd.DataFrame([*runs.itertuples(index=False), *listed], columns=columns).astype({"attempts": "float64"})
     started["listed"] = [False] * len(runs) + [True] * len(listed)
     started["dataset"] = [str(path).split("/")[0] for path in started["path"]]
-    started["unasked"] = started["path"].isin([*records.runs_in_no_grid(), *(path for path, _, _ in listed)])
+    started["in_no_grid"] = started["path"].isin([*records.runs_in_no_grid(), *(path for path, _, _ in listed)])
     return started
 
 

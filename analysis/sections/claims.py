@@ -161,7 +161,7 @@ def difference_text(comparison: Comparison, metric: str, arm: str) -> str | None
 
 
 def trajectory_text(comparison: Comparison, arm: str) -> Line | None:
-    """The verdict on T over the first iterations, for which no run need be finished; None before iteration 100."""
+    """The verdict on T over the first iterations. Does not need finished runs. None before iteration 100."""
     runs = comparison.trajectories(arm)
     known = [run for run in runs if run.values]
     if not known:

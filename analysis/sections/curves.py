@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Band, Curves
 from analysis.stats.comparison import Comparison
-from analysis.stats.seeds import finite, mean, running_mean
+from analysis.stats.seeds import defined_values, mean, running_mean
 from dynamic_rcnn.metrics.names import IOU_THRESHOLDS
 from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
 
@@ -38,7 +38,7 @@ def difference_by_iou(comparison: Comparison, arms: Iterable[str]) -> Curves:
 
 
 def _band(estimates: Sequence[Estimate]) -> Band:
-    """An unknown end is the value itself, an unknown value NaN."""
+    """A curve with its band. If an end of the band is unknown, it is the value; if the value is unknown, it is NaN."""
     values = [math.nan if value is None else value for value, _, _ in estimates]
     low = [value if end is None else end for value, (_, end, _) in zip(values, estimates, strict=True)]
     high = [value if end is None else end for value, (_, _, end) in zip(values, estimates, strict=True)]
@@ -93,6 +93,6 @@ def _over_seeds(seeds: Iterable[Iterable[tuple[float, float]]]) -> Band:
     values: dict[float, list[float]] = {}
     for x, value in (point for points in seeds for point in points):
         values.setdefault(float(x), []).append(value)
-    known = {x: numbers for x in sorted(values) if (numbers := finite(values[x]))}
+    known = {x: numbers for x in sorted(values) if (numbers := defined_values(values[x]))}
     summaries = ([summary(numbers) for numbers in known.values()] for summary in (mean, min, max))
     return Band(list(known), *summaries)

@@ -96,7 +96,7 @@ def _start_note(records: RunTable, comparison: Comparison) -> Line:
 
 
 def _unseen_blocks(comparison: Comparison) -> list[Block]:
-    unseen = comparison.unseen()
+    unseen = comparison.without_seen_seeds()
     if unseen is None or not unseen.n_done:
         return []
     seeds = ", ".join(map(str, comparison.grid.seen_seeds))
@@ -121,7 +121,7 @@ def _contrast_blocks(comparison: Comparison) -> list[Block]:
 
 
 def consistency_note(records: RunTable, grid: Manifest) -> Line:
-    """In what the finished runs differ besides their arms; empty if in nothing."""
+    """A note on the properties in which the finished runs differ besides their arms; empty if there are none."""
     done = records.finished_runs(grid)
     parts: list[Line] = []
     for name, groups in consistency.differences(done).items():

@@ -13,11 +13,11 @@ from analysis.stats.seeds import LEVEL
 from dynamic_rcnn.metrics.names import AP_METRICS
 
 HEADING = Heading("Bootstrap over images")
-TOLERANCE = 1e-6  # in points of AP, for sums in another order
+TOLERANCE = 1e-6  # in points of AP, because sums in another order differ
 
 
 def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Block]:
-    """The part's blocks, or why there are none."""
+    """The blocks of this part, or a text that says why they are not shown."""
     if results is None:
         how = "computes it from the saved detections and the ground truth."
         return [HEADING, "Not computed. " + code(COMMAND) + f" {how}"]
@@ -41,15 +41,18 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
 
 
 def _why_not_shown(results: ImageStatistics, comparison: Comparison) -> str | None:
-    """Other runs are finished now, or a difference contradicts the metrics of the runs."""
+    """Why the results are out of date; None if they fit the runs.
+
+    They are if other runs are finished now, or if a difference contradicts the metrics of the runs.
+    """
     averaged = set(comparison.averaged["path"])
     if averaged != set(results.runs):
         return f"computed from {len(results.runs)} runs, while {len(averaged)} runs are finished and averaged now"
     for row in results.differences:
-        own = comparison.difference(row.metric, row.arm) if row.arm in comparison.others else None
-        if own is not None and row.value is not None and abs(100 * row.value - own.value) > TOLERANCE:
+        measured = comparison.difference(row.metric, row.arm) if row.arm in comparison.others else None
+        if measured is not None and row.value is not None and abs(100 * row.value - measured.value) > TOLERANCE:
             there = f"{row.arm} differs by {signed(100 * row.value)} in {row.metric} there"
-            return f"{there}, but by {signed(own.value)} in the metrics of the runs"
+            return f"{there}, but by {signed(measured.value)} in the metrics of the runs"
     return None
 
 

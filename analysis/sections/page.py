@@ -122,7 +122,7 @@ def _not_run(comparisons: list[Comparison], timings: list[TimingComparison]) -> 
 
 
 def paper_tables(comparisons: Sequence[Comparison | TimingComparison]) -> Table:
-    """One row per table: how much of it has been run, and the command for it."""
+    """One row per table of the paper: how much of it has been run, and the command that runs it."""
     rows: list[Row] = []
     for grid, what in TABLES.items():
         options = " weights=FILE" if grid == "released" else ""
@@ -131,14 +131,14 @@ def paper_tables(comparisons: Sequence[Comparison | TimingComparison]) -> Table:
 
 
 def _progress(grid: str, comparisons: Sequence[Comparison | TimingComparison]) -> Line:
-    own = [each for each in comparisons if each.grid.dataset == COCO and each.grid.name == grid]
-    published = [each for each in own if _is_comparable(each)]
+    on_coco = [each for each in comparisons if each.grid.dataset == COCO and each.grid.name == grid]
+    published = [each for each in on_coco if _is_comparable(each)]
     if not published:
-        others = f"; {plural('grid', len(own))} with another setting or device, {NOT_COMPARABLE}" if own else ""
+        others = f"; {plural('grid', len(on_coco))} with another setting or device, {NOT_COMPARABLE}" if on_coco else ""
         return strong(NOT_RUN) + others
-    done, asked = sum(each.n_done for each in published), sum(len(each.runs) for each in published)
+    done, total = sum(each.n_done for each in published), sum(len(each.runs) for each in published)
     verdicts = "; its section has the verdicts on the printed values" if any(f.grid.paper for f in published) else ""
-    return f"{done} of {plural('run', asked)} done{verdicts}"
+    return f"{done} of {plural('run', total)} done{verdicts}"
 
 
 def _is_comparable(each: Comparison | TimingComparison) -> bool:

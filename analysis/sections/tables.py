@@ -85,11 +85,11 @@ def _difference_cell(difference: Difference | None, runs: list[str]) -> TableCel
 def noise_table(comparison: Comparison) -> Table:
     """The smallest detectable difference, the sd pooled over the arms, and the sd of each arm's paired differences."""
     rows: list[Row] = []
-    known = [arm for arm in comparison.others if comparison.detectable("AP", arm) is not None]
+    known = [arm for arm in comparison.others if comparison.detectable_difference("AP", arm) is not None]
     if known:
         fewest = min(known, key=lambda arm: comparison.summary("AP", arm).n)
         counts = [comparison.summary("AP", arm).n for arm in (fewest, comparison.grid.baseline_of(fewest))]
-        values = [Number(comparison.detectable(metric, fewest), "detectable") for metric in AP_METRICS]
+        values = [Number(comparison.detectable_difference(metric, fewest), "detectable") for metric in AP_METRICS]
         title = f"smallest detectable difference with {counts[0]} and {counts[1]} seeds"
         rows.append(_noise_cells(comparison, title, values, *comparison.grid.arms))
     rows.append(pooled_row(comparison, AP_METRICS))

@@ -14,7 +14,7 @@ from analysis.reading.consistency import mixed_arms
 from analysis.reading.run import UNREADABLE
 from analysis.reading.run_table import RunTable
 from analysis.stats import seeds
-from analysis.stats.seeds import Difference, Pooled, Summary
+from analysis.stats.seeds import Difference, PooledSd, Summary
 from dynamic_rcnn.metrics.names import BOX_METRICS, MASK_METRICS
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.published_curves import Point, Trajectory, Trend, trajectory, trends
@@ -45,7 +45,7 @@ class Comparison:
         baselines = {grid.baseline, *grid.baselines.values()}
         self.others = [arm for arm in grid.arms if arm not in baselines]
         self._values = _values(table, self.averaged)
-        self._noise: dict[Metric, Pooled] = {}
+        self._noise: dict[Metric, PooledSd] = {}
         self._differences: dict[Metric, dict[str, Difference | None]] = {}
         self._contrasts: dict[Metric, dict[str, Difference | None]] = {}
         self._paths: dict[str, dict[int, str]] = {}  # arm -> seed -> path, in table order
@@ -55,8 +55,8 @@ class Comparison:
         for arm, state, cause in self.runs[["arm", "state", "cause"]].itertuples(index=False):
             self._states[arm][describe_state(state, cause)] += 1
 
-    def unseen(self) -> Comparison | None:
-        """Without the seeds whose results were known when settings were chosen; None if that is all seeds or none."""
+    def without_seen_seeds(self) -> Comparison | None:
+        """The comparison without the seen seeds; None if the grid has no seen seeds, or no others."""
         cells = [cell for cell in self.grid.cells if cell.seed not in self.grid.seen_seeds]
         if not cells or len(cells) == len(self.grid.cells):
             return None
@@ -73,13 +73,13 @@ class Comparison:
 
     def paths(self, *arms: str) -> list[str]:
         """The runs that the means of these arms are over, in table order, each once."""
-        found = [path for arm, own in self._paths.items() if arm in arms for path in own.values()]
-        return list(dict.fromkeys(found))
+        paths = [path for arm, by_seed in self._paths.items() if arm in arms for path in by_seed.values()]
+        return list(dict.fromkeys(paths))
 
     def summary(self, metric: Metric, arm: str) -> Summary:
         return seeds.summarize(self.values(metric, arm).values())
 
-    def noise(self, metric: Metric) -> Pooled:
+    def noise(self, metric: Metric) -> PooledSd:
         """The sd pooled over all arms of the grid; a run that several arms share counts once."""
         if metric not in self._noise:
             groups, counted = [], set[str]()
@@ -87,7 +87,7 @@ class Comparison:
                 values = {self._paths[arm][seed]: value for seed, value in self.values(metric, arm).items()}
                 groups.append([value for path, value in values.items() if path not in counted])
                 counted |= set(values)
-            self._noise[metric] = seeds.pooled(groups)
+            self._noise[metric] = seeds.pool_sd(groups)
         return self._noise[metric]
 
     def interval(self, metric: Metric, arm: str) -> tuple[float | None, float | None]:
@@ -105,15 +105,15 @@ class Comparison:
         None if either has no finished run, or if they are the same runs.
         """
         if metric not in self._differences:
-            found = {other: self._minus(metric, other, self.grid.baseline_of(other)) for other in self.others}
-            self._differences[metric] = seeds.corrected_by_holm(found)
+            differences = {name: self._minus(metric, name, self.grid.baseline_of(name)) for name in self.others}
+            self._differences[metric] = seeds.correct_by_holm(differences)
         return self._differences[metric].get(arm)
 
     def contrast(self, metric: Metric, pair: tuple[str, str]) -> Difference | None:
-        """The first arm minus the second one, corrected for the number of contrasts (Holm); None as `difference`."""
+        """The first arm minus the second one, corrected for the number of contrasts (Holm). None: see `difference`."""
         if metric not in self._contrasts:
-            found = {" ".join(each): self._minus(metric, *each) for each in self.grid.contrasts}
-            self._contrasts[metric] = seeds.corrected_by_holm(found)
+            differences = {" ".join(pair): self._minus(metric, *pair) for pair in self.grid.contrasts}
+            self._contrasts[metric] = seeds.correct_by_holm(differences)
         return self._contrasts[metric][" ".join(pair)]
 
     def _minus(self, metric: Metric, arm: str, other: str) -> Difference | None:
@@ -121,10 +121,10 @@ class Comparison:
             return None
         return seeds.difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
 
-    def detectable(self, metric: Metric, arm: str) -> float | None:
+    def detectable_difference(self, metric: Metric, arm: str) -> float | None:
         """The smallest difference of this arm from its baseline that their numbers of seeds detect 4 times out of 5."""
         counts = [self.summary(metric, each).n for each in (arm, self.grid.baseline_of(arm))]
-        return seeds.detectable(self.noise(metric), counts)
+        return seeds.detectable_difference(self.noise(metric), counts)
 
     def states(self, arm: str) -> list[tuple[str, int]]:
         """The states of the arm's runs with their causes, and how many runs have each; done first."""

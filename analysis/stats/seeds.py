@@ -30,7 +30,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledSd:
     """The standard deviation that arms share if their variances are equal; None if df = 0 (one seed per arm)."""
 
     sd: float | None
@@ -47,7 +47,7 @@ class Difference:
         pairs: number of seeds that both arms have.
         paired_sd: sd of the differences over those seeds; None if there are fewer than two.
         p: two-sided, of no difference; None if the noise is unknown.
-        corrected: p after Holm's correction (see `corrected_by_holm`); None without correction.
+        corrected: p after Holm's correction (see `correct_by_holm`); None without correction.
     """
 
     value: float
@@ -87,19 +87,19 @@ class Ratio:
     sd: float | None
 
 
-def finite(values: Iterable[float | None]) -> list[float]:
+def defined_values(values: Iterable[float | None]) -> list[float]:
     """The values that are defined (neither None nor NaN)."""
     return [float(value) for value in values if value is not None and math.isfinite(value)]
 
 
 def summarize(values: Iterable[float | None]) -> Summary:
     """Mean and sd of the defined values."""
-    kept = finite(values)
+    kept = defined_values(values)
     sd = math.sqrt(_squares(kept) / (len(kept) - 1)) if len(kept) > 1 else None
     return Summary(len(kept), mean(kept) if kept else None, sd)
 
 
-def pooled(groups: Iterable[Iterable[float | None]]) -> Pooled:
+def pool_sd(groups: Iterable[Iterable[float | None]]) -> PooledSd:
     """The sd pooled over arms.
 
     Args:
@@ -108,12 +108,12 @@ def pooled(groups: Iterable[Iterable[float | None]]) -> Pooled:
     Returns:
         The root of the squared deviations from each arm's own mean over df, the sum of (n - 1).
     """
-    kept = [values for values in map(finite, groups) if values]
+    kept = [values for values in map(defined_values, groups) if values]
     df = sum(len(values) - 1 for values in kept)
-    return Pooled(math.sqrt(math.fsum(map(_squares, kept)) / df) if df else None, df)
+    return PooledSd(math.sqrt(math.fsum(map(_squares, kept)) / df) if df else None, df)
 
 
-def mean_interval(summary: Summary, noise: Pooled) -> tuple[float, float] | tuple[None, None]:
+def mean_interval(summary: Summary, noise: PooledSd) -> tuple[float, float] | tuple[None, None]:
     """The t interval of a mean on the pooled sd; (None, None) if either is unknown."""
     if summary.mean is None or noise.sd is None:
         return None, None
@@ -121,7 +121,7 @@ def mean_interval(summary: Summary, noise: Pooled) -> tuple[float, float] | tupl
     return summary.mean - half, summary.mean + half
 
 
-def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: Pooled) -> Difference | None:
+def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: PooledSd) -> Difference | None:
     """The mean of `arm` minus that of `baseline`.
 
     Args:
@@ -132,7 +132,9 @@ def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: P
     Returns:
         The difference, not corrected for multiple comparisons; None if either has no defined value.
     """
-    ours, theirs = ({seed: value for seed, value in each.items() if finite([value])} for each in (arm, baseline))
+    ours, theirs = (
+        {seed: value for seed, value in each.items() if defined_values([value])} for each in (arm, baseline)
+    )
     if not ours or not theirs:
         return None
     value = mean(list(ours.values())) - mean(list(theirs.values()))
@@ -145,7 +147,7 @@ def difference(arm: Mapping[int, float], baseline: Mapping[int, float], noise: P
     return Difference(value, value - half, value + half, len(seeds), paired_sd, _two_sided(value, error, noise.df))
 
 
-def corrected_by_holm(differences: Mapping[str, Difference | None]) -> dict[str, Difference | None]:
+def correct_by_holm(differences: Mapping[str, Difference | None]) -> dict[str, Difference | None]:
     """The differences with p corrected for their number (Holm 1979, step-down)."""
     known = {name: found.p for name, found in differences.items() if found is not None and found.p is not None}
     corrected: dict[str, float] = {}
@@ -159,7 +161,7 @@ def corrected_by_holm(differences: Mapping[str, Difference | None]) -> dict[str,
     }
 
 
-def detectable(noise: Pooled, counts: Sequence[int]) -> float | None:
+def detectable_difference(noise: PooledSd, counts: Sequence[int]) -> float | None:
     """The smallest difference of two arms that is found significant with probability POWER, without correction.
 
     Args:

@@ -39,7 +39,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.stats.seeds import Pooled, Ratio, Summary, t_quantile
+from analysis.stats.seeds import PooledSd, Ratio, Summary, t_quantile
 
 REPRODUCED = "REPRODUCED"
 NOT_REPRODUCED = "NOT REPRODUCED"
@@ -93,13 +93,13 @@ def margin(metric: str) -> float:
     return MARGIN_AP * FLOORS[metric] / FLOORS["AP"]
 
 
-def decide(metric: str, claimed: float, measured: Summary, noise: Pooled) -> Decision:
+def decide(metric: str, claimed: float, measured: Summary, noise: PooledSd) -> Decision:
     """The verdict on a printed value. If no arm has two seeds, the sd is taken to be the floor, as if it were known."""
     assert measured.mean is not None
     return _decide(metric, measured.mean - claimed, noise, [measured.n])
 
 
-def decide_difference(metric: str, claimed: float, ours: Summary, theirs: Summary, noise: Pooled) -> Decision:
+def decide_difference(metric: str, claimed: float, ours: Summary, theirs: Summary, noise: PooledSd) -> Decision:
     """The verdict on a printed difference of two arms."""
     assert ours.mean is not None and theirs.mean is not None
     gap = ours.mean - theirs.mean - claimed
@@ -114,7 +114,7 @@ def decide_retest(claimed: float, measured: float) -> Decision:
     return Decision(HIGHER if gap > 0 else NOT_REPRODUCED)
 
 
-def _decide(metric: str, gap: float, noise: Pooled, counts: Sequence[int]) -> Decision:
+def _decide(metric: str, gap: float, noise: PooledSd, counts: Sequence[int]) -> Decision:
     """gap: measured minus printed. counts: the number of seeds of each arm."""
     sd, limit = max(FLOORS[metric], noise.sd or 0.0), margin(metric)
     verdict = _verdict(gap, sd, noise.df or math.inf, counts, limit)

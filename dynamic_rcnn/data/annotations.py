@@ -1,9 +1,9 @@
-"""Reads annotation files in COCO format: always as UTF-8, and fast, because COCO's have 470 MB.
+"""Reads annotation files in COCO format: always as UTF-8, and fast, because COCO has 470 MB of annotations.
 
-Everything that reads annotations does so here, so that all of it sees the same names: pycocotools decodes files by the
-locale. `read_json` returns the whole content. The others return objects with the fields that are checked; every value
-is as in the file, of any type, or `ABSENT`. A segmentation is kept as text until it is checked, because polygons as
-Python numbers would take most of the memory.
+All code reads annotations with this module, so that it sees the same names in every locale: pycocotools decodes files
+by the locale. `read_json` returns the whole content. The others return objects with the fields that are checked; every
+value is as in the file, of any type, or `ABSENT`. A segmentation is kept as text until it is checked, because polygons
+as Python numbers would take most of the memory.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ _Kinds = dict[str, tuple[type, ...]]  # field -> its types
 _Bools = NDArray[np.bool_]
 _Report = Callable[[_Bools, Callable[[Any], str]], None]
 
-NAMED = 3  # problems that a message describes
-_INT64 = range(-(2**63), 2**63)  # what pandas and numpy hold
+NAMED = 3  # number of problems that a message describes
+_INT64 = range(-(2**63), 2**63)  # the integers that pandas and numpy can store
 _KIND_NAMES: dict[tuple[type, ...], str] = {
     (int,): "an integer",
     (str,): "a text",
@@ -211,7 +211,7 @@ def _positions(known: list[int], wanted: list[int]) -> NDArray[np.int64]:
 
 
 def _boxes(boxes: list[list[Any]], report: _Report) -> NDArray[np.float64]:
-    """The boxes as an array [N, 4]; reports those that are none."""
+    """The boxes as an array [N, 4]; reports those that are not boxes."""
 
     def report_boxes(wrong: _Bools, rule: str) -> None:
         report(wrong, lambda item: f"bbox is {reprlib.repr(item.bbox)}; {rule}")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dynamic_rcnn.data.annotations import Image
 from dynamic_rcnn.data.coco_checks import Boxes, Problems
 
-_FAR = 10  # times the longer side of its image: a coordinate beyond is an error, and its outline takes memory
+_FAR = 10  # longer sides of the image: a coordinate beyond is an error, and drawing it would take memory
 _FORMS = "it must be a list of polygons [x1, y1, x2, y2, ...] or run lengths with size and counts"
 
 
@@ -79,7 +79,7 @@ def _check(segmentation: Any, image: Image, evaluated: bool) -> bool:
 
 
 def _decode(segmentation: Any) -> Mask:
-    """The segmentation as a mask. Raises ValueError if it is none, or in no form that is known."""
+    """The segmentation as a mask. Raises ValueError if it is missing or in an unknown form."""
     is_text = isinstance(segmentation, msgspec.Raw)
     if segmentation is None or (is_text and not bytes(segmentation)):
         raise ValueError("has no segmentation, which a model with masks needs")

@@ -65,7 +65,7 @@ def check(dataset: dict[str, Any], training: bool = True, masks: bool = False, m
     Args:
         dataset: `dataset` of a spec.
         training: False for runs that do not train; the training images may be missing then.
-        masks: whether the models have masks; shapes have them always.
+        masks: whether the models have masks; shapes always have them.
         min_size: training leaves out images whose shorter side is smaller.
 
     Returns:

@@ -1,7 +1,7 @@
 """A cache of what image files decode to, so that a launch decodes only files that are new or have changed.
 
-It lies in the user's cache folder, in one file for each folder of images. A file counts as unchanged while its size and
-modification time stay.
+The cache is in the user's cache folder, in one file for each folder of images. A file counts as unchanged while its
+size and modification time are the same.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dynamic_rcnn.run.files import cache_folder, write_bytes_atomic
 
 Stamps = Mapping[str, tuple[int, int]]  # file name -> size, modification time in nanoseconds
 
-_KEPT = 20  # files of the cache
+_KEPT = 20  # largest number of files in the cache
 _SETTLED_S = 5.0  # a file that has just changed may change again with the same time stamp
 
 
 def read_known(folder: Path, color_type: str, stamps: Stamps) -> dict[str, Inspection]:
-    """What is known of the files in `folder` that have not changed, by name. stamps: of the files as they are now."""
+    """The cached inspections of the unchanged files in `folder`, by name. stamps: the files' current stamps."""
     try:
         content = json.loads(_cache_file(folder, color_type).read_bytes())
         return {
@@ -39,7 +39,7 @@ def read_known(folder: Path, color_type: str, stamps: Stamps) -> dict[str, Inspe
 
 
 def write_known(folder: Path, color_type: str, stamps: Stamps, known: Mapping[str, Inspection]) -> None:
-    """Keep what is known of files, except of those that have just changed. Nothing is kept if the disk refuses."""
+    """Write inspections to the cache, except of files that have just changed. Ignores errors of the disk."""
     newest = time.time_ns() - int(_SETTLED_S * 1e9)
     content = {name: [*stamps[name], *astuple(found)] for name, found in known.items() if stamps[name][1] < newest}
     with contextlib.suppress(OSError, RuntimeError):

@@ -1,7 +1,7 @@
 """Check that the images of a split decode in training, and have the sizes that the annotations give.
 
-Decoding is parallel, and what was found in a file is kept until it changes (decoded_cache.py). A large split is sampled
-unless every image is asked for.
+Decoding is parallel, and the result for a file is cached until the file changes (decoded_cache.py). Of a large split,
+only a sample is decoded unless the caller asks for every image.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dynamic_rcnn.data.decoded_cache import Stamps, read_known, write_known
 from dynamic_rcnn.data.pixels import OPENCV, Inspection, image_loader, inspect
 from dynamic_rcnn.errors import UserError
 
-SMALL_BYTES = 2 * 10**9  # of files, up to which every image of a split is decoded: under a minute on a core
-SAMPLE = 500  # images that are decoded of a larger split
-_CHUNK = 32  # images that a thread decodes at a time
+SMALL_BYTES = 2 * 10**9  # total size up to which every image of a split is decoded, in under a minute on one core
+SAMPLE = 500  # number of images that are decoded of a larger split
+_CHUNK = 32  # number of images that a thread decodes at a time
 _PROGRESS_S = 10.0
 _TURNED = "training applies the orientation that the camera noted (EXIF)"
 _ALMOST_BLACK = (
@@ -36,14 +36,14 @@ _ALMOST_BLACK = (
 
 @dataclass
 class ImageReport:
-    """What was found in the images of a split.
+    """The result of checking the images of a split.
 
     Attributes:
         files: number of image files in the annotations.
         decoded: number of them that were decoded, now or earlier.
         problems: images that training would refuse, or whose annotations do not fit.
         advice: how to solve the problems.
-        notes: what is worth knowing about the others.
+        notes: other facts worth knowing.
     """
 
     files: int
@@ -73,7 +73,7 @@ def check_images(
     Args:
         annotations: the annotation file; it must have passed the check of its fields.
         folder: the folder to which its file names are relative.
-        pipeline: of mmdet, whose loader the images are decoded for.
+        pipeline: a pipeline of mmdet. Images are decoded as its loader decodes them.
         every: decode every image even if their files have more than SMALL_BYTES.
         progress: receives a line every ten seconds.
     """
@@ -94,7 +94,7 @@ def check_images(
     for name in sorted(refused):
         report.problems.add(f"image {images[name].id}: {refused[name]}")
     _compare_sizes(report, images, folder, known)
-    _look_at_values(report, known)
+    _check_appearance(report, known)
     if backend != OPENCV:
         report.notes.append(f"they were decoded with OpenCV, but training decodes with imdecode_backend={backend}")
     return report
@@ -105,13 +105,13 @@ def _stamps(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, tuple[int
         try:
             found = (folder / name).stat()
         except OSError:
-            yield name, (0, 0)  # decoding says why it cannot be read
+            yield name, (0, 0)  # decoding reports why it cannot be read
         else:
             yield name, (found.st_size, found.st_mtime_ns)
 
 
 def _choose(stamps: Stamps, known: Mapping[str, Inspection], every: bool) -> list[str]:
-    """The files to decode: all that are not known, or always the same sample of a large split."""
+    """The files to decode: all that are not cached, or, of a large split, always the same sample."""
     unknown = [name for name in stamps if name not in known]
     if every or sum(stamps[name][0] for name in unknown) <= SMALL_BYTES:
         return unknown
@@ -122,14 +122,14 @@ def _choose(stamps: Stamps, known: Mapping[str, Inspection], every: bool) -> lis
 def _decode(
     folder: Path, names: Sequence[str], color_type: str, progress: Callable[[str], None]
 ) -> Iterator[tuple[str, Inspection | str]]:
-    """Yield each file with what it decodes to, or with why it cannot be decoded."""
+    """Yield each file with its inspection, or with the reason why it cannot be decoded."""
 
     def work(chunk: Sequence[str]) -> list[tuple[str, Inspection | str]]:
         return [(name, _inspect(folder / name, color_type)) for name in chunk]
 
     chunks = [names[at : at + _CHUNK] for at in range(0, len(names), _CHUNK)]
     done, shown = 0, time.monotonic()
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))  # OpenCV decodes without Python's lock
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))  # OpenCV releases Python's lock while it decodes
     try:
         with _silent_libraries():
             for found in pool.map(work, chunks):
@@ -187,8 +187,8 @@ def _compare_sizes(
         )
 
 
-def _look_at_values(report: ImageReport, known: Mapping[str, Inspection]) -> None:
-    """Report images that decode to something else than viewers may show."""
+def _check_appearance(report: ImageReport, known: Mapping[str, Inspection]) -> None:
+    """Report images that training sees differently from how viewers may show them."""
     turned = [] if _TURNED in "".join(report.advice) else _names(known, "turned")
     for text, names in (
         (f"are turned, because {_TURNED}; boxes must fit the images as viewers show them", turned),

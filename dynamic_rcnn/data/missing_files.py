@@ -9,11 +9,11 @@ from urllib.parse import unquote
 
 
 def why_missing(folder: Path, name: str) -> str:
-    """What can be seen about a file that is missing or empty: a sentence that begins with ": ", or nothing.
+    """The reason why a file is missing or empty, as far as the disk shows it: text that begins with ": ", or "".
 
     Args:
-        folder: of the images.
-        name: of the file, relative to the folder, as in the annotations.
+        folder: the folder of the images.
+        name: the name of the file in the annotations, relative to the folder.
     """
     path = folder / name
     try:

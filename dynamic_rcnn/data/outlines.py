@@ -67,13 +67,13 @@ def outline_mask(name: str, width: int, height: int, rotation: tuple[int, int, i
     half = (cosine * max(width, height) + abs(sine) * max(width, height)) // (2 * hypotenuse) + 2
     centres = 2 * np.arange(-half, half, dtype=np.int32) + 1  # pixel centres, in half pixels
     x, y = centres[None, :], centres[:, None]
-    p = _divided((cosine * x + sine * y) * UNIT, hypotenuse * width)
-    q = _divided((cosine * y - sine * x) * UNIT, hypotenuse * height)
+    p = _divide((cosine * x + sine * y) * UNIT, hypotenuse * width)
+    q = _divide((cosine * y - sine * x) * UNIT, hypotenuse * height)
     mask = OUTLINES[name](p, q)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _divided(values: Integers, divisor: int) -> Integers:
+def _divide(values: Integers, divisor: int) -> Integers:
     """Integer division towards zero, which keeps outlines symmetric."""
     return np.sign(values) * (abs(values) // divisor)

@@ -1,4 +1,4 @@
-"""Decode an image file to the pixels that training sees. Free of torch.
+"""Decode an image file to the pixels that training sees. Torch-free.
 
 Training loads images with mmcv's LoadImageFromFile, which hands the bytes of a file to OpenCV: the orientation that a
 camera noted (EXIF) is applied, 16 bits become 8, and a truncated JPEG is refused. `decode` does the same; a test
@@ -31,20 +31,20 @@ _FLAGS = {
     "color_ignore_orientation": cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR,
     "grayscale_ignore_orientation": cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_GRAYSCALE,
 }
-_ORIENTATION = 0x0112  # the EXIF field
-_MARKS = (b"Exif", b"eXIf", b"EXIF", b"acTL")  # what begins EXIF data in JPEG, PNG and WebP, and an animation in PNG
+_ORIENTATION = 0x0112  # the number of the EXIF field
+_MARKS = (b"Exif", b"eXIf", b"EXIF", b"acTL")  # marks of EXIF data in JPEG, PNG and WebP, and of an animation in PNG
 _ANIMATED = (
     b"GIF8",
     b"RIFF",
     b"II",
     b"MM",
-)  # what files of GIF, WebP and TIFF begin with: they may have several frames
-_ALMOST_BLACK = 32  # of 255: the upper three bits are unused
-_MOST_PIXELS = 1 << 30  # of OpenCV
-_SHOWN_BYTES = 1024  # of a file's beginning, to say what it is
+)  # first bytes of GIF, WebP and TIFF files, which may have several frames
+_ALMOST_BLACK = 32  # the upper three of 8 bits are unused
+_MOST_PIXELS = 1 << 30  # OpenCV's limit
+_SHOWN_BYTES = 1024  # how much of a file is read to tell what it is
 _AGAIN = "download it again"
 _CONVERT = "convert it to JPEG or PNG"
-_BEGINNINGS: Sequence[tuple[int, bytes, str]] = (  # offset, bytes there, what the file is and what to do about it
+_BEGINNINGS: Sequence[tuple[int, bytes, str]] = (  # offset, bytes at this offset, description and advice
     (0, b"version https://git-lfs", "a Git LFS pointer instead of the image; run `git lfs pull`"),
     (0, b"/annex/objects/", "a git-annex pointer instead of the image; run `git annex get`"),
     (0, b"\xff\xd8", f"a truncated or damaged JPEG; {_AGAIN}"),
@@ -101,7 +101,7 @@ def decode(content: bytes, color_type: str = COLOR) -> Pixels | None:
         color_type: as of mmcv's LoadImageFromFile.
 
     Returns:
-        The pixels, or None for what training refuses.
+        The pixels, or None if training would refuse the file.
     """
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[color_type]) if content else None
@@ -113,13 +113,13 @@ def read_pixels(path: Path, color_type: str = COLOR) -> Pixels:
     """Read and decode an image file.
 
     Raises:
-        UserError: it cannot be read or decoded; says what the file is instead.
+        UserError: the file cannot be read or decoded. The message tells what the file is instead.
     """
     return _decoded(path, color_type)[1]
 
 
 def inspect(path: Path, color_type: str = COLOR) -> Inspection:
-    """Read and decode an image file, and look for what decoding changes. Raises UserError as `read_pixels`."""
+    """Read and decode an image file, and detect what decoding changes. Raises UserError as `read_pixels` does."""
     content, pixels = _decoded(path, color_type)
     height, width = pixels.shape[:2]
     orientation, frames = _header(content)
@@ -139,7 +139,7 @@ def _decoded(path: Path, color_type: str) -> tuple[bytes, Pixels]:
 
 
 def describe(content: bytes) -> str:
-    """Say what a file that is not an image is, and what to do about it."""
+    """Describe a file that cannot be decoded, with advice."""
     if _pixels_in_header(content) > _MOST_PIXELS:
         return f"an image of more than {_MOST_PIXELS:,} pixels, which OpenCV does not decode; cut it into tiles"
     for offset, found, text in _BEGINNINGS:

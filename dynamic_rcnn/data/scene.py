@@ -67,12 +67,12 @@ def draw_scene(rng: RandomState, size: int) -> tuple[NDArray[np.uint8], list[Sce
         _paint(image, stamp, _surface(rng, base, stamp.mask))
     for _ in range(_integer(rng, 0, 3)):
         scratch = _line(rng, size, thickness=1)
-        covered = _stamped(owner, scratch, 0)
+        covered = _apply_stamp(owner, scratch, 0)
         if _enough_visible(covered, stamps):
             owner = covered
             _paint(image, scratch, _surface(rng, base, scratch.mask))
     for _ in range(_integer(rng, 0, 3)):
-        image = _blurred(image)
+        image = _blur(image)
     image += _pixel_noise(rng, image.shape, amplitude=_integer(rng, 4, 17))
     objects = [SceneObject(name, owner == number) for number, name in enumerate(names, start=1)]
     return image.clip(0, 255).astype(np.uint8), objects
@@ -87,7 +87,7 @@ def _place_objects(rng: RandomState, size: int) -> tuple[Pixels, list[_Stamp], l
         for _ in range(ATTEMPTS):
             name = list(OUTLINES)[_integer(rng, 0, len(OUTLINES))]
             stamp = _object(rng, size, name, stamps)
-            placed = _stamped(owner, stamp, len(stamps) + 1)
+            placed = _apply_stamp(owner, stamp, len(stamps) + 1)
             if _enough_visible(placed, [*stamps, stamp]):
                 owner = placed
                 stamps.append(stamp)
@@ -98,7 +98,7 @@ def _place_objects(rng: RandomState, size: int) -> tuple[Pixels, list[_Stamp], l
 
 
 def _object(rng: RandomState, size: int, name: str, others: list[_Stamp]) -> _Stamp:
-    """A random object; one of three lies beside or over another one."""
+    """A random object. One of three is placed beside or over another object."""
     sides = [side for side in SIDES if side <= size // 2]
     longer = sides[_integer(rng, 0, len(sides))] + _integer(rng, -1, 2)
     shorter = max(longer * _integer(rng, 13, 21) // 20, 12)
@@ -122,7 +122,7 @@ def _enough_visible(owner: Pixels, stamps: list[_Stamp]) -> bool:
     return all(of * int(count) >= share * int(stamp.mask.sum()) for count, stamp in zip(seen, stamps, strict=True))
 
 
-def _stamped(owner: Pixels, stamp: _Stamp, number: int) -> Pixels:
+def _apply_stamp(owner: Pixels, stamp: _Stamp, number: int) -> Pixels:
     window, inside = stamp.clipped(len(owner))
     result = owner.copy()
     result[window][inside] = number
@@ -199,7 +199,7 @@ def _pixel_noise(rng: RandomState, shape: tuple[int, ...], amplitude: int) -> Pi
     return (values * (2 * amplitude + 1) >> 8) - amplitude
 
 
-def _blurred(image: Pixels) -> Pixels:
+def _blur(image: Pixels) -> Pixels:
     """Blur with the filter (1, 2, 1) / 4 in both directions, repeating the border."""
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     columns = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]

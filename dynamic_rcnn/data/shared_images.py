@@ -7,13 +7,13 @@ from pathlib import Path
 
 from dynamic_rcnn.data.annotations import Image
 
-_MOST_COMPARED = 200  # pairs of files whose bytes are compared
+_MOST_COMPARED = 200  # largest number of file pairs whose bytes are compared
 
 Split = tuple[Path, Path, Sequence[Image]]  # annotation file, folder of images, images
 
 
 def shared_note(train: Split, val: Split) -> str | None:
-    """A line on images that both splits have; None if there are none.
+    """A note about images that both splits have; None if there are none.
 
     Images are the same if they are one file, or files of equal name and content.
     """
@@ -34,7 +34,7 @@ def _are_same_file(one: Path, other: Path) -> bool:
 
 
 def _are_equal(one: Path, other: Path) -> bool:
-    """Whether two files are one, or have equal content; files that are missing are not."""
+    """Whether two files exist and are the same file or have equal content."""
     if not one.is_file() or not other.is_file():
         return False
     same_size = one.stat().st_size == other.stat().st_size

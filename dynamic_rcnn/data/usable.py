@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 
 from dynamic_rcnn.data.coco_checks import Boxes
 
-_MANY = 0.05  # fraction of dropped boxes from which on they are named
-_NEARLY_ALL = 0.95  # of the boxes must look like corners, or normalised
-_LEAST_BEYOND = 0.3  # of the boxes that are read as width and height must reach beyond their image to be corners
-_FEWEST = 5  # boxes to judge by
+_MANY = 0.05  # fraction of dropped boxes above which they are reported
+_NEARLY_ALL = 0.95  # fraction of the boxes that must look like corners, or normalised
+_LEAST_BEYOND = 0.3  # fraction of the boxes that must reach beyond their image to count as corners
+_FEWEST = 5  # smallest number of boxes from which corners are recognised
 _EMPTY = "of width or height 0"
 
-Reasons = dict[str, NDArray[np.bool_]]  # why boxes are not used -> which
+Reasons = dict[str, NDArray[np.bool_]]  # reason -> which boxes are not used for it
 
 
 def training_reasons(boxes: Boxes, min_size: float, maskless: NDArray[np.bool_] | None = None) -> Reasons:
     """Why training does not use boxes, in mmdet's order; a box has the first reason that applies.
 
     Args:
-        boxes: of the training split.
-        min_size: `filter_cfg.min_size`, of the shorter side of an image.
+        boxes: the boxes of the training split.
+        min_size: `filter_cfg.min_size`, the smallest shorter side of an image that is used.
         maskless: which boxes have no polygon that training uses; None for models without masks.
     """
     small = _shorter_side(boxes) < 1
@@ -45,12 +45,12 @@ def training_reasons(boxes: Boxes, min_size: float, maskless: NDArray[np.bool_] 
 
 
 def evaluation_reasons(boxes: Boxes) -> Reasons:
-    """Why the evaluation has no use for boxes: no detection can match them, or they are crowds."""
+    """Why the evaluation does not use boxes: no detection can match them, or they are crowds."""
     return _first_reasons({_EMPTY: _empty(boxes), "outside their image": ~_inside(boxes), "crowds": boxes.crowd})
 
 
 def unusable_fault(boxes: Boxes, reasons: Reasons, use: str) -> str | None:
-    """Why the boxes cannot be used at all; None if they can. use: what for, such as "train on"."""
+    """Why no box can be used; None if some can. use: the purpose, such as "train on"."""
     if _are_corners(boxes):
         return "the boxes look like corners [x1, y1, x2, y2]; bbox must be [x, y, width, height]"
     if sum(map(np.count_nonzero, reasons.values())) < len(boxes.ids):
@@ -62,7 +62,7 @@ def unusable_fault(boxes: Boxes, reasons: Reasons, use: str) -> str | None:
 
 
 def dropped_note(boxes: Boxes, reasons: Reasons, use: str) -> str | None:
-    """How many boxes are not used and why, if they are many; crowds, which have a use of their own, do not count."""
+    """How many boxes are not used and why; None if few. Crowds, which have a use of their own, do not count."""
     dropped = {reason: which for reason, which in reasons.items() if reason != "crowds"}
     count = sum(int(np.count_nonzero(which)) for which in dropped.values())
     if count <= _MANY * len(boxes.ids):
@@ -75,13 +75,13 @@ def _counts(reasons: Mapping[str, NDArray[np.bool_]]) -> str:
 
 
 def _first_reasons(reasons: Reasons) -> Reasons:
-    """Each box under the first reason that applies to it only."""
-    found: Reasons = {}
+    """Keep only the first reason that applies to each box."""
+    first: Reasons = {}
     rest: NDArray[np.bool_] | None = None
     for reason, which in reasons.items():
-        found[reason] = which if rest is None else which & rest
+        first[reason] = which if rest is None else which & rest
         rest = ~which if rest is None else rest & ~which
-    return found
+    return first
 
 
 def _empty(boxes: Boxes) -> NDArray[np.bool_]:

@@ -20,9 +20,9 @@ from torch import Tensor
 from dynamic_rcnn.parallel import rendezvous
 from dynamic_rcnn.parallel.rank import Rank
 
-# For the others in the group: rank 0 evaluates alone. The heartbeat detects hangs.
+# How long a process waits for the others. It is long, because rank 0 evaluates alone; the heartbeat detects hangs.
 TIMEOUT = timedelta(hours=2)
-FAREWELL_S = 3.0  # for the other processes to report how they ended
+FAREWELL_S = 3.0  # how long to wait for the other processes to report how they ended
 _NEVER = 2**62
 _store: dist.Store | None = None
 
@@ -43,7 +43,7 @@ def is_main() -> bool:
 
 
 def join(me: Rank, check: Callable[[], None]) -> None:
-    """Create the process group, and select this process's GPU if there are any. As `rendezvous.meet`."""
+    """Create the process group, and select this process's GPU if there are any. See `rendezvous.meet`."""
     global _store
     if torch.cuda.is_available():
         torch.cuda.set_device(me.local % torch.cuda.device_count())  # a process that sees only its own GPU has just 0
@@ -63,12 +63,12 @@ def leave() -> None:
 
 def any_of(flag: bool) -> bool:
     """Whether `flag` is true on any process. Waits for all of them."""
-    return bool(_reduced(int(flag), dist.ReduceOp.MAX))
+    return bool(_reduce(int(flag), dist.ReduceOp.MAX))
 
 
 def earliest(iteration: int | None) -> int | None:
     """The smallest of the processes' iterations; None where all have None."""
-    found = _reduced(_NEVER if iteration is None else iteration, dist.ReduceOp.MIN)
+    found = _reduce(_NEVER if iteration is None else iteration, dist.ReduceOp.MIN)
     return None if found == _NEVER else found
 
 
@@ -147,7 +147,7 @@ def exchange_ends(mine: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _reduced(number: int, operation: Any) -> int:
+def _reduce(number: int, operation: Any) -> int:
     if world_size() == 1:
         return number
     box = torch.tensor(number)

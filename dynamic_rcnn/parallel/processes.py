@@ -19,8 +19,8 @@ from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.run.status import StatusFile
 
 TRAINER = [sys.executable, "-m", "dynamic_rcnn.train"]
-GRACE_S = 30.0  # for the other processes to end after one has failed
-EXIT_CODES = {"done": 0, "bad input": 2, "interrupted": EXIT_INTERRUPTED}  # 1 for other outcomes
+GRACE_S = 30.0  # how long the other processes may take to end after one has failed
+EXIT_CODES = {"done": 0, "bad input": 2, "interrupted": EXIT_INTERRUPTED}  # all other outcomes have code 1
 _POLL_S = 0.05
 
 
@@ -55,7 +55,7 @@ class Processes:
         return failed or self._failed()
 
     def _failed(self) -> tuple[int, int] | None:
-        """A process that has failed by now, preferably one that a signal ended."""
+        """A process that has failed so far, preferably one that was ended by a signal."""
         codes = [(rank, child.returncode) for rank, child in enumerate(self.children) if child.returncode]
         return min(codes, key=lambda item: item[1]) if codes else None
 
@@ -110,7 +110,7 @@ def _cause(failed: tuple[int, int], attempt: str, received: list[int]) -> tuple[
 
 
 def _environment(rank: Rank, claim: Claim | None, heartbeat: int | None) -> dict[str, str]:
-    """The environment of one process: this code, and its share of the run's threads."""
+    """The environment of one process, with the path of this code and the process's share of the run's threads."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
     available = int(threads) if threads.isdigit() else len(os.sched_getaffinity(0))
     note = claim.note if claim else None

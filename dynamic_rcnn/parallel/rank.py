@@ -16,15 +16,15 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import LOGS, FileContent, read_content, write_content
 from dynamic_rcnn.run.process_env import ProcessEnv, variable
 
-# Exit codes of a training process: another process trains the run; another process of the run died; a signal stopped
-# it, and its checkpoint is written.
+# Exit codes of a training process: another process trains the run; another process of this run died; a signal stopped
+# this process, and its checkpoint is written.
 EXIT_LOCKED, EXIT_LOST, EXIT_INTERRUPTED = 75, 76, 130
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
 @dataclass(frozen=True)
 class Rank:
-    """This process: `number` of `size`; `local` is its number on its machine, `attempt` the token of the attempt."""
+    """The number of this process out of `size`. local: its number on its machine. attempt: token of the attempt."""
 
     number: int = 0
     size: int = 1
@@ -68,7 +68,7 @@ class EndNote(FileContent):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a process failed that could not record it itself. written: seconds since the epoch."""
+    """The failure of a process that could not record it itself. written: seconds since the epoch."""
 
     rank: int
     cause: str
@@ -77,14 +77,14 @@ class Failure:
 
 
 def write_failure(rank: Rank, cause: str, message: str) -> None:
-    """Leave in the run directory (the working directory) why this rank failed. Ignores a full disk."""
+    """Write why this rank failed into the run directory (the working directory). Ignores a full disk."""
     with contextlib.suppress(OSError):
         content = EndNote(attempt=rank.attempt, cause=cause, message=message)
         write_content(Path(LOGS) / f"failure.rank{rank.number}.json", content)
 
 
 def read_failures(run_dir: Path, attempt: str | None) -> list[Failure]:
-    """What ranks that failed have left, by rank. attempt: token of the attempt; None for those of any attempt."""
+    """Read the failures that ranks have written, sorted by rank. attempt: token of the attempt; None for all."""
     found = []
     for path in (run_dir / LOGS).glob("failure.rank*.json"):
         name = re.fullmatch(r"failure\.rank(\d+)\.json", path.name)

@@ -44,11 +44,11 @@ def meet(me: Rank, check: Callable[[], None]) -> Store:
     GPU, or only some have a GPU, and LostProcessError if the others do not arrive in time.
     """
     store = _serve(me) if me.number == 0 else _find(me, check)
-    everyone = _introduce(store, me, check)
+    peers = _introduce(store, me, check)
     if me.number == 0:
         Path(RENDEZVOUS).unlink(missing_ok=True)
-    _check_devices(everyone)
-    _choose_interface(everyone, me.number)
+    _check_devices(peers)
+    _choose_interface(peers, me.number)
     return store
 
 
@@ -93,10 +93,10 @@ def _store(me: Rank, host: str, port: int, listening: int | None) -> TCPStore:
 
 
 def _introduce(store: TCPStore, me: Rank, check: Callable[[], None]) -> list[dict[str, Any]]:
-    """Exchange machine, device, the own address ("own") and that of rank 0 ("its"). Returns those of all ranks."""
-    own, its = _addresses(store.host, store.port)
-    mine = {"machine": socket.gethostname(), "device": _device(), "own": own, "its": its}
-    store.set(f"rank{me.number}", json.dumps(mine))
+    """Exchange the machine, the device, the address and the address of rank 0 as each rank sees them, by rank."""
+    address, main = _addresses(store.host, store.port)
+    peer = {"machine": socket.gethostname(), "device": _device(), "address": address, "main": main}
+    store.set(f"rank{me.number}", json.dumps(peer))
     deadline, missing = time.monotonic() + PATIENCE_S, list(range(me.size))
     while missing := [each for each in missing if not store.check([f"rank{each}"])]:
         if time.monotonic() > deadline:
@@ -113,10 +113,10 @@ def _device() -> str:
     return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
 
 
-def _check_devices(everyone: list[dict[str, Any]]) -> None:
-    devices = [each["device"] for each in everyone]
+def _check_devices(peers: list[dict[str, Any]]) -> None:
+    devices = [peer["device"] for peer in peers]
     for number, device in enumerate(devices):
-        where, first = everyone[number]["machine"], devices.index(device)
+        where, first = peers[number]["machine"], devices.index(device)
         if (device == "cpu") != (devices[0] == "cpu"):
             raise UserError(
                 f"rank 0 is on {devices[0]}, rank {number} on {device} of {where}; all processes need a GPU, or none"
@@ -135,16 +135,16 @@ def _addresses(host: str, port: int) -> tuple[str, str]:
     return "", ""
 
 
-def _choose_interface(everyone: list[dict[str, Any]], number: int) -> None:
+def _choose_interface(peers: list[dict[str, Any]], number: int) -> None:
     """Set GLOO_SOCKET_IFNAME, unless it is set, to the network interface that reaches the other processes.
 
     By default, gloo uses the address of the host's name, which on many systems is the loopback address: processes on
     several machines then do not reach each other. Rank 0's machine learns from the others which address they see.
     """
-    seen = [each["its"] for each in everyone]
+    seen = [peer["main"] for peer in peers]
     main = next((address for address in seen if address and not address.startswith("127.")), seen[0])
-    own = everyone[number]["own"]
-    interface = _interface(main if own.startswith("127.") else own)
+    address = peers[number]["address"]
+    interface = _interface(main if address.startswith("127.") else address)
     if interface is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
 

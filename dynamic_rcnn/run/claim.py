@@ -18,7 +18,16 @@ from pathlib import Path
 
 from dynamic_rcnn.run.files import CHECKPOINTS, LOCK, RENDEZVOUS, free_name
 from dynamic_rcnn.run.lease import HELD
-from dynamic_rcnn.run.lock import PATIENCE_S, Holder, LockFile, RunLockedError, last_holder, open_lock, sign, take
+from dynamic_rcnn.run.lock import (
+    PATIENCE_S,
+    Holder,
+    LockFile,
+    RunLockedError,
+    last_holder,
+    open_lock,
+    take,
+    write_holder,
+)
 
 _INSTANT_S = 0.3  # a reader of the state may hold the lock for this long
 _NOT_COPIED = (LOCK, HELD, RENDEZVOUS)
@@ -26,7 +35,7 @@ _NOT_COPIED = (LOCK, HELD, RENDEZVOUS)
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that this process holds. lock: file descriptor, to be inherited by children. note: about a takeover."""
+    """A claim that this process holds. lock: file descriptor, inherited by children. note: on a takeover, or ""."""
 
     lock: int
     note: str | None
@@ -55,7 +64,7 @@ def claimed(
         if held and not (holder and holder.attempt != me.attempt and alive(holder) is False):
             held, holder = _take(file, patience_s)
         note = None
-        if held or _may_live(holder, me):
+        if held or _may_be_alive(holder, me):
             living = alive(holder) if holder else None
             if living or (living is None and held):
                 raise RunLockedError(f"{run_dir}: another process is training this run ({holder or 'unknown'})")
@@ -65,20 +74,20 @@ def claimed(
             file.close()
             file = open_lock(Path())
             held, _ = _take(file, patience_s)
-        if held or superseded(path):
+        if held or is_superseded(path):
             raise RunLockedError(f"{run_dir}: another attempt has taken over this run")
-        sign(file, me.to_line())
+        write_holder(file, me.to_line())
         try:
             yield Claim(file.fileno(), note)
         finally:
-            sign(file, "")
+            write_holder(file, "")
     finally:
         file.close()
         os.chdir(home)
 
 
-def superseded(path: Path) -> bool:
-    """Whether another attempt has taken over the run whose directory was `path` when this process began."""
+def is_superseded(path: Path) -> bool:
+    """Whether another attempt has taken over the run whose directory was `path` when this process started."""
     try:
         return not path.samefile(".")
     except FileNotFoundError:
@@ -90,7 +99,7 @@ def _take(file: LockFile, patience_s: float) -> tuple[bool, Holder | None]:
     return not take(file, patience_s), last_holder(Path())
 
 
-def _may_live(holder: Holder | None, me: Holder) -> bool:
+def _may_be_alive(holder: Holder | None, me: Holder) -> bool:
     """Whether a holder without the lock may be alive: not every file system shows locks to other hosts."""
     if holder is None or (holder.attempt is not None and holder.attempt == me.attempt):
         return False

@@ -15,7 +15,7 @@ from pathlib import Path
 HELD = "lock.held"
 DEAD_S = 120.0
 _TOUCH_S = 10.0
-_SETTLE_S = 0.5  # longer than from finding a lease dead to removing it
+_SETTLE_S = 0.5  # longer than it takes to remove a lease after finding it dead
 
 
 class Lease:
@@ -46,7 +46,7 @@ def take_lease(folder: Path) -> Lease | None:
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if (folder / HELD).exists() and not is_leased(folder):
-            aside = f"{HELD}.{os.getpid()}.tmp"  # renamed, not deleted: of several processes one succeeds
+            aside = f"{HELD}.{os.getpid()}.tmp"  # rename first: of several processes, only one succeeds
             os.rename(HELD, aside, src_dir_fd=directory, dst_dir_fd=directory)
             os.unlink(aside, dir_fd=directory)
         file = os.open(HELD, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=directory)
@@ -54,7 +54,7 @@ def take_lease(folder: Path) -> Lease | None:
         os.close(directory)
         return None
     os.write(file, _owner(os.getpid()).encode())
-    time.sleep(_SETTLE_S)  # a process that found the lease before this one dead may just be removing this one
+    time.sleep(_SETTLE_S)  # another process that found the previous lease dead may be about to remove this one
     if _is_ours(directory, file):
         return Lease(directory, file)
     os.close(directory)

@@ -124,7 +124,7 @@ def locked(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
     with open_lock(folder) as file:
         if not take(file, patience_s):
             raise LockedError(f"{folder}: locked by {lock_holder(folder) or 'another process'}")
-        sign(file, Holder.this_process().to_line())
+        write_holder(file, Holder.this_process().to_line())
         yield
 
 
@@ -158,8 +158,8 @@ def _try_to_take(file: LockFile) -> bool:
         return file.lease is not None
 
 
-def sign(file: LockFile, text: str) -> None:
+def write_holder(file: LockFile, text: str) -> None:
     """Replace the content of a lock file that this process holds."""
-    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+    with contextlib.suppress(OSError):  # a full disk does not affect the lock
         file.truncate(0)
         file.write(text.encode())

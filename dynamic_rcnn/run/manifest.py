@@ -43,7 +43,7 @@ def _plain_name(name: str) -> str:
 
 
 def _run_path(path: str) -> str:
-    """Plain names only: a manifest cannot point outside its run folder."""
+    """Allow only plain names, so that a manifest cannot point outside its run folder."""
     parts = path.split("/")
     if len(parts) != 3 or not all(map(_is_plain_name, parts)):
         raise ValueError("must be <dataset>/<arm>/seed<k>-<id>")
@@ -70,7 +70,7 @@ def _pair(arms: Any) -> Any:
 
 
 def _task(task: Any) -> Any:
-    if task == "measure":  # as a benchmark was called before 0.2.0
+    if task == "measure":  # the name of task benchmark before 0.2.0
         raise ValueError("made by an earlier version; delete the file and launch the grid again")
     if task not in TASKS:
         raise ValueError("made by a newer version; update this one")
@@ -185,10 +185,14 @@ class Manifest(Part):
     def _check_names(self) -> Manifest:
         faults = [*self._arm_faults(), *contrast_faults(self.contrasts, self.arms)]
         if self.task == EVALUATE and self.weights is None:
-            faults.append((("weights",), None, "must have the name and sha256 of the file"))
+            faults.append((("weights",), None, "must be given for task 'evaluate': name and sha256 of the file"))
         if (self.task == BENCHMARK) != (self.timed_arms is not None):
             faults.append(
-                (("timed_arms",), self.timed_arms, f"is for task {BENCHMARK!r}, which needs it; task={self.task}")
+                (
+                    ("timed_arms",),
+                    self.timed_arms,
+                    f"must be given for task {BENCHMARK!r} only; task={self.task}",
+                )
             )
         counts = Counter((cell.arm, key) for cell in self.cells for key in (f"seed {cell.seed}", cell.path))
         faults += [(("runs",), f"{arm}, {key}", "is given more than once") for (arm, key), n in counts.items() if n > 1]
@@ -202,14 +206,14 @@ class Manifest(Part):
             yield ("baseline",), self.baseline, rule
         for arm, control in self.baselines.items():
             if arm not in self.arms or control not in self.arms or arm == control:
-                yield ("baselines", arm), control, f"{rule}, and none its own baseline"
+                yield ("baselines", arm), control, f"{rule}, and another arm than {arm}"
         for index, cell in enumerate(self.cells):
             if cell.arm not in self.arms:
                 yield ("runs", index, "arm"), cell.arm, rule
 
 
 def contrast_faults(contrasts: Contrasts, arms: Collection[str]) -> list[Fault]:
-    """The faults of `contrasts`, as BrokenRulesError takes them."""
+    """The faults of `contrasts`, in the form of BrokenRulesError."""
     rule = f"{_PAIR_RULE}; valid: {', '.join(arms)}"
     return [
         (("contrasts", index), list(pair), rule)

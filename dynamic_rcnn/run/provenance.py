@@ -122,7 +122,7 @@ def write(run_dir: Path, origin: Origin) -> None:
 
 def read_lock(path: Path = REQUIREMENTS_LOCK) -> Iterator[Requirement]:
     """Yield the requirements of a lock file that apply to this Python and platform."""
-    from packaging.requirements import Requirement  # its import takes long, and most who import this need it not
+    from packaging.requirements import Requirement  # imported late: the import is slow, and most callers do not need it
 
     for line in path.read_text("utf-8").splitlines():
         text = line.split("#")[0].strip()

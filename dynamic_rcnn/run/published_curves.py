@@ -124,7 +124,7 @@ def trends(early: Mapping[int, Point], last: Point | None, method: Mapping[str, 
 
 
 def trends_text(found: Sequence[Trend]) -> str:
-    """The trends in one line; "" without any."""
+    """The trends in one line; "" if there are none."""
     return f"Figure 5: {'; '.join(map(str, found))}" if found else ""
 
 

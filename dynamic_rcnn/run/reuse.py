@@ -67,7 +67,7 @@ def reuse(spec: RunSpec, run_dir: Path, source: Path) -> None:
 
 
 def read_trained(run_dir: Path) -> Trained | None:
-    """What trained.json says; None if this run trained itself."""
+    """Read trained.json; None if the run trained its own weights."""
     return read_content(Trained, run_dir / TRAINED) if (run_dir / TRAINED).exists() else None
 
 

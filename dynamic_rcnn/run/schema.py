@@ -19,22 +19,27 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from dynamic_rcnn.errors import UserError
 
 _UNIONS = (Annotated, Union, UnionType)
-_MEMBERS = ("int", "float", "str", "bool")  # of a union, as pydantic names them; a user's key may be called so too
+_MEMBERS = (
+    "int",
+    "float",
+    "str",
+    "bool",
+)  # pydantic's names of union members; also possible keys of a user
 _WRAPPERS = ("function-", "constrained-")
-_LONGEST = 200  # characters of a value that a message shows
+_LONGEST = 200  # largest number of characters of a value in a message
 
 
 class Schema(BaseModel):
-    """Base class of declared content: strict types, no unknown fields, not changed after validation."""
+    """Base class of declared content, with strict types and without unknown fields. Instances cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
-Fault = tuple[tuple[str | int, ...], Any, str]  # place below what a validator checks, value, rule
+Fault = tuple[tuple[str | int, ...], Any, str]  # place relative to the value that a validator checks, value, rule
 
 
 class BrokenRulesError(ValueError):
-    """Broken rules of fields below the one that a validator checks."""
+    """Raised by a validator whose value has fields that break rules."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(rule for _, _, rule in faults))
@@ -42,7 +47,7 @@ class BrokenRulesError(ValueError):
 
 
 T = TypeVar("T")
-_PLAIN = {  # pydantic's words -> those of a message
+_PLAIN = {  # pydantic's words -> the words of our messages
     "a valid dictionary or instance of": "a mapping",
     "a valid dictionary": "a mapping",
     "a valid string": "text",
@@ -58,8 +63,8 @@ _PLAIN = {  # pydantic's words -> those of a message
 def validate(kind: type[T], content: Any, where: str = "", way_out: str = "", file: Path | None = None) -> T:
     """Check plain values against a Schema, or any type that pydantic knows. Raises UserError that names every fault.
 
-    where: what the field names in messages start with, such as "grid". way_out: what the user can do, added behind the
-    faults. file: what contains the content; the message starts with its path.
+    where: prefix of the field names in messages, such as "grid". way_out: what the user can do, appended to the
+    faults. file: the file that contains the content; the message starts with its path.
     """
     try:
         value: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]  # classes are hashable

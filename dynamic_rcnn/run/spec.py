@@ -40,7 +40,7 @@ NEUTRAL = (
     "config.train.val_interval",
 )
 
-# Nor do these if nothing is trained, because all weights come from a file.
+# Fields that do not change a result either if nothing is trained, because all weights come from a file.
 TRAINING_ONLY = (
     "config.train",
     "config.optim_wrapper",
@@ -180,7 +180,7 @@ def differences(one: RunSpec, other: RunSpec) -> list[tuple[str, Any, Any]]:
 
 
 def _unequal(left: Any, right: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """The leaves below `path` that differ. Skips what is equal as a whole: to compare its leaves would take long."""
+    """The leaves below `path` that differ. Compares mappings as a whole first, because comparing all leaves is slow."""
     if left == right:
         return
     if left and right and isinstance(left, dict) and isinstance(right, dict):
@@ -192,8 +192,8 @@ def _unequal(left: Any, right: Any, path: str) -> Iterator[tuple[str, Any, Any]]
         yield field, one.get(field, _ABSENT), other.get(field, _ABSENT)
 
 
-def is_aside(run_dir: Path) -> bool:
-    """Whether a run directory was moved aside (seed0-<id>.stale1): it belongs to no grid any more."""
+def is_moved_aside(run_dir: Path) -> bool:
+    """Whether a run directory was moved aside (seed0-<id>.stale1): it no longer belongs to any grid."""
     return "." in run_dir.name
 
 
@@ -204,7 +204,7 @@ def _shared(spec: RunSpec) -> dict[str, Any]:
 
 
 def _later_parts(spec: RunSpec) -> dict[str, Any]:
-    """The fields that specs of the first versions did not have, if they are set: ids of older specs do not change."""
+    """The fields that the first versions did not have, if they are set. Thus ids of older specs do not change."""
     parts: dict[str, Any] = {"replay": spec.replay} if spec.replay is not None else {}
     return parts | ({"task": spec.task} if spec.task != TRAIN else {})
 

@@ -75,6 +75,6 @@ def read_state(run_dir: Path) -> State:
     if status.state == "failed":
         return State("failed", str(status.cause), status.message, status)
     if status.state == "done":
-        why = f"{METRICS} is missing although {STATUS} says that the run is done; launching again makes it again"
+        why = f"{METRICS} is missing although {STATUS} says that the run is done; launching again writes it again"
         return State("failed", "no results", why, status)
     return State("failed", "killed", "the process died without writing its status; relaunching resumes the run", status)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.claim import superseded
+from dynamic_rcnn.run.claim import is_superseded
 from dynamic_rcnn.run.files import (
     EVALUATIONS,
     STATUS,
@@ -186,7 +186,7 @@ class StatusFile:
         self.attempts[-1] = self.attempts[-1].model_copy(update=values)
 
     def _check_path(self) -> None:
-        if self.path is not None and superseded(self.path):
+        if self.path is not None and is_superseded(self.path):
             raise SupersededError(f"{self.path}: another attempt has taken over this run")
 
     def _write(self, state: _State, cause: str | None = None, message: str | None = None) -> None:

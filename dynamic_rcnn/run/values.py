@@ -21,12 +21,12 @@ def value_rule(rule: str, holds: Callable[[Any], object]) -> BeforeValidator:
 
 
 def is_integer(value: Any, least: int, most: float = inf) -> bool:
-    """Whether `value` is an integer from `least` to `most`; true and false are none."""
+    """Whether `value` is an integer from `least` to `most`; true and false are not integers."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def is_positive(value: Any) -> bool:
-    """Whether `value` is a finite number above 0; true is none."""
+    """Whether `value` is a finite number above 0; true is not a number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
 
 

@@ -6,8 +6,8 @@ MODELS   a JSON list of model configurations
 
 Fields: torch (version), cuda (the version that torch was built for, or null), gpus (names), parameters (number per
 model; models are built without loading weights), weights (per model, url and file of the backbone's pretrained weights,
-or null), and fault (why the file WEIGHTS does not fit the first model, or null). It is a separate process for callers
-that must not import torch, or must survive a crashing driver.
+or null), and fault (why the file WEIGHTS does not fit the first model, or null). It runs in a separate process for
+callers that must not import torch, or must survive a driver that crashes.
 """
 
 from __future__ import annotations

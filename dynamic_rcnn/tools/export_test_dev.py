@@ -51,7 +51,7 @@ def export(run_dir: Path, info: Path, images: Path, out: Path) -> int:
         The number of detections.
 
     Raises:
-        UserError: an argument does not fit, or an image does not decode; nothing was predicted yet.
+        UserError: an argument does not fit, or an image does not decode. Raised before anything is predicted.
     """
     spec = _checked_spec(run_dir, info, images, out)
     model = build.build_model(spec, initialise=False)

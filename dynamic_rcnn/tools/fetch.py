@@ -38,7 +38,7 @@ from dynamic_rcnn.run.files import file_digest
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60.0
-_ATTEMPTS = 5  # without a byte in between
+_ATTEMPTS = 5  # in a row that receive no data
 _PAUSE_S = 3.0
 _PROGRESS_S = 5.0
 _UNREACHABLE = (socket.gaierror, ConnectionRefusedError, ssl.SSLError)

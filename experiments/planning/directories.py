@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.spec import RunSpec, differences, is_aside
+from dynamic_rcnn.run.spec import RunSpec, differences, is_moved_aside
 
 
 class Directories:
@@ -33,12 +33,12 @@ class Directories:
         """Other runs of the same arm and seed as the run in `path`."""
         names = self.names.get(path.parent.name, ())
         found = sorted(name for name in names if name.startswith(f"seed{spec.seed}-") and name != path.name)
-        return [other for name in found if not is_aside(other := path.parent / name)]
+        return [other for name in found if not is_moved_aside(other := path.parent / name)]
 
     def all(self) -> list[Path]:
         """Every run directory."""
         paths = (self.folder / arm / name for arm, names in self.names.items() for name in sorted(names))
-        return [path for path in paths if path.name.startswith("seed") and not is_aside(path)]
+        return [path for path in paths if path.name.startswith("seed") and not is_moved_aside(path)]
 
 
 def nearest_differences(

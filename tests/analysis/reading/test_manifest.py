@@ -25,11 +25,11 @@ BAD_MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
     "baselines": ({"baselines": {"dla": ["x"]}}, "baselines.dla=['x']: must be text"),
     "itself": (
         {"baselines": {"dla": "dla"}},
-        "baselines.dla=dla: must be one of baseline, dla, dsl, both, and none",
+        "baselines.dla=dla: must be one of baseline, dla, dsl, both, and another arm than dla",
     ),
     "timed_arms": (
         {"timed_arms": {"dla": "x"}},
-        "timed_arms={'dla': 'x'}: is for task 'benchmark', which needs it",
+        "timed_arms={'dla': 'x'}: must be given for task 'benchmark' only",
     ),
     "outside": (
         {"runs": [{"arm": "dla", "seed": 0, "path": "../../etc"}]},

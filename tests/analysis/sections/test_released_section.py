@@ -106,4 +106,4 @@ def test_coco_counts_as_not_run_while_weights_were_evaluated_only(tmp_path: Path
 def test_a_manifest_without_weights_is_a_problem(tmp_path: Path) -> None:
     evaluated(tmp_path / "runs", 0.389, weights=None)
     report = write_report(tmp_path / "runs", tmp_path / "R.md")
-    assert "weights=None: must have the name and sha256 of the file" in report.replace("\\", "")
+    assert "weights=None: must be given for task 'evaluate'" in report.replace("\\", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.stats.seeds import Pooled, Ratio, Summary, paired_ratio, pooled, summarize
+from analysis.stats.seeds import PooledSd, Ratio, Summary, paired_ratio, pool_sd, summarize
 from analysis.stats.verdict import (
     FLOORS,
     MOST_BLOCKS,
@@ -40,21 +40,21 @@ def seeds(mean: float, n: int = 3) -> Summary:
     ],
 )
 def test_a_value(mean: float, n: int, verdict: str):
-    assert decide("AP", 38.9, seeds(mean, n), Pooled(0.1, 8)).verdict == verdict
+    assert decide("AP", 38.9, seeds(mean, n), PooledSd(0.1, 8)).verdict == verdict
 
 
 def test_measured_noise_above_the_floor_counts():
-    assert decide("AP", 38.9, seeds(38.9), Pooled(0.1, 8)).verdict == "REPRODUCED"
-    assert decide("AP", 38.9, seeds(38.9), Pooled(0.6, 8)).verdict == "INCONCLUSIVE"  # h90 = 0.644
+    assert decide("AP", 38.9, seeds(38.9), PooledSd(0.1, 8)).verdict == "REPRODUCED"
+    assert decide("AP", 38.9, seeds(38.9), PooledSd(0.6, 8)).verdict == "INCONCLUSIVE"  # h90 = 0.644
 
 
 def test_a_difference_has_the_noise_of_two_arms():
     # s = 0.30 (AP90's floor), df = 8, n = 3 and 3: h90 = 0.456, hpred = 1.230, d = 1.0
     for gained, verdict in ((5.5, "REPRODUCED"), (4.97, "REPRODUCED"), (4.9, "INCONCLUSIVE"), (4.3, "INCONCLUSIVE")):
-        found = decide_difference("AP90", 5.5, seeds(10 + gained), seeds(10), Pooled(0.2, 8))
+        found = decide_difference("AP90", 5.5, seeds(10 + gained), seeds(10), PooledSd(0.2, 8))
         assert found.verdict == verdict, gained
-    assert decide_difference("AP90", 5.5, seeds(14.2), seeds(10), Pooled(0.2, 8)).verdict == "NOT REPRODUCED"
-    assert decide_difference("AP90", 5.5, seeds(17), seeds(10), Pooled(0.2, 8)).verdict == "HIGHER THAN CLAIMED"
+    assert decide_difference("AP90", 5.5, seeds(14.2), seeds(10), PooledSd(0.2, 8)).verdict == "NOT REPRODUCED"
+    assert decide_difference("AP90", 5.5, seeds(17), seeds(10), PooledSd(0.2, 8)).verdict == "HIGHER THAN CLAIMED"
 
 
 @pytest.mark.parametrize(
@@ -74,24 +74,26 @@ def test_released_weights_are_held_to_half_a_printed_digit(measured: float, verd
 
 def test_without_two_seeds_of_any_arm_the_floor_is_the_noise():
     # normal quantiles: h90 = 1.645 x 0.15 = 0.247
-    assert decide("AP", 38.9, Summary(1, 38.66, None), Pooled(None, 0)).verdict == "REPRODUCED"
-    assert decide("AP", 38.9, Summary(1, 38.64, None), Pooled(None, 0)).verdict == "INCONCLUSIVE"
+    assert decide("AP", 38.9, Summary(1, 38.66, None), PooledSd(None, 0)).verdict == "REPRODUCED"
+    assert decide("AP", 38.9, Summary(1, 38.64, None), PooledSd(None, 0)).verdict == "INCONCLUSIVE"
 
 
 def test_how_many_more_seeds_would_decide():
-    found = decide("AP", 38.9, seeds(38.9 - 0.34), Pooled(0.1, 8))
+    found = decide("AP", 38.9, seeds(38.9 - 0.34), PooledSd(0.1, 8))
     assert found == Decision("INCONCLUSIVE", 1) and found.text == "INCONCLUSIVE (1 more seed would decide)"
-    assert decide("AP", 38.9, seeds(38.9 - 0.34, 4), Pooled(0.1, 9)).verdict == "REPRODUCED"
-    never = decide("AP", 38.9, seeds(38.9 - 0.55), Pooled(0.3, 8))  # between the margin and what one more run may show
+    assert decide("AP", 38.9, seeds(38.9 - 0.34, 4), PooledSd(0.1, 9)).verdict == "REPRODUCED"
+    never = decide(
+        "AP", 38.9, seeds(38.9 - 0.55), PooledSd(0.3, 8)
+    )  # between the margin and what one more run may show
     assert never == Decision("INCONCLUSIVE") and "30 more seeds would not decide" in never.text
 
 
 def test_additional_seeds_measure_noise_that_was_assumed():
     """With one seed the sd is taken to be the floor; with two it has one degree of freedom: 6.314 x 0.15 / sqrt(2)."""
-    found = decide("AP", 38.9, Summary(1, 38.64, None), Pooled(None, 0))
+    found = decide("AP", 38.9, Summary(1, 38.64, None), PooledSd(None, 0))
     assert found.more is not None and found.more > 1
     for more in range(1, found.more + 1):
-        then = decide("AP", 38.9, Summary(1 + more, 38.64, 0.1), Pooled(0.1, more))
+        then = decide("AP", 38.9, Summary(1 + more, 38.64, 0.1), PooledSd(0.1, more))
         assert (then.verdict == "INCONCLUSIVE") == (more < found.more)
 
 
@@ -110,7 +112,7 @@ def frequencies(shift: float, sd: float, n: int, trials: int = 1500) -> dict[str
     for _ in range(trials):
         printed = round(38.9 + sd * generator.standard_normal(), 1)
         arms = 38.9 + shift + sd * generator.standard_normal((4, n))
-        verdict = decide("AP", printed, summarize(arms[0].tolist()), pooled(arms.tolist())).verdict
+        verdict = decide("AP", printed, summarize(arms[0].tolist()), pool_sd(arms.tolist())).verdict
         counts[verdict] = counts.get(verdict, 0) + 1
     return {verdict: count / trials for verdict, count in counts.items()}
 
@@ -147,7 +149,7 @@ def test_at_the_margin_itself_a_fixed_printed_number_is_confirmed_in_one_of_twen
     hits = 0
     for _ in range(2000):
         arms = 38.9 - 0.5 + 0.2 * generator.standard_normal((4, 3))
-        hits += decide("AP", 38.9, summarize(arms[0].tolist()), pooled(arms.tolist())).verdict == "REPRODUCED"
+        hits += decide("AP", 38.9, summarize(arms[0].tolist()), pool_sd(arms.tolist())).verdict == "REPRODUCED"
     assert hits / 2000 <= 0.06
 
 

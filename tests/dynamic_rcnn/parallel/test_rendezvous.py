@@ -81,11 +81,11 @@ def test_two_stores_at_once_have_ports_of_their_own() -> None:
 
 
 def seen_by(*addresses: tuple[str, str]) -> list[dict[str, Any]]:
-    return [{"own": own, "its": its} for own, its in addresses]
+    return [{"address": address, "main": main} for address, main in addresses]
 
 
 @pytest.mark.parametrize(
-    ("everyone", "chosen"),
+    ("peers", "chosen"),
     [
         (seen_by(("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")), ["127.0.0.1"] * 2),  # one machine
         # rank 0's machine knows itself by 127.0.1.1, and learns from the others what its address is
@@ -97,12 +97,12 @@ def seen_by(*addresses: tuple[str, str]) -> list[dict[str, Any]]:
     ],
 )
 def test_the_interface_is_the_one_on_the_way_to_the_others(
-    everyone: Any, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+    peers: Any, chosen: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(rendezvous, "_interface", asked.append)  # None: the environment stays as it is
-    for number in range(len(everyone)):
-        rendezvous._choose_interface(everyone, number)
+    for number in range(len(peers)):
+        rendezvous._choose_interface(peers, number)
     assert asked == chosen
 
 

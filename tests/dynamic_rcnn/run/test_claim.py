@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_rcnn.run.claim import claimed, superseded
+from dynamic_rcnn.run.claim import claimed, is_superseded
 from dynamic_rcnn.run.files import append_jsonl, read_jsonl, write_json_atomic
 from dynamic_rcnn.run.lock import Holder, RunLockedError, last_holder
-from dynamic_rcnn.run.spec import is_aside
+from dynamic_rcnn.run.spec import is_moved_aside
 
 # Claims the run as job 7_0's first start and then writes, as fast as it can, all that a trainer writes.
 WRITER = """
@@ -66,7 +66,7 @@ def test_the_holder_works_in_the_run_directory_and_releases_its_claim(run_dir):
     with claimed(run_dir, Holder("here", 12, "3_4", 2)) as claim:
         assert Path.cwd() == run_dir and claim.note is None
         assert last_holder(run_dir) == Holder("here", 12, "3_4", 2)
-        assert not superseded(run_dir)
+        assert not is_superseded(run_dir)
     assert Path.cwd() == home and last_holder(run_dir) is None
 
 
@@ -102,7 +102,7 @@ def test_one_of_another_host_that_was_not_seen_to_end_is_fenced_off(run_dir):
     with claimed(run_dir) as claim:
         assert claim.note is not None and "took over from process 1 on elsewhere" in claim.note
     aside = run_dir.with_name("seed0-0123456789.lost1")
-    assert aside.is_dir() and is_aside(aside)
+    assert aside.is_dir() and is_moved_aside(aside)
 
 
 def test_a_lost_copy_that_still_runs_cannot_overwrite_its_successor(run_dir):
@@ -141,11 +141,11 @@ def test_a_lost_copy_that_still_runs_cannot_overwrite_its_successor(run_dir):
 
 def test_the_lost_copy_notices(run_dir, monkeypatch):
     with claimed(run_dir, Holder("node1", 1, "7_0", 0)):
-        assert not superseded(run_dir)
+        assert not is_superseded(run_dir)
         with claimed(run_dir, Holder("node2", 2, "7_0", 1), lost, patience_s=0.1):
             pass
         os.chdir(run_dir.with_name(f"{run_dir.name}.lost1"))
-        assert superseded(run_dir)
+        assert is_superseded(run_dir)
 
 
 def test_a_swap_that_was_cut_short_is_finished(run_dir):
