@@ -35,7 +35,6 @@ from pycocotools.coco import COCO
 
 from analysis.detections.bootstrap import bootstrap
 from analysis.detections.changes import ap_by_category_and_size, largest_changes
-from analysis.detections.columns import Detections, Objects, read_detections, read_objects
 from analysis.detections.contact_sheet import draw_contact_sheet
 from analysis.detections.matching import Matches, match
 from analysis.detections.tide import error_frame, find_errors
@@ -51,6 +50,7 @@ from dynamic_rcnn.data.pixels import image_loader
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import detections as detection_files
 from dynamic_rcnn.metrics.ap import load_ground_truth
+from dynamic_rcnn.metrics.columns import Detections, Objects, read_detections, read_objects
 from dynamic_rcnn.run.files import DETECTIONS, write_bytes_atomic, write_content
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.schema import validate

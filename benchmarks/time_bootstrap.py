@@ -23,9 +23,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from analysis.detections.bootstrap import bootstrap
-from analysis.detections.columns import Floats, Integers, read_detections, read_objects
 from analysis.detections.matching import match
 from dynamic_rcnn.cli import boolean, count, parse, run
+from dynamic_rcnn.metrics.columns import Floats, Integers, read_detections, read_objects
 
 SIDE = 640.0  # pixels, of an image
 DEFAULTS = {

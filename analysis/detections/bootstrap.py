@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.detections.columns import Floats
 from analysis.detections.matching import Matches
 from analysis.detections.weighted_ap import METRICS, Accumulation
 from dynamic_rcnn.errors import UserError, unknown_name
+from dynamic_rcnn.metrics.columns import Floats
 
 Weights = NDArray[np.uint16]
 BLOCK = 25  # number of resamples in a task of a process

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.detections.columns import Detections, Floats, Objects
 from analysis.detections.matching import AREAS, IOU_THRESHOLDS, Matches, match
 from analysis.detections.weighted_ap import METRICS, Accumulation
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics.columns import Detections, Floats, Objects
 
 MIN_SCORE = 0.5
 ALL = "all"

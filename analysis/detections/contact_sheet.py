@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from analysis.detections.changes import MIN_SCORE, images_that_differ
-from analysis.detections.columns import Detections, Floats, Integers, Objects
 from analysis.detections.matching import Matches
 from analysis.rendering.plots import COLOURS, STYLE, drawable
 from dynamic_rcnn.data.pixels import COLOR, read_pixels
+from dynamic_rcnn.metrics.columns import Detections, Floats, Integers, Objects
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) in the order red, green, blue; (height, width) for grey
 IMAGES = 4

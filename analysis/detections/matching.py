@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask
 
-from analysis.detections.columns import Booleans, Detections, Floats, Integers, Objects, rows_by_image
+from dynamic_rcnn.metrics.columns import Booleans, Detections, Floats, Integers, Objects, rows_by_image
 
 IOU_THRESHOLDS: Floats = np.linspace(
     0.5, 0.95, 10, dtype=np.float64

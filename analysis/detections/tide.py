@@ -28,8 +28,8 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask
 
-from analysis.detections.columns import Booleans, Detections, Floats, Integers, Objects, rows_by_image
 from analysis.detections.weighted_ap import RECALL_THRESHOLDS
+from dynamic_rcnn.metrics.columns import Booleans, Detections, Floats, Integers, Objects, rows_by_image
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(KINDS))

@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.detections.columns import Booleans, Floats, Integers
 from analysis.detections.matching import Matches
+from dynamic_rcnn.metrics.columns import Booleans, Floats, Integers
 from dynamic_rcnn.metrics.names import AP_THRESHOLDS, IOU_THRESHOLDS
 
 RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101, dtype=np.float64)

@@ -11,8 +11,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from analysis.detections.columns import read_detections, read_objects
 from analysis.detections.matching import Matches, match
+from dynamic_rcnn.metrics.columns import read_detections, read_objects
 
 Row = dict[str, Any]
 CATEGORIES = (2, 3, 7, 11)  # 11 never has an object

@@ -15,13 +15,13 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from analysis.detections import columns
 from analysis.detections.changes import ap_by_category_and_size, image_scores
 from analysis.detections.matching import match
 from analysis.detections.tide import find_errors
 from analysis.detections.weighted_ap import METRICS, Accumulation
 from dynamic_rcnn.data import annotations, coco_format
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics import columns
 from dynamic_rcnn.metrics.ap import evaluate, load_ground_truth
 from dynamic_rcnn.metrics.detections import read_detections
 from tests.dynamic_rcnn.metrics.test_ap import STATS, coco_of, detection, reference

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from analysis.detections.changes import ap_by_category_and_size, image_scores, images_that_differ, largest_changes
-from analysis.detections.columns import read_detections, read_objects
 from analysis.detections.matching import AREAS, Matches
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import evaluate
+from dynamic_rcnn.metrics.columns import read_detections, read_objects
 from tests.analysis.drawn_detections import Row, coco_of, detection, evaluated, matches_of, odd_case
 
 BOX = [0.0, 0.0, 100.0, 100.0]

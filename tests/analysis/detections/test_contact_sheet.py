@@ -12,7 +12,6 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.detections.columns import read_detections, read_objects
 from analysis.detections.contact_sheet import (
     Boxes,
     detections_on,
@@ -25,6 +24,7 @@ from analysis.detections.contact_sheet import (
 from analysis.detections.matching import match
 from analysis.rendering.plots import drawable
 from dynamic_rcnn.data.pixels import read_pixels
+from dynamic_rcnn.metrics.columns import read_detections, read_objects
 from tests.analysis.drawn_detections import Row, coco_of, detection
 from tests.dynamic_rcnn.data.images import HEIGHT, TURNED_RIGHT, WIDTH, encoded, sixteen_bits
 

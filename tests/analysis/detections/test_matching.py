@@ -1,4 +1,4 @@
-"""analysis.detections.matching and analysis.detections.columns against COCOeval.evaluate, flag by flag."""
+"""analysis.detections.matching and dynamic_rcnn.metrics.columns against COCOeval.evaluate, flag by flag."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.detections.columns import read_detections, read_objects
 from analysis.detections.matching import AREAS, IOU_THRESHOLDS
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics.columns import read_detections, read_objects
 from tests.analysis.drawn_detections import Row, coco_of, detection, evaluated, matches_of, odd_case
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.detections.columns import read_detections, read_objects
 from analysis.detections.tide import IOUS, KINDS, Errors, error_frame, find_errors
 from dynamic_rcnn.metrics.ap import evaluate
+from dynamic_rcnn.metrics.columns import read_detections, read_objects
 from tests.analysis import tide
 from tests.analysis.drawn_detections import Row, coco_of, detection, odd_case
 

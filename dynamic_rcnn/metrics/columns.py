@@ -1,4 +1,4 @@
-"""Ground truth and detections as columns, the input of matching, error analysis and contact sheets.
+"""Ground truth and detections as columns, for metrics, matching, error analysis and contact sheets. Torch-free.
 
 Boxes are (x, y, width, height) in pixels, as in COCO's files. Images and categories are positions in their sorted ids,
 the order of COCOeval; within an image, rows keep the order of the file.
@@ -6,8 +6,10 @@ the order of COCOeval; within an image, rows keep the order of the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -50,9 +52,7 @@ def read_objects(coco: COCO) -> Objects:
     """The columns of a ground truth in COCO format."""
     image_ids = np.unique(_integers(coco.getImgIds(), "annotations: an image id"))
     category_ids = np.unique(_integers(coco.getCatIds(), "annotations: a category id"))
-    # By image, which leaves out annotations of unknown images, as COCOeval does
-    rows = [row for number in image_ids.tolist() for row in coco.imgToAnns[number]]
-    rows = [row for row in rows if row["category_id"] in coco.cats]
+    rows = annotation_rows(coco, image_ids)
     return Objects(
         image_ids,
         category_ids,
@@ -60,9 +60,15 @@ def read_objects(coco: COCO) -> Objects:
         _positions(image_ids, rows, "image_id"),
         _positions(category_ids, rows, "category_id"),
         _boxes(rows),
-        np.array([row["area"] for row in rows], np.float64),
+        _floats(rows, "area"),
         np.array([bool(row.get("iscrowd")) for row in rows], np.bool_),
     )
+
+
+def annotation_rows(coco: COCO, image_ids: Integers) -> list[dict[str, Any]]:
+    """The annotations in the order of `Objects`. Leaves out unknown images and categories, as COCOeval does."""
+    rows = (row for number in image_ids.tolist() for row in coco.imgToAnns[number])
+    return [row for row in rows if row["category_id"] in coco.cats]
 
 
 def read_detections(objects: Objects, detections: Sequence[Mapping[str, Any]]) -> Detections:
@@ -75,12 +81,14 @@ def read_detections(objects: Objects, detections: Sequence[Mapping[str, Any]]) -
     Raises:
         UserError: the ground truth has no such image or category, or a box or score is not finite.
     """
-    check_finite(detections)
+    box, score = _boxes(detections), _floats(detections, "score")
+    if not (np.isfinite(box).all() and np.isfinite(score).all()):
+        check_finite(detections)
     return Detections(
         _positions(objects.image_ids, detections, "image_id"),
         _positions(objects.category_ids, detections, "category_id"),
-        _boxes(detections),
-        np.array([row["score"] for row in detections], np.float64),
+        box,
+        score,
     )
 
 
@@ -91,18 +99,23 @@ def rows_by_image(image: Integers, images: int, *keys: NDArray[Any]) -> list[Int
 
 
 def _boxes(rows: Sequence[Mapping[str, Any]]) -> Floats:
-    return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    numbers = chain.from_iterable(map(itemgetter("bbox"), rows))
+    return np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
 
 
-def _integers(values: Sequence[int], what: str) -> Integers:
+def _floats(rows: Sequence[Mapping[str, Any]], field: str) -> Floats:
+    return np.fromiter(map(itemgetter(field), rows), np.float64, len(rows))
+
+
+def _integers(values: Iterable[int], what: str) -> Integers:
     try:
-        return np.array(values, np.int64)
+        return np.fromiter(values, np.int64)
     except OverflowError:
         raise UserError(f"{what} does not fit into 64 bits; renumber the ids") from None
 
 
 def _positions(known: Integers, rows: Sequence[Mapping[str, Any]], field: str) -> Integers:
-    values = _integers([row[field] for row in rows], f"detections: {field}")
+    values = _integers(map(itemgetter(field), rows), f"detections: {field}")
     positions = np.searchsorted(known, values).astype(np.int64)
     unknown = np.unique(values[(positions == len(known)) | (known[np.minimum(positions, len(known) - 1)] != values)])
     if unknown.size:
