@@ -23,7 +23,7 @@ def evaluate_during_training(spec: RunSpec, model: BaseDetector, root: Path, ite
     detections = _detect(spec, model, root)
     if detections is None:
         return
-    metrics = evaluate(root / spec.dataset["val_ann"], detections, spec.has_masks)["metrics"]
+    metrics = evaluate(root / spec.dataset["val_ann"], detections, spec.has_masks, spec.evaluator)["metrics"]
     append_jsonl(Path(EVALUATIONS), {"iteration": iteration, **metrics})
     print(f"iteration {iteration}  AP {metrics['AP']}  AP90 {metrics['AP90']}", flush=True)
 

@@ -1,4 +1,4 @@
-"""COCO metrics of saved detections, for boxes and masks, computed with pycocotools.
+"""COCO metrics of saved detections, for boxes and masks.
 
 A run computes its metrics from the file of its detections. Computing them again, without the model, gives the same
 numbers to the last bit.
@@ -15,22 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from dynamic_rcnn.data.annotations import read_json
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics import columns, names
 from dynamic_rcnn.metrics import masks as coco_masks
-from dynamic_rcnn.metrics import names
-from dynamic_rcnn.metrics.detections import Detection, check_finite, read_detections
+from dynamic_rcnn.metrics.detections import Detection, read_detections
+from dynamic_rcnn.metrics.precision import BOXES, MASKS, Case, PrecisionRecall, accumulate
 from dynamic_rcnn.run.files import DETECTIONS
 from dynamic_rcnn.run.results import EvaluationResults
-from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.spec import HOTCOCO, RunSpec
 
 ALL_SIZES = 0  # position on COCOeval's area axis; those of SIZES follow
-BOXES, MASKS = "bbox", "segm"  # COCOeval's kinds of IoU
 
 
-def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool = False) -> dict[str, Any]:
+def evaluate(
+    ground_truth: Path | COCO, detections: list[Detection], masks: bool = False, evaluator: str = HOTCOCO
+) -> dict[str, Any]:
     """COCO metrics of detections, as fractions in full precision; None without ground truth.
 
     Args:
@@ -38,6 +39,7 @@ def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool
         detections: COCO results: image_id, category_id, bbox (x, y, width, height; pixels), score, and with masks
             segmentation (size: height and width of the image; counts: COCO's compressed run lengths).
         masks: whether to evaluate the masks too.
+        evaluator: one of run.spec.EVALUATORS; they give the same numbers, to the last bit.
 
     Returns:
         images: number of images evaluated;
@@ -51,31 +53,27 @@ def evaluate(ground_truth: Path | COCO, detections: list[Detection], masks: bool
             masks are to be evaluated and one is missing.
     """
     coco = ground_truth if isinstance(ground_truth, COCO) else load_ground_truth(ground_truth)
-    check_finite(detections)
-    _check_known(coco, detections)
+    objects = columns.read_objects(coco)
+    case = Case(coco, detections, objects, columns.read_detections(objects, detections))
     if masks:
         coco_masks.check(coco, detections)
-    result = _accumulate(coco, detections, BOXES)
-    boxes: NDArray[np.float64] = result.eval["precision"][:, :, :, ALL_SIZES, -1]  # (IoU, recall, class)
+    result = accumulate(case, BOXES, evaluator)
+    boxes = result.precision[:, :, :, ALL_SIZES, -1]  # (IoU, recall, class)
     metrics = _box_metrics(result)
     if masks:
-        by_mask = _accumulate(coco, detections, MASKS).eval["precision"][:, :, :, ALL_SIZES, -1]
+        by_mask = accumulate(case, MASKS, evaluator).precision[:, :, :, ALL_SIZES, -1]
         metrics |= dict(zip(names.MASK_METRICS, _ap(by_mask, names.MASK_THRESHOLDS).values(), strict=True))
     return {
-        "images": len(result.params.imgIds),
+        "images": len(objects.image_ids),
         "metrics": metrics,
         "by_iou": [_mean(each) for each in boxes],
-        "per_class": {
-            coco.cats[category]["name"]: _ap(boxes[:, :, at], names.CLASS_THRESHOLDS)
-            for at, category in enumerate(result.params.catIds)
-        },
+        "per_class": {name: _ap(boxes[:, :, at], names.CLASS_THRESHOLDS) for at, name in enumerate(objects.names)},
     }
 
 
-def _box_metrics(result: COCOeval) -> dict[str, float | None]:
+def _box_metrics(result: PrecisionRecall) -> dict[str, float | None]:
     """The metrics of names.BOX_METRICS."""
-    precision: NDArray[np.float64] = result.eval["precision"]  # (IoU, recall, class, area, max detections)
-    recall: NDArray[np.float64] = result.eval["recall"]  # (IoU, class, area, max detections)
+    precision, recall = result
     sizes = range(1, 1 + len(names.SIZES))
     values = [
         *_ap(precision[:, :, :, ALL_SIZES, -1], names.AP_THRESHOLDS).values(),
@@ -86,7 +84,9 @@ def _box_metrics(result: COCOeval) -> dict[str, float | None]:
     return dict(zip(names.BOX_METRICS, values, strict=True))
 
 
-def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) -> EvaluationResults:
+def compute_metrics(
+    run_dir: Path, spec: RunSpec, root: Path, iteration: int, evaluator: str | None = None
+) -> EvaluationResults:
     """Compute the content of metrics.json from a run's saved detections.
 
     Args:
@@ -94,8 +94,10 @@ def compute_metrics(run_dir: Path, spec: RunSpec, root: Path, iteration: int) ->
         spec: the run's spec.
         root: folder to which the paths in `spec.dataset` are relative.
         iteration: the number of iterations that the evaluated weights were trained for.
+        evaluator: one of run.spec.EVALUATORS; None for the run's.
     """
-    content = evaluate(root / spec.dataset["val_ann"], read_detections(run_dir / DETECTIONS), spec.has_masks)
+    annotations, detections = root / spec.dataset["val_ann"], read_detections(run_dir / DETECTIONS)
+    content = evaluate(annotations, detections, spec.has_masks, evaluator or spec.evaluator)
     return EvaluationResults(iteration=iteration, **content)
 
 
@@ -119,43 +121,6 @@ def load_ground_truth(path: Path) -> COCO:
     if not {"images", "annotations", "categories"} <= coco.dataset.keys():
         raise UserError(fault)
     return coco
-
-
-def _accumulate(coco: COCO, detections: list[Detection], kind: str) -> COCOeval:
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(coco, _as_results(coco, detections, kind), kind)
-        evaluation.params.maxDets = list(names.MAX_DETECTIONS)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
-
-
-def _as_results(coco: COCO, detections: list[Detection], kind: str) -> COCO:
-    """Like `coco.loadRes`, which fails on an empty list and takes a mask's area from its box."""
-    results = COCO()
-
-    def area(item: Detection) -> float:
-        return item["bbox"][2] * item["bbox"][3] if kind == BOXES else coco_masks.area(item["segmentation"])
-
-    results.dataset = {
-        "images": coco.dataset["images"],
-        "categories": coco.dataset["categories"],
-        "annotations": [
-            {**item, "id": number, "area": area(item), "iscrowd": 0} for number, item in enumerate(detections, start=1)
-        ],
-    }
-    results.createIndex()
-    return results
-
-
-def _check_known(coco: COCO, detections: list[Detection]) -> None:
-    for kind, known in (("image_id", coco.imgs), ("category_id", coco.cats)):
-        unknown = sorted({item[kind] for item in detections} - set(known))
-        if unknown:
-            raise UserError(
-                f"detections: {kind} {unknown[0]} is not in the annotations ({len(unknown)} such values); "
-                "they belong to another data set"
-            )
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

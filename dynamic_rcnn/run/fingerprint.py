@@ -44,9 +44,11 @@ DECIDES_RESULT = (
     "method.roi_head",
     "method.schedule",
     "metrics.ap",
+    "metrics.columns",
     "metrics.detections",
     "metrics.masks",
     "metrics.names",
+    "metrics.precision",
     "ops",
     "ops.torchvision_ops",
     "parallel.comm",  # averages gradients and statistics

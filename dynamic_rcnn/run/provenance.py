@@ -31,6 +31,7 @@ PACKAGES = (
     "mmcv",
     "mmcv-lite",
     "numpy",
+    "hotcoco",
     "pycocotools",
     "opencv-python",
     "opencv-python-headless",

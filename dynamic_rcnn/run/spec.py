@@ -38,6 +38,7 @@ NEUTRAL = (
     "config.train.checkpoint_interval",
     "config.train.keep_checkpoints",
     "config.train.val_interval",
+    "config.train.evaluator",
 )
 
 # Fields that do not change a result either if nothing is trained, because all weights come from a file.
@@ -57,6 +58,9 @@ _ABSENT = "(absent)"
 
 TRAIN, EVALUATE = "train", "evaluate"
 TASKS = (TRAIN, EVALUATE, BENCHMARK)
+
+HOTCOCO, PYCOCOTOOLS = "hotcoco", "pycocotools"
+EVALUATORS = (HOTCOCO, PYCOCOTOOLS)  # what computes the metrics, equal to the last bit; the first is the default
 
 
 def _check_task(task: str) -> str:
@@ -128,6 +132,11 @@ class RunSpec:
     def processes(self) -> int:
         """The number of processes that train the run together."""
         return int(self.config["train"].get("processes", 1))
+
+    @property
+    def evaluator(self) -> str:
+        """One of EVALUATORS; specs of the first versions do not name it."""
+        return str(self.config["train"].get("evaluator", HOTCOCO))
 
     def directory(self, runs: Path) -> Path:
         """The directory in which this run is created. It keeps the name of the arm that first created it."""

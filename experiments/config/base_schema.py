@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema
+from dynamic_rcnn.run.spec import EVALUATORS
 from dynamic_rcnn.run.values import (
     Count,
     CountFromZero,
@@ -38,6 +39,10 @@ Seeds = Annotated[
     ),
 ]
 
+Evaluator = Annotated[
+    str, value_rule(f"must be one of {', '.join(EVALUATORS)}", lambda value: value in EVALUATORS)
+]  # of COCO's metrics
+
 DeclaredSeconds = Annotated[
     Any,
     value_rule(
@@ -68,6 +73,7 @@ class TrainSection(Schema):
     keep_checkpoints: Count
     workers: CountFromZero
     val_interval: CountFromZero
+    evaluator: Evaluator
     group_by_aspect_ratio: bool
 
     @model_validator(mode="after")

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from dynamic_rcnn.data import dataset
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.evaluate import main
 from dynamic_rcnn.metrics.ap import compute_metrics
 from dynamic_rcnn.metrics.detections import write_detections
 from dynamic_rcnn.run.files import write_content, write_json_atomic
+from dynamic_rcnn.run.results import read_results
 from tests.dynamic_rcnn.runs import prepare, small_spec
 
 
@@ -30,8 +33,8 @@ def run_dir(tmp_path) -> Path:
     return folder
 
 
-def evaluate(run_dir: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dynamic_rcnn.evaluate", str(run_dir)]
+def evaluate(run_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dynamic_rcnn.evaluate", str(run_dir), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
@@ -42,6 +45,24 @@ def test_equal_to_what_was_recorded(run_dir):
     assert 0.2 < recorded["AP90"] < 0.8
     assert f"AP90   {recorded['AP90']!r}\n" in result.stdout
     assert result.stdout.endswith("metrics.json has the same values\n")
+
+
+def test_pycocotools_gives_the_same_values(run_dir, monkeypatch, capsys):
+    monkeypatch.delattr("dynamic_rcnn.metrics.precision._by_hotcoco")
+    assert main([str(run_dir), "evaluator=pycocotools"]) == 0
+    assert capsys.readouterr().out.endswith("metrics.json has the same values\n")
+    with pytest.raises(UserError, match="argument 'evaluator' is 'coco'; valid: hotcoco, pycocotools"):
+        main([str(run_dir), "evaluator=coco"])
+
+
+def test_a_run_is_evaluated_by_the_evaluator_of_its_spec(tmp_path, run_dir, monkeypatch):
+    spec = small_spec(tmp_path / "data", train__evaluator="pycocotools")
+    assert spec.id == small_spec(tmp_path / "data").id and spec.evaluator == "pycocotools"
+    monkeypatch.delattr("dynamic_rcnn.metrics.precision._by_hotcoco")
+    root, _ = dataset.prepare(spec.dataset)
+    assert compute_metrics(run_dir, spec, root, 20) == read_results(run_dir)
+    del spec.config["train"]["evaluator"]
+    assert spec.evaluator == "hotcoco"
 
 
 def test_a_missing_metrics_file_is_written_again(run_dir):

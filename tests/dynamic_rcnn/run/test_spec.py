@@ -39,6 +39,7 @@ TRAIN = {
     "checkpoint_interval": 10,
     "keep_checkpoints": 2,
     "val_interval": 0,
+    "evaluator": "hotcoco",
 }
 WEIGHTS = {"sha256": "0" * 64, "file": "/weights.pth"}
 CONFIG = {"model": {"type": "A", "heads": [{"lr": 1.0}]}, "train": TRAIN}

@@ -124,6 +124,7 @@ CASES = [
     (["base.train.max_iters=0"], "base.train.max_iters=0: must be an integer of at least 1"),
     (["base.train.max_iters=many"], "base.train.max_iters=many: must be an integer of at least 1"),
     (["base.train.groups=2.5"], "base.train.groups=2.5: must be an integer of at least 1"),
+    (["base.train.evaluator=coco"], "base.train.evaluator=coco: must be one of hotcoco, pycocotools"),
     (["base.train.workers=-1"], "base.train.workers=-1: must be an integer of at least 0"),
     (
         ["seeds=[-1]", "action=lunch", "grid.title=3"],
@@ -136,9 +137,9 @@ CASES = [
     ),
     (
         ["++grid.arms.dla.set={train.max_itres: 3}", "++grid.arms.dsl.set={train.max_iters: 0}"],
-        "valid: checkpoint_interval, deterministic, group_by_aspect_ratio, groups, images_per_group, keep_checkpoints, "
-        "log_interval, max_epochs, max_iters, precision, processes, val_interval, workers; grid.arms.dsl: "
-        "base.train.max_iters=0: must be an integer of",
+        "valid: checkpoint_interval, deterministic, evaluator, group_by_aspect_ratio, groups, images_per_group, "
+        "keep_checkpoints, log_interval, max_epochs, max_iters, precision, processes, val_interval, workers; "
+        "grid.arms.dsl: base.train.max_iters=0: must be an integer of",
     ),
     (["base.train.max_epochs=3"], "max_epochs=3; give one of the two, and null for the other"),
     (["base.train.max_iters=${nothing}"], "Interpolation key 'nothing' not found"),
