@@ -51,7 +51,7 @@ def test_every_command_is_covered_here_or_by_ci():
         "python -m dynamic_rcnn.tools.export_test_dev",
         "python -m dynamic_rcnn.train RUN_DIR",
         "python -m dynamic_rcnn.evaluate RUN_DIR",
-        "python -m benchmarks.time_",
+        "python -m benchmarks.",
         "python -m tests.slurm.disturber",
         "python -m tests.slurm.testcluster",
         "python docs/picture.py",
