@@ -24,7 +24,7 @@ from dynamic_rcnn.run.batch import groups_per_process
 from dynamic_rcnn.run.files import CHECKPOINTS, SCHEMA, WEIGHTS, file_digest, remove_temporary
 from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.reuse import read_trained
-from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.spec import EPOCH, RunSpec
 from dynamic_rcnn.run.status import StatusFile
 
 _MOST_WITHOUT_POSITIVES = 100  # iterations
@@ -161,7 +161,7 @@ class TrainingRun(start.BaseRun):
             raise NoPositivesError(f"{span}: {advice}")
 
     def _due(self, interval: str) -> bool:
-        every = self.settings[interval]
+        every = len(self.batches) if self.settings[interval] == EPOCH else self.settings[interval]
         return self.iteration == self.max_iterations or (every > 0 and self.iteration % every == 0)
 
     def _evaluation_due(self) -> bool:

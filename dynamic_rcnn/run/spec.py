@@ -62,6 +62,8 @@ TASKS = (TRAIN, EVALUATE, BENCHMARK)
 HOTCOCO, PYCOCOTOOLS = "hotcoco", "pycocotools"
 EVALUATORS = (HOTCOCO, PYCOCOTOOLS)  # what computes the metrics, equal to the last bit; the first is the default
 
+EPOCH = "epoch"  # train.val_interval: evaluate after each epoch
+
 
 def _check_task(task: str) -> str:
     if task not in TASKS:

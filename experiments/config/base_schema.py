@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema
-from dynamic_rcnn.run.spec import EVALUATORS
+from dynamic_rcnn.run.spec import EPOCH, EVALUATORS
 from dynamic_rcnn.run.values import (
     Count,
     CountFromZero,
@@ -15,6 +15,7 @@ from dynamic_rcnn.run.values import (
     PositiveFraction,
     at_least,
     between,
+    is_integer,
     is_positive,
     value_rule,
 )
@@ -39,6 +40,10 @@ Seeds = Annotated[
     ),
 ]
 
+EvaluationInterval = Annotated[
+    int | str,
+    value_rule(f"must be an integer of at least 0, or {EPOCH}", lambda value: value == EPOCH or is_integer(value, 0)),
+]
 Evaluator = Annotated[
     str, value_rule(f"must be one of {', '.join(EVALUATORS)}", lambda value: value in EVALUATORS)
 ]  # of COCO's metrics
@@ -72,7 +77,7 @@ class TrainSection(Schema):
     checkpoint_interval: Count
     keep_checkpoints: Count
     workers: CountFromZero
-    val_interval: CountFromZero
+    val_interval: EvaluationInterval
     evaluator: Evaluator
     group_by_aspect_ratio: bool
 

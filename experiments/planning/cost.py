@@ -12,7 +12,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.batch import batch_size
 from dynamic_rcnn.run.files import PROVENANCE, read_content
 from dynamic_rcnn.run.provenance import Provenance
-from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec, digest
+from dynamic_rcnn.run.spec import EPOCH, EVALUATE, TRAIN, RunSpec, digest
 from dynamic_rcnn.wording import plural
 from experiments.config.conf_files import load_base
 from experiments.config.grid import Grid
@@ -152,7 +152,8 @@ def _check_time(cost: Cost, wanted: Sequence[PlannedRun], profile: Profile) -> N
     """Refuse a time limit that is too short for a job to train from one evaluation to the next before the warning."""
     for run in {run.spec.arm: run for run in wanted}.values():
         train, step = run.spec.config["train"], cost.step_times[run.spec.arm]
-        field = "val_interval" if train["val_interval"] else "checkpoint_interval"
+        # The end of an epoch need not be reached: the job's successor continues from a checkpoint
+        field = "checkpoint_interval" if train["val_interval"] in (0, EPOCH) else "val_interval"
         interval = min(train[field], _iterations(run) or train[field])
         seconds = interval * (step.seconds or 0.0)
         if seconds + profile.warning_seconds > profile.time * 60:

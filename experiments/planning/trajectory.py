@@ -1,15 +1,16 @@
-"""How T and beta of a run compare with published values, in words."""
+"""How T, beta and AP by epoch of a run compare with published values, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dynamic_rcnn.run import published_ap
 from dynamic_rcnn.run.published_curves import Point, applies, in_figure, read_early, trajectory, trends, trends_text
 from experiments.planning.run_state import PlannedRun, last_row
 
 
 def describe_trajectory(run: PlannedRun) -> str | None:
-    """How T and beta compare with published values; None if there are none or the run has not begun."""
+    """How T, beta and AP compare with published values; None if there are none or the run has not begun."""
     place = str(run.spec.dataset["name"]), run.spec.config
     if run.state == "new" or not run.iteration or not in_figure(*place):
         return None
@@ -17,7 +18,10 @@ def describe_trajectory(run: PlannedRun) -> str | None:
     last = Point(row["T"], row["beta"]) if row else None
     method = run.spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
     parts = [trajectory(early).text] if applies(*place) else []
-    return "; ".join(filter(None, [*parts, trends_text(trends(early, last, method))])) or None
+    parts.append(trends_text(trends(early, last, method)))
+    if run.iterations and published_ap.applies(*place):
+        parts.append(published_ap.read_epochs(run.path, run.iterations, run.metrics.get("AP")).text)
+    return "; ".join(filter(None, parts)) or None
 
 
 def trajectory_lines(plan: Sequence[PlannedRun]) -> list[str]:

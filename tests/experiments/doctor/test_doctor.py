@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dynamic_rcnn.run.files import append_jsonl
 from dynamic_rcnn.run.status import StatusFile
 from experiments import launch
 from experiments.config.build import build_grid
@@ -189,7 +190,7 @@ def test_missing_gpus_and_a_full_disk_are_bad(
     assert message in bad(capsys)[0]
 
 
-def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: Path, capsys: Any) -> None:
+def test_status_says_whether_a_run_on_coco_follows_published_curves(root: Path, capsys: Any) -> None:
     settings = ["grid=ablation", "seeds=[0]", "dataset=coco", f"dataset.root={root}", "cluster=local"]
     settings += ["cluster.processes=8", f"runs={root.parent / 'runs'}"]
     built = {run.arm: run for run in build_grid(resolve(settings)[0]).runs}
@@ -201,6 +202,7 @@ def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: 
         record.start(0)
         record.log({"iteration": 100, "loss": 1.0, "T": early, "beta": 1.0, "seconds": 0.3})
         record.progress(100)
+        append_jsonl(run / "evaluations.jsonl", {"iteration": 7330, "AP": 0.21})
     assert launch.main([*settings, "action=status"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "trajectory" in line]
     message, figure = zip(*(line.split("; Figure 5: ") for line in lines), strict=True)
@@ -209,6 +211,8 @@ def test_status_says_whether_a_run_on_coco_is_on_the_published_trajectory(root: 
         "both/seed0: so far on the published trajectory: T 0.4300 at 100 (0.4208)",
     )
     assert [text.count("not known yet") for text in figure] == [3, 5]
+    log = "AP so far on the published log, by epoch: 21.0 after 1 (21.6)"
+    assert [text.endswith(log) for text in figure] == [False, True]  # the log is of both components
     assert launch.main([*settings, "action=status", "json=true"]) == 0
     found = {run["arm"]: run["trajectory"] for run in json.loads(capsys.readouterr().out)["runs"]}
     assert found["baseline"] is None and found["both"].startswith("so far on")

@@ -176,6 +176,8 @@ def test_nothing_is_refused_where_nothing_is_launched(tmp_path: Path) -> None:
             ["base.train.checkpoint_interval=1", "base.train.val_interval=400"],
             "6.7 minutes (base.train.val_interval=",
         ),
+        (["base.train.checkpoint_interval=100", "base.train.val_interval=epoch"], None),
+        (["base.train.checkpoint_interval=300", "base.train.val_interval=epoch"], "base.train.checkpoint_interval=300"),
         (["base.train.checkpoint_interval=9999", "base.train.max_iters=150"], None),  # it ends before
         (["base.train.checkpoint_interval=9999", "grid.cost=null"], None),
     ],
