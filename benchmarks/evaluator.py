@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.time_bootstrap import draw_detections, draw_ground_truth, timed
+from benchmarks.time_bootstrap import draw_detections, draw_ground_truth, print_time
 from dynamic_rcnn.cli import count, parse, run
 from dynamic_rcnn.metrics.ap import evaluate, load_ground_truth
 from dynamic_rcnn.metrics.detections import read_detections, write_detections
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     """Exit code 0 if both evaluators give the same metrics, else 1. Raises UserError for an argument."""
     size = {key: count(key, value, 0 if key == "seed" else 1) for key, value in parse(arguments, DEFAULTS).items()}
     with TemporaryDirectory() as folder:
-        with timed("draw the data"):
+        with print_time("draw the data"):
             _draw(Path(folder), size)
         rounds = {HOTCOCO: size["rounds"], PYCOCOTOOLS: 1}
         timings = {name: _in_own_process(_time, Path(folder), name, rounds[name]) for name in EVALUATORS}
