@@ -26,7 +26,7 @@ LONGEST = (
 
 
 class ByFile(LoadScopeScheduling):
-    """Each process (pytest -n 2) takes a file at a time, and one of them all files of Slurm: they share a cluster."""
+    """Gives each process (pytest -n 2) one file at a time. All Slurm tests run in one process: they share a cluster."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
@@ -34,12 +34,14 @@ class ByFile(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    config.option.loadscopereorder = False  # by number of tests, which says little about their time
+    config.option.loadscopereorder = (
+        False  # would sort files by their number of tests, which says little about their time
+    )
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what takes longest, so that no process is left alone with it at the end."""
+    """Run the longest tests first, so that they do not run alone at the end."""
 
     def rank(item: pytest.Item) -> int:
         return next((rank for rank, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST))

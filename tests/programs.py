@@ -11,7 +11,7 @@ REQUIRED = "REQUIRE_PROGRAMS"
 
 
 def program(name: str) -> str:
-    """Its path. Skips the test where it is not installed, or fails it where REQUIRE_PROGRAMS=1 (as in CI)."""
+    """The path of a program. If it is not installed, skips the test, or fails it if REQUIRE_PROGRAMS=1 (as in CI)."""
     path = shutil.which(name)
     if path is None:
         (pytest.fail if os.environ.get(REQUIRED) == "1" else pytest.skip)(f"{name} is not installed")

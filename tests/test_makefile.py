@@ -1,4 +1,4 @@
-"""make ablation: the report is written whatever went wrong before it, and the exit code says that something did."""
+"""make ablation: the report is written even if an earlier step failed, and the exit code reports the failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics over images: from detections to the file and the report, and what happens if one of them changes."""
+"""Statistics over images: from detections to the file and the report, and the problems if one of them changes."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_recorded_ap_that_contradicts_the_detections_is_an_error(
     assert images.main([f"runs={runs}", "resamples=5"]) == 0
 
 
-def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_reported(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be a whole number from 1 to 100000"):
         images.main([f"runs={runs}", "resamples=0"])
     with pytest.raises(UserError, match=r"unknown grid 'ablatoin'"):
@@ -261,7 +261,7 @@ def test_bad_input(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not list(runs.glob("mine/*.images.json"))
 
 
-def test_nothing_to_compare(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_grid_with_nothing_to_compare_is_reported(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for file in (runs / "mine/baseline").glob("*/detections.json.gz"):
         file.unlink()
     assert images.main([f"runs={runs}"]) == 0

@@ -96,7 +96,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_bad_arguments_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     arguments, expected = ERRORS[name]
     (tmp_path / "bare").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -177,7 +177,7 @@ def test_a_full_disk_is_an_error_of_one_line(
     assert capsys.readouterr().err == "error: REPORT.md: No space left on device\n"
 
 
-def test_ctrl_c_prints_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_prints_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(_: Sequence[str]) -> int:
         raise KeyboardInterrupt
 

@@ -12,7 +12,7 @@ from benchmarks import time_report
 from dynamic_rcnn.errors import UserError
 
 
-def test_a_small_set(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_small_set_of_runs_is_timed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert time_report.main([f"folder={tmp_path / 'set'}", "runs=40", "rows=6"]) == 0
     line = r"report: [\d.]+ s, [\d.]+ s of CPU time, [\d.]+ GB of memory at most\n"
     assert re.fullmatch(line, capfd.readouterr().out)

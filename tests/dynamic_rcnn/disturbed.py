@@ -1,4 +1,4 @@
-"""The trainer with a misfortune: DISTURB="MOMENT COUNT RANK" in the environment, RANK a number or "all".
+"""The trainer, disturbed as requested: DISTURB="MOMENT COUNT RANK" in the environment, RANK a number or "all".
 
 MOMENT is one of the functions below: what happens, at iteration COUNT where that matters, to the process of that rank.
 """

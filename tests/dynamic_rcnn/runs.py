@@ -1,4 +1,4 @@
-"""Small real runs for tests: a spec on tiny shapes, and a training process that can be told when to die."""
+"""Small real runs for tests: a spec on tiny shapes, and a training process that can be disturbed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def prepare(folder: Path, spec: RunSpec) -> Path:
 def train(
     run_dir: Path, moment: str = "never", count: int = 0, threads: int = 1, rank: int | str = "all"
 ) -> subprocess.CompletedProcess[str]:
-    """Train in a process of its own, to which one of the misfortunes in `disturbed` happens at the moment asked for."""
+    """Train in a separate process, disturbed at `moment` (see the module `disturbed`)."""
     process = start(run_dir, moment, count, threads, rank)
     stdout, stderr = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
@@ -99,7 +99,7 @@ def start(
 
 
 def curve(run_dir: Path) -> list[dict[str, Any]]:
-    """The rows of train.jsonl, but for what they took."""
+    """The rows of train.jsonl without their times."""
     return [
         {key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(run_dir / "train.jsonl")
     ]

@@ -28,7 +28,7 @@ def fail(error: Exception) -> Callable[[], int]:
     return work
 
 
-def test_odd_states_of_the_file_system_are_one_line(tmp_path: Path, capsys: Any) -> None:
+def test_errors_of_the_file_system_are_one_line(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "file").touch()
     works = {

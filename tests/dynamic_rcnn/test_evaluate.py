@@ -38,7 +38,7 @@ def evaluate(run_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
-def test_equal_to_what_was_recorded(run_dir):
+def test_metrics_equal_the_recorded_ones(run_dir):
     result = evaluate(run_dir)
     assert result.returncode == 0, result.stderr
     recorded = json.loads((run_dir / "metrics.json").read_text())["metrics"]

@@ -151,7 +151,7 @@ def test_a_second_process_does_not_train_a_locked_run(tmp_path, data):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_loses_nothing_that_was_written(tmp_path, data):
+def test_a_full_disk_keeps_everything_written_before(tmp_path, data):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True)

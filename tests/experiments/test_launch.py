@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_before_its_first_status_is_recorded(folder: Folder
     assert attempts == [(1, "killed", "logs/attempt1.log"), (2, "done", "logs/attempt2.log")]
 
 
-def test_when_the_shared_start_fails_the_others_wait(with_shared_start: Folder) -> None:
+def test_runs_wait_if_their_shared_start_fails(with_shared_start: Folder) -> None:
     folder = with_shared_start
     code, out, _ = folder.launch(pretrain={"fail": 3})
     assert code == 1
@@ -267,7 +267,7 @@ def test_a_stale_run_of_two_arms_is_moved_aside_once(folder: Folder) -> None:
     assert sorted(other.name for other in path.parent.iterdir()) == [path.name, f"{path.name}.stale1"]
 
 
-def test_stale_runs_are_kept_aside(folder: Folder) -> None:
+def test_stale_runs_are_moved_aside_and_kept(folder: Folder) -> None:
     folder.launch("arms=[dla]")
     path = folder.run("dla")
     provenance = json.loads((path / "provenance.json").read_text())

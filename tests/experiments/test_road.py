@@ -1,4 +1,4 @@
-"""The road from the command line to the plan: one composition, one check, one plan, and no detour."""
+"""From the command line to the plan: one composition, one check and one plan, without unnecessary imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples are the same on every machine. FUZZ_EXAMPLES=1000 tries as many others per test, with a printed seed."""
+"""The examples are the same on every machine. FUZZ_EXAMPLES=1000 tries 1000 others per test, with a printed seed."""
 
 from __future__ import annotations
 

@@ -77,5 +77,5 @@ def to_bytes(value: Any) -> bytes:
 
 
 def assert_is_message(error: UserError) -> None:
-    """The commands print a UserError on one line; it must say something, and not the whole file."""
+    """The commands print a UserError on one line; it must be a message, and not the whole file."""
     assert 0 < len(str(error).strip()) < 20_000

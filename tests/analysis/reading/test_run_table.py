@@ -12,7 +12,7 @@ from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import RunsFolder, ablation
 
 
-def test_tidy_tables(tmp_path: Path) -> None:
+def test_tables_have_one_row_per_run_and_iteration(tmp_path: Path) -> None:
     ablation(tmp_path)
     records = collect(tmp_path)
     assert records.problems == []

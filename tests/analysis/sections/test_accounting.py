@@ -71,7 +71,7 @@ def test_running_runs_and_other_data_sets_are_counted(folder: RunsFolder) -> Non
     assert row_of(text, HEADING, "coco")[1:] == ["1", "0", "0", "1", "0", "0", "0", "0"]
 
 
-def test_nothing_was_started(tmp_path: Path) -> None:
+def test_the_section_says_that_no_run_was_started(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     folder.ask("both", 0)
     folder.manifest()

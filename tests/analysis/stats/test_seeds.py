@@ -26,7 +26,7 @@ def test_mean_and_sd_with_ddof_1() -> None:
     assert summary.sd == pytest.approx(math.sqrt(7), abs=0)
 
 
-def test_undefined_values_do_not_count() -> None:
+def test_undefined_values_are_left_out() -> None:
     assert summarize([None, math.nan, 3.0]) == summarize([3.0])
     assert summarize([3.0]).sd is None
     assert summarize([]) == summarize([None])
@@ -80,7 +80,7 @@ def test_paired_sd_takes_common_seeds_only() -> None:
     assert found.value == pytest.approx(57 / 3 - 4)
 
 
-def test_no_difference_without_values() -> None:
+def test_there_is_no_difference_without_values() -> None:
     assert difference({}, {0: 1.0}, PooledSd(1.0, 2)) is None
     assert difference({0: math.nan}, {0: 1.0}, PooledSd(1.0, 2)) is None
 
@@ -96,7 +96,7 @@ def test_running_mean_has_a_shorter_window_at_the_ends() -> None:
     assert running_mean([4.0, 5.0], 1) == [4.0, 5.0]
 
 
-def test_order_does_not_change_a_digit() -> None:
+def test_the_order_of_values_does_not_change_the_result() -> None:
     values = [0.1, 0.7, 1e16, -1e16, 0.3]
     assert summarize(values) == summarize(reversed(values))
 

@@ -1,4 +1,4 @@
-"""The report on timing runs: ratios of paired blocks, the verdicts, and when there is none."""
+"""The report on timing runs: ratios of paired blocks, the verdicts, and the cases without one."""
 
 from __future__ import annotations
 

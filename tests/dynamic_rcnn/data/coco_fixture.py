@@ -1,4 +1,4 @@
-"""A small data set in COCO format with everything that is legal and easily forgotten."""
+"""A small data set in COCO format with everything that is legal but easily forgotten."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_duplicate_image_id(root: Path) -> None:
     assert message_after(root, set_first("images", "id", 13), VAL).startswith(expected)
 
 
-def test_missing_keys_are_all_named(root: Path) -> None:
+def test_all_missing_keys_are_reported(root: Path) -> None:
     def change(content: Any) -> None:
         del content["annotations"][0]["area"]
         del content["annotations"][0]["iscrowd"]
@@ -261,7 +261,7 @@ def test_categories_of_the_splits_differ(root: Path, change: Callable[[Any], Any
     assert message_after(root, change, VAL) == f"{root / VAL}: {expected}"
 
 
-def test_nothing_to_learn_from(root: Path) -> None:
+def test_a_training_split_without_usable_boxes_is_refused(root: Path) -> None:
     def only_crowds_and_empty_boxes(content: Any) -> None:
         for item in content["annotations"]:
             if item["bbox"][2] > 0:
@@ -271,7 +271,7 @@ def test_nothing_to_learn_from(root: Path) -> None:
     assert message_after(root, only_crowds_and_empty_boxes) == expected
 
 
-def test_nothing_to_find(root: Path) -> None:
+def test_a_validation_split_without_usable_boxes_is_refused(root: Path) -> None:
     expected = f"{root / VAL}: no box is left to evaluate (there is none)"
     assert message_after(root, lambda content: content["annotations"].clear(), VAL) == expected
 

@@ -1,4 +1,4 @@
-"""One run on several processes: real ones, with gloo. What one process does is what all do, and it survives kills."""
+"""One run on several processes: real ones, with gloo. All processes act alike, and the run survives kills."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALL_REDUCE = {"model__train_cfg__rcnn__dynamic_rcnn__all_reduce": True}
 
 
 def spec_of(data: Path, processes: int = 2, **changes: Any) -> RunSpec:
-    """A short run with everything that could go wrong: batch statistics, evaluations, windows across checkpoints."""
+    """A short run with all that processes must agree on: batch statistics, evaluations, windows across checkpoints."""
     settings = {
         "train__processes": processes,
         "train__groups": GROUPS,
@@ -98,7 +98,7 @@ def test_statistics_are_per_group_unless_all_reduce_averages_them(tmp_path, data
     assert averaged[0] == own[0] == 0.5 and averaged[1] != own[1]  # the first window is the same in both runs
 
 
-def test_killed_and_stopped_it_ends_as_the_undisturbed_run(tmp_path, data, together):
+def test_a_killed_and_stopped_run_ends_like_an_undisturbed_one(tmp_path, data, together):
     """Killed with all of its processes, stopped before an evaluation that is due, resumed."""
     run_dir = prepare(tmp_path, spec_of(data))
     assert train(run_dir, "iteration", 4).returncode == ending.EXIT_FAILED
@@ -181,7 +181,7 @@ def test_a_step_takes_the_mean_of_the_groups_gradients(tmp_path, data, processes
         assert not torch.allclose(before[name] - weights[name], rate * other, rtol=1e-2, atol=2e-7)
 
 
-def test_nan_on_one_process_is_the_failure_of_all(tmp_path, data):
+def test_nan_on_one_process_fails_the_run(tmp_path, data):
     spec = spec_of(data, train__log_interval=4)
     run_dir = prepare(tmp_path, spec)
     failed = train(run_dir, "nan", 2, rank=1)
@@ -193,7 +193,7 @@ def test_nan_on_one_process_is_the_failure_of_all(tmp_path, data):
     assert not list(run_dir.glob("checkpoints/iter_*.pth"))
 
 
-def test_the_process_that_failed_is_named_and_the_others_end_soon(tmp_path, data):
+def test_the_failed_process_is_reported_and_the_others_end_soon(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data))
     failed = train(run_dir, "error", 2, rank=1)  # it gives up waiting long before the collectives do
     assert failed.returncode == ending.EXIT_FAILED
@@ -261,7 +261,7 @@ def ends(*causes: str) -> list[dict[str, Any]]:
     ("causes", "agreed"),
     [
         (("lost", "error"), "error"),
-        (("error", "NaN"), "NaN"),  # an operator choked on what another process's NaN made of the weights
+        (("error", "NaN"), "NaN"),  # an operator failed on weights that another process's NaN had spoiled
         (("interrupted", "lost"), "interrupted"),
         (("interrupted", "disk"), "disk"),
         (("superseded", "lost"), "superseded"),
@@ -279,7 +279,7 @@ def test_of_two_losses_that_are_not_finite_the_first_counts(monkeypatch):
     assert ending._agree(both[0]).message == "at 7"
 
 
-def test_one_process_has_no_group():
+def test_a_single_process_has_no_process_group():
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     distributed.join(Rank(), lambda: None)
     assert distributed.earliest(None) is None and distributed.earliest(3) == 3
@@ -332,7 +332,7 @@ def test_processes_stop_in_order_when_their_parent_is_killed(tmp_path, data):
 
 
 @pytest.mark.slow
-def test_a_killed_process_and_one_that_was_overtaken(tmp_path, data):
+def test_a_killed_and_a_superseded_process_are_reported(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data))
     assert train(run_dir, "iteration", 2, rank=1).returncode == ending.EXIT_FAILED
     state = read_state(run_dir)

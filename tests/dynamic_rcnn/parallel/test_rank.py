@@ -1,4 +1,4 @@
-"""Which process of a run this one is, what failed ones leave, and the parent that starts them: without torch."""
+"""The rank of a process, the failures that processes record, and the parent that starts them. Without torch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_rank_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         ({**NUMBERS, "DYNAMIC_RCNN_CLAIMED": "1"}, "RANK=1: set without DYNAMIC_RCNN_CLAIMED and"),
     ],
 )
-def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, values: Any, message: str) -> None:
+def test_an_inconsistent_environment_is_reported(monkeypatch: pytest.MonkeyPatch, values: Any, message: str) -> None:
     environment(monkeypatch, **values)
     with pytest.raises(UserError) as caught:
         rank = Rank.from_env()
@@ -59,7 +59,7 @@ def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPat
     assert str(caught.value).startswith(message)
 
 
-def test_failures_are_those_of_the_attempt(run_dir: Path) -> None:
+def test_only_failures_of_the_attempt_are_read(run_dir: Path) -> None:
     write_failure(Rank(10, 16, 2, "7_0.0"), "error", "RuntimeError: x")
     write_failure(Rank(3, 16, 3, "7_0.0"), "NaN", "the loss is not finite at iteration 3")
     write_failure(Rank(1, 16, 1, "7_0.1"), "error", "of another attempt")
@@ -140,12 +140,12 @@ def test_only_rank_0_has_the_watched_pipe(run_dir: Path, monkeypatch: pytest.Mon
     os.close(written)
 
 
-def test_one_that_fails_ends_the_others_and_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_fails_ends_the_others_and_is_reported(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trained_by(monkeypatch, "sys.exit(7) if rank else time.sleep(3600)") == 1
     assert ended() == (2, "error", "rank 1 ended with exit code 7; see the log", 7)
 
 
-def test_one_that_is_killed_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_reported(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "os.kill(os.getpid(), signal.SIGKILL) if rank else (wait_for_end_of(1), sys.exit(76))"
     assert trained_by(monkeypatch, code) == 1
     message = (
@@ -154,7 +154,7 @@ def test_one_that_is_killed_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPa
     assert ended() == (2, "killed", message, 7)
 
 
-def test_what_a_failed_process_has_left_is_recorded(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_failure_that_a_process_wrote_is_recorded(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "from dynamic_rcnn.parallel.rank import Rank, write_failure\n"
         "if rank: write_failure(Rank.from_env(), 'out of memory', 'MemoryError: none left'); sys.exit(1)\n"
@@ -164,7 +164,7 @@ def test_what_a_failed_process_has_left_is_recorded(run_dir: Path, monkeypatch: 
     assert ended() == (2, "out of memory", "rank 1: MemoryError: none left", 7)
 
 
-def test_what_rank_0_has_recorded_stays(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_of_rank_0_is_kept(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "from dynamic_rcnn.run.status import StatusFile\n"
         "if rank: wait_for_end_of(0); sys.exit(1)\n"
@@ -174,7 +174,7 @@ def test_what_rank_0_has_recorded_stays(run_dir: Path, monkeypatch: pytest.Monke
     assert ended() == (2, "bad input", "its own words", 8)
 
 
-def test_a_signal_while_they_start_is_an_interruption(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_during_startup_is_an_interruption(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trained_by(monkeypatch, "if rank: os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(3600)") == 130
     assert ended() == (2, "interrupted", "stopped by a signal while it was starting", 7)
 

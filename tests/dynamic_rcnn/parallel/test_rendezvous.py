@@ -1,4 +1,4 @@
-"""How the processes of a run find each other: only those of their own attempt, and with clear words if they do not."""
+"""How the processes of a run find each other: only those of one attempt meet, and errors are reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_file_of_another_attempt_is_passed_over(run_dir: Path) -> None:
+def test_a_file_of_another_attempt_is_ignored(run_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stale:
         old = {"schema": 1, "attempt": "7_0.0", "host": "127.0.0.1", "port": stale.getsockname()[1]}
         write_json_atomic(run_dir / "rendezvous.json", old)
@@ -63,13 +63,13 @@ def test_waiting_can_be_ended(number: int) -> None:
         rendezvous.meet(Rank(number, 2, number, "7_0.1"), stop.check)
 
 
-def test_rank_0_names_those_who_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_0_reports_missing_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.3)
     with pytest.raises(LostProcessError, match=r"rank 1, 2 did not arrive within 0 s"):
         rendezvous.meet(Rank(0, 3, 0, "7_0.1"), nothing)
 
 
-def test_two_stores_at_once_have_ports_of_their_own() -> None:
+def test_two_stores_at_once_use_different_ports() -> None:
     stores = []
     for attempt in ("a", "b"):
         store = rendezvous._serve(Rank(0, 2, 0, attempt))
@@ -96,7 +96,7 @@ def seen_by(*addresses: tuple[str, str]) -> list[dict[str, Any]]:
         (seen_by(("10.0.0.5", "10.0.0.5"), ("10.0.0.7", "10.0.0.5")), ["10.0.0.5", "10.0.0.7"]),
     ],
 )
-def test_the_interface_is_the_one_on_the_way_to_the_others(
+def test_the_chosen_interface_reaches_the_other_processes(
     peers: Any, chosen: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -106,7 +106,7 @@ def test_the_interface_is_the_one_on_the_way_to_the_others(
     assert asked == chosen
 
 
-def test_the_loopback_has_a_name_and_an_unknown_address_none() -> None:
+def test_interfaces_are_found_by_address() -> None:
     assert rendezvous._interface("127.0.1.1") == rendezvous._interface("127.0.0.1") == "lo"
     assert rendezvous._interface("203.0.113.77") is None
 
@@ -115,7 +115,7 @@ def on(*devices: str) -> list[dict[str, Any]]:
     return [{"device": device, "machine": f"node{number}"} for number, device in enumerate(devices)]
 
 
-def test_a_gpu_each_or_none_at_all() -> None:
+def test_every_process_needs_its_own_gpu_or_none_has_one() -> None:
     rendezvous._check_devices(on("GPU-1", "GPU-2", "GPU-3"))
     rendezvous._check_devices(on("cpu", "cpu"))
     with pytest.raises(UserError, match=r"ranks 1 and 2 are both on GPU GPU-2 of node2; a GPU can take one process"):

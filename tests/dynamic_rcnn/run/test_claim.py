@@ -1,4 +1,4 @@
-"""The claim on a run, and the fence around a copy that was given up for lost: real processes."""
+"""The claim on a run, and how a lost copy is kept from writing into it. With real processes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_holder_works_in_the_run_directory_and_releases_its_claim(run_dir):
     assert Path.cwd() == home and last_holder(run_dir) is None
 
 
-def test_a_second_one_is_refused_and_named(run_dir):
+def test_a_second_claim_is_refused_and_names_the_holder(run_dir):
     with claimed(run_dir), pytest.raises(RunLockedError) as error, claimed(run_dir, patience_s=0.1):
         pass
     assert f"process {os.getpid()} on" in str(error.value)
@@ -82,7 +82,7 @@ def test_a_holder_that_slurm_still_runs_is_not_taken_over(run_dir):
         pass
 
 
-def test_the_dead_of_this_host_need_no_new_directory(run_dir):
+def test_a_dead_holder_on_this_host_needs_no_new_directory(run_dir):
     me = Holder.this_process()
     (run_dir / "lock").write_text(Holder(me.host, 1).to_line())
     with claimed(run_dir) as claim:
@@ -97,7 +97,7 @@ def test_the_same_attempt_claims_again(run_dir):
         assert claim.note is None
 
 
-def test_one_of_another_host_that_was_not_seen_to_end_is_fenced_off(run_dir):
+def test_a_holder_on_another_host_that_may_be_alive_keeps_the_old_directory(run_dir):
     (run_dir / "lock").write_text(Holder("elsewhere", 1).to_line())
     with claimed(run_dir) as claim:
         assert claim.note is not None and "took over from process 1 on elsewhere" in claim.note
@@ -139,7 +139,7 @@ def test_a_lost_copy_that_still_runs_cannot_overwrite_its_successor(run_dir):
     ]
 
 
-def test_the_lost_copy_notices(run_dir, monkeypatch):
+def test_the_lost_copy_detects_that_it_was_superseded(run_dir, monkeypatch):
     with claimed(run_dir, Holder("node1", 1, "7_0", 0)):
         assert not is_superseded(run_dir)
         with claimed(run_dir, Holder("node2", 2, "7_0", 1), lost, patience_s=0.1):
@@ -148,7 +148,7 @@ def test_the_lost_copy_notices(run_dir, monkeypatch):
         assert is_superseded(run_dir)
 
 
-def test_a_swap_that_was_cut_short_is_finished(run_dir):
+def test_an_interrupted_swap_is_completed(run_dir):
     run_dir.rename(run_dir.with_name(f".{run_dir.name}.next"))
     with claimed(run_dir):
         assert Path("spec.json").exists()

@@ -23,7 +23,7 @@ from dynamic_rcnn.run.files import (
 from dynamic_rcnn.run.lock import is_locked, locked
 
 
-def test_a_torn_last_line_is_left_out_and_a_torn_middle_named(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_dropped_and_any_other_broken_line_is_reported(tmp_path: Path) -> None:
     path = tmp_path / TRAIN_LOG
     assert read_jsonl(path) == []
     append_jsonl(path, {"iteration": 1})
@@ -87,7 +87,7 @@ def test_json_with_nan_is_refused_before_anything_is_written(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_read_json_names_what_is_wrong(tmp_path: Path) -> None:
+def test_read_json_reports_the_fault(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     with pytest.raises(UserError, match=r"file\.json: missing"):
         read_json(path)

@@ -1,4 +1,4 @@
-"""The code's fingerprint: what it says counts, how it is laid out does not. And what provenance says of a checkout."""
+"""The fingerprint depends on what the code does and not on its layout. Also: provenance of a checkout."""
 
 from __future__ import annotations
 
@@ -64,25 +64,25 @@ def fingerprint(folder: Path, **files: str) -> str:
         SOURCE.replace("return x + 1", "return (\n        x\n        + 1\n    )"),
     ],
 )
-def test_comments_docstrings_and_layout_do_not_count(tmp_path: Path, text: str) -> None:
+def test_comments_docstrings_and_layout_do_not_change_the_fingerprint(tmp_path: Path, text: str) -> None:
     assert fingerprint(tmp_path, train=SOURCE) == fingerprint(tmp_path, train=text)
 
 
 @pytest.mark.parametrize(
     "text", [SOURCE.replace("+ 1", "+ 2"), SOURCE.replace("f(x)", "f(x=0)"), SOURCE + "\n\nf(1)\n"]
 )
-def test_code_counts(tmp_path: Path, text: str) -> None:
+def test_changes_of_the_code_change_the_fingerprint(tmp_path: Path, text: str) -> None:
     assert fingerprint(tmp_path, train=SOURCE) != fingerprint(tmp_path, train=text)
 
 
-def test_the_name_and_place_of_a_module_do_not_count(tmp_path: Path) -> None:
+def test_moving_a_module_does_not_change_the_fingerprint(tmp_path: Path) -> None:
     other = "x = 1\n"
     one = fingerprint(tmp_path, train=SOURCE, method__head=other)
     assert fingerprint(tmp_path, a__b__trainer=SOURCE, head=other) == one
     assert fingerprint(tmp_path, train=SOURCE) != one
 
 
-def test_imports_within_the_package_do_not_count_but_others_do(tmp_path: Path) -> None:
+def test_only_imports_from_other_packages_change_the_fingerprint(tmp_path: Path) -> None:
     package = tmp_path / "dynamic_rcnn"
     one = fingerprint(package, train=SOURCE)
     own = "from dynamic_rcnn.a.b import c\nimport dynamic_rcnn.d\n\n\ndef"

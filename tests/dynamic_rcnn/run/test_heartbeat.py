@@ -1,4 +1,4 @@
-"""The sign of life: bytes on a pipe, never a reason to wait or to fail."""
+"""Heartbeats are bytes on a pipe. They never block and never fail."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_at_most_one_byte_per_second(pipe: int, monkeypatch: pytest.MonkeyPatch)
     assert os.read(pipe, 100) == b"..."
 
 
-def test_a_full_pipe_and_one_that_nobody_reads_do_no_harm(pipe: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_pipe_and_a_pipe_without_a_reader_are_ignored(pipe: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "_INTERVAL_S", 0.0)
     for _ in range(100_000):  # a pipe holds 65,536 bytes
         heartbeat.beat()
@@ -54,7 +54,7 @@ def test_without_a_pipe_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("value", ["", "none", "99999"])
-def test_a_number_that_is_no_descriptor_is_left_alone(value: str, pipe: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_is_not_a_descriptor_is_ignored(value: str, pipe: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable("heartbeat"), value)
     heartbeat.beat()
     assert heartbeat._pipe() is None

@@ -70,7 +70,7 @@ def test_a_lock_is_refused_while_another_process_holds_it(
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
-def test_a_lease_of_another_machine_counts_until_its_owner_has_been_silent_for_long(
+def test_a_lease_of_another_machine_is_held_until_its_owner_stops_touching_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_flock(monkeypatch, errno.ENOLCK)
@@ -84,7 +84,7 @@ def test_a_lease_of_another_machine_counts_until_its_owner_has_been_silent_for_l
         assert is_locked(tmp_path)
 
 
-def test_a_lease_that_was_taken_away_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_another_process_removed_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that found an older lease dead may remove a new one: its owner notices before it begins."""
 
     def remove(seconds: float) -> None:

@@ -71,11 +71,11 @@ def test_valid_content_becomes_the_model() -> None:
         ({"name": "a", "arms": {"a": {"title": "A"}}}, "grid.arms.a=A: must not be named as the grid"),
     ],
 )
-def test_a_fault_is_named(content: Any, message: str) -> None:
+def test_a_fault_is_reported_with_field_value_and_rule(content: Any, message: str) -> None:
     assert fault(content) == message
 
 
-def test_all_faults_are_named_at_once_with_the_way_out() -> None:
+def test_all_faults_are_reported_at_once_with_the_way_out() -> None:
     text = fault({"name": 1, "arm": {}}, "delete it")
     assert text.split("; ") == [
         "grid.name=1: must be text",

@@ -57,7 +57,7 @@ def make(path: str = "", value: Any = None, **fields: Any) -> RunSpec:
     return RunSpec(**{"arm": "both", "seed": 0, **content, **fields})
 
 
-def test_the_neutral_fields_are_all_there_in_a_spec() -> None:
+def test_every_neutral_field_exists_in_a_spec() -> None:
     for path in NEUTRAL:
         node: Any = {"dataset": DATASET, "config": CONFIG, "init": WEIGHTS}
         for part in path.split("."):
@@ -149,7 +149,7 @@ def test_a_spec_survives_the_disk(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_foreign_spec_is_named(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+def test_a_foreign_spec_is_reported(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
     (tmp_path / SPEC).write_text(json.dumps(make().to_dict() | changes))
     with pytest.raises(UserError, match=rf"spec\.json: {fault}"):
         RunSpec.read(tmp_path)

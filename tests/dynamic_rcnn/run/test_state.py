@@ -77,7 +77,7 @@ def test_done_means_valid_metrics_whatever_the_status_says(run: Path) -> None:
         ('{"schema": 1, "metrics": {"AP": 0.5, "AP90": NaN}}', r"metrics.AP90=nan: must be a finite number"),
     ],
 )
-def test_damaged_metrics_are_named_and_not_done(run: Path, text: str, expected: str) -> None:
+def test_a_run_with_damaged_metrics_is_not_done(run: Path, text: str, expected: str) -> None:
     write_status(run)
     (run / METRICS).write_text(text)
     state = read_state(run)
@@ -97,7 +97,9 @@ def test_damaged_metrics_are_named_and_not_done(run: Path, text: str, expected: 
         ('{"schema": 1, "iter', "not valid JSON"),
     ],
 )
-def test_a_damaged_status_is_named_unless_a_process_is_about_to_write_it(run: Path, text: str, expected: str) -> None:
+def test_a_damaged_status_is_reported_unless_a_process_is_about_to_write_it(
+    run: Path, text: str, expected: str
+) -> None:
     (run / STATUS).write_text(text)
     state = read_state(run)
     assert (state.name, state.cause) == ("failed", CORRUPT)
@@ -106,7 +108,7 @@ def test_a_damaged_status_is_named_unless_a_process_is_about_to_write_it(run: Pa
         assert read_state(run).name == "running"
 
 
-def test_records_without_a_spec_are_not_taken_for_a_new_run(tmp_path: Path) -> None:
+def test_a_directory_with_records_but_no_spec_is_not_a_new_run(tmp_path: Path) -> None:
     (tmp_path / TRAIN_LOG).write_text("{}\n")
     state = read_state(tmp_path)
     assert (state.name, state.cause) == ("failed", CORRUPT)

@@ -73,7 +73,7 @@ def test_exported_detections_equal_the_models(made: tuple[Path, RunSpec], tmp_pa
         (lambda content: content["images"][0].update(file_name="none.png"), "none.png is missing or empty"),
     ],
 )
-def test_a_file_that_does_not_fit_the_run(
+def test_a_file_that_does_not_fit_the_run_is_refused(
     made: tuple[Path, RunSpec], tmp_path: Path, change: Any, message: str
 ) -> None:
     folder, _ = made
@@ -95,7 +95,7 @@ def test_an_undecodable_image_is_refused_before_anything_is_predicted(
         submission.export(folder / "run", folder / "info.json", tmp_path / "images", tmp_path / "x.zip")
 
 
-def test_wrong_arguments(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
+def test_wrong_arguments_are_refused(made: tuple[Path, RunSpec], tmp_path: Path) -> None:
     folder, _ = made
     whole = arguments(folder, tmp_path / "x.zip")
     for given, message in (

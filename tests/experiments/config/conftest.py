@@ -1,4 +1,4 @@
-"""Fixture: configuration files of a test's own."""
+"""A fixture with a copy of the configuration files."""
 
 from __future__ import annotations
 

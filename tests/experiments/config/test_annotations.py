@@ -1,4 +1,4 @@
-"""Annotation files are hashed once, and anew when they have changed."""
+"""Annotation files are hashed once, and again after they change."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, edit_json, write_coco
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     write_coco(tmp_path / "data")
-    settle(tmp_path / "data")
+    set_age(tmp_path / "data")
     return tmp_path / "data"
 
 
-def settle(root: Path, seconds: float = 60) -> None:
-    """Make the annotation files as old as that."""
+def set_age(root: Path, seconds: float = 60) -> None:
+    """Set the age of the annotation files."""
     for name in ("train_ann", "val_ann"):
         os.utime(root / LAYOUT[name], times=(time.time() - seconds,) * 2)
 
@@ -47,11 +47,11 @@ def test_files_that_have_changed_are_read_again(root: Path) -> None:
     after, again = read(root)
     assert again and after["fingerprint"] != before
     assert read(root)[1]  # its time of change is too new to be relied on
-    settle(root, 30)
+    set_age(root, 30)
     assert [read(root)[1], read(root)[1]] == [True, False]
 
 
-def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_unwritable_cache_is_ignored(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = annotations._cache_file()
     for text in ("{", "[]", '{"x": 3}', '{"x": {"fingerprint": "y"}}', "\x00"):
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""grid=backbones: which base it takes, what its arms share, and what is known of its cost."""
+"""grid=backbones: its base, what its arms share, and its cost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def on_coco(root: Path, *overrides: str) -> Grid:
     ],
 )
 def test_the_grid_replaces_the_base_of_the_data_set(overrides: list[str], base: str) -> None:
-    if base == "shapes_r18_fpn":  # for which the arms have no set_for
+    if base == "shapes_r18_fpn":  # a base for which the arms have no set_for
         with pytest.raises(UserError, match="give one of the two, and null for the other"):
             grid(*overrides)
         return
@@ -67,7 +67,7 @@ def test_a_dynamic_arm_is_its_control_with_both_components(root: Path, coco: boo
         assert fields == SWITCHES
 
 
-def test_on_coco_the_first_arms_are_the_ablations(root: Path) -> None:
+def test_on_coco_the_first_arms_are_those_of_the_ablation(root: Path) -> None:
     found = on_coco(root)
     settings = ["grid=ablation", "cluster=local", "dataset=coco", f"dataset.root={root}", "cluster.processes=8"]
     ablation = build_grid(resolve(settings)[0]).specs
@@ -84,7 +84,7 @@ def test_the_manifest_records_the_baseline_of_each_arm(tmp_path: Path) -> None:
     assert written["paper"]["test_dev"]["r101_2x"]["APl"] == 52.1
 
 
-def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path: Path, capsys: Any) -> None:
+def test_the_cost_covers_the_arms_whose_step_time_is_known(root: Path, tmp_path: Path, capsys: Any) -> None:
     """R-50: 12 and 24 epochs of 7,330 iterations at 0.35 s, two arms of each."""
     found = on_coco(root, "seeds=[0]")
     estimate = cost.estimate(found, tmp_path, disk_plan(found, tmp_path))
@@ -122,7 +122,7 @@ def test_the_cost_is_that_of_the_arms_of_which_it_is_known(root: Path, tmp_path:
         ("++grid.paper.base=3", "grid.paper.base=3: must be text"),
     ],
 )
-def test_bad_input(override: str, message: str) -> None:
+def test_bad_input_is_reported(override: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         grid("dataset=shapes", override)
     assert message in str(caught.value) and "\n" not in str(caught.value)

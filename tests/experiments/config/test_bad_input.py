@@ -269,7 +269,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("arguments", "expected"), CASES, ids=[" ".join(case[0]) for case in CASES])
-def test_one_line_and_nothing_on_disk(
+def test_bad_input_is_one_line_and_writes_nothing(
     arguments: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -285,7 +285,7 @@ def test_one_line_and_nothing_on_disk(
 
 
 @pytest.mark.parametrize("arguments", [["grid=nope"], ["seeds=[x]"], ["--multirun", "grid=smoke"], ["arms=[nope]"]])
-def test_the_command_itself(arguments: list[str], tmp_path: Path) -> None:
+def test_the_command_exits_with_code_2_and_one_line(arguments: list[str], tmp_path: Path) -> None:
     done = subprocess.run([*LAUNCH, "runs=runs", *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
@@ -329,7 +329,7 @@ def edited(change: Callable[[Any], Any]) -> Callable[[Path], None]:
         (edited(lambda c: c["annotations"][0].update(category_id=4)), "category_id 4 is not among the categories"),
     ],
 )
-def test_bad_data_are_named_before_anything_starts(
+def test_invalid_data_are_reported_before_anything_starts(
     damage: Callable[[Path], Any], expected: str, tmp_path: Path, capsys: Any
 ) -> None:
     write_coco(tmp_path / "data")
@@ -342,7 +342,7 @@ def test_bad_data_are_named_before_anything_starts(
     assert listing(tmp_path) == before
 
 
-def test_a_missing_data_root_is_named(tmp_path: Path, capsys: Any) -> None:
+def test_a_missing_data_root_is_reported(tmp_path: Path, capsys: Any) -> None:
     assert launch.main(coco_arguments(tmp_path / "nowhere")) == 2
     assert f"{tmp_path / 'nowhere'}: no such folder; dataset.root must be" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

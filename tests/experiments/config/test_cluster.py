@@ -1,4 +1,4 @@
-"""Where runs happen: auto asks Slurm only where sbatch is, says what it found, and sets the processes of a run."""
+"""Where runs happen: what cluster=auto chooses and prints, and how the cluster sets the processes of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOWN = "echo 'Slurmctld(primary) at head is DOWN'"
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is all of the PATH."""
+    """The only folder on the PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -30,13 +30,13 @@ def put(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_without_sbatch_nothing_is_asked(commands: Path, tmp_path: Path) -> None:
+def test_slurm_is_not_asked_if_there_is_no_sbatch(commands: Path, tmp_path: Path) -> None:
     put(commands, "scontrol", f"/usr/bin/touch {tmp_path / 'asked'}; {UP}")
     assert choose_executor() == ("local", "sbatch is not on the PATH; runs take turns in slots of this machine")
     assert not (tmp_path / "asked").exists()
 
 
-def test_slurm_where_it_answers(commands: Path) -> None:
+def test_slurm_is_chosen_if_it_answers(commands: Path) -> None:
     put(commands, "sbatch", "")
     put(commands, "scontrol", UP)
     config, chosen = resolve(["grid=smoke", "cluster.time=600", "cluster.setup=[module load x]"])
@@ -60,7 +60,7 @@ def test_slurm_where_it_answers(commands: Path) -> None:
         (None, "scontrol: No such file or directory"),
     ],
 )
-def test_this_machine_where_slurm_does_not_answer(
+def test_this_machine_is_chosen_if_slurm_does_not_answer(
     commands: Path, monkeypatch: pytest.MonkeyPatch, scontrol: str | None, message: str
 ) -> None:
     monkeypatch.setattr(executor, "_PING_S", 0.5)
@@ -73,7 +73,7 @@ def test_this_machine_where_slurm_does_not_answer(
     assert why.endswith("cluster=slurm requires it")
 
 
-def test_settings_of_slurm_are_refused_where_this_machine_was_chosen(commands: Path) -> None:
+def test_settings_of_slurm_are_refused_if_this_machine_was_chosen(commands: Path) -> None:
     config, chosen = resolve(["grid=smoke", "cluster.slots=2"])
     assert chosen == ["cluster=local: sbatch is not on the PATH; runs take turns in slots of this machine"]
     assert config.cluster.model_dump() == {
@@ -108,7 +108,7 @@ def test_the_cluster_sets_the_processes_of_every_run(overrides: list[str], expec
     assert processes(*overrides) == expected
 
 
-def test_null_is_as_published_on_slurm_and_one_here() -> None:
+def test_null_means_the_published_processes_on_slurm_and_one_locally() -> None:
     published = ["base=faster_rcnn_r50_fpn_1x", "grid=ablation", "dataset=shapes"]
     config, chosen = resolve([*published, "cluster=slurm"])
     assert (config.cluster.gpus_per_node, config.base["train"]["processes"], chosen) == (8, 8, [])
@@ -129,7 +129,7 @@ def test_any_processes_are_the_same_runs_here_and_on_slurm() -> None:
     assert ids[0] == ids[1] == ids[2]
 
 
-def test_a_sites_own_profile_is_a_few_lines(conf: Path) -> None:
+def test_a_site_profile_extends_the_slurm_profile(conf: Path) -> None:
     own = "account: vision\ntime: '1-00:00:00'\nretries: {killed: 7}\nsbatch: {reservation: x}\n"
     (conf / "cluster" / "mysite.yaml").write_text(f"defaults: [slurm, _self_]\n{own}")
     config, _ = resolve(["grid=smoke", "cluster=mysite"])

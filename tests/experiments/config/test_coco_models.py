@@ -87,7 +87,7 @@ def different(ours: dict[str, Any], others: Any) -> dict[str, tuple[Any, Any]]:
         ("mask", "r101_dynamic", "mask_rcnn/mask-rcnn_r101_fpn_1x_coco.py", {**NO_DCN, **LOW_QUALITY}),
     ],
 )
-def test_a_dynamic_arm_is_mmdets_config_with_the_method(
+def test_a_dynamic_arm_matches_mmdets_config(
     root: Path, grid: str, arm: str, file: str, declared: dict[str, Any]
 ) -> None:
     ours, config = on_coco(grid, root).specs[arm].config, theirs(file)
@@ -108,7 +108,7 @@ def test_a_dynamic_arm_is_mmdets_config_with_the_method(
         ("r101_dcn_3x_mst_dynamic", "dcnv2/faster-rcnn_r50-mdconv-c3-c5_fpn_1x_coco.py", R101),
     ],
 )
-def test_models_with_mst_are_mmdets_and_their_scales_and_schedule_the_authors(
+def test_models_with_mst_match_mmdet_except_for_scales_and_schedule(
     root: Path, arm: str, file: str, declared: dict[str, Any]
 ) -> None:
     """mmdet's ms-3x has other scales and, as 3 x 12 epochs, other steps: after 27 and 33 of 36."""

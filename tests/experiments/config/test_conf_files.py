@@ -54,14 +54,14 @@ def write_grid(conf: Path, text: str, name: str = "mine") -> None:
         ("", "mine.yaml: its first line must be '# @package _global_'"),
     ],
 )
-def test_a_broken_grid_file(text: str, expected_text: str, conf: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_broken_grid_file_is_reported(text: str, expected_text: str, conf: Path, tmp_path: Path, capsys: Any) -> None:
     write_grid(conf, text)
     assert launch.main(["grid=mine", "cluster=local", f"runs={tmp_path / 'runs'}"]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and expected_text in message
 
 
-def test_a_file_that_is_not_utf8(conf: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_file_that_is_not_utf8_is_reported(conf: Path, tmp_path: Path, capsys: Any) -> None:
     (conf / "grid" / "mine.yaml").write_bytes(f"{HEAD}# caf\u00e9\n".encode("latin-1"))
     assert launch.main(["grid=mine", f"runs={tmp_path / 'runs'}"]) == 2
     assert "mine.yaml: is not UTF-8 (invalid continuation byte at byte 25)" in capsys.readouterr().err
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_utf8(conf: Path, tmp_path: Path, capsys: Any) -> Non
         ),
     ],
 )
-def test_a_broken_site_file(text: str, expected_text: str, conf: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_broken_site_file_is_reported(text: str, expected_text: str, conf: Path, tmp_path: Path, capsys: Any) -> None:
     (conf / "cluster" / "site.yaml").write_text(text)
     assert launch.main(["cluster=site", "action=plan", f"runs={tmp_path / 'runs'}"]) == 2
     message = capsys.readouterr().err
@@ -117,12 +117,12 @@ def test_paths_need_no_quotes(name: str, conf: Path, tmp_path: Path) -> None:
         ("arms=both", [0], 1),
     ],
 )
-def test_lists_without_brackets(argument: str, seeds: list[int], arms: int) -> None:
+def test_lists_are_accepted_without_brackets(argument: str, seeds: list[int], arms: int) -> None:
     settings = resolve(["grid=smoke", "cluster=local", argument])[0].settings
     assert (settings.chosen_seeds, len(settings.chosen_arms)) == (seeds, arms)
 
 
-def test_settings_of_another_action_have_no_effect() -> None:
+def test_settings_without_effect_are_reported() -> None:
     given = ["run=foo", "lines=9", "watch=true", "rerun=stale", "action=plan", "json=true"]
     lines = resolve(["grid=smoke", "cluster=local", *(each for each in given if each != "watch=true")])[1]
     assert lines == [

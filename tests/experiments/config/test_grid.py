@@ -1,4 +1,4 @@
-"""Grids: each composes, its arms are small diffs that share everything else, and its runs are what it says."""
+"""Grids: every grid file composes, its arms are small diffs on one base, and its runs are those that it describes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def nulls(node: Any, path: str = "") -> list[str]:
     return [item for value in node for item in nulls(value, path)] if isinstance(node, list) else []
 
 
-def test_all_grids_are_looked_at() -> None:
+def test_all_grids_are_tested() -> None:
     assert {"ablation", "smoke"} <= set(GRIDS)
 
 
@@ -75,12 +75,12 @@ def test_a_grid_composes_and_its_arms_are_small_diffs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL_GRIDS)
-def test_the_head_of_a_grid_contains_its_command(name: str) -> None:
+def test_the_header_of_a_grid_contains_its_command(name: str) -> None:
     text = (CONF / "grid" / f"{name}.yaml").read_text()
     assert f"python experiments/launch.py grid={name}" in text.split("\ngrid:")[0]
 
 
-def test_the_ablation_switches_two_things_and_nothing_else() -> None:
+def test_the_ablation_changes_only_the_two_switches() -> None:
     runs = {run.arm: run for run in grid("grid=ablation").runs if run.seed == 0}
     dla, dsl = (f"{SWITCHES}label_assignment", False, True), (f"{SWITCHES}smooth_l1", False, True)
     assert differences(runs["baseline"], runs["dla"]) == [dla]
@@ -91,7 +91,7 @@ def test_the_ablation_switches_two_things_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("name", "arm", "other"), [("iou_topk", "ki_75", "dla"), ("interval", "c_100", "dla"), ("beta", "kb_10", "dsl")]
 )
-def test_a_tables_default_row_is_the_ablations_arm_and_is_not_run_twice(name: str, arm: str, other: str) -> None:
+def test_the_default_row_of_a_table_is_an_arm_of_the_ablation_and_runs_once(name: str, arm: str, other: str) -> None:
     """On both bases: the other rows change one constant, in the scale of the base."""
     for base in ("shapes_r18_fpn", "faster_rcnn_r50_fpn_1x"):
         table, ablation = (grid(f"grid={each}", f"base={base}").specs for each in (name, "ablation"))
@@ -113,7 +113,7 @@ def test_the_controls_change_what_their_names_say() -> None:
     assert found["l1"] == {f"{loss}type", f"{loss}beta"}
 
 
-def test_a_run_replays_the_one_of_its_own_seed_and_all_seeds_are_one_setting() -> None:
+def test_a_replay_uses_the_run_of_its_seed_and_all_seeds_have_one_setting() -> None:
     found = grid("grid=controls", "arms=[replay,both]", "seeds=[3,7]")
     runs = {run.name: run for run in found.runs}
     assert [field for field, _, _ in differences(found.specs["baseline"], found.specs["replay"])] == [
@@ -129,7 +129,7 @@ def test_a_run_replays_the_one_of_its_own_seed_and_all_seeds_are_one_setting() -
     assert other.specs["replay"].setting != runs["replay/seed3"].setting
 
 
-def test_runs_of_one_arm_differ_in_the_seed_alone_and_share_their_start() -> None:
+def test_runs_of_one_arm_differ_only_in_the_seed_and_share_their_start() -> None:
     found = grid("grid=ablation", "arms=[both]", "seeds=[3,7]")
     assert [run.name for run in found.runs] == ["both/seed3", "both/seed7"]
     assert differences(*found.runs) == [("seed", 3, 7)]
@@ -137,13 +137,13 @@ def test_runs_of_one_arm_differ_in_the_seed_alone_and_share_their_start() -> Non
     assert {run.init["run"] for run in found.runs if run.init} == {found.pretrain.id}
 
 
-def test_runs_that_share_an_arm_have_the_identities_of_runs_made_alone() -> None:
+def test_runs_made_for_several_seeds_have_the_same_ids_as_runs_made_one_by_one() -> None:
     for run in grid("grid=smoke", "seeds=[0,1,2]").runs:
         assert run.id == RunSpec(run.arm, run.seed, run.dataset, run.config, run.init).id
         assert run.setting == RunSpec(run.arm, 7, run.dataset, run.config, run.init).setting
 
 
-def test_seeds_and_arms_keep_the_setting_and_an_override_makes_another() -> None:
+def test_choosing_seeds_and_arms_keeps_the_setting_and_an_override_changes_it() -> None:
     first = grid("grid=ablation")
     assert grid("grid=ablation", "seeds=[9]", "arms=[dsl]").setting == first.setting
     other = grid("grid=ablation", "base.train.max_iters=599")
@@ -154,7 +154,7 @@ def test_seeds_and_arms_keep_the_setting_and_an_override_makes_another() -> None
 @pytest.mark.parametrize(
     "neutral", ["base.train.workers=2", "base.train.log_interval=1", "dataset.root=/x", "cluster.slots=7", "runs=/y"]
 )
-def test_neutral_settings_make_the_same_runs(neutral: str) -> None:
+def test_neutral_settings_do_not_change_run_ids(neutral: str) -> None:
     assert [run.id for run in grid("grid=smoke", neutral).all_runs] == [run.id for run in grid("grid=smoke").all_runs]
 
 
@@ -177,7 +177,7 @@ def test_choices_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def root_of(*overrides: str) -> str:
-    """Where the runs of a grid read their data, once settled."""
+    """The folder from which the runs of a grid read their data."""
     return str(grid("grid=ablation", *overrides).runs[0].dataset["root"])
 
 
@@ -188,7 +188,7 @@ def test_coco_is_read_where_it_was_found(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("COCO_ROOT", str(good))
     assert root_of(dataset) == str(good)
     assert root_of(dataset, f"dataset.root={other}") == str(other)
-    with pytest.raises(UserError, match=r"dataset\.root=/mine: does not contain COCO 2017"):  # not passed over
+    with pytest.raises(UserError, match=r"dataset\.root=/mine: does not contain COCO 2017"):
         grid("grid=ablation", dataset, "dataset.root=/mine")
     own = write_coco_2017(tmp_path / "project" / "data" / "coco")
     monkeypatch.setenv("COCO_ROOT", str(tmp_path / "wrong"))
@@ -218,7 +218,7 @@ def test_coco_is_read_where_it_was_found(tmp_path: Path, monkeypatch: pytest.Mon
         (["base=shapes_r18_fpn", "dataset=coco"], "shapes_r18_fpn", []),
     ],
 )
-def test_what_differs_from_the_files_is_known(
+def test_fields_that_differ_from_the_files_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], base: str, changed: list[str]
 ) -> None:
     monkeypatch.setenv("COCO_ROOT", str(write_coco_2017(tmp_path / "coco")))

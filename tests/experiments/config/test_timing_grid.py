@@ -1,4 +1,4 @@
-"""grid=speed: one run holds all arms; the arms are what they are called; it runs at the smallest scale."""
+"""grid=speed: one run times all arms, the arms match their names, and it runs at the smallest scale."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_on_coco_one_group_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arm", "file"), [("cascade", "cascade-rcnn"), ("cascade_mask", "cascade-mask-rcnn")])
-def test_the_cascades_have_the_heads_of_mmdets(tmp_path: Path, arm: str, file: str) -> None:
+def test_the_cascade_arms_have_mmdets_heads(tmp_path: Path, arm: str, file: str) -> None:
     import mmdet
 
     place = Path(mmdet.__file__).parent / f".mim/configs/_base_/models/{file}_r50_fpn.py"
@@ -114,7 +114,7 @@ def test_baseline_and_both_are_one_network_and_the_others_are_not(images: Any) -
     assert not is_same_network(baseline, both, batches)
 
 
-def test_every_arm_has_as_much_to_do_after_its_heads(images: Any) -> None:
+def test_every_arm_has_the_same_amount_of_post_processing(images: Any) -> None:
     spec, batches = images
     most = spec.config["model"]["test_cfg"]
     for name in ARMS:
@@ -147,7 +147,7 @@ def test_a_timing_run_is_done_and_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stop_signal_ends_it_and_it_starts_over(tmp_path: Path) -> None:
+def test_a_stopped_timing_run_starts_over(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     endless = (*SHORT, "grid.benchmark.inference={warmup: 1, rounds: 100000, images: 1}")
     process = folder.start(*endless, fake=False)

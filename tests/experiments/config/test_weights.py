@@ -51,7 +51,7 @@ def arguments(folder: Folder, weights: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_weights_of_a_run_give_what_that_run_got(trained: Folder, capsys: Any) -> None:
+def test_evaluating_the_weights_of_a_run_gives_its_metrics(trained: Folder, capsys: Any) -> None:
     own = trained.run("both")
     weights = named(trained.path, (own / "checkpoints" / "weights.pth").read_bytes())
     assert launch.main(arguments(trained, weights, "action=plan")) == 0
@@ -105,7 +105,9 @@ def test_weights_that_change_after_planning_are_refused(trained: Folder) -> None
         ("null", "grid=released evaluates a file of weights; give its path"),
     ],
 )
-def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: str, message: str, capsys: Any) -> None:
+def test_invalid_weights_are_reported_before_anything_starts(
+    tmp_path: Path, given: str, message: str, capsys: Any
+) -> None:
     (tmp_path / "model-00000000.pth").write_bytes(b"weights")
     place = given if given == "null" else str(tmp_path / given)
     code = launch.main(
@@ -129,7 +131,9 @@ def test_bad_weights_are_one_line_before_anything_starts(tmp_path: Path, given: 
         (["grid=released", "grid.paper.weights=62"], "grid.paper.weights=62: must be the first 8"),
     ],
 )
-def test_what_does_not_go_with_weights(tmp_path: Path, more: list[str], message: str, capsys: Any) -> None:
+def test_settings_that_conflict_with_weights_are_refused(
+    tmp_path: Path, more: list[str], message: str, capsys: Any
+) -> None:
     weights = named(tmp_path, b"weights")
     assert launch.main([*more, "dataset=shapes", f"weights={weights}", "cluster=local", "action=plan"]) == 2
     assert message in capsys.readouterr().err
@@ -143,7 +147,9 @@ def test_a_name_without_a_digest_is_reported(tmp_path: Path) -> None:
     assert config.weights == {"file": str(tmp_path / "mine.pth"), "sha256": digest}
 
 
-def test_on_coco_without_images_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_weights_are_evaluated_on_coco_without_training_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     """As published but for how it would be trained: one process, and no image of train2017 is needed."""
     root = tmp_path / "coco"
     write_coco_2017(root)
@@ -176,7 +182,7 @@ def test_slurm_uses_one_gpu_by_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_built_from_a_seed_in_coco_format(tmp_path: Path) -> None:
+def test_random_weights_are_evaluated_on_a_data_set_in_coco_format(tmp_path: Path) -> None:
     """R-50, 80 classes, COCO's layout: random weights are evaluated to the end, and detections are written."""
     write_coco_2017(tmp_path / "coco", val_images=2)
     config = plain_config("faster_rcnn_r50_fpn_1x", 80, {"model.backbone.init_cfg": None})

@@ -72,12 +72,14 @@ def test_nothing_is_bad_on_a_machine_that_is_ready(root: Path, capsys: Any) -> N
         ("base.model.test_cfg.rpn.nms.iou_threshold=0.7", "Dynamic R-CNN uses one threshold for both"),
     ],
 )
-def test_a_setting_other_than_the_published_one_is_bad(root: Path, override: str, message: str, capsys: Any) -> None:
+def test_a_setting_that_differs_from_the_published_one_is_bad(
+    root: Path, override: str, message: str, capsys: Any
+) -> None:
     assert examine(root, override) == 2
     assert any(message in line for line in bad(capsys))
 
 
-def test_arms_with_another_nms_are_noted(root: Path, capsys: Any) -> None:
+def test_arms_with_other_nms_thresholds_are_noted(root: Path, capsys: Any) -> None:
     assert examine(root, grid="controls") == 0
     assert "intentionally different in faster_rcnn, nms_70" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""What a grid still costs, and what a profile does not allow, worked out by hand."""
+"""The remaining cost of a grid and the limits of a profile, against numbers calculated by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SLURM = ("grid=smoke", "cluster=slurm")
 R50 = ("grid=ablation", "base=faster_rcnn_r50_fpn_1x", "dataset=shapes", "base.train.max_epochs=null")
 
 
-def settled(*overrides: str) -> tuple[Grid, Profile]:
+def resolved(*overrides: str) -> tuple[Grid, Profile]:
     config = resolve(overrides)[0]
     assert config.profile is not None
     return build_grid(config), config.profile
@@ -47,7 +47,7 @@ def measured(runs: Path, spec: RunSpec, seconds: float, device: str = "NVIDIA", 
 
 
 def estimate(runs: Path, *overrides: str) -> cost.Cost:
-    grid, profile = settled(*overrides)
+    grid, profile = resolved(*overrides)
     return cost.estimate(grid, runs, disk_plan(grid, runs), gpus=profile.gpus > 0)
 
 
@@ -69,8 +69,8 @@ def test_the_declared_figure_is_for_the_published_processes(tmp_path: Path) -> N
     assert four.sources == "0.700 s per iteration (declared in the grid as 0.35 s for 8 processes)"
 
 
-def test_measured_is_what_the_same_model_and_processes_took(tmp_path: Path) -> None:
-    grid, _ = settled(*SLURM, "base.pretrain=null")
+def test_measured_step_times_are_those_of_the_same_model_and_processes(tmp_path: Path) -> None:
+    grid, _ = resolved(*SLURM, "base.pretrain=null")
     by_arm = {spec.arm: spec for spec in grid.runs}
     measured(tmp_path, by_arm["baseline"], 2.0)
     measured(tmp_path, by_arm["dla"], 4.0, iteration=10)
@@ -84,8 +84,8 @@ def test_measured_is_what_the_same_model_and_processes_took(tmp_path: Path) -> N
     assert bigger.sources.endswith("(declared in the grid)")
 
 
-def test_runs_of_other_grids_measure_too_but_not_those_on_a_cpu(tmp_path: Path) -> None:
-    grid, _ = settled(*SLURM, "base.pretrain=null", "base.train.max_iters=40", "grid.name=other")
+def test_step_times_of_other_grids_are_used_unless_they_are_of_a_cpu(tmp_path: Path) -> None:
+    grid, _ = resolved(*SLURM, "base.pretrain=null", "base.train.max_iters=40", "grid.name=other")
     measured(tmp_path, grid.runs[0], 2.0)
     measured(tmp_path, grid.runs[1], 8.0, device="cpu")
     write_manifest(grid, tmp_path, {spec.id: spec.directory(tmp_path) for spec in grid.runs})
@@ -97,7 +97,7 @@ def test_runs_of_other_grids_measure_too_but_not_those_on_a_cpu(tmp_path: Path) 
 
 def test_epochs_of_coco_are_known_before_the_first_run() -> None:
     """117,266 images with boxes in batches of 16 are 7,330 iterations an epoch."""
-    grid, _ = settled("grid=ablation", "cluster=slurm", "base=faster_rcnn_r50_fpn_1x", "dataset=shapes")
+    grid, _ = resolved("grid=ablation", "cluster=slurm", "base=faster_rcnn_r50_fpn_1x", "dataset=shapes")
     run = disk_plan(grid, Path("/nowhere"))[0]
     assert cost._iterations(run) is None
     coco = replace(run, spec=replace(run.spec, dataset={**run.spec.dataset, "name": "coco"}))
@@ -129,7 +129,7 @@ def test_the_plan_prints_gpu_hours_and_refuses_above_the_limit(tmp_path: Path, c
     )
 
 
-def test_an_unknown_cost_is_refused_where_there_is_a_limit(tmp_path: Path, capsys: Any) -> None:
+def test_an_unknown_cost_is_refused_if_there_is_a_limit(tmp_path: Path, capsys: Any) -> None:
     assert act(tmp_path, capsys, *SLURM, "grid.cost=null")[0] == 0
     code, out, err = act(tmp_path, capsys, *SLURM, "grid.cost=null", "cluster.max_gpu_hours=5")
     assert code == 2 and "cost: unknown until the first run has measured it" in out
@@ -139,7 +139,7 @@ def test_an_unknown_cost_is_refused_where_there_is_a_limit(tmp_path: Path, capsy
     assert found[0] == 0 and "at 0.100 s per iteration (declared in the grid)" in found[1]
 
 
-def test_a_data_set_in_coco_format_has_no_cost_of_coco(tmp_path: Path, capsys: Any) -> None:
+def test_a_data_set_in_coco_format_does_not_use_the_step_time_of_coco(tmp_path: Path, capsys: Any) -> None:
     write_coco(tmp_path / "data")
     paths = [f"dataset.{name}={value}" for name, value in LAYOUT.items()]
     given = ["grid=ablation", "cluster=slurm", "dataset=coco_format", f"dataset.root={tmp_path / 'data'}", *paths]
@@ -154,8 +154,8 @@ def test_a_data_set_in_coco_format_has_no_cost_of_coco(tmp_path: Path, capsys: A
     assert (code, err) == (0, "") and "0.200 s per iteration (declared in the grid for 8 processes)" in out
 
 
-def test_nothing_is_refused_where_nothing_is_launched(tmp_path: Path) -> None:
-    grid, profile = settled(*SLURM, "base.pretrain=null", "cluster.max_gpu_hours=0.000001")
+def test_nothing_is_refused_if_nothing_is_launched(tmp_path: Path) -> None:
+    grid, profile = resolved(*SLURM, "base.pretrain=null", "cluster.max_gpu_hours=0.000001")
     with pytest.raises(UserError, match="max_gpu_hours"):
         refuse(grid, tmp_path, profile)
     for spec in grid.runs:
@@ -196,8 +196,8 @@ def test_a_time_limit_holds_one_evaluation_interval(
         assert "cluster.warning_seconds=120; give a longer time or a shorter interval" in err
 
 
-def test_what_attempts_have_taken_is_added_up(tmp_path: Path, capsys: Any) -> None:
-    grid, _ = settled(*SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")
+def test_the_hours_of_all_attempts_are_added(tmp_path: Path, capsys: Any) -> None:
+    grid, _ = resolved(*SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")
     for spec in grid.runs[:2]:
         measured(tmp_path, spec, 1.0)
     out = act(tmp_path, capsys, *SLURM, "base.pretrain=null", "cluster.gpus_per_node=2")[1]

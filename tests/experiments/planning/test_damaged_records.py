@@ -1,4 +1,4 @@
-"""Launching beside damaged and foreign records: each is named, none is written over, the rest goes on."""
+"""Launching beside damaged and foreign records: each is reported and kept, and the other runs are trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Folder:
         ("metrics.json", "\x00", "metrics.json: not valid JSON"),
     ],
 )
-def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, text: str | None, message: str) -> None:
+def test_a_damaged_record_is_not_overwritten(folder: Folder, name: str, text: str | None, message: str) -> None:
     folder.launch("arms=[dla]")
     path = folder.run("dla")
     if text is None:
@@ -37,10 +37,10 @@ def test_nothing_is_started_over_a_damaged_record(folder: Folder, name: str, tex
     assert "corrupt record: " in out and message in out
     assert "a run directory with a corrupt record is not overwritten" in out
     assert listing(path) == before
-    assert folder.status("dsl")["state"] == "done"  # the rest goes on
+    assert folder.status("dsl")["state"] == "done"  # the other runs are trained
 
 
-def test_a_directory_with_another_runs_spec_is_named(folder: Folder) -> None:
+def test_a_directory_with_another_runs_spec_is_reported(folder: Folder) -> None:
     folder.launch("arms=[dla,dsl]")
     path = folder.run("dla")
     (path / "spec.json").write_bytes((folder.run("dsl") / "spec.json").read_bytes())

@@ -1,4 +1,4 @@
-"""Finding the directory of a run, under whichever arm's name it was made."""
+"""Finding the directory of a run, whichever arm's name it has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manifest: what a launch asked for, beside what earlier launches did, as far as that is still what the grid is."""
+"""The manifest lists the runs of a launch, and those of earlier launches whose arms have not changed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_runs_of_a_removed_arm_are_dropped(tmp_path: Path) -> None:
     assert "twin" not in {run["arm"] for run in now["runs"]} and len(now["runs"]) == 4
 
 
-def test_an_older_manifest_is_continued(tmp_path: Path) -> None:
+def test_cells_of_an_older_manifest_are_kept(tmp_path: Path) -> None:
     old = ask(tmp_path, "seeds=[0,1]")
     for run in old["runs"]:
         del run["setting"]
@@ -65,7 +65,7 @@ def test_an_older_manifest_is_continued(tmp_path: Path) -> None:
     assert seeds(now)["dla"] == [2] and seeds(now)["dsl"] == [0, 1, 2]
 
 
-def test_the_report_reads_it(tmp_path: Path) -> None:
+def test_the_report_reads_the_manifest(tmp_path: Path) -> None:
     manifest = ask(tmp_path, "seeds=[0]", "base.train.images_per_group=3")
     (path,) = tmp_path.glob("*/*.grid.json")
     grid = read_manifest(path)

@@ -1,4 +1,4 @@
-"""Plan and status of many runs open each file once: that is what takes long on a cluster's file system."""
+"""Plan and status of many runs open each file once, because opening files is slow on a cluster's file system."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_each_file_is_opened_once(many: tuple[Path, Grid]) -> None:
     assert sum(opened.values()) <= 4 * begun + 2 * done + opened["listed"]
 
 
-def test_looking_on_the_way_is_only_where_runs_evaluate(many: tuple[Path, Grid]) -> None:
+def test_evaluations_are_read_only_if_runs_evaluate_during_training(many: tuple[Path, Grid]) -> None:
     runs, grid = many
     with counted(runs) as opened:
         status_table(make_plan(grid, runs), 200)

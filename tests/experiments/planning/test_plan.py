@@ -69,7 +69,7 @@ def test_planning_loads_no_torch_and_changes_nothing(tmp_path: Path) -> None:
     assert listing(tmp_path) == before
 
 
-def test_planning_makes_no_folder(tmp_path: Path, capsys: Any) -> None:
+def test_planning_creates_no_folder(tmp_path: Path, capsys: Any) -> None:
     for action in ("plan", "status", "why", "cancel"):
         act(tmp_path / "nothing", capsys, f"action={action}")
     assert list(tmp_path.iterdir()) == []
@@ -176,7 +176,7 @@ def test_changes_that_arms_override_are_reported(tmp_path: Path, capsys: Any) ->
     ]
 
 
-def test_the_codes_fingerprint_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_of_the_code_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_done(tmp_path, grid())
     calls = []
     monkeypatch.setattr(disk, "code_fingerprint", lambda: calls.append(1) or "0123456789")
@@ -190,7 +190,7 @@ def test_the_codes_fingerprint_is_taken_once(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("text", ["{", '{"schema": 1}', '{"schema": 1, "runs": [{"arm": "x"}]}'])
-def test_a_damaged_manifest_is_named_before_anything_is_launched(tmp_path: Path, text: str, capsys: Any) -> None:
+def test_a_damaged_manifest_is_reported_before_anything_is_launched(tmp_path: Path, text: str, capsys: Any) -> None:
     found = grid("arms=[dla]")
     make_done(tmp_path, found)
     (manifest,) = tmp_path.glob("*/*.grid.json")
@@ -201,7 +201,7 @@ def test_a_damaged_manifest_is_named_before_anything_is_launched(tmp_path: Path,
     assert listing(tmp_path) == before
 
 
-def test_a_row_that_is_torn_or_foreign_breaks_no_table(tmp_path: Path, capsys: Any) -> None:
+def test_a_torn_or_foreign_row_does_not_break_the_tables(tmp_path: Path, capsys: Any) -> None:
     found = grid("arms=[dla]")
     make_done(tmp_path, found)
     log = found.runs[0].directory(tmp_path) / TRAIN_LOG
@@ -211,7 +211,7 @@ def test_a_row_that_is_torn_or_foreign_breaks_no_table(tmp_path: Path, capsys: A
         assert "dla/seed0" in act(tmp_path, capsys, "action=status", "arms=[dla]")
 
 
-def test_planning_once_more_is_cheap_enough_for_every_second(tmp_path: Path) -> None:
+def test_planning_again_is_fast_enough_to_repeat_every_second(tmp_path: Path) -> None:
     found = grid("seeds=[0,1,2,3,4]")
     make_done(tmp_path, found)
     make_plan(found, tmp_path)

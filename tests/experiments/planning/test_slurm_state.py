@@ -1,4 +1,4 @@
-"""What the plan makes of the disk and of Slurm's queue together. Slurm's own words are stood in for here."""
+"""The plan made from the disk and Slurm's queue. Slurm's answers are faked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.experiments.launches import SMALL, Folder
 from tests.experiments.planning.test_plan import make_done
 
 
-def test_slurm_is_asked_only_where_submitted_runs_are_not_done(runs: Runs, slurm: FakeSlurm) -> None:
+def test_slurm_is_asked_only_if_submitted_runs_are_not_done(runs: Runs, slurm: FakeSlurm) -> None:
     runs.plan()
     make_done(runs.folder, runs.grid)
     runs.submit()
@@ -32,7 +32,7 @@ def test_slurm_is_asked_only_where_submitted_runs_are_not_done(runs: Runs, slurm
     assert slurm.asked == ["active"]
 
 
-def test_jobs_in_the_queue(runs: Runs, slurm: FakeSlurm) -> None:
+def test_runs_have_the_states_of_their_jobs_in_the_queue(runs: Runs, slurm: FakeSlurm) -> None:
     runs.submit()
     slurm.jobs = [
         job("baseline", "PENDING", "Resources"),
@@ -59,7 +59,7 @@ def test_jobs_in_the_queue(runs: Runs, slurm: FakeSlurm) -> None:
     assert slurm.asked == ["active"]
 
 
-def test_a_job_whose_id_was_not_written_down_is_known_by_its_name(runs: Runs, slurm: FakeSlurm) -> None:
+def test_a_job_whose_id_was_not_recorded_is_found_by_its_name(runs: Runs, slurm: FakeSlurm) -> None:
     runs.submit(job=None)
     slurm.jobs = [QueuedJob("7_1", "smoke-None", "RUNNING", "", "node1")]
     plan = runs.plan()
@@ -79,7 +79,7 @@ def test_a_job_whose_id_was_not_written_down_is_known_by_its_name(runs: Runs, sl
         (None, "killed"),
     ],
 )
-def test_a_job_that_left_the_queue_without_writing_its_status(
+def test_a_job_that_left_the_queue_without_a_status_has_failed(
     runs: Runs, slurm: FakeSlurm, ended: str | None, cause: str
 ) -> None:
     runs.submit()
@@ -93,7 +93,7 @@ def test_a_job_that_left_the_queue_without_writing_its_status(
     assert slurm.asked == ["active", ["7_1"]]
 
 
-def test_jobs_that_never_began(runs: Runs, slurm: FakeSlurm) -> None:
+def test_jobs_that_ended_before_they_began_have_failed(runs: Runs, slurm: FakeSlurm) -> None:
     runs.submit()
     slurm.ends = {"7_0": "CANCELLED", "7_1": "COMPLETED"}  # moved aside since: rerun=stale
     (folder,) = runs.folder.glob("*/.slurm/*")
@@ -129,7 +129,7 @@ def test_held_jobs_say_how_they_are_released(runs: Runs, slurm: FakeSlurm) -> No
     assert plan["dsl"].why == "Resources"
 
 
-def test_a_done_run_without_its_results_is_named(runs: Runs, slurm: FakeSlurm) -> None:
+def test_a_done_run_without_its_results_is_reported(runs: Runs, slurm: FakeSlurm) -> None:
     runs.submit()
     make_done(runs.folder, runs.grid)
     runs.record("dla", "done", "7_1")
@@ -140,7 +140,7 @@ def test_a_done_run_without_its_results_is_named(runs: Runs, slurm: FakeSlurm) -
     assert run.message is not None and run.message.startswith("metrics.json is missing although status.json says")
 
 
-def test_what_the_record_says_counts(runs: Runs, slurm: FakeSlurm) -> None:
+def test_the_record_takes_precedence_over_the_job(runs: Runs, slurm: FakeSlurm) -> None:
     runs.submit(created=time.time() - 60)
     runs.record("baseline", "NaN", "7_0")
     runs.record("dla", None, None)  # run on this machine after the job, and killed
@@ -152,14 +152,14 @@ def test_what_the_record_says_counts(runs: Runs, slurm: FakeSlurm) -> None:
     assert slurm.asked == ["active", ["7_2", "7_3"]]
 
 
-def test_a_run_that_is_trained_here_runs_whatever_became_of_its_job(runs: Runs, slurm: FakeSlurm) -> None:
+def test_a_run_that_this_machine_trains_is_running_whatever_happened_to_its_job(runs: Runs, slurm: FakeSlurm) -> None:
     runs.submit()
     with locked(runs.path("dla")):
         run = runs.plan()["dla"]
     assert (run.state, run.in_queue) == ("running", False)
 
 
-def test_where_slurm_does_not_answer(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+def test_states_are_those_on_disk_if_slurm_does_not_answer(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
     runs.submit()
     runs.record("dla", "NaN", "7_1")
     slurm.jobs = None
@@ -256,7 +256,7 @@ def test_watching_ends_when_nothing_is_queued_or_running(
     assert [out.count(f"dla/seed0       {state}") for state in ("queued", "running", "failed")] == [1, 1, 1]
 
 
-def test_one_json_document(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
+def test_status_prints_one_json_document(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
     runs.submit()
     runs.record("dla", "NaN", "7_1", message="the loss is not finite")
     slurm.jobs = [job("dsl", "RUNNING", nodes="node1")]
@@ -278,7 +278,7 @@ def test_one_json_document(runs: Runs, slurm: FakeSlurm, capsys: Any) -> None:
     assert "no answer from Slurm" in json.loads(capsys.readouterr().out)["slurm"]
 
 
-def test_a_local_launch_leaves_slurms_runs_to_slurm(
+def test_a_local_launch_does_not_train_queued_runs(
     runs: Runs, slurm: FakeSlurm, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.submit()
@@ -302,7 +302,9 @@ def test_a_local_launch_reports_once_that_slurm_does_not_answer(slurm: FakeSlurm
 
 @pytest.mark.parametrize("queued", [True, False])
 @pytest.mark.parametrize("stale", ["both", "dla"])
-def test_what_queued_runs_may_need_is_not_run_again(tmp_path: Path, slurm: FakeSlurm, stale: str, queued: bool) -> None:
+def test_runs_that_queued_runs_may_need_are_not_run_again(
+    tmp_path: Path, slurm: FakeSlurm, stale: str, queued: bool
+) -> None:
     switch = "model.train_cfg.rcnn.dynamic_rcnn.smooth_l1"
     runs = Runs(tmp_path, "++grid.arms.dsl.replay=both", f"++grid.arms.dsl.set={{{switch}: false}}")
     runs.submit()

@@ -58,7 +58,7 @@ def on_a_terminal(command: list[str], folder: Folder, rows: int, columns: int, s
 
 
 @pytest.mark.parametrize(("rows", "columns", "shown"), [(24, 80, b"3/20"), (4, 20, b"1 running")])
-def test_a_launch_on_a_terminal(rows: int, columns: int, shown: bytes, tmp_path: Path) -> None:
+def test_a_launch_on_a_terminal_draws_a_table_that_fits(rows: int, columns: int, shown: bytes, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     command = [sys.executable, "-c", WITH_FAKE_TRAINER, *folder.arguments("arms=[dla]")]
     code, output = on_a_terminal(command, folder, rows, columns, shown)
@@ -93,7 +93,7 @@ def test_markup_in_messages_is_not_interpreted() -> None:
     assert "why [not]" in "\n".join(rendered(tables.failures([planned(0, "failed")]), 200))
 
 
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
     command = " ".join([*LAUNCH, "grid=ablation", "dataset=shapes", f"runs={tmp_path}", "action=plan", "| true"])
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
