@@ -124,7 +124,9 @@ def paths(arguments: Sequence[str], *names: str) -> list[Path]:
     if not arguments and names:
         raise UserError(f"give {' '.join(names)}; --help explains them")
     if len(arguments) != len(names) or any(argument.startswith("-") for argument in arguments):
-        raise UserError(f"arguments {' '.join(arguments)}: expected {' '.join(names) or 'none'}; --help explains them")
+        raise UserError(
+            f"arguments {' '.join(arguments)}: expected {' '.join(names) or 'no arguments'}; --help explains them"
+        )
     return [Path(argument) for argument in arguments]
 
 

@@ -62,7 +62,7 @@ def test_the_project_is_found() -> None:
     assert {"dynamic_rcnn.train", "experiments.launch", "experiments.launching.local_queue", "analysis.report"} <= set(
         modules()
     )
-    assert offences("experiments", "dynamic_rcnn")  # the search finds what is there
+    assert offences("experiments", "dynamic_rcnn")  # the search finds known imports
 
 
 def test_the_method_knows_no_grids_clusters_or_reports() -> None:

@@ -144,7 +144,7 @@ def _evaluate_blocks(accumulations: Sequence[Accumulation], blocks: Sequence[Wei
         return list(pool.map(_evaluate_in_process, blocks))
 
 
-_here: list[Accumulation] = []  # of a spawned process
+_here: list[Accumulation] = []  # set in each spawned process
 
 
 def _start(accumulations: Sequence[Accumulation]) -> None:

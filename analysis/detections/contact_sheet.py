@@ -31,7 +31,7 @@ CELL = 2.4  # inches
 DPI = 100
 
 
-class Boxes(NamedTuple):
+class DrawnBoxes(NamedTuple):
     """The n boxes that are drawn on one image: (n, 4) as (x, y, width, height) in pixels."""
 
     box: Floats
@@ -92,14 +92,14 @@ def displayable(pixels: NDArray[Any]) -> Pixels:
     return pixels.astype(np.uint8) if pixels.ndim == 2 else pixels[..., 2::-1].astype(np.uint8)
 
 
-def objects_on(objects: Objects, image: int) -> Boxes:
+def objects_on(objects: Objects, image: int) -> DrawnBoxes:
     """The ground truth of the image at position `image`."""
     here = objects.image == image
     category = objects.category[here]
-    return Boxes(objects.box[here], category, [objects.names[number] for number in category])
+    return DrawnBoxes(objects.box[here], category, [objects.names[number] for number in category])
 
 
-def detections_on(detections: Detections, image: int, names: Sequence[str]) -> Boxes:
+def detections_on(detections: Detections, image: int, names: Sequence[str]) -> DrawnBoxes:
     """The detections on the image at position `image` with a score of at least MIN_SCORE, by descending score.
 
     names: the category names.
@@ -108,10 +108,10 @@ def detections_on(detections: Detections, image: int, names: Sequence[str]) -> B
     here = here[np.argsort(-detections.score[here], kind="stable")]
     category, score = detections.category[here], detections.score[here]
     labels = [f"{names[number]} {value:.2f}" for number, value in zip(category, score, strict=True)]
-    return Boxes(detections.box[here], category, labels)
+    return DrawnBoxes(detections.box[here], category, labels)
 
 
-def draw_boxes(ax: Axes, pixels: Pixels, boxes: Boxes) -> None:
+def draw_boxes(ax: Axes, pixels: Pixels, boxes: DrawnBoxes) -> None:
     """Draw one image with its boxes, each in its category's colour and with its label."""
     height, width = pixels.shape[:2]
     # Pixel 0 covers 0 to 1, as in a box's coordinates

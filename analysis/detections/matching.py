@@ -17,7 +17,7 @@ from dynamic_rcnn.metrics.columns import Booleans, Detections, Floats, Integers,
 IOU_THRESHOLDS: Floats = np.linspace(
     0.5, 0.95, 10, dtype=np.float64
 )  # the expression of pycocotools' Params: its 0.9 is 0.8999...
-LOWEST = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)  # what COCOeval compares an IoU with
+LOWEST = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)  # the number with which COCOeval compares an IoU
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 MAX_DETECTIONS = 100  # per image and category
 

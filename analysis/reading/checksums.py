@@ -23,7 +23,7 @@ def write(folder: Path) -> None:
 
 
 def check(path: Path) -> dict[str, str]:
-    """File -> what is wrong with it, for a folder and its SHA256SUMS. Hidden files are ignored: nothing reads them.
+    """Compare a folder with its SHA256SUMS. Returns file -> fault. Ignores hidden files, which nothing reads.
 
     Raises UserError if SHA256SUMS is damaged.
     """

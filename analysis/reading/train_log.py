@@ -70,7 +70,7 @@ def read_train_log(path: Path) -> TrainLog:
             if line:
                 rows.append(decode(line))
         except (msgspec.MsgspecError, RecursionError) as error:
-            if number == len(lines) and not isinstance(error, msgspec.ValidationError):  # no newline after it
+            if number == len(lines) and not isinstance(error, msgspec.ValidationError):  # the last line is not complete
                 is_cut = True
                 break
             raise UserError(f"{path}: line {number}: {_reason(error)}") from None

@@ -136,7 +136,7 @@ def run_table(runs: Iterable[dict[Any, Any]], columns: RunColumns, text_columns:
 
 
 def trained_run_table(records: RunTable, comparison: Comparison) -> Table:
-    """One row per run, those that the others start from first: how it ended, on what, and its AP and AP90."""
+    """One row per run: how it ended, on which hardware, and its AP and AP90. Runs that others start from come first."""
     runs = [*records.start_runs(comparison.grid).to_dict("records"), *comparison.runs.to_dict("records")]
     return run_table(runs, RUN_COLUMNS, text_columns=7)
 

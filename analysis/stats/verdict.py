@@ -63,7 +63,7 @@ OVERHEAD = 1.05
 SPEED = 1.10
 MOST_BLOCKS = 1000
 _HALF_DIGIT = 0.05
-_ROUNDING = 1e-9  # in floating point, 38.95 - 38.9 is above 0.05
+_ROUNDING = 1e-9  # 38.95 - 38.9 is above 0.05 in floating point
 
 
 @dataclass(frozen=True)

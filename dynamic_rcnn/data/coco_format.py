@@ -1,6 +1,6 @@
-"""Any data set in COCO format, by its root folder and four paths relative to it.
+"""Checks and fingerprints of a data set in COCO format, given by its root folder and four paths relative to it.
 
-`fingerprint` goes into a run's identity, `read_classes` into its model. `validate` runs once before training and
+The fingerprint is part of a run's identity. `validate` runs once before training and
 rejects what would otherwise fail, or silently give wrong results, later.
 """
 

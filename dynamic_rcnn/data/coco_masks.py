@@ -1,8 +1,8 @@
 """The rules for segmentations, as mmdet's loader and pycocotools' evaluation read them.
 
 A segmentation is a list of polygons [x1, y1, x2, y2, ...], or run lengths {"size": [height, width], "counts": ...},
-compressed (text) or not (integers). Everything is checked before pycocotools sees it, which fails or takes all memory
-on other values.
+compressed (text) or not (integers). Everything is checked before it is passed to pycocotools, which crashes or runs
+out of memory on invalid values.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ Pixels = NDArray[np.int32]
 MAX_OBJECTS = 7
 SIDES = (14, 18, 22, 26, 30, 34, 39, 44, 50, 56, 62, 68, 75)  # of the longer side, in pixels
 VISIBLE = (2, 3)  # the smallest visible part of an object, as a fraction
-ATTEMPTS = 30  # to place one object
+ATTEMPTS = 30  # number of attempts to place one object
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def _draw(folder: Path, recipe: ShapesRecipe) -> None:
         temporary.chmod(0o755)  # mkdtemp makes it private
         temporary.rename(folder)
     except OSError:
-        if not folder.exists():  # else another process was first
+        if not folder.exists():  # if it exists, another process was first
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -25,7 +25,7 @@ from dynamic_rcnn.errors import LostProcessError, UserError
 from dynamic_rcnn.parallel.rank import Rank
 from dynamic_rcnn.run.files import RENDEZVOUS, FileContent, read_content, write_content
 
-PATIENCE_S = 300.0  # for the other processes to arrive
+PATIENCE_S = 300.0  # how long to wait for the other processes
 _SIOCGIFADDR = 0x8915
 
 

@@ -205,7 +205,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line))
         except (ValueError, RecursionError) as error:
-            if number == len(lines):  # no newline after it
+            if number == len(lines):  # the last line is not complete
                 break
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             raise UserError(f"{path}: line {number} is not valid JSON ({reason})") from None

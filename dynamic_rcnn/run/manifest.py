@@ -1,4 +1,4 @@
-"""A grid's manifest, `<grid>-<setting>.grid.json` beside the runs: what launches of the grid asked for.
+"""A grid's manifest, `<grid>-<setting>.grid.json` beside the runs: the runs that launches of the grid asked for.
 
 The launcher writes it and the report reads it, both by the schema in this module. Grid files share its parts.
 """
@@ -78,7 +78,7 @@ def _task(task: Any) -> Any:
 
 
 def _or_empty(kind: type) -> BeforeValidator:
-    """Older manifests have null or no field for an empty value."""
+    """A validator that replaces null by an empty value, because older manifests have null there."""
     return BeforeValidator(lambda value: kind() if value is None else value)
 
 

@@ -24,8 +24,8 @@ _CONSTANTS = {"label_assignment": True, "iou_topk": 75, "update_iter_interval": 
 
 FIGURE_SOURCE = "arXiv 2004.06002, Figure 5"
 T_TOLERANCE, BETA_TOLERANCE = 0.03, 0.04
-_FINAL_T = {64: 0.626, 75: 0.597, 100: 0.55}  # by K_I
-_FINAL_BETA = {15: 0.24, 10: 0.16, 8: 0.11}  # by K_beta
+_FINAL_T = {64: 0.626, 75: 0.597, 100: 0.55}  # end point of T, by K_I
+_FINAL_BETA = {15: 0.24, 10: 0.16, 8: 0.11}  # end point of beta, by K_beta
 _EARLY_T, _T_AT_EARLY = 350, 0.50
 _EARLY_BETA, _BETA_AT_START = 300, 1.0
 

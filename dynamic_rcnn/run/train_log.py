@@ -1,4 +1,4 @@
-"""What a row of train.jsonl holds: shared by the trainer, which writes rows, and by the report, which reads them.
+"""The fields of a row of train.jsonl. The trainer writes rows, and the report reads them.
 
 T and beta are those in use after the iteration. `iou_statistic` and `error_statistic` are the quantities that move
 them, `positives` and `proposals_50` to `proposals_70` (IoU with the best ground-truth box) are counts per image.

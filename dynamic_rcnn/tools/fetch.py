@@ -38,7 +38,7 @@ from dynamic_rcnn.run.files import file_digest
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60.0
-_ATTEMPTS = 5  # in a row that receive no data
+_ATTEMPTS = 5  # number of attempts in a row that may receive no data
 _PAUSE_S = 3.0
 _PROGRESS_S = 5.0
 _UNREACHABLE = (socket.gaierror, ConnectionRefusedError, ssl.SSLError)
@@ -50,9 +50,9 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 class Item:
     """A file to fetch: weights, or an archive of a folder with the item's name."""
 
-    name: str  # as in `only=`
+    name: str  # its name in `only=`
     url: str  # the publisher's
-    algorithm: str  # of the checksum
+    algorithm: str  # algorithm of the checksum
     digest: str  # the md5, or the first digits of the sha256
     archive: bool = False
 

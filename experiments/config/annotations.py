@@ -74,7 +74,7 @@ def _read() -> dict[str, dict[str, Any]]:
     try:
         known = json.loads(_cache_file().read_text("utf-8"))
     except (OSError, ValueError, RuntimeError):
-        return {}  # it is computed again
+        return {}  # the content is read again
     return known if isinstance(known, dict) else {}
 
 

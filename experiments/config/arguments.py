@@ -80,7 +80,7 @@ def _as_list(override: Override) -> Override:
     return replace(override, value_type=ValueType.ELEMENT, _value=value)
 
 
-def one_line(error: Exception) -> str:
+def hydra_message(error: Exception) -> str:
     """An error of Hydra in one line, without hints for programmers. For an unknown choice, lists the valid ones."""
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip()).split(" See https://hydra.cc")[0]
     group = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
@@ -108,7 +108,7 @@ def apply(overrides: Sequence[Override], config: DictConfig) -> None:
         try:
             _apply(override, config)
         except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
-            failed.append((str(override.input_line), one_line(error)))
+            failed.append((str(override.input_line), hydra_message(error)))
     if failed:
         lines = _unknown_settings([item for item, _ in failed], OmegaConf.to_container(config))
         raise UserError("; ".join(lines) or "; ".join(f"{item}: {text}" for item, text in failed))

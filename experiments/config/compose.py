@@ -64,7 +64,7 @@ def _compose(overrides: Sequence[Override]) -> tuple[Choices, dict[str, Any]]:
     except UserError:
         raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(command_line.one_line(error)) from None
+        raise UserError(command_line.hydra_message(error)) from None
     missing = sorted(path for path, value in flatten(content).items() if value == "???")
     if missing:
         raise UserError(f"{', '.join(missing)}: must be given, e.g. {missing[0]}=VALUE")

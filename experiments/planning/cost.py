@@ -23,7 +23,7 @@ from experiments.planning.run_state import PlannedRun, last_row
 if TYPE_CHECKING:
     from slurm.site_profile import Profile
 
-_ENOUGH = 20  # measured runs per model
+_ENOUGH = 20  # largest number of measured runs per model that are used
 COCO_TRAINED_ON = 117_266  # training images with at least one box: one epoch
 _METHOD = "dynamic_rcnn"  # the section of the method, which does not change the time of an iteration
 

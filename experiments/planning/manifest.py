@@ -1,4 +1,4 @@
-"""The manifest beside the runs: what launches of a grid asked for, for the report."""
+"""Writes the manifest of a grid, from which the report knows which runs launches asked for."""
 
 from __future__ import annotations
 

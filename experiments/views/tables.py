@@ -16,7 +16,7 @@ from experiments.views import logs
 
 # state -> its color
 STATES = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "stale": "yellow", "new": "dim"}
-_LIVE_ORDER = ("running", "failed", "queued", "new", "stale", "done")  # from the top of a live table
+_LIVE_ORDER = ("running", "failed", "queued", "new", "stale", "done")  # order of the rows of a live table, from the top
 # column -> the smallest terminal width that shows it
 _COLUMNS = {
     "run": 0,
@@ -116,7 +116,7 @@ def progress_line(run: PlannedRun) -> str:
     elif row:
         text = f"iteration {iterations(run)}  loss {row['loss']:.3f}  T {row['T']:.3f}  beta {row['beta']:.3f}"
         text += f"  {_duration(seconds_left(run, row)) or '?'} left"
-    else:  # it has not logged yet, or times its arms and logs nothing
+    else:  # a run that has not logged yet, or a timing run, which logs nothing
         text = iterations(run) if run.iteration else "starting"
     return f"{run.spec.name}: {text}"
 

@@ -99,7 +99,7 @@ def test_the_report_shows_the_results_and_the_records_keep_them(runs: Path, tmp_
     picture = next(tmp_path.rglob("*_files/*-images.png")).read_bytes()
     assert picture == next(runs.glob("mine/*.images.png")).read_bytes() and picture.startswith(b"\x89PNG")
     records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])
-    records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])  # over what is there
+    records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])  # replaces the existing records
     assert page(tmp_path / "records", tmp_path) == text
 
 

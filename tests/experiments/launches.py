@@ -48,7 +48,7 @@ class Folder:
         return [*SMALL, *self.shared, *folders, *here, *more]
 
     def start(self, *more: str, fake: bool = True, **behaviour: Any) -> subprocess.Popen[str]:
-        """A launcher in a process of its own. behaviour: of the fake trainer, by arm."""
+        """Start a launcher in a separate process. behaviour: what the fake trainer does, by arm."""
         command = [sys.executable, "-c", WITH_FAKE_TRAINER] if fake else LAUNCH
         return subprocess.Popen(
             [*command, *self.arguments(*more)],

@@ -44,7 +44,9 @@ def test_a_launch_completes_and_a_relaunch_starts_nothing(with_shared_start: Fol
     assert "to go" not in out and "drawing" not in out
     after = {name: stamp for name, stamp in listing(folder.runs).items() if "launcher" not in name}
     changed = {name for name in before | after if before.get(name) != after.get(name)}
-    assert all(name.endswith(".grid.json") or name == "shapes_tiny" for name in changed)  # rewritten with the same
+    assert all(
+        name.endswith(".grid.json") or name == "shapes_tiny" for name in changed
+    )  # rewritten with the same content
 
 
 def test_the_record_has_the_typed_command_and_runs_use_this_checkout(folder: Folder) -> None:
@@ -91,7 +93,7 @@ def test_a_run_that_is_killed_before_its_first_status_is_recorded(folder: Folder
     assert folder.launch("arms=[dla]", dla={"kill": True})[0] == 1
     message = "the process was killed by SIGKILL before it wrote a status"
     assert f"killed: {message}" in folder.launch("arms=[dla]", "action=status")[1]
-    (folder.run("dla") / "status.json").unlink()  # the launcher was killed too: only the log tells
+    (folder.run("dla") / "status.json").unlink()  # the launcher was killed too, so only the log shows the attempt
     assert folder.launch("arms=[dla]")[0] == 0
     attempts = [(each["number"], each["outcome"], each["log"]) for each in folder.status("dla")["attempts"]]
     assert attempts == [(1, "killed", "logs/attempt1.log"), (2, "done", "logs/attempt2.log")]
@@ -162,7 +164,7 @@ def test_cancel_stops_launcher_and_runs(folder: Folder) -> None:
     code, out, _ = folder.launch("action=cancel")
     assert code == 0
     assert f"stopped the launcher (process {process.pid})" in out
-    assert process.wait(timeout=300) == 130  # it had ended when cancel returned
+    assert process.wait(timeout=300) == 130  # cancel returned only after it had ended
     assert folder.status("dla")["cause"] == "interrupted"
     assert folder.launch("arms=[dla]")[0] == 0
 
@@ -275,7 +277,7 @@ def test_stale_runs_are_moved_aside_and_kept(folder: Folder) -> None:
     _, out, _ = folder.launch("arms=[dla]", "action=plan")
     assert "made by different code (0123456789, now " in out and ": 1 stale" in out
     code, out, _ = folder.launch("arms=[dla]")
-    assert code == 0 and "to go" not in out  # not by itself
+    assert code == 0 and "to go" not in out  # a launch does not rerun stale runs by itself
     assert "1 of 1 runs are stale" in out
     code, out, _ = folder.launch("arms=[dla]", "rerun=stale")
     assert code == 0 and f"moved to {path.name}.stale1" in out

@@ -77,5 +77,5 @@ def to_bytes(value: Any) -> bytes:
 
 
 def assert_is_message(error: UserError) -> None:
-    """The commands print a UserError on one line; it must be a message, and not the whole file."""
+    """Check that a UserError, which commands print on one line, has a text that is not as long as the file."""
     assert 0 < len(str(error).strip()) < 20_000

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis.detections.contact_sheet import (
-    Boxes,
+    DrawnBoxes,
     detections_on,
     displayable,
     draw_boxes,
@@ -111,7 +111,7 @@ def test_a_box_is_drawn_at_its_pixels() -> None:
 def test_names_in_any_script_are_drawn_or_replaced_without_warnings(name: str, shown: str) -> None:
     assert drawable(name) == shown
     fig = Figure()
-    boxes = Boxes(np.array([[1.0, 1.0, 9.0, 9.0]]), np.array([0]), [name])
+    boxes = DrawnBoxes(np.array([[1.0, 1.0, 9.0, 9.0]]), np.array([0]), [name])
     draw_boxes(fig.add_axes((0, 0, 1, 1)), np.zeros((48, 64), np.uint8), boxes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -120,7 +120,9 @@ def test_no_detections_and_no_objects() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_without_crowds_ap_equals_pycocotools(seed: int) -> None:
     images, annotations, found = odd_case(seed, ties=False)
-    crowded = images[3]  # over 100 detections: there the limits differ, 100 an image and not an image and category
+    crowded = images[
+        3
+    ]  # over 100 detections per image, where tidecv's limit of 100 per image differs from COCO's per image and category
     objects = [{**row, "iscrowd": 0, "area": 1.0} for row in annotations if row["image_id"] != crowded]
     detections = [row for row in found if row["image_id"] != crowded]
     coco = coco_of(images, objects)

@@ -159,7 +159,7 @@ def test_the_section_has_the_speeds_and_the_ratio_of_table_6(tmp_path: Path) -> 
     ]
     assert row_of(text, "### Inference", "both")[1:3] == ["same as the baseline", "0.67"]
     assert row_of(text, "### Inference", "cascade")[1:4] == ["", "0.54", "0.806<br>[0.804, 0.808]"]
-    # 1 / 1.24 and 2 / 2.482 of the seconds: 1.2405 times as many images a second, against 13.9 / 11.2 = 1.2411
+    # 1 / 1.24 and 2 / 2.482 of the seconds: 1.2405 times as many images per second, against 13.9 / 11.2 = 1.2411
     assert row_of(text, "### The paper's speeds", "Dynamic")[1:] == [
         *("13.9, 11.2", "1.24", "1.240<br>[1.237, 1.244]", "REPRODUCED")
     ]

@@ -58,7 +58,7 @@ VALID: dict[str, Callable[[], bytes]] = {
     "TIFF, several pages": lambda: encoded("TIFF", frames=3),
     "BMP": lambda: encoded("BMP"),
 }
-INVALID: dict[str, tuple[Callable[[], bytes], str]] = {  # with how the message describes the file
+INVALID: dict[str, tuple[Callable[[], bytes], str]] = {  # each with the description of the file in messages
     "empty": (lambda: b"", "empty or nothing but zero bytes"),
     "zero bytes": (lambda: bytes(5000), "empty or nothing but zero bytes"),
     "JPEG, half": (lambda: encoded("JPEG")[:600], "a truncated or damaged JPEG; download it again"),

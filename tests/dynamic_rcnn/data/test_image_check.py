@@ -151,7 +151,9 @@ def test_a_large_split_is_sampled_unless_every_image_is_asked_for(
     assert sorted(decoded) == first  # the same sample, which is known
     assert str(split.check(every=True)) == "all 9 decoded; their sizes are as annotated"
     assert sorted(decoded) == [f"{number}.jpg" for number in range(9)]
-    assert str(split.check()) == "all 9 decoded; their sizes are as annotated"  # nothing is left to sample
+    assert (
+        str(split.check()) == "all 9 decoded; their sizes are as annotated"
+    )  # all files are cached, so no sample is drawn
 
 
 @pytest.mark.parametrize(

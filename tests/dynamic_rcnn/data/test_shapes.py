@@ -123,7 +123,7 @@ def test_objects_are_mostly_visible_and_not_merged(size: int) -> None:
 def test_outlines_by_hand() -> None:
     upright = ROTATIONS[0]
     assert outline_mask("rectangle", 8, 4, upright).tolist() == [[True] * 8] * 4
-    triangle = outline_mask("triangle", 8, 8, upright)  # its first row holds no pixel centre
+    triangle = outline_mask("triangle", 8, 8, upright)  # no pixel centre lies in its first row
     assert triangle.sum(axis=1).tolist() == [2, 2, 4, 4, 6, 6, 8]
     cross, ring = outline_mask("cross", 16, 16, upright), outline_mask("ring", 16, 16, upright)
     assert not cross[0, 0]

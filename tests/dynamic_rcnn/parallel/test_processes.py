@@ -195,7 +195,7 @@ def test_nan_on_one_process_fails_the_run(tmp_path, data):
 
 def test_the_failed_process_is_reported_and_the_others_end_soon(tmp_path, data):
     run_dir = prepare(tmp_path, spec_of(data))
-    failed = train(run_dir, "error", 2, rank=1)  # it gives up waiting long before the collectives do
+    failed = train(run_dir, "error", 2, rank=1)  # it stops waiting long before the collectives time out
     assert failed.returncode == ending.EXIT_FAILED
     state, expected = read_state(run_dir), "RuntimeError: a device that does not do what it should"
     assert (state.cause, state.message) == ("error", f"rank 1: {expected}")
@@ -297,7 +297,7 @@ def test_four_processes_killed_again_and_again(tmp_path, data):
     done = train(reference)
     assert done.returncode == 0, done.stderr
     for rows in (4, 9):
-        process = start(run_dir, "hold", rows + 2)  # it is not done before it is killed
+        process = start(run_dir, "hold", rows + 2)  # so that it is killed before it is done
         while len(read_jsonl(run_dir / "train.jsonl")) < rows:
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)

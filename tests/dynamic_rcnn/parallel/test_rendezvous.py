@@ -33,7 +33,7 @@ def test_a_file_of_another_attempt_is_ignored(run_dir: Path) -> None:
         old = {"schema": 1, "attempt": "7_0.0", "host": "127.0.0.1", "port": stale.getsockname()[1]}
         write_json_atomic(run_dir / "rendezvous.json", old)
         found: list[Any] = []
-        looked = threading.Event()  # set each time that it has looked at the stale file in vain
+        looked = threading.Event()  # set each time that it has read the stale file
         other = threading.Thread(target=lambda: found.append(rendezvous.meet(Rank(1, 2, 1, "7_0.1"), looked.set)))
         other.start()
         assert looked.wait(timeout=300)
@@ -44,7 +44,7 @@ def test_a_file_of_another_attempt_is_ignored(run_dir: Path) -> None:
             stale.accept()
     store.set("word", "from rank 0")
     assert found[0].get("word") == b"from rank 0"
-    assert not (run_dir / "rendezvous.json").exists()  # nobody needs it any more
+    assert not (run_dir / "rendezvous.json").exists()  # it is removed once all have connected
 
 
 def test_a_rank_that_finds_no_rank_0_gives_up(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_a_lost_copy_that_still_runs_cannot_overwrite_its_successor(run_dir):
     assert old.stdout is not None and old.stdout.readline() == "claimed\n"
     wait_for_writes(run_dir)
     try:
-        for stop in (False, True):  # once while it writes, once frozen in whatever it was doing
+        for stop in (False, True):  # once while it writes, once while it is suspended
             if stop:
                 old.send_signal(signal.SIGSTOP)
             with claimed(run_dir, Holder("node2", os.getpid(), "7_0", 1), lost, patience_s=0.1):

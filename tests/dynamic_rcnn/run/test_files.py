@@ -46,7 +46,7 @@ def test_truncate_keeps_rows_up_to_the_iteration_and_drops_the_torn_line(tmp_pat
     with path.open("a") as file:
         file.write('{"iter')
     truncate_jsonl(path, 3)
-    assert path.read_text().splitlines() == whole[:3]  # not only equal values: equal digits
+    assert path.read_text().splitlines() == whole[:3]  # the same digits, not only equal values
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

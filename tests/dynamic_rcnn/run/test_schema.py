@@ -11,14 +11,14 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema, validate
 
 
-class Arm(Schema):
+class SampleArm(Schema):
     title: str
     threads: int = Field(1, ge=1)
 
 
-class Grid(Schema):
+class SampleGrid(Schema):
     name: str
-    arms: dict[str, Arm] = Field(default_factory=dict)
+    arms: dict[str, SampleArm] = Field(default_factory=dict)
     seeds: list[int] | None = None
 
     @field_validator("name")
@@ -29,7 +29,7 @@ class Grid(Schema):
         return name
 
     @model_validator(mode="after")
-    def _not_named_as_the_grid(self) -> Grid:
+    def _not_named_as_the_grid(self) -> SampleGrid:
         if self.name in self.arms:
             raise BrokenRulesError([(("arms", self.name), self.arms[self.name].title, "must not be named as the grid")])
         return self
@@ -37,13 +37,13 @@ class Grid(Schema):
 
 def fault(content: Any, way_out: str = "") -> str:
     with pytest.raises(UserError) as caught:
-        validate(Grid, content, "grid", way_out)
+        validate(SampleGrid, content, "grid", way_out)
     return str(caught.value)
 
 
 def test_valid_content_becomes_the_model() -> None:
-    grid = validate(Grid, {"name": "a", "arms": {"both": {"title": "Both"}}, "seeds": [0, 1]})
-    assert (grid.name, grid.arms["both"], grid.seeds) == ("a", Arm(title="Both"), [0, 1])
+    grid = validate(SampleGrid, {"name": "a", "arms": {"both": {"title": "Both"}}, "seeds": [0, 1]})
+    assert (grid.name, grid.arms["both"], grid.seeds) == ("a", SampleArm(title="Both"), [0, 1])
 
 
 @pytest.mark.parametrize(

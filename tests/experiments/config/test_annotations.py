@@ -46,7 +46,7 @@ def test_files_that_have_changed_are_read_again(root: Path) -> None:
     edit_json(root / LAYOUT["train_ann"], lambda content: content["annotations"].pop())
     after, again = read(root)
     assert again and after["fingerprint"] != before
-    assert read(root)[1]  # its time of change is too new to be relied on
+    assert read(root)[1]  # the file is too new for its time stamp to be reliable
     set_age(root, 30)
     assert [read(root)[1], read(root)[1]] == [True, False]
 

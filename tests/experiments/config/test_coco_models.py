@@ -24,7 +24,7 @@ from tests.experiments.coco_layout import write_coco_2017
 
 CONFIGS = Path(mmdet.__file__).parent / ".mim/configs"
 RCNN, HEAD = "train_cfg.rcnn.", "roi_head.bbox_head.loss_bbox."
-# what makes mmdet's Faster R-CNN its Dynamic R-CNN, with this project's head
+# the differences between mmdet's Faster R-CNN and its Dynamic R-CNN, with this project's head
 METHOD = {
     "roi_head.type": ("dynamic_rcnn.DynamicRoIHead", "StandardRoIHead"),
     f"{HEAD}type": ("SmoothL1Loss", "L1Loss"),
@@ -151,7 +151,7 @@ def test_a_full_size_model_takes_a_training_step(root: Path, grid: str, arm: str
     model.train()
     for name, parameter in model.named_parameters():
         if name.endswith("bn3.weight"):
-            parameter.data.fill_(0.2)  # without ImageNet weights residuals begin as 0, and nothing reaches their inside
+            parameter.data.fill_(0.2)  # without ImageNet weights, residual branches begin as 0 and get no gradients
     dcn = [name for name, _ in model.named_modules() if name.endswith("conv_offset")]
     assert len(dcn) == (30 if "dcn" in arm else 0)  # each block's 3 x 3 convolution: 4 in stage 3, 23 in 4, 3 in 5
     images = build.build_dataset(spec, "train", root)

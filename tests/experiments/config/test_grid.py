@@ -17,7 +17,7 @@ from experiments.config.grid import Grid
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
 ALL_GRIDS = sorted(path.stem for path in (CONF / "grid").glob("*.yaml"))
-GRIDS = [name for name in ALL_GRIDS if name != "released"]  # which needs weights: see test_released.py
+GRIDS = [name for name in ALL_GRIDS if name != "released"]  # released needs weights: see test_weights.py
 EIGHT = "cluster.processes=8"  # as published
 SWITCHES = "config.model.train_cfg.rcnn.dynamic_rcnn."
 

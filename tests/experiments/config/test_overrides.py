@@ -23,7 +23,7 @@ SCORE = "base.model.test_cfg.rcnn.score_thr"
             "faster_rcnn, l1, beta_1_2, beta_1_4, beta_1_6, beta_1_9",
         ),  # l1 by the mapping
         ([f"{METHOD}.iou_topk=80", "grid=iou_topk"], "ki_64, ki_75, ki_100"),
-        (["base.model.backbone.base_channels=4", "grid=mask"], "r101, r101_dynamic"),  # by set_for
+        (["base.model.backbone.base_channels=4", "grid=mask"], "r101, r101_dynamic"),  # they set it in set_for
         ([f"{SCORE}=0.1", "grid=speed"], None),  # arms that set test_cfg.rcnn take it from the base
         (["base.model.roi_head.bbox_head.fc_out_channels=64", "grid=speed"], None),
         ([f"{BETA}=0.5", "grid=speed"], "cascade, cascade_mask"),  # the others take the base's head

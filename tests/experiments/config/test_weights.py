@@ -150,7 +150,7 @@ def test_a_name_without_a_digest_is_reported(tmp_path: Path) -> None:
 def test_weights_are_evaluated_on_coco_without_training_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """As published but for how it would be trained: one process, and no image of train2017 is needed."""
+    """One process evaluates, and no image of train2017 is needed. All else is as published."""
     root = tmp_path / "coco"
     write_coco_2017(root)
     shutil.rmtree(root / "train2017")

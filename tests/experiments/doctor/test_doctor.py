@@ -231,7 +231,7 @@ def test_the_doctor_describes_this_machine(tmp_path: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(("beta_topk", "level"), [(2, "note "), (3, "ok   ")])
 def test_more_objects_per_image_than_k_beta_are_noted(root: Path, beta_topk: int, level: str, capsys: Any) -> None:
     """The images that have objects have three each."""
-    assert examine(root, f"base.model.train_cfg.rcnn.dynamic_rcnn.beta_topk={beta_topk}") == 2  # not as published
+    assert examine(root, f"base.model.train_cfg.rcnn.dynamic_rcnn.beta_topk={beta_topk}") == 2  # a changed setting
     lines = [line for line in capsys.readouterr().out.splitlines() if "objects:" in line]
     assert len(lines) == 1
     assert lines[0].startswith(

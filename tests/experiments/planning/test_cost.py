@@ -96,7 +96,7 @@ def test_step_times_of_other_grids_are_used_unless_they_are_of_a_cpu(tmp_path: P
 
 
 def test_epochs_of_coco_are_known_before_the_first_run() -> None:
-    """117,266 images with boxes in batches of 16 are 7,330 iterations an epoch."""
+    """117,266 images with boxes in batches of 16 are 7,330 iterations per epoch."""
     grid, _ = resolved("grid=ablation", "cluster=slurm", "base=faster_rcnn_r50_fpn_1x", "dataset=shapes")
     run = disk_plan(grid, Path("/nowhere"))[0]
     assert cost._iterations(run) is None
@@ -178,7 +178,10 @@ def test_nothing_is_refused_if_nothing_is_launched(tmp_path: Path) -> None:
         ),
         (["base.train.checkpoint_interval=100", "base.train.val_interval=epoch"], None),
         (["base.train.checkpoint_interval=300", "base.train.val_interval=epoch"], "base.train.checkpoint_interval=300"),
-        (["base.train.checkpoint_interval=9999", "base.train.max_iters=150"], None),  # it ends before
+        (
+            ["base.train.checkpoint_interval=9999", "base.train.max_iters=150"],
+            None,
+        ),  # the run ends before the next evaluation
         (["base.train.checkpoint_interval=9999", "grid.cost=null"], None),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_job_that_left_the_queue_without_a_status_has_failed(
     runs.submit()
     slurm.jobs = [job(arm, "PENDING") for arm in ("baseline", "dsl", "both")]
     slurm.ends = {"7_1": ended} if ended else {}
-    runs.record("dla", None, "7_1")  # it says running, and nobody holds the lock
+    runs.record("dla", None, "7_1")  # the status says running, but nobody holds the lock
     run = runs.plan()["dla"]
     assert (run.state, run.cause, run.job, run.to_launch) == ("failed", cause, "7_1", True)
     expected = f"its state in Slurm is {ended}" if ended else "Slurm no longer knows how it ended"
@@ -105,7 +105,7 @@ def test_jobs_that_ended_before_they_began_have_failed(runs: Runs, slurm: FakeSl
         "dsl": "unknown: job 7_2 left the queue before the run began; Slurm no longer knows how it ended",
         "both": "cancelled: job 7_3 left the queue before the run began; Slurm no longer knows how it ended",
     }
-    assert slurm.asked == ["active", ["7_0", "7_1", "7_2", "7_3"]]  # in one call
+    assert slurm.asked == ["active", ["7_0", "7_1", "7_2", "7_3"]]  # Slurm was asked in one call
 
 
 def test_a_job_whose_output_cannot_be_written_hints_at_the_file_system(runs: Runs, slurm: FakeSlurm) -> None:
@@ -143,8 +143,8 @@ def test_a_done_run_without_its_results_is_reported(runs: Runs, slurm: FakeSlurm
 def test_the_record_takes_precedence_over_the_job(runs: Runs, slurm: FakeSlurm) -> None:
     runs.submit(created=time.time() - 60)
     runs.record("baseline", "NaN", "7_0")
-    runs.record("dla", None, None)  # run on this machine after the job, and killed
-    runs.record("dsl", None, None, attempt={"started": time.time() - 600})  # and before it
+    runs.record("dla", None, None)  # a local run after the job, which was killed
+    runs.record("dsl", None, None, attempt={"started": time.time() - 600})  # a local run before the job
     runs.record("both", None, "6_3", attempt={"started": time.time() - 600})  # an earlier job
     slurm.ends = {"7_2": "CANCELLED", "7_3": "TIMEOUT"}
     plan = runs.plan()
@@ -181,7 +181,7 @@ def test_a_run_without_progress_is_noted(runs: Runs, slurm: FakeSlurm, minutes: 
     slurm.jobs = [job(arm, "RUNNING") for arm in ARMS]
     old = time.time() - 60 * minutes
     runs.record("dla", None, "7_1", heartbeat=old)
-    runs.record("dsl", "time-out", "7_2", heartbeat=old)  # its next attempt is only beginning
+    runs.record("dsl", "time-out", "7_2", heartbeat=old)  # the next attempt of this job is only beginning
     runs.record("both", None, "6_3", heartbeat=old)  # an earlier job's
     plan = runs.plan()
     assert [plan[arm].why for arm in ARMS] == ["", why, "", ""]
@@ -264,7 +264,7 @@ def test_status_prints_one_json_document(runs: Runs, slurm: FakeSlurm, capsys: A
     for action in ("status", "plan"):
         assert launch.main([*SMOKE, f"runs={runs.folder}", f"action={action}", "json=true"]) == 0
         captured = capsys.readouterr()
-        document = json.loads(captured.out)  # nothing else is there
+        document = json.loads(captured.out)  # stdout contains only the document
         assert document["schema"] == 1 and document["slurm"] is None and document["grid"] == "smoke"
         assert document["counts"] == {"new": 0, "stale": 0, "failed": 3, "queued": 0, "running": 1, "done": 0}
         by_arm = {run["arm"]: run for run in document["runs"]}
