@@ -31,7 +31,7 @@ from dynamic_rcnn.data import annotations, coco_format
 from dynamic_rcnn.errors import UserError, unknown_name
 
 DEFAULTS = {"folder": "", "images": "118287", "boxes": "860001", "seed": "0", "part": ""}
-CLASSES, POINTS, WIDTH, HEIGHT = 80, 24, 640, 480  # points: of a polygon, in the mean
+CLASSES, POINTS, WIDTH, HEIGHT = 80, 24, 640, 480  # mean number of points of a polygon
 TRAIN, VAL = "annotations/train.json", "annotations/val.json"
 _CHUNK = 10_000
 

@@ -49,7 +49,7 @@ class MaskAnnotation(Annotation, gc=False):
 
 
 class DecodedMaskAnnotation(Annotation, gc=False):
-    """An annotation from a file that only Python's decoder reads, as one with NaN."""
+    """An annotation from a file that only Python's decoder can read, such as a file with NaN."""
 
     segmentation: Any = None
 
@@ -125,7 +125,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def _read(path: Path, sections: tuple[str, ...], kind: Any, decoded_kind: Any) -> Any:
-    """Decode a file as `kind`; if only Python's decoder can read it, convert that to `decoded_kind`."""
+    """Decode a file as `kind`; if only Python's decoder can read it, convert the content to `decoded_kind`."""
     data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
     try:
         return msgspec.json.decode(data, type=kind)
@@ -137,7 +137,7 @@ def _read(path: Path, sections: tuple[str, ...], kind: Any, decoded_kind: Any) -
 
 
 def _decode_as_python(data: bytes, path: Path) -> Any:
-    """Decode JSON with Python's decoder, which takes NaN and says where a fault is."""
+    """Decode JSON with Python's decoder, which accepts NaN and reports where a fault is."""
     try:
         return json.loads(data.decode())
     except (ValueError, RecursionError) as error:

@@ -33,7 +33,7 @@ def applies(dataset: str, config: Mapping[str, Any]) -> bool:
 
 
 def tolerance(epoch: int) -> float:
-    """The largest difference in AP from the published log that counts as none."""
+    """The largest difference in AP from the published log that still counts as agreement."""
     return EARLY_TOLERANCE if epoch <= FIRST_DROP else LATE_TOLERANCE
 
 

@@ -1,4 +1,4 @@
-"""Reuses a complete training whose validation annotations have been corrected since: only the evaluation is repeated.
+"""Reuses a complete training after its validation annotations were corrected: only the evaluation is repeated.
 
 The validation annotations are part of a run's identity, so a correction makes a new run. If a run directory beside it
 holds the same training, complete and made by the same code, the new directory starts as a copy of it, without its
@@ -44,7 +44,7 @@ class Trained(FileContent):
 def find_training(spec: RunSpec, others: Iterable[Path], reused: Mapping[str, str]) -> Path | None:
     """The directory among `others` with the complete training of `spec`, whose own directory does not exist yet.
 
-    reused: ids of runs that reuse a training, to those of the runs that trained; runs may start from either.
+    reused: id of a run that reuses a training -> id of the run that trained. Other runs may start from either.
     """
     if spec.task != TRAIN or spec.dataset.get("train_fingerprint") is None:
         return None
@@ -59,7 +59,7 @@ def reuse(spec: RunSpec, run_dir: Path, source: Path) -> None:
     copy_run(source, temporary)
     for name in (METRICS, DETECTIONS, EVALUATIONS):
         (temporary / name).unlink(missing_ok=True)
-    for checkpoint in temporary.glob("checkpoints/iter_*.pth"):  # they carry the other run's id
+    for checkpoint in temporary.glob("checkpoints/iter_*.pth"):  # they contain the other run's id
         checkpoint.unlink()
     write_content(temporary / TRAINED, Trained(run=old.id, dataset_fingerprint=old.dataset["fingerprint"]))
     spec.write(temporary)

@@ -2,7 +2,8 @@
 
 T and beta are those in use after the iteration. `iou_statistic` and `error_statistic` are the quantities that move
 them, `positives` and `proposals_50` to `proposals_70` (IoU with the best ground-truth box) are counts per image.
-Statistics and counts are of rank 0, losses the mean over the processes. Times are in seconds per iteration.
+T, beta, statistics and counts are those of the first group of images; losses are means over all groups. Times are in
+seconds per iteration.
 """
 
 from __future__ import annotations
