@@ -1,18 +1,20 @@
-"""Compiled operators for mmdet: mmcv's own if they are installed, else torchvision's.
+"""Compiled operators for mmdet: mmcv's own if they are installed, else torchvision's and `roi_align`.
 
 There is no wheel of mmcv with compiled operators for current torch. `mmcv-lite` has only the Python code and fails on
-the missing module `mmcv._ext`. `install()` provides that module with torchvision's operators. It must run before
-`mmcv.ops` is first imported; importing `dynamic_rcnn.method` does that.
+the missing module `mmcv._ext`. `install()` provides that module with torchvision's operators, and replaces mmcv's
+`roi_align`. It must run before `mmcv.ops` is first imported; importing `dynamic_rcnn.method` does that.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 from dynamic_rcnn.ops import torchvision_ops
+from dynamic_rcnn.ops.roi_align import roi_align
 
 NAME = "mmcv._ext"
 
@@ -26,15 +28,14 @@ def has_compiled_mmcv() -> bool:
 
 
 def install() -> None:
-    """Provide `mmcv._ext` with torchvision's operators unless mmcv is compiled. May be called repeatedly."""
+    """Give mmcv the operators of this package unless it is compiled. May be called repeatedly."""
     if NAME not in sys.modules and not has_compiled_mmcv():
         sys.modules[NAME] = TorchvisionExt(NAME)
+        importlib.import_module("mmcv.ops.roi_align").roi_align = roi_align  # type: ignore[attr-defined]
+        importlib.import_module("mmcv.ops").roi_align = roi_align  # type: ignore[attr-defined]
 
 
-OPERATORS = (
-    *("nms", "roi_align_forward", "roi_align_backward"),
-    *("modulated_deform_conv_forward", "modulated_deform_conv_backward"),
-)
+OPERATORS = ("nms", "modulated_deform_conv_forward", "modulated_deform_conv_backward")
 
 
 class TorchvisionExt(ModuleType):
@@ -56,7 +57,7 @@ class TorchvisionExt(ModuleType):
         def missing(*args: object, **kwargs: object) -> None:
             raise RuntimeError(
                 f"the operator {operator!r} needs a compiled mmcv 2.1 (pip install mmcv==2.1.0); "
-                f"torchvision has {', '.join(OPERATORS)}"
+                f"here are {', '.join((*OPERATORS, 'roi_align'))}"
             )
 
         return missing

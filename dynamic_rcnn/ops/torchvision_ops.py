@@ -1,11 +1,9 @@
-"""mmcv's NMS, RoIAlign and modulated deformable convolution (DCNv2), with mmcv's calling conventions, by torchvision.
+"""mmcv's NMS and modulated deformable convolution (DCNv2), with mmcv's calling conventions, by torchvision.
 
-Conventions from open-mmlab/mmcv 2.1.0: `mmcv/ops/nms.py`, `roi_align.py`, `modulated_deform_conv.py`. Boxes are xyxy.
+Conventions from open-mmlab/mmcv 2.1.0: `mmcv/ops/nms.py`, `modulated_deform_conv.py`. Boxes are xyxy.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,38 +25,6 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
     return ops.nms(boxes, scores, iou_threshold)
-
-
-def roi_align_forward(
-    features: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor, **settings: Any
-) -> None:
-    """Write the pooled features [K, C, aligned_height, aligned_width] into `output`.
-
-    Args:
-        features: [N, C, H, W].
-        rois: [K, 5], image index and xyxy in pixels of the image.
-        argmax_y, argmax_x: for maximum pooling, which torchvision lacks.
-        settings: aligned_height, aligned_width, spatial_scale, sampling_ratio (samples per bin and direction; 0 for
-            adaptive), pool_mode (must be 1, average) and aligned.
-
-    Raises:
-        RuntimeError: another pool_mode.
-    """
-    if settings["pool_mode"] != 1:
-        raise RuntimeError("RoIAlign with pool_mode='max' needs a compiled mmcv 2.1; torchvision has 'avg'")
-    size = (settings["aligned_height"], settings["aligned_width"])
-    sampling = (settings["spatial_scale"], settings["sampling_ratio"], settings["aligned"])
-    output.copy_(ops.roi_align(features, rois, size, *sampling))
-
-
-def roi_align_backward(
-    grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor, **settings: Any
-) -> None:
-    """Write the gradient with respect to the features [N, C, H, W] into `grad_input`; see `roi_align_forward`."""
-    bins = (settings["spatial_scale"], settings["aligned_height"], settings["aligned_width"])
-    sampling = (settings["sampling_ratio"], settings["aligned"])
-    gradient = torch.ops.torchvision._roi_align_backward(grad_output, rois, *bins, *grad_input.shape, *sampling)
-    grad_input.copy_(gradient)
 
 
 def modulated_deform_conv_forward(

@@ -50,6 +50,7 @@ DECIDES_RESULT = (
     "metrics.names",
     "metrics.precision",
     "ops",
+    "ops.roi_align",
     "ops.torchvision_ops",
     "parallel.comm",  # averages gradients and statistics
     "run.batch",
