@@ -1,6 +1,6 @@
 """Times a training step on the shapes base: mmdet's model on torchvision's operators, and this suite's.
 
-    python -m benchmarks.step [images=4] [rois=128] [rounds=10] [iterations=4] [warmup=20] [threads=1] [seed=0]
+    python -m benchmarks.step [images=4] [rois=128] [rounds=20] [iterations=2] [warmup=20] [threads=1] [seed=0]
         [profile=12]
 
 images, rois         images per iteration, RoIs sampled per image
@@ -23,25 +23,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from dynamic_rcnn.cli import count, parse, run
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.engine import build
+from dynamic_rcnn.engine.precision import Precision
 from dynamic_rcnn.engine.seeding import seed_all
+from dynamic_rcnn.engine.step import Step
 from dynamic_rcnn.engine.timing_run import take_batches
+from dynamic_rcnn.ops import torchvision_ops
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.conf_files import load_base
 
 DEFAULTS = {
-    **{"images": "4", "rois": "128", "rounds": "10", "iterations": "4", "warmup": "20"},
+    **{"images": "4", "rois": "128", "rounds": "20", "iterations": "2", "warmup": "20"},
     **{"threads": "1", "seed": "0", "profile": "12"},
 }
-PEER = "mmdet's model and head, torchvision's RoIAlign"
-BEFORE = "this suite's head, mmdet's model, torchvision's RoIAlign"
+PEER = "mmdet's model and head, torchvision's operators"
+BEFORE = "this suite's head, mmdet's model, torchvision's operators"
 AFTER = "this suite's model"
 
 
@@ -54,10 +59,10 @@ def main(arguments: Sequence[str]) -> int:
         spec = make_spec(Path(folder), size)
         root, _ = dataset.prepare(spec.dataset)
         images = build.build_dataset(spec, "train", root)
-        batches = build.Batches(images, spec.seed, size["images"], 0, False)
+        batches = build.Batches(images, spec.seed, spec.config["train"], range(1))
         loaded = take_batches(batches, 0, size["warmup"] + size["iterations"])
     models = {PEER: Training(spec, peer_model(spec)), BEFORE: Training(spec, peer_model(spec, own_head=True))}
-    models[AFTER] = Training(spec, build.build_model(spec))
+    models[AFTER] = Training(spec, build.build_model(spec), torchvision_ops.nms)
     for model in models.values():
         model.work(loaded[: size["warmup"]])
     print_table(time_rounds(models, loaded[size["warmup"] :], size["rounds"]))
@@ -74,6 +79,7 @@ def make_spec(folder: Path, size: dict[str, int]) -> RunSpec:
     config = OmegaConf.create(load_base("shapes_r18_fpn"))
     config.model.roi_head.bbox_head.num_classes = len(data["classes"])
     config.model.train_cfg.rcnn.sampler.num = size["rois"]
+    config.train.images_per_group = size["images"]
     config.model.train_cfg.rcnn.dynamic_rcnn.update(label_assignment=True, smooth_l1=True)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     return RunSpec("both", size["seed"], data, plain)
@@ -94,22 +100,28 @@ def peer_model(spec: RunSpec, own_head: bool = False) -> Any:
     return model
 
 
-class Training:
-    """A model in training, with its optimizer."""
+def plain_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
+    """torchvision's NMS, with mmcv's calling convention."""
+    assert offset == 0
+    return torchvision.ops.nms(boxes, scores, iou_threshold)
 
-    def __init__(self, spec: RunSpec, model: Any) -> None:
-        self.seed = spec.seed
-        self.model = model.train()
-        self.optimizer = build.build_optimizer(spec, model)
+
+class Training:
+    """A model in training, with its optimizer and the NMS that mmcv calls."""
+
+    def __init__(self, spec: RunSpec, model: Any, nms: Any = plain_nms) -> None:
+        self.nms = nms
+        precision = Precision(spec.config["train"]["precision"], torch.device("cpu"))
+        self.step = Step(model.train(), build.build_optimizer(spec, model), precision, spec.seed)
         self.iteration = 0
 
     def work(self, batches: list[Any]) -> tuple[float, float]:
         """Train an iteration on each batch. Returns CPU and wall-clock seconds per iteration."""
         copies = copy.deepcopy(batches)
+        sys.modules["mmcv._ext"].nms = self.nms  # type: ignore[attr-defined]
         cpu, wall = time.process_time(), time.perf_counter()
         for batch in copies:
-            seed_all(self.seed, "iteration", self.iteration, 0)
-            self.model.train_step(batch, self.optimizer)
+            self.step.train(self.iteration, batch)
             self.iteration += 1
         return (time.process_time() - cpu) / len(batches), (time.perf_counter() - wall) / len(batches)
 

@@ -27,6 +27,7 @@ from dynamic_rcnn.engine.pretrained import weights_folder
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.engine.stop_signal import ignore_signals
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.ops.faster_modules import use_faster_modules
 from dynamic_rcnn.run.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def build_model(spec: RunSpec, initialise: bool = True) -> BaseDetector:
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # it logs three lines per parameter
     seed_all(spec.seed, "weights")
     model = MODELS.build(_mutable(spec.config["model"]))
+    use_faster_modules(model)
+    if not torch.cuda.is_available():
+        model.to(memory_format=torch.channels_last)
     if initialise:
         try:
             model.init_weights()

@@ -1,13 +1,13 @@
-"""RoIAlign with average pooling, with the calling convention of mmcv's `roi_align`.
+"""RoIAlign with average pooling, as a product with a sparse matrix.
 
-RoIAlign is linear in the features: bin b of the output is a weighted sum of a few pixels,
+RoIAlign is linear in the features: a bin of the output is a weighted sum of a few pixels,
 
     output = S @ features,        gradient of the features = S^T @ gradient of the output,
 
-where the rows of the sparse matrix S are bins and its columns pixels. torchvision's CPU kernels loop over channels,
-bins and samples one number at a time; on small images their backward pass is a third of a training step. Here each entry
-of S adds a whole row of channels, by `embedding_bag`. Bilinear weights are separable, so S is built from one small array
-per axis.
+where the rows of the sparse matrix S are bins and its columns are pixels. torchvision's CPU kernels loop over channels,
+bins and samples one number at a time; on small images their backward pass is a third of a training step. Here each
+entry of S adds a whole row of channels, by `embedding_bag`. Bilinear weights are separable, so S is built from one
+small array per axis. All levels of a feature pyramid are one product.
 
 No two threads add to the same number, so the gradient is the same in every run, on CUDA too. There, torchvision's
 kernels are faster and are used unless deterministic algorithms are asked for.
@@ -15,6 +15,7 @@ kernels are faster and are used unless deterministic algorithms are asked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ def roi_align(
     pool_mode: str = "avg",
     aligned: bool = True,
 ) -> Tensor:
-    """Pool the features of each RoI into a grid of bins.
+    """Pool the features of each RoI into a grid of bins, with the calling convention of mmcv's `roi_align`.
 
     Args:
         features: [N, C, H, W].
@@ -54,12 +55,15 @@ def roi_align(
     if pool_mode != "avg":
         raise RuntimeError(f"RoIAlign with pool_mode={pool_mode!r} needs a compiled mmcv 2.1; torchvision has 'avg'")
     bins = (output_size, output_size) if isinstance(output_size, int) else output_size
-    sampling = Sampling(bins, spatial_scale, sampling_ratio, aligned)
-    if not features.requires_grad or (features.is_cuda and not torch.are_deterministic_algorithms_enabled()):
+    if not sparse_is_better(features):
         return ops.roi_align(features, rois, bins, spatial_scale, sampling_ratio, aligned)
-    precision = torch.promote_types(features.dtype, torch.float32)
-    pooled: Tensor = SparseRoIAlign.apply(features.to(precision), rois.to(precision), sampling)
-    return pooled.to(features.dtype)
+    level = torch.zeros(len(rois), dtype=torch.long, device=rois.device)
+    return roi_align_levels([features], rois, level, [spatial_scale], Sampling(bins, sampling_ratio, aligned))
+
+
+def sparse_is_better(features: Tensor) -> bool:
+    """Whether to use the sparse product: for gradients on a CPU, and where they must be deterministic."""
+    return features.requires_grad and (not features.is_cuda or torch.are_deterministic_algorithms_enabled())
 
 
 @dataclass(frozen=True)
@@ -67,73 +71,92 @@ class Sampling:
     """How RoIs are sampled; see `roi_align`. bins: (vertical, horizontal)."""
 
     bins: tuple[int, int]
-    spatial_scale: float
-    sampling_ratio: int
+    ratio: int
     aligned: bool
 
 
-class SparseRoIAlign(torch.autograd.Function):
-    """RoIAlign as the product with the sparse matrix of `sparse_matrix`."""
+def roi_align_levels(
+    features: Sequence[Tensor], rois: Tensor, levels: Tensor, scales: Sequence[float], sampling: Sampling
+) -> Tensor:
+    """RoIAlign on a feature pyramid.
+
+    Args:
+        features: [N, C, H, W] of each level.
+        rois: [K, 5], image index and xyxy in pixels of the image.
+        levels: [K], the level of each RoI.
+        scales: pixels of the features per pixel of the image, of each level.
+
+    Returns:
+        [K, C, vertical bins, horizontal bins].
+    """
+    channels, dtype = features[0].shape[1], features[0].dtype
+    precision = torch.promote_types(dtype, torch.float32)
+    rows = torch.cat([each.permute(0, 2, 3, 1).reshape(-1, channels) for each in features]).to(precision)
+    if len(rois) == 0:
+        return (rows[:0].sum() + rows.new_zeros(0, channels, *sampling.bins)).to(dtype)
+    pixels, weights = sparse_matrix(rois.to(precision), levels, [f.shape for f in features], scales, sampling)
+    pooled: Tensor = SparseProduct.apply(rows, pixels, weights)
+    return pooled.to(dtype).view(len(rois), *sampling.bins, channels).permute(0, 3, 1, 2)
+
+
+class SparseProduct(torch.autograd.Function):
+    """S @ rows [M, C]: row m is the sum over e of weights[m, e] * rows[pixels[m, e]]. Differentiable in rows [R, C]."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, rois: Tensor, sampling: Sampling) -> Tensor:
-        _, channels, height, width = features.shape
-        ctx.shape = features.shape
-        if len(rois) == 0:
-            return features.new_zeros(0, channels, *sampling.bins)
-        pixels, weights = sparse_matrix(rois, sampling, height, width)
+    def forward(ctx: Any, rows: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
         ctx.save_for_backward(pixels, weights)
-        rows = features.permute(0, 2, 3, 1).reshape(-1, channels)
-        pooled = functional.embedding_bag(pixels, rows, mode="sum", per_sample_weights=weights)
-        return pooled.view(len(rois), *sampling.bins, channels).permute(0, 3, 1, 2)
+        ctx.number = len(rows)
+        return functional.embedding_bag(pixels, rows, mode="sum", per_sample_weights=weights)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        images, channels, height, width = ctx.shape
-        if len(gradient) == 0:
-            return gradient.new_zeros(ctx.shape), None, None
         pixels, weights = ctx.saved_tensors
         by_pixel, order = pixels.flatten().sort(stable=True)
-        starts = torch.searchsorted(by_pixel, torch.arange(images * height * width, device=pixels.device))
-        rows = functional.embedding_bag(
-            order // pixels.shape[1],
-            gradient.permute(0, 2, 3, 1).reshape(-1, channels),
-            starts,
-            mode="sum",
-            per_sample_weights=weights.flatten()[order],
-        )
-        return rows.view(images, height, width, channels).permute(0, 3, 1, 2), None, None
+        starts = torch.searchsorted(by_pixel, torch.arange(ctx.number, device=pixels.device))
+        entries = weights.flatten()[order]
+        rows = torch.arange(len(pixels), device=pixels.device).repeat_interleave(pixels.shape[1])[order]
+        return functional.embedding_bag(rows, gradient, starts, mode="sum", per_sample_weights=entries), None, None
 
 
-def sparse_matrix(rois: Tensor, sampling: Sampling, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The entries of S by row, one row per bin in the order (RoI, vertical bin, horizontal bin).
+def sparse_matrix(
+    rois: Tensor, levels: Tensor, shapes: Sequence[torch.Size], scales: Sequence[float], sampling: Sampling
+) -> tuple[Tensor, Tensor]:
+    """The entries of S by row: one row per bin, in the order (RoI, vertical bin, horizontal bin).
 
     Args:
         rois: [K, 5], K > 0.
-        height: of the features in pixels.
-        width: of the features in pixels.
+        levels: [K], the level of each RoI.
+        shapes: (N, C, H, W) of each level.
+        scales: of each level.
 
     Returns:
-        Pixels [rows, E], int32 indices into the pixels of all images, and their weights [rows, E]. E is the largest
-        number of pixels that a bin needs; rows with fewer have weights of 0.
+        Pixels [K * bins, E], int32 indices into the pixels of all images and levels, and their weights [K * bins, E].
+        E is the largest number of pixels that a bin needs; rows with fewer have weights of 0.
     """
-    y, y_weights = axis_weights(rois[:, 2], rois[:, 4], height, sampling.bins[0], sampling)
-    x, x_weights = axis_weights(rois[:, 1], rois[:, 3], width, sampling.bins[1], sampling)
-    rows = (rois[:, :1, None].int() * height + y) * width
-    pixels = rows[:, :, None, :, None] + x[:, None, :, None, :]
+    first, rows = 0, []
+    for shape in shapes:
+        rows.append((first, shape[2], shape[3]))
+        first += shape[0] * shape[2] * shape[3]
+    table = torch.tensor(rows, dtype=torch.int32, device=rois.device)[levels]
+    offset, height, width = (table[:, at, None, None] for at in range(3))
+    edges = rois[:, 1:] * torch.tensor(scales, dtype=rois.dtype, device=rois.device)[levels, None]
+    y, y_weights = axis_weights(edges[:, 1], edges[:, 3], height, sampling.bins[0], sampling)
+    x, x_weights = axis_weights(edges[:, 0], edges[:, 2], width, sampling.bins[1], sampling)
+    y = (rois[:, 0, None, None].int() * height + y) * width + offset
+    pixels = y[:, :, None, :, None] + x[:, None, :, None, :]
     weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
     entries = y.shape[2] * x.shape[2]
     return pixels.reshape(-1, entries), weights.reshape(-1, entries)
 
 
-def axis_weights(low: Tensor, high: Tensor, size: int, bins: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def axis_weights(low: Tensor, high: Tensor, size: Tensor, bins: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """The pixels along one axis that each bin averages, and their weights.
 
     Args:
-        low: [K], where the RoIs begin, in pixels of the image.
+        low: [K], where the RoIs begin, in pixels of the features.
         high: [K], where they end.
-        size: length of the axis in pixels of the features.
+        size: [K, 1, 1], length of the axis.
         bins: bins per RoI along this axis.
 
     Returns:
@@ -141,11 +164,11 @@ def axis_weights(low: Tensor, high: Tensor, size: int, bins: int, sampling: Samp
     """
     # the order of operations is that of torchvision, because rounding decides the number of samples
     offset = 0.5 if sampling.aligned else 0.0
-    start = (low * sampling.spatial_scale - offset)[:, None, None]
-    length = (high * sampling.spatial_scale - offset)[:, None, None] - start
+    start = (low - offset)[:, None, None]
+    length = (high - offset)[:, None, None] - start
     if not sampling.aligned:
         length = length.clamp(min=1.0)
-    ratio = sampling.sampling_ratio
+    ratio = sampling.ratio
     samples = torch.full_like(length, ratio) if ratio > 0 else (length / bins).ceil().clamp(min=0.0).nan_to_num()
     number = torch.arange(max(int(samples.max()), 1), device=low.device)
     taken = number < samples
@@ -154,9 +177,9 @@ def axis_weights(low: Tensor, high: Tensor, size: int, bins: int, sampling: Samp
     places = torch.arange(bins, device=low.device)[:, None] * size_of_bin + start
     places = places + (torch.minimum(number, samples - 1) + 0.5) * size_of_bin / samples  # [K, bins, samples]
     taken = taken & (places >= -1.0) & (places <= size)
-    places = places.nan_to_num().clamp(0.0, size - 1.0)
+    places = places.nan_to_num().clamp(min=0.0).minimum((size - 1).to(places.dtype))
     first = places.amin(dim=2, keepdim=True).floor()
     pixels = torch.arange(int((places - first).max()) + 2, device=low.device)
     weights = (1.0 - ((places - first)[..., None] - pixels).abs()).clamp(min=0.0)  # bilinear: a triangle
     weights = (weights * (taken / samples)[..., None]).sum(dim=2)
-    return (first.int() + pixels.int()).clamp(max=size - 1), weights
+    return (first.int() + pixels.int()).minimum(size - 1), weights

@@ -24,7 +24,25 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     """
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    return ops.nms(boxes, scores, iou_threshold)
+    if boxes.is_cuda or len(boxes) == 0:
+        return ops.nms(boxes, scores, iou_threshold)
+    kept = torch.zeros(len(boxes), dtype=torch.bool)
+    for group in _groups_apart(boxes):
+        kept[group[ops.nms(boxes[group], scores[group], iou_threshold)]] = True
+    by_score = scores.sort(stable=True, descending=True)[1]
+    return by_score[kept[by_score]]
+
+
+def _groups_apart(boxes: Tensor) -> tuple[Tensor, ...]:
+    """Groups of boxes, as increasing indices, each to the right of all boxes of the groups before it.
+
+    Boxes of different groups do not overlap. mmcv shifts boxes of other classes, and proposals of other levels, so far
+    to the right. torchvision's CPU kernel compares each kept box with all boxes of lower scores.
+    """
+    left, order = boxes[:, 0].sort(stable=True)
+    right = boxes[order, 2].cummax(dim=0)[0]
+    begins = (left[1:] > right[:-1]).nonzero().flatten() + 1
+    return tuple(group.sort()[0] for group in order.tensor_split(begins))
 
 
 def modulated_deform_conv_forward(

@@ -50,6 +50,7 @@ DECIDES_RESULT = (
     "metrics.names",
     "metrics.precision",
     "ops",
+    "ops.faster_modules",
     "ops.roi_align",
     "ops.torchvision_ops",
     "parallel.comm",  # averages gradients and statistics

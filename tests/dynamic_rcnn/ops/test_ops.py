@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from dynamic_rcnn import ops
+from dynamic_rcnn.ops import torchvision_ops
 
 ops.install()
 from mmcv.ops import batched_nms, nms  # noqa: E402
@@ -42,6 +44,20 @@ def test_nms(threshold, offset, count):
     detections, kept = nms(torch.tensor(boxes), torch.tensor(scores), threshold, offset=offset)
     assert kept.tolist() == reference_nms(boxes, scores, threshold, offset)
     assert torch.equal(detections[:, :4], torch.tensor(boxes)[kept])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 0.85])
+def test_nms_of_groups_far_apart_is_torchvisions_of_all_boxes(threshold):
+    """With equal scores, boxes without an area and a group of one box, to the last bit of every coordinate."""
+    rng = np.random.RandomState(1)
+    boxes = torch.tensor(random_boxes(rng, 300)).float()
+    boxes[5, 2:] = boxes[5, :2]
+    boxes[:, ::2] += torch.tensor(rng.randint(0, 4, (300, 1))) * 61.0
+    boxes[7, ::2] += 900
+    scores = torch.tensor(rng.randint(0, 40, 300) / 40).float()
+    expected = torchvision.ops.nms(boxes, scores, threshold)
+    assert nms(boxes, scores, threshold)[1].tolist() == expected.tolist()
+    assert len(torchvision_ops._groups_apart(boxes)) == 5
 
 
 def test_nms_score_threshold_and_maximum():

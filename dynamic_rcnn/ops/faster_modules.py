@@ -1,0 +1,62 @@
+"""Modules of mmdet with the same results from fewer small operations, which take much of a training step on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmcv.ops import RoIAlign
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmdet.models.dense_heads import RPNHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from torch import Tensor, nn
+
+from dynamic_rcnn.ops.roi_align import Sampling, roi_align_levels, sparse_is_better
+
+
+def use_faster_modules(model: nn.Module) -> None:
+    """Replace the classes of the modules of `model` that have a faster variant here. Weights and results stay."""
+    for module in model.modules():
+        module.__class__ = FASTER.get(type(module), type(module))
+
+
+class FasterRoIExtractor(SingleRoIExtractor):
+    """Pools all levels of the pyramid at once where gradients are needed. Equal to rounding."""
+
+    def forward(self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
+        layer = self.roi_layers[0]
+        average = isinstance(layer, RoIAlign) and layer.pool_mode == "avg" and not layer.use_torchvision
+        if not average or not sparse_is_better(feats[0]):
+            return super().forward(feats, rois, roi_scale_factor)
+        levels = self.map_roi_levels(rois, len(feats))
+        if roi_scale_factor is not None and len(feats) > 1:  # mmdet ignores it with one level
+            rois = self.roi_rescale(rois, roi_scale_factor)
+        scales = [each.spatial_scale for each in self.roi_layers]
+        sampling = Sampling(layer.output_size, layer.sampling_ratio, layer.aligned)
+        return roi_align_levels(feats, rois, levels, scales, sampling)
+
+
+class FasterRPNHead(RPNHead):
+    """Keeps the anchors of the latest sizes of features and images. Equal to the last bit."""
+
+    def get_anchors(
+        self, featmap_sizes: list[tuple], batch_img_metas: list[dict], device: torch.device | str = "cuda"
+    ) -> Any:
+        sizes = (*map(tuple, featmap_sizes), *(tuple(meta["pad_shape"]) for meta in batch_img_metas), str(device))
+        if getattr(self, "_sizes", None) != sizes:
+            self._sizes, self._anchors = sizes, super().get_anchors(featmap_sizes, batch_img_metas, device)
+        return self._anchors
+
+
+class FasterPreprocessor(DetDataPreprocessor):
+    """Does not copy the annotations of a batch that is on the model's device already."""
+
+    def cast_data(self, data: Any) -> Any:
+        return data if self.device.type == "cpu" else super().cast_data(data)
+
+
+FASTER: dict[type, type] = {
+    SingleRoIExtractor: FasterRoIExtractor,
+    RPNHead: FasterRPNHead,
+    DetDataPreprocessor: FasterPreprocessor,
+}
