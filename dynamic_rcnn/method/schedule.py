@@ -16,13 +16,15 @@ DynamicSchedule of its own. `update_together` updates those of one process.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from dynamic_rcnn.run.statistic import JOINT_IOUS, UPPER_MEDIAN
 
 # A median below this keeps the old beta: the ground-truth boxes are among the positives, with an error of exactly 0.
 EPSILON = 1e-15
@@ -42,6 +44,8 @@ class DynamicSchedule:
         initial_beta: upper bound of beta.
         iou_threshold: T before the first update.
         beta: beta before the first update.
+        parts: what is measured as in the author's code (see `method.author`); of these, JOINT_IOUS and UPPER_MEDIAN are
+            decided here.
 
     Raises:
         ValueError: one of the first three is not an integer of at least 1.
@@ -57,6 +61,7 @@ class DynamicSchedule:
         initial_beta: float,
         iou_threshold: float,
         beta: float,
+        parts: Collection[str] = (),
     ) -> None:
         counts = {"iou_topk": iou_topk, "beta_topk": beta_topk, "update_iter_interval": update_iter_interval}
         for name, count in counts.items():
@@ -69,22 +74,30 @@ class DynamicSchedule:
         self.initial_beta = initial_beta
         self.iou_threshold = iou_threshold  # T
         self.beta = beta
+        self.parts = parts
         self.updates = 0
         self.iou_window: list[Tensor] = []
         self.error_window: list[Tensor | None] = []
 
-    def iou_statistic(self, max_overlaps: Tensor) -> Tensor:
-        """The K_I-th largest IoU of one image (paper: Dynamic Label Assignment).
+    def iou_statistics(self, overlaps: Sequence[Tensor]) -> Tensor:
+        """[images], the IoU statistic of each image, from the IoUs [N] of its proposals; jointly, all are the same."""
+        if JOINT_IOUS in self.parts:
+            return self.iou_statistic(torch.cat(list(overlaps)), len(overlaps)).repeat(len(overlaps))
+        return torch.stack([self.iou_statistic(each) for each in overlaps])
+
+    def iou_statistic(self, max_overlaps: Tensor, images: int = 1) -> Tensor:
+        """The (K_I x images)-th largest IoU (paper: Dynamic Label Assignment).
 
         Args:
-            max_overlaps: [N], IoU of each proposal with its best ground-truth box.
+            max_overlaps: [N], IoU of each proposal with its ground-truth box.
+            images: the number of images that the proposals belong to.
 
         Returns:
-            Scalar; with fewer than K_I proposals the smallest IoU, without any 0.
+            Scalar; with fewer proposals the smallest IoU, without any 0.
         """
         if max_overlaps.numel() == 0:
             return max_overlaps.new_zeros(())
-        return torch.topk(max_overlaps, min(self.iou_topk, len(max_overlaps)))[0][-1]
+        return torch.topk(max_overlaps, min(self.iou_topk * images, len(max_overlaps)))[0][-1]
 
     def regression_error(self, targets: Tensor, num_images: int) -> Tensor | None:
         """The (K_beta x images)-th smallest error (|dx| + |dy|) / 2 of a batch (paper: Dynamic SmoothL1 Loss).
@@ -129,8 +142,9 @@ class DynamicSchedule:
         self.updates += 1
         self.iou_threshold = max(self.initial_iou, float(np.mean(ious)))
         known = [error for error in errors if not math.isnan(error)]
-        if known and np.median(known) >= EPSILON:
-            self.beta = min(self.initial_beta, float(np.median(known)))
+        median = sorted(known)[len(known) // 2] if known and UPPER_MEDIAN in self.parts else np.median(known or [0.0])
+        if median >= EPSILON:
+            self.beta = min(self.initial_beta, float(median))
 
     def state_dict(self) -> dict[str, Any]:
         """T, beta, the number of updates and both windows, as plain numbers."""

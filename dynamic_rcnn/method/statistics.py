@@ -16,7 +16,7 @@ class IterationStatistics:
     """What one training iteration measured, on the device of the model.
 
     Args:
-        ious: [images], the K_I-th largest IoU of each image's proposals; moves T.
+        ious: [images], the K_I-th largest IoU of each image's proposals; moves T. `method.author` has other ways.
         regression_error: scalar, the (K_beta x images)-th smallest error of the positives; moves beta. None without
             positives.
         max_overlaps: [N], IoU of each proposal of the batch with its best ground-truth box.

@@ -40,6 +40,7 @@ DECIDES_RESULT = (
     "engine.timing_run",
     "engine.trainer",
     "method",
+    "method.author",
     "method.registry",
     "method.roi_head",
     "method.schedule",
@@ -55,6 +56,7 @@ DECIDES_RESULT = (
     "ops.torchvision_ops",
     "parallel.comm",  # averages gradients and statistics
     "run.batch",
+    "run.statistic",
     "train",
 )
 

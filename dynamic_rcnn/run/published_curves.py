@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.run.files import TRAIN_LOG
+from dynamic_rcnn.run.statistic import MMDET
 
 # Iteration -> T in mmdet on COCO, R-50-FPN 1x (hkzhang95/DynamicRCNN, issue 3). One run, printed to four digits.
 PUBLISHED = {100: 0.4208, 200: 0.4913, 300: 0.5167, 400: 0.5330, 500: 0.5379}
@@ -75,7 +76,8 @@ class Trend:
 def applies(dataset: str, config: dict[str, Any]) -> bool:
     """Whether the published values of T apply to a run: COCO, R-50, label assignment with the paper's constants."""
     method = config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
-    return in_figure(dataset, config) and all(method.get(key) == value for key, value in _CONSTANTS.items())
+    has_constants = all(method.get(key) == value for key, value in _CONSTANTS.items())
+    return in_figure(dataset, config) and has_constants and method.get("statistic", MMDET) == MMDET
 
 
 def in_figure(dataset: str, config: dict[str, Any]) -> bool:

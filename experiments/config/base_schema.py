@@ -8,6 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from dynamic_rcnn.run.schema import BrokenRulesError, Schema
 from dynamic_rcnn.run.spec import EPOCH, EVALUATORS
+from dynamic_rcnn.run.statistic import RULE, is_statistic
 from dynamic_rcnn.run.values import (
     Count,
     CountFromZero,
@@ -95,6 +96,7 @@ class DynamicRCNN(Schema):
     label_assignment: bool
     smooth_l1: bool
     all_reduce: bool
+    statistic: Annotated[Any, value_rule(RULE, is_statistic)]
     iou_topk: Count
     beta_topk: Count
     update_iter_interval: Count

@@ -63,6 +63,7 @@ def test_only_runs_with_the_published_setting_are_compared() -> None:
     assert applies("coco", config())
     assert not applies("shapes", config()) and not applies("coco", config(depth=101))
     assert not applies("coco", config(label_assignment=False)) and not applies("coco", config(iou_topk=64))
+    assert applies("coco", config(statistic="mmdet")) and not applies("coco", config(statistic="author"))
 
 
 EARLY = {100: Point(0.4208, 0.9), 300: Point(0.51, 0.5), 350: Point(0.52, 0.4)}

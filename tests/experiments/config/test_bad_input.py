@@ -148,6 +148,10 @@ CASES = [
     (["base.optim_wrapper.optimizer.lr=abc"], "base.optim_wrapper.optimizer.lr=abc: must be a positive number"),
     (["base.optim_wrapper.optimizer.lr=nan"], "base.optim_wrapper.optimizer.lr=nan: must be a positive number"),
     (["base.optim_wrapper.optimizer.momentum=inf"], "config.optim_wrapper.optimizer.momentum: must be a finite number"),
+    (
+        [f"{METHOD}.statistic=autor"],
+        "dynamic_rcnn.statistic=autor: must be mmdet, author, or a list",
+    ),
     ([f"{METHOD}.iou_topk=-3"], "dynamic_rcnn.iou_topk=-3: must be an integer of at least 1"),
     ([f"{METHOD}.initial_iou=2"], "dynamic_rcnn.initial_iou=2: must be above 0 and at most 1"),
     ([f"{METHOD}.smooth_l1=1"], "dynamic_rcnn.smooth_l1=1: must be true or false"),

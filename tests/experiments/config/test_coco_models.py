@@ -34,6 +34,7 @@ METHOD = {
     f"{RCNN}dynamic_rcnn.label_assignment": (True, None),
     f"{RCNN}dynamic_rcnn.smooth_l1": (True, None),
     f"{RCNN}dynamic_rcnn.all_reduce": (False, None),
+    f"{RCNN}dynamic_rcnn.statistic": ("mmdet", None),
     f"{RCNN}dynamic_rcnn.iou_topk": (75, None),
     f"{RCNN}dynamic_rcnn.beta_topk": (10, None),
     f"{RCNN}dynamic_rcnn.update_iter_interval": (100, None),

@@ -167,7 +167,7 @@ def test_changes_that_arms_override_are_reported(tmp_path: Path, capsys: Any) ->
     out = act(tmp_path, capsys, "action=plan", *changes)
     assert line in out.splitlines() and out.count("has no effect on") == 1
     assert "has no effect on" not in act(tmp_path, capsys, "action=plan", "arms=[baseline,dla]", *changes)
-    switches = "label_assignment: true, smooth_l1: false, all_reduce: false"
+    switches = "label_assignment: true, smooth_l1: false, all_reduce: false, statistic: mmdet"
     numbers = "iou_topk: 30, beta_topk: 3, update_iter_interval: 25, initial_iou: 0.4, initial_beta: 1.0"
     whole = f"++grid.arms.dla.set={{{method.removeprefix('base.')}: {{{switches}, {numbers}}}}}"  # sets all below it
     config, _ = resolve([*SMOKE, "arms=[dla]", whole, *changes])
