@@ -52,7 +52,9 @@ class FasterPreprocessor(DetDataPreprocessor):
     """Does not copy the annotations of a batch that is on the model's device already."""
 
     def cast_data(self, data: Any) -> Any:
-        return data if self.device.type == "cpu" else super().cast_data(data)
+        if self.device.type == "cpu" and isinstance(data, dict):
+            return dict(data)  # a copy, because mmdet replaces the images: batches may be used again
+        return super().cast_data(data)
 
 
 FASTER: dict[type, type] = {

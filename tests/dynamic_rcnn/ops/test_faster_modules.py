@@ -87,3 +87,14 @@ def run(model: Any, batch: Any) -> dict[str, Tensor]:
     loss.backward()
     gradients = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
     return {**logs, **gradients, "random state": torch.rand(1)}
+
+
+def test_a_batch_is_preprocessed_alike_each_time(tmp_path: Any) -> None:
+    """Timing runs use a batch for several arms, so preprocessing must not change it."""
+    spec = small_spec(tmp_path)
+    root, _ = dataset.prepare(spec.dataset)
+    images = build.build_dataset(spec, "train", root)
+    (batch,) = next(build.Batches(images, 0, spec.config["train"], range(1)).from_position(0, 0))
+    model = build.build_model(spec)
+    first, second = (model.data_preprocessor(batch, True)["inputs"] for _ in range(2))
+    assert torch.equal(first, second)
