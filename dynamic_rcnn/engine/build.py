@@ -19,11 +19,12 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
+from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS, DefaultScope, init_default_scope
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from dynamic_rcnn import method  # noqa: F401  registers the head and the operators
 from dynamic_rcnn.engine.pretrained import weights_folder
+from dynamic_rcnn.engine.refusal import as_user_error, check_type
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.engine.stop_signal import ignore_signals
 from dynamic_rcnn.errors import UserError
@@ -46,12 +47,14 @@ def use_mmdet_scope() -> None:
 def build_model(spec: RunSpec, initialise: bool = True) -> BaseDetector:
     """Build the detector of `spec`, with weights from its seed and, if configured, a pretrained backbone.
 
-    initialise: False if all weights will be loaded from a file. Raises UserError for missing pretrained weights.
+    initialise: False if all weights will be loaded from a file. Raises UserError if mmdet refuses the
+    configuration, and for missing pretrained weights.
     """
     use_mmdet_scope()
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # it logs three lines per parameter
     seed_all(spec.seed, "weights")
-    model = MODELS.build(_mutable(spec.config["model"]))
+    with as_user_error("base.model", spec.config["model"]):
+        model = MODELS.build(_mutable(spec.config["model"]))
     use_faster_modules(model)
     if not torch.cuda.is_available():
         model.to(memory_format=torch.channels_last)
@@ -187,13 +190,23 @@ def _collate_groups(groups: int, samples: list[Any]) -> list[Any]:
 
 
 def build_optimizer(spec: RunSpec, model: BaseDetector) -> OptimWrapper:
-    return build_optim_wrapper(model, _mutable(spec.config["optim_wrapper"]))
+    """Build the optimizer. Raises UserError if mmengine or torch refuses its configuration."""
+    config = spec.config["optim_wrapper"]
+    check_type("base.optim_wrapper.optimizer.type", config["optimizer"].get("type"), OPTIMIZERS)
+    with as_user_error("base.optim_wrapper", config):
+        return build_optim_wrapper(model, _mutable(config))
 
 
 def build_schedulers(spec: RunSpec, optimizer: OptimWrapper) -> list[Any]:
-    """Build the learning rate schedules; those with `by_epoch` step at the end of an epoch."""
-    configs = _mutable(spec.config["param_scheduler"])
-    return [PARAM_SCHEDULERS.build(config, default_args={"optimizer": optimizer}) for config in configs]
+    """Build the learning rate schedules; those with `by_epoch` step at the end of an epoch.
+
+    Raises UserError if mmengine refuses the configuration of one.
+    """
+    schedulers = []
+    for number, config in enumerate(spec.config["param_scheduler"]):
+        with as_user_error(f"base.param_scheduler[{number}]", config):
+            schedulers.append(PARAM_SCHEDULERS.build(_mutable(config), default_args={"optimizer": optimizer}))
+    return schedulers
 
 
 def _sizes_as_tuples(value: Any) -> Any:

@@ -1,13 +1,14 @@
 """Print what this machine's Python offers to runs, as one JSON object.
 
-    python -m dynamic_rcnn.tools.describe_machine [WEIGHTS] < MODELS
+    python -m dynamic_rcnn.tools.describe_machine [WEIGHTS] < CONFIGS
 
-MODELS   a JSON list of model configurations
+CONFIGS  a JSON list of configurations as in a spec: model and, for runs that train, optim_wrapper and param_scheduler
 
 Fields: torch (version), cuda (the version that torch was built for, or null), gpus (names), parameters (number per
 model; models are built without loading weights), weights (per model, url and file of the backbone's pretrained weights,
 or null), and fault (why the file WEIGHTS does not fit the first model, or null). It runs in a separate process for
-callers that must not import torch, or must survive a driver that crashes.
+callers that must not import torch, or must survive a driver that crashes. Exit code 2 and one line if a configuration
+cannot be built.
 """
 
 from __future__ import annotations
@@ -20,38 +21,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 
 from dynamic_rcnn import cli
-from dynamic_rcnn.engine.build import use_mmdet_scope
+from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.checkpoint import load_weights
 from dynamic_rcnn.engine.pretrained import weights_folder
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.spec import RunSpec
 
 _TORCHVISION = "torchvision://"
 
 
-def describe(models: list[dict[str, Any]], weights: Path | None = None) -> dict[str, Any]:
+def describe(configs: list[dict[str, Any]], weights: Path | None = None) -> dict[str, Any]:
     """Describe this machine.
 
     Args:
-        models: model configurations as in a spec.
+        configs: configurations as in a spec.
         weights: a file to load into the first model.
 
     Returns:
         The fields that the module's docstring lists.
+
+    Raises:
+        UserError: a configuration cannot be built.
     """
-    use_mmdet_scope()
-    networks = [MODELS.build(ConfigDict(model)) for model in models]
+    networks = [_build(RunSpec("", 0, {}, config)) for config in configs]
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "parameters": [sum(each.numel() for each in model.parameters()) for model in networks],
-        "weights": [_weights(model["backbone"].get("init_cfg") or {}) for model in models],
+        "weights": [_weights(config["model"]["backbone"].get("init_cfg") or {}) for config in configs],
         "fault": _fault(networks[0], weights) if weights else None,
     }
+
+
+def _build(spec: RunSpec) -> torch.nn.Module:
+    """Build the model and, if the run trains, what trains it. Returns the model."""
+    model = build.build_model(spec, initialise=False)
+    if "optim_wrapper" in spec.config:
+        build.build_schedulers(spec, build.build_optimizer(spec, model))
+    return model
 
 
 def _fault(model: torch.nn.Module, weights: Path) -> str | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn import PROJECT
+from dynamic_rcnn.cli import EXIT_BAD_INPUT
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
@@ -59,7 +60,7 @@ def findings(grid: Grid, runs: Path, config: Config) -> Iterator[Finding]:
     models = {arm: model for each in grid.all_runs for arm, model in each.models.items()}
     weights = None if trains or not spec.init else spec.init["file"]
     yield Finding(DOING, "torch and mmdet", f"building {plural('model', len(models))}")
-    machine = _describe_machine(list(models.values()), *([weights] if weights else []))
+    machine = _describe_machine(_configs(grid), *([weights] if weights else []))
     if isinstance(machine, Finding):
         yield machine
         return
@@ -123,13 +124,26 @@ def _check_versions() -> Iterator[Finding]:
         yield Finding(level, package, f"{installed}{advice}")
 
 
-def _describe_machine(models: list[dict[str, Any]], *weights: str) -> dict[str, Any] | Finding:
+def _configs(grid: Grid) -> list[dict[str, Any]]:
+    """What to build, by arm: the model and, unless weights are only evaluated, the optimizer and its schedules."""
+    trained = () if grid.task == EVALUATE else ("optim_wrapper", "param_scheduler")
+    found = {
+        arm: {"model": model, **{name: each.config[name] for name in trained}}
+        for each in grid.all_runs
+        for arm, model in each.models.items()
+    }
+    return list(found.values())
+
+
+def _describe_machine(configs: list[dict[str, Any]], *weights: str) -> dict[str, Any] | Finding:
     """The output of `dynamic_rcnn.tools.describe_machine`; a finding if it fails, as with an incompatible torchvision.
 
-    It builds the models, and loads the file of weights, if any, into the first one.
+    It builds the configurations, and loads the file of weights, if any, into the first model.
     """
     command = [sys.executable, "-m", "dynamic_rcnn.tools.describe_machine", *weights]
-    done = subprocess.run(command, input=json.dumps(models), capture_output=True, text=True, cwd=PROJECT, check=False)
+    done = subprocess.run(command, input=json.dumps(configs), capture_output=True, text=True, cwd=PROJECT, check=False)
+    if done.returncode == EXIT_BAD_INPUT:
+        return Finding(BAD, "configuration", done.stderr.strip().splitlines()[-1].removeprefix("error: "))
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return Finding(BAD, "torch and mmdet", f"{lines[-1]}; reinstall them: pip install -e .")

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build
+from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.batch import batch_size
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.dynamic_rcnn.runs import plain_config, small_spec
@@ -174,3 +175,27 @@ def test_a_data_set_with_gaps_crowds_empty_and_grey_images_is_loaded(tmp_path):
         assert sample["inputs"].shape[0] == 3 and sample["inputs"].dtype == torch.uint8
         labels = sample["data_samples"].gt_instances.labels
         assert len(labels) > 0 and int(labels.max()) < len(described["classes"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("param_scheduler", [{"type": "Nope"}], "base.param_scheduler[0].type=Nope: unknown; valid: ConstantLR, "),
+        (
+            "param_scheduler",
+            [{"type": "LinearLR", "start_factor": 0.1, "begin": 5, "end": 3}],
+            "base.param_scheduler[0]={'type': 'LinearLR', 'start_factor': 0.1, 'begin': 5, 'end': 3}: cannot be built: "
+            "end should be larger than begin",
+        ),
+        ("optim_wrapper.optimizer.type", "Nope", "base.optim_wrapper.optimizer.type=Nope: unknown; valid: ASGD, "),
+        ("optim_wrapper.type", "Nope", "base.optim_wrapper.type=Nope: unknown; valid: AmpOptimWrapper, "),
+        ("optim_wrapper.optimizer.momentum", -1, "cannot be built: Invalid momentum value: -1"),
+        ("model.backbone.type", "Nope", "base.model.backbone.type=Nope: unknown; mmdet has no such model"),
+        ("model.backbone.depth", 17, "base.model: cannot be built: invalid depth 17 for resnet"),
+    ],
+)
+def test_a_configuration_that_cannot_be_built_is_one_line(tmp_path, field, value, message):
+    spec = small_spec(tmp_path, **{field.replace(".", "__"): value})
+    with pytest.raises(UserError) as caught:
+        build.build_schedulers(spec, build.build_optimizer(spec, build.build_model(spec, initialise=False)))
+    assert message in str(caught.value) and "\n" not in str(caught.value)

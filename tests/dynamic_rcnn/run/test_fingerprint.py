@@ -17,6 +17,7 @@ DOES_NOT_DECIDE_RESULT = (
     "engine",
     "engine.ending",
     "engine.pretrained",
+    "engine.refusal",
     "engine.stop_signal",
     "cli",
     "errors",

@@ -28,8 +28,9 @@ MACHINE: dict[str, Any] = {
 PARAMETERS = 41_000_000
 
 
-def machine(models: list[Any], parameters: int = PARAMETERS, weights: Any = None, **more: Any) -> dict[str, Any]:
+def machine(configs: list[Any], parameters: int = PARAMETERS, weights: Any = None, **more: Any) -> dict[str, Any]:
     """The output of `dynamic_rcnn.tools.describe_machine`. weights: of all models, or a function of their depth."""
+    models = [config["model"] for config in configs]
     found = [weights(model["backbone"]["depth"]) if callable(weights) else weights for model in models]
     return {**MACHINE, "parameters": [parameters] * len(models), "weights": found, **more}
 
@@ -122,7 +123,7 @@ def test_missing_or_damaged_pretrained_weights_are_bad(
     content = b"weights"
     path = tmp_path / f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     weights = {"url": "https://x/y.pth", "file": str(path)}
-    monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, weights=weights))
+    monkeypatch.setattr(doctor, "_describe_machine", lambda configs: machine(configs, weights=weights))
     assert examine(root) == 2
     assert (
         "no such file; python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101 downloads https://x/y.pth"
@@ -139,9 +140,9 @@ def test_the_doctor_checks_all_arms_of_a_timing_grid(root: Path, monkeypatch: py
     """Its one run builds five models, writes no checkpoints, and is measured against its own baseline."""
     asked: list[str] = []
 
-    def noted(models: list[Any], *weights: str) -> dict[str, Any]:
-        asked.extend(model["type"] for model in models)
-        return machine(models)
+    def noted(configs: list[Any], *weights: str) -> dict[str, Any]:
+        asked.extend(config["model"]["type"] for config in configs)
+        return machine(configs)
 
     monkeypatch.setattr(doctor, "_describe_machine", noted)
     assert examine(root, "cluster.processes=1", grid="speed") == 0
@@ -161,7 +162,7 @@ def test_weights_and_nms_are_checked_for_every_arm(
     files = {depth: tmp_path / f"r{depth}-{hashlib.sha256(b'x').hexdigest()[:8]}.pth" for depth in (50, 101)}
     files[50].write_bytes(b"x")
     given = {depth: {"url": f"https://x/{depth}", "file": str(file)} for depth, file in files.items()}
-    monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, weights=given.__getitem__))
+    monkeypatch.setattr(doctor, "_describe_machine", lambda configs: machine(configs, weights=given.__getitem__))
     assert examine(root, grid="backbones") == 2
     (line,) = bad(capsys)
     assert "weights of r101_1x, r101_1x_dynamic, r101_2x, r101_2x_dynamic, r101_3x_mst" in line
@@ -187,7 +188,7 @@ def test_weights_and_nms_are_checked_for_every_arm(
 def test_missing_gpus_and_a_full_disk_are_bad(
     root: Path, differs: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(doctor, "_describe_machine", lambda models: machine(models, **differs))
+    monkeypatch.setattr(doctor, "_describe_machine", lambda configs: machine(configs, **differs))
     assert examine(root) == 2
     assert message in bad(capsys)[0]
 
@@ -226,6 +227,15 @@ def test_the_doctor_describes_this_machine(tmp_path: Path, capsys: Any) -> None:
     assert launch.main(["grid=smoke", "action=doctor", *settings]) == 0
     out = capsys.readouterr().out
     assert "ok    GPUs: torch 2." in out and "ok    disk: checkpoints of 5 runs take up to " in out
+
+
+def test_a_schedule_that_mmengine_refuses_is_bad(tmp_path: Path, capsys: Any) -> None:
+    settings = ("dataset=shapes_tiny", f"dataset.root={tmp_path}", "cluster=local", f"runs={tmp_path / 'runs'}")
+    schedule = "base.param_scheduler=[{type: LinearLR, start_factor: 0.1, begin: 5, end: 3}]"
+    assert launch.main(["grid=smoke", "action=doctor", *settings, schedule]) == 2
+    (line,) = bad(capsys)
+    assert line.startswith("BAD   configuration: base.param_scheduler[0]={'type': 'LinearLR',")
+    assert line.endswith("cannot be built: end should be larger than begin, but got begin=5, end=3")
 
 
 @pytest.mark.parametrize(("beta_topk", "level"), [(2, "note "), (3, "ok   ")])
