@@ -150,8 +150,11 @@ def _shown(value: float) -> str:
 
 
 def _arms_with_detections(comparison: Comparison, runs: Path) -> dict[str, list[str]]:
-    """Arm -> the directories of its averaged runs that have detections, in table order."""
+    """Arm -> the directories of its averaged runs that have detections, in table order. Prints which have none."""
     rows = comparison.averaged
+    for path in rows["path"].drop_duplicates():
+        if not (runs / path / DETECTIONS).exists():
+            print(f"{comparison.grid.key}: {path}: left out, because it has no {DETECTIONS}")
     paths = {arm: rows.loc[rows["arm"] == arm, "path"].tolist() for arm in comparison.grid.arms}
     with_files = {arm: [path for path in own if (runs / path / DETECTIONS).exists()] for arm, own in paths.items()}
     return {arm: own for arm, own in with_files.items() if own}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from dynamic_rcnn import cli
 from dynamic_rcnn.data import dataset
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"argument 'evaluator' is {evaluator!r}; valid: {', '.join(EVALUATORS)}")
     spec = RunSpec.read(run_dir)
     if not (run_dir / DETECTIONS).exists():
-        raise UserError(f"{run_dir / DETECTIONS}: missing; the run has not been evaluated yet")
+        raise UserError(_why_missing(run_dir))
     found, change = dataset.find(spec.dataset)
     recorded = read_results(run_dir) if (run_dir / METRICS).exists() else None
     evaluated = recorded or read_content(Status, run_dir / STATUS)  # detections are written after the last iteration
@@ -51,6 +52,15 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     print(f"{METRICS} has other values (AP {recorded.metrics.get('AP')!r}); it was not changed", file=sys.stderr)
     return 1
+
+
+def _why_missing(run_dir: Path) -> str:
+    """Why there are no detections, and the way out."""
+    path = run_dir / DETECTIONS
+    if not (run_dir / METRICS).exists():
+        return f"{path}: missing; the run has not been evaluated yet"
+    way_out = f"restore it, or move {METRICS} away and launch the grid again, which repeats the evaluation"
+    return f"{path}: is missing although {METRICS} exists; {way_out}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ MISSING, UNREADABLE = "missing", "unreadable"  # states besides those of dynamic
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files differ from SHA256SUMS
 RECORD_FILES = (files.SPEC, files.STATUS, files.PROVENANCE, files.TRAIN_LOG, files.METRICS, files.DETECTIONS)
 OWN_FILES = {*RECORD_FILES, files.EVALUATIONS, files.LOGS, files.CHECKPOINTS, files.LOCK}
+_AGAIN = "restore it, or move the run's directory away and launch the run again"
 ARITHMETIC = {  # fields of provenance.json's arithmetic, and their names in texts
     "precision": "precision",
     "deterministic": "deterministic mode",
@@ -81,7 +82,7 @@ def read_spec(path: Path) -> RunSpec:
 
 
 def detections_fault(path: Path) -> str | None:
-    """Why the file cannot be decompressed to its end, or None.
+    """Why the file of a finished run is missing or cannot be decompressed to its end, or None.
 
     Takes 0.1 s for the 8 MB of a run on COCO; parsing the detections would take 15 times as long.
     """
@@ -91,6 +92,8 @@ def detections_fault(path: Path) -> str | None:
         with gzip.open(path) as file:
             while file.read(1 << 20):
                 pass
+    except FileNotFoundError:
+        return f"missing although {files.METRICS} exists; {_AGAIN}"
     except (OSError, EOFError, zlib.error) as error:
-        return f"broken or cut off ({error.__class__.__name__}); move the run's directory away and launch the run again"
+        return f"broken or cut off ({error.__class__.__name__}); {_AGAIN}"
     return None

@@ -121,8 +121,11 @@ def cache_folder() -> Path:
     return Path(folder) / "dynamic_rcnn_suite"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file. Raises UserError if it is missing, corrupt, not of this suite, or of a newer schema."""
+def read_json(path: Path, way_out: str = "") -> dict[str, Any]:
+    """Read a JSON file. Raises UserError if it is missing, corrupt, not of this suite, or of a newer schema.
+
+    way_out: what the user can do if it is corrupt.
+    """
     try:
         text = read_text(path)
     except FileNotFoundError:
@@ -132,11 +135,12 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = parse_json(text)
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
+        raise UserError(f"{path}: not valid JSON ({error}){way_out and f'; {way_out}'}") from None
     if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
         raise UserError(f"{path}: not a file of this suite (it has no integer field 'schema')")
     if value["schema"] > SCHEMA:
-        raise UserError(f"{path}: schema {value['schema']} is newer than {SCHEMA}, which this version reads; update it")
+        newer = f"schema {value['schema']} is newer than {SCHEMA}, which this version reads"
+        raise UserError(f"{path}: {newer}; update the suite")
     return value
 
 

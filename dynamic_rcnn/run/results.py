@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dynamic_rcnn.run.files import METRICS, FileContent, Part, read_json
+from dynamic_rcnn.run.files import DETECTIONS, METRICS, FileContent, Part, read_json
 from dynamic_rcnn.run.schema import validate
 from dynamic_rcnn.run.values import Count, Fraction, Positive
 
@@ -132,8 +132,9 @@ class TimingResults(FileContent):
 def read_results(run_dir: Path) -> EvaluationResults | TimingResults:
     """Read a run's metrics.json. Raises UserError if it is missing or not valid."""
     path = run_dir / METRICS
-    content = read_json(path)
+    again = f"`python -m dynamic_rcnn.evaluate {run_dir}`" if (run_dir / DETECTIONS).exists() else "another launch"
+    way_out = f"move it away, then {again} writes it again"
+    content = read_json(path, way_out)
     if content.get("task") == BENCHMARK:
         return validate(TimingResults, content, file=path)
-    way_out = f"move it away, then `python -m dynamic_rcnn.evaluate {run_dir}` writes it again"
     return validate(EvaluationResults, content, way_out=way_out, file=path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
+from dynamic_rcnn.wording import plural
 from experiments.config.arguments import BY_CLUSTER
 from experiments.config.conf_files import load
 from experiments.config.schema import LOCAL, SLURM, LocalCluster, Settings
@@ -60,10 +61,8 @@ def resolve_cluster(settings: Settings, base: str) -> tuple[LocalCluster | Profi
         return cluster, None
     groups = settings.base["train"]["groups"]
     each = groups // processes if groups % processes == 0 else f"{groups}/{processes}"
-    line = (
-        f"processes={processes} per run, while base={base} has {published}: each trains {each} of the {groups} groups"
-    )
-    return cluster, line
+    share = f"cluster.processes={processes}: each process trains {each} of the {groups} groups"
+    return cluster, f"{share} (base {base}: {plural('process', published)})"
 
 
 def _slurm_profile(content: dict[str, Any], published: int) -> Profile:

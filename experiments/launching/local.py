@@ -138,8 +138,10 @@ def _report(plan: list[PlannedRun]) -> int:
     queued = sum(run.in_queue for run in undone)
     if queued:
         console.print(f"{queued} of {len(plan)} runs are in Slurm's queue, not started here; action=status shows them")
-    if queued < len(undone):
-        console.print(f"{len(undone) - queued} of {len(plan)} runs are not done; launching again resumes them")
-    if any(run.corrupt for run in plan):
+    corrupt = sum(run.corrupt for run in undone)
+    if queued + corrupt < len(undone):
+        count = len(undone) - queued - corrupt
+        console.print(f"{count} of {len(plan)} runs are not done; launching again resumes them")
+    if corrupt:
         console.print("a run directory with a corrupt record is not overwritten: repair it or move it away")
     return 1

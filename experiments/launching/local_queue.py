@@ -21,6 +21,7 @@ from typing import Any
 from dynamic_rcnn import cli
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED
+from dynamic_rcnn.wording import plural
 
 BUSY_DELAY_S = 20.0
 STOP_PATIENCE_S = 120.0
@@ -161,7 +162,7 @@ def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
     """Send SIGTERM to every job, wait for checkpoints, then send SIGKILL; at once after a second Ctrl-C."""
     interrupts = received.count(signal.SIGINT)
     if running:
-        _print_error(f"stopping {len(running)} jobs; press Ctrl-C again to kill them")
+        _print_error(f"stopping {plural('job', len(running))}; press Ctrl-C again to kill them")
     for item in running:
         item.process.terminate()
     deadline = time.monotonic() + STOP_PATIENCE_S

@@ -71,9 +71,14 @@ def hidden_causes(plan: Sequence[PlannedRun], width: int) -> list[str]:
     """Lines on why runs failed or are held, for a terminal that is too narrow for the column of causes."""
     if width >= _COLUMNS["cause"]:
         return []
-    failed = [run.line for run in plan if run.state == "failed"]
-    hint = ["action=logs shows the ends of their logs; launching again resumes them"] if failed else []
-    return [*failed, *hint, *(run.line for run in plan if run.state == "queued" and HELD in run.why)]
+    failed = [run for run in plan if run.state == "failed"]
+    resumable = any(not run.corrupt for run in failed)
+    hint = ["action=logs shows the ends of their logs; launching again resumes them"] if resumable else []
+    return [
+        *(run.line for run in failed),
+        *hint,
+        *(run.line for run in plan if run.state == "queued" and HELD in run.why),
+    ]
 
 
 def live_table(plan: Sequence[PlannedRun], width: int, height: int) -> RenderableType:

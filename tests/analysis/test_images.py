@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from analysis import images, records, report
+from analysis.reading import checksums
 from analysis.reading.run_table import collect
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
@@ -170,11 +171,13 @@ def test_without_the_images_only_the_sheet_is_missing(
 
 
 def test_records_without_detections_are_accepted(runs: Path, tmp_path: Path) -> None:
-    """Detections on COCO are too large to commit."""
+    """Detections on COCO are too large to commit. In a folder of runs, missing detections are a problem."""
     compute(runs)
     before = page(runs, tmp_path)
     for run in (runs / "mine/both").iterdir():
         (run / "detections.json.gz").unlink()
+    assert "detections.json.gz: missing although metrics.json exists" in page(runs, tmp_path)
+    checksums.write(runs)
     assert page(runs, tmp_path) == before
 
 
@@ -265,6 +268,8 @@ def test_a_grid_with_nothing_to_compare_is_reported(runs: Path, capsys: pytest.C
     for file in (runs / "mine/baseline").glob("*/detections.json.gz"):
         file.unlink()
     assert images.main([f"runs={runs}"]) == 0
-    assert "no arm and its baseline have finished runs with detections" in capsys.readouterr().out and not list(
-        runs.glob("mine/*.images.json")
-    )
+    out = capsys.readouterr().out
+    assert "no arm and its baseline have finished runs with detections" in out
+    for run in (runs / "mine/baseline").iterdir():
+        assert f"mine/baseline/{run.name}: left out, because it has no detections.json.gz" in out
+    assert not list(runs.glob("mine/*.images.json"))

@@ -90,4 +90,8 @@ def test_bad_input_is_one_line(run_dir, tmp_path):
     result = evaluate(run_dir)
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "detections.json.gz" in result.stderr
     (run_dir / "detections.json.gz").unlink()
-    assert "missing; the run has not been evaluated yet" in evaluate(run_dir).stderr
+    with pytest.raises(UserError, match=r"is missing although metrics\.json exists; restore it, or move"):
+        main([str(run_dir)])
+    (run_dir / "metrics.json").unlink()
+    with pytest.raises(UserError, match="missing; the run has not been evaluated yet"):
+        main([str(run_dir)])

@@ -74,6 +74,11 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "stray": (_written("notes.txt", b"mine"), "notes.txt: not part of a run; ignored", "done"),
     "cut": (_cut("detections.json.gz"), "detections.json.gz: broken or cut off (EOFError)", "done"),
+    "no detections": (
+        lambda run: (run / "detections.json.gz").unlink(),
+        "detections.json.gz: missing although metrics.json exists; restore it",
+        "done",
+    ),
     "plain": (_written("detections.json.gz", b"[]"), "detections.json.gz: broken or cut off (BadGzipFile)", "done"),
     "damaged": (_damaged_detections, "detections.json.gz: broken or cut off (error)", "done"),
     "provenance": (_written("provenance.json", b'{"schema"'), "provenance.json: not valid JSON", "done"),

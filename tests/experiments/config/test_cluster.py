@@ -115,7 +115,7 @@ def test_null_means_the_published_processes_on_slurm_and_one_locally() -> None:
     config, chosen = resolve([*published, "cluster=slurm", "cluster.nodes=2"])
     assert (config.cluster.gpus_per_node, config.base["train"]["processes"], chosen) == (4, 8, [])
     config, chosen = resolve([*published, "cluster=slurm", "cluster.gpus_per_node=4"])
-    line = "processes={} per run, while base=faster_rcnn_r50_fpn_1x has 8: each trains {} of the 8 groups"
+    line = "cluster.processes={}: each process trains {} of the 8 groups (base faster_rcnn_r50_fpn_1x: 8 processes)"
     assert config.base["train"]["processes"] == 4 and chosen == [line.format(4, 2)]
     config, chosen = resolve([*published, "cluster=local"])
     assert config.base["train"]["processes"] == 1 and chosen == [line.format(1, 8)]
