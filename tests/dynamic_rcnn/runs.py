@@ -27,7 +27,7 @@ SMALL = {
     "train.checkpoint_interval": 4,
     "model.train_cfg.rcnn.dynamic_rcnn.label_assignment": True,
     "model.train_cfg.rcnn.dynamic_rcnn.smooth_l1": True,
-    "model.train_cfg.rcnn.dynamic_rcnn.iou_topk": 16,
+    "model.train_cfg.rcnn.dynamic_rcnn.iou_topk": 8,
     "model.train_cfg.rcnn.dynamic_rcnn.beta_topk": 5,
     "model.train_cfg.rcnn.dynamic_rcnn.update_iter_interval": 5,
     "param_scheduler": [

@@ -221,9 +221,10 @@ def test_groups_that_cannot_be_shared_are_refused(tmp_path, data):
 
 
 def test_one_and_four_processes_train_the_same_run_but_for_rounding(tmp_path, data, together):
-    """Losses, T and beta over the first 8 iterations, and the weights at the end."""
+    """Losses, T and beta over the first 8 iterations; the weights at the end, relative to how far they moved."""
     reference = read_jsonl(together["undisturbed"] / "train.jsonl")
     weights = torch.load(together["undisturbed"] / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
+    initial = {name: value.detach() for name, value in build.build_model(spec_of(data)).named_parameters()}
     for processes in (1, 4):
         spec = spec_of(data, processes)
         run_dir = prepare(tmp_path / str(processes), spec)
@@ -234,8 +235,11 @@ def test_one_and_four_processes_train_the_same_run_but_for_rounding(tmp_path, da
             assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
             assert (row["T"], row["beta"]) == pytest.approx((expected["T"], expected["beta"]), abs=1e-3)
         found = torch.load(run_dir / "checkpoints" / "weights.pth", weights_only=True)["state_dict"]
-        for name, value in weights.items():
-            assert torch.allclose(found[name].double(), value.double(), rtol=1e-2, atol=1e-4), name
+        apart, moved = (
+            torch.cat([(found[name] - other[name]).flatten() for name in initial]).norm()
+            for other in (weights, initial)
+        )
+        assert 0 < apart < 0.05 * moved, apart / moved
 
 
 def test_another_number_of_processes_continues_a_run(tmp_path, data, together):

@@ -17,6 +17,7 @@ from experiments.launching import local
 from experiments.launching.common import checked_launch
 from tests.dynamic_rcnn.data.coco_fixture import LAYOUT, write_coco
 from tests.dynamic_rcnn.data.images import INVALID
+from tests.experiments.fake_slurm import FakeSlurm
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def damage(tmp_path: Path, split: str, name: str = "1.png") -> Path:
 @pytest.mark.parametrize("cluster", ["local", "slurm"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_undecodable_image_is_refused_before_anything_starts(
-    tmp_path: Path, settings: list[str], split: str, cluster: str, capsys: Any
+    tmp_path: Path, settings: list[str], split: str, cluster: str, slurm: FakeSlurm, capsys: Any
 ) -> None:
     path = damage(tmp_path, split)
     assert launch.main([*settings, f"cluster={cluster}"]) == 2
@@ -78,4 +79,4 @@ def test_the_doctor_names_undecodable_images_and_what_it_is_doing(
     assert line.startswith(f"BAD   val images: image 13: file {path} is an HTML or XML page")
     assert "ok    train images: all 6 decoded; their sizes are as annotated" in lines
     at = lines.index("...   data: reading the annotations of coco_format")
-    assert lines[at + 1].startswith("ok    data: the annotations of coco_format")
+    assert any(line.startswith("ok    data: the annotations of coco_format") for line in lines[at + 1 :])
