@@ -23,7 +23,13 @@ TRAIN_PIPELINE = (
     f"{RESIZE}, {{type: RandomFlip, prob: 0.5}}, {{type: PackDetInputs}}]"
 )
 SMALL = (
-    *("base.train.max_iters=8", "base.train.max_epochs=null", "base.train.batch_size=2", "base.train.workers=0"),
+    *(
+        "base.train.max_iters=8",
+        "base.train.max_epochs=null",
+        "base.train.groups=1",
+        "base.train.images_per_group=2",
+        "base.train.workers=0",
+    ),
     *("base.train.checkpoint_interval=2", "base.train.log_interval=1", "base.optim_wrapper.optimizer.lr=0.0025"),
     *("base.model.backbone.init_cfg=null", "base.data.filter_cfg.min_size=20"),
     "base.param_scheduler=[{type: LinearLR, start_factor: 0.1, by_epoch: false, begin: 0, end: 3}]",

@@ -31,7 +31,7 @@ def shortened(grid: str, arm: str, data: Path) -> RunSpec:
     settings = [f"grid={grid}", "dataset=shapes_tiny", f"dataset.root={data}", "cluster=local"]
     spec = build_grid(resolve([*settings, "dataset.recipe.val_images=4"])[0]).specs[arm]
     config = copy.deepcopy(spec.config)
-    config["train"] |= {"max_iters": 8, "batch_size": 2, "log_interval": 1, "checkpoint_interval": 3}
+    config["train"] |= {"max_iters": 8, "groups": 1, "images_per_group": 2, "log_interval": 1, "checkpoint_interval": 3}
     config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]["update_iter_interval"] = 3
     config["param_scheduler"] = config["param_scheduler"][:1]
     config["model"]["test_cfg"]["rcnn"]["score_thr"] = 0.0  # so little training gives no sure detections
@@ -67,7 +67,12 @@ def test_the_mask_grid_is_launched_and_reported(tmp_path: Path) -> None:
     command = [sys.executable, str(PROJECT / "experiments/launch.py"), "grid=mask", "dataset=shapes_tiny"]
     command += ["cluster=local", "cluster.slots=2", "cluster.threads=1", "seeds=[0]", "arms=[r50,r50_dynamic]"]
     command += [f"dataset.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}", "dataset.recipe.val_images=4"]
-    command += ["base.train.max_iters=6", "base.train.batch_size=2", "base.train.val_interval=3"]
+    command += [
+        "base.train.max_iters=6",
+        "base.train.groups=1",
+        "base.train.images_per_group=2",
+        "base.train.val_interval=3",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = (tmp_path / "runs").glob("*/r50_dynamic/seed0-*")
