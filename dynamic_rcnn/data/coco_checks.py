@@ -25,6 +25,7 @@ _Kinds = dict[str, tuple[type, ...]]  # field -> its types
 _Bools = NDArray[np.bool_]
 _Report = Callable[[_Bools, Callable[[Any], str]], None]
 
+_LONGEST_SIDE = 2**31 - 1  # in pixels, as the evaluator stores it
 NAMED = 3  # number of problems that a message describes
 _INT64 = range(-(2**63), 2**63)  # the integers that pandas and numpy can store
 _KIND_NAMES: dict[tuple[type, ...], str] = {
@@ -102,8 +103,9 @@ def check_image_fields(content: ImageInfo, problems: Problems) -> None:
         for image in images:
             if not image.file_name:
                 problems.add(f"image {image.id}: file_name is empty")
-            if image.width <= 0 or image.height <= 0:
-                problems.add(f"image {image.id}: size is {image.width} x {image.height}; it must be positive")
+            if not (0 < image.width <= _LONGEST_SIDE and 0 < image.height <= _LONGEST_SIDE):
+                rule = f"width and height must be from 1 to {_LONGEST_SIDE}"
+                problems.add(f"image {image.id}: size is {image.width} x {image.height}; {rule}")
     if not categories:
         problems.add("'categories' is empty; at least one is needed")
     if _are_typed(categories, "category", _CATEGORY, problems):
@@ -138,7 +140,7 @@ def check_annotations(content: Annotations[Any], problems: Problems) -> Boxes | 
     report((crowd != 0) & (crowd != 1), lambda item: f"iscrowd is {item.iscrowd}; it must be 0 or 1")
     if problems.count:
         return None
-    sizes = np.array([(each.width, each.height) for each in content.images], np.int64).reshape(-1, 2)[image]
+    sizes = np.array([(each.width, each.height) for each in content.images], np.float64).reshape(-1, 2)[image]
     ignore = np.fromiter((bool(each.ignore) for each in items), np.bool_, len(items))
     ids = [each.id for each in items]
     return Boxes(ids, image, xywh, area, crowd == 1, ignore, sizes[:, 0], sizes[:, 1])

@@ -112,7 +112,8 @@ def test_sections(root: Path, content: Any, expected: str) -> None:
     [
         ("images", "id", "ten", "image number 1: id is 'ten'; it must be an integer"),
         ("images", "id", True, "image number 1: id is True; it must be an integer"),
-        ("images", "width", 0, "image 10: size is 0 x 97; it must be positive"),
+        ("images", "width", 0, "image 10: size is 0 x 97; width and height must be from 1 to 2147483647"),
+        ("images", "width", 2**63, f"image 10: size is {2**63} x 97; width and height must be from 1 to 2147483647"),
         ("images", "file_name", "", "image 10: file_name is empty"),
         ("images", "file_name", 5, "image number 1: file_name is 5; it must be a text"),
         ("categories", "id", 7, "category 7: id is used twice"),
