@@ -68,7 +68,7 @@ def draw_contact_sheet(
     arm, baseline = arms
     frame = images_that_differ(matches[arm], matches[baseline]).head(IMAGES)
     frame["file"] = [coco.imgs[number]["file_name"] for number in frame["image_id"].tolist()]
-    shown: list[dict[str, Any]] = frame[["image_id", "file", "arm", "baseline"]].to_dict("records")
+    shown: list[Any] = frame[["image_id", "file", "arm", "baseline"]].to_dict("records")
     with rc_context(STYLE):
         fig = Figure(figsize=(3 * CELL + 0.3, CELL * len(shown) + 0.3), layout="constrained")
         axes = fig.subplots(len(shown), 3, squeeze=False)

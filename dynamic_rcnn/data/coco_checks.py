@@ -91,8 +91,8 @@ class Boxes:
     area: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     ignore: NDArray[np.bool_]
-    width: NDArray[np.int64]
-    height: NDArray[np.int64]
+    width: NDArray[np.float64]
+    height: NDArray[np.float64]
 
 
 def check_image_fields(content: ImageInfo, problems: Problems) -> None:
