@@ -113,6 +113,9 @@ def check_image_fields(content: ImageInfo, problems: Problems) -> None:
         names = [category.name for category in categories]
         twice = [at for at, name in enumerate(names) if name in names[:at]]
         problems.add_at(twice, lambda at: f"category {categories[at].id}: name {names[at]!r} is used twice")
+        unreadable = [at for at, name in enumerate(names) if not name.strip() or not name.isprintable()]
+        rule = "it must be one line of text, and not empty"
+        problems.add_at(unreadable, lambda at: f"category {categories[at].id}: name is {names[at]!r}; {rule}")
 
 
 def check_annotations(content: Annotations[Any], problems: Problems) -> Boxes | None:
@@ -136,7 +139,7 @@ def check_annotations(content: Annotations[Any], problems: Problems) -> Boxes | 
     xywh = _boxes([each.bbox for each in items], report)
     area = _floats([each.area for each in items])
     report(~((area >= 0) & (area < np.inf)), lambda item: f"area is {item.area}; it must be finite and not negative")
-    crowd = np.fromiter((each.iscrowd for each in items), np.int64, len(items))
+    crowd = _floats([each.iscrowd for each in items])
     report((crowd != 0) & (crowd != 1), lambda item: f"iscrowd is {item.iscrowd}; it must be 0 or 1")
     if problems.count:
         return None

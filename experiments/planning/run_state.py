@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import EVALUATIONS, PROVENANCE, SPEC, TRAIN_LOG, read_content
+from dynamic_rcnn.run.files import EVALUATIONS, METRICS, PROVENANCE, SPEC, STATUS, TRAIN_LOG, read_content
 from dynamic_rcnn.run.fingerprint import code_fingerprint
 from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.reuse import find_training, read_trained
-from dynamic_rcnn.run.spec import EVALUATE, RunSpec
+from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec
 from dynamic_rcnn.run.state import CORRUPT, State, read_state
 from dynamic_rcnn.run.status import Attempt, Status
 from experiments.config.grid import Grid
@@ -107,7 +107,8 @@ def _note_shared(run: PlannedRun) -> PlannedRun:
     arm = run.path.parent.name
     if run.state not in ("new", "done") or arm == run.spec.arm:
         return run
-    return replace(run, why=f"the same run as {arm}/seed{run.spec.seed}")
+    same = f"the same run as {arm}/seed{run.spec.seed}"
+    return replace(run, why=f"{same}; {run.why}" if run.state == "done" and run.why else same)
 
 
 def _check_replays(plan: list[PlannedRun]) -> list[PlannedRun]:
@@ -153,7 +154,7 @@ def _read_run(spec: RunSpec, path: Path) -> PlannedRun:
         why = stale_heartbeat_note(state.status)
     elif name == "done":
         why = _why_stale(path)
-        name = "stale" if why else "done"
+        name, why = ("stale", why) if why else ("done", _incomplete_note(spec, path, state.status))
     total = state.max_iterations or (None if spec.task == EVALUATE else spec.config["train"]["max_iters"])
     run = PlannedRun(spec, path, name, why, state.iteration, total, state.cause, state.message)
     run = replace(run, status=state.status, metrics=state.metrics)
@@ -167,6 +168,15 @@ def stale_heartbeat_note(status: Status | None) -> str:
     """A note on a running run whose record has not changed for long; "" if it has changed."""
     seconds = time.time() - status.heartbeat if status and status.heartbeat is not None else 0.0
     return f"no progress for {seconds / 60:.0f} minutes" if seconds > STALE_HEARTBEAT_S else ""
+
+
+def _incomplete_note(spec: RunSpec, path: Path, status: Status | None) -> str:
+    """A note on what the record of a done run lacks; "" if it is complete."""
+    log = path / TRAIN_LOG
+    lacks = [] if status else [f"{STATUS} is {'not readable' if (path / STATUS).exists() else 'missing'}"]
+    if spec.task == TRAIN and not (log.is_file() and log.stat().st_size):
+        lacks.append(f"{TRAIN_LOG} is {'empty' if log.exists() else 'missing'}")
+    return f"{METRICS} exists, but {' and '.join(lacks)}" if lacks else ""
 
 
 def _read_state_of(spec: RunSpec, path: Path) -> State:

@@ -118,6 +118,8 @@ def test_sections(root: Path, content: Any, expected: str) -> None:
         ("images", "file_name", 5, "image number 1: file_name is 5; it must be a text"),
         ("categories", "id", 7, "category 7: id is used twice"),
         ("categories", "name", "dog", "category 7: name 'dog' is used twice"),
+        ("categories", "name", " ", "category 3: name is ' '; it must be one line of text, and not empty"),
+        ("categories", "name", "a\nb", r"category 3: name is 'a\nb'; it must be one line of text, and not empty"),
         ("annotations", "id", 102, "annotation 102: id is used twice"),
         ("annotations", "image_id", 11, "annotation 100: image_id 11 is not among the images"),
         (
@@ -166,6 +168,7 @@ def test_sections(root: Path, content: Any, expected: str) -> None:
         ("annotations", "area", -1, "annotation 100: area is -1; it must be finite and not negative"),
         ("annotations", "area", None, "annotation number 1: area is None; it must be a number"),
         ("annotations", "iscrowd", 2, "annotation 100: iscrowd is 2; it must be 0 or 1"),
+        ("annotations", "iscrowd", 2**64, f"annotation 100: iscrowd is {2**64}; it must be 0 or 1"),
     ],
 )
 def test_one_wrong_value(root: Path, section: str, key: str, value: Any, expected: str) -> None:

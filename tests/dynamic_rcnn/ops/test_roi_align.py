@@ -165,7 +165,7 @@ def test_bfloat16_is_computed_in_float32():
     half = features.bfloat16().requires_grad_()
     output = roi_align(half, rois, 7, 0.25)
     assert output.dtype == torch.bfloat16
-    assert torch.equal(output, torchvision_ops.roi_align(half.float(), rois, 7, 0.25, 0, True).bfloat16())
+    torch.testing.assert_close(output, torchvision_ops.roi_align(half.float(), rois, 7, 0.25, 0, True).bfloat16())
     output.sum().backward()
     assert half.grad is not None and half.grad.dtype == torch.bfloat16
 

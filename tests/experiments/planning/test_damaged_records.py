@@ -47,3 +47,11 @@ def test_a_directory_with_another_runs_spec_is_reported(folder: Folder) -> None:
     code, out, _ = folder.launch("arms=[dla,dsl]")
     assert code == 1
     assert f"its spec.json is of another run ({folder.run('dsl').name.split('-')[1]})" in out
+
+
+def test_the_plan_notes_what_a_done_run_lacks(folder: Folder) -> None:
+    folder.launch("arms=[dla]")
+    (folder.run("dla") / "status.json").unlink()
+    (folder.run("dla") / "train.jsonl").write_text("")
+    _, out, _ = folder.launch("arms=[dla]", "action=plan")
+    assert "metrics.json exists, but status.json is missing and train.jsonl is empty" in out
