@@ -48,7 +48,12 @@ class TrainLog:
             return "the last line is incomplete, though the run is done"
         if (np.diff(iterations) <= 0).any() or iterations[-1] > last:
             return f"iterations do not increase from row to row, up to {last}"
-        if last - iterations[-1] > np.diff(iterations, prepend=0).max():
+        steps = np.diff(iterations, prepend=0)
+        longer = np.flatnonzero(steps > (steps[:-1] if len(steps) > 1 else steps).min())  # the last one may be shorter
+        if len(longer):
+            at = longer[0]
+            return f"rows between iterations {iterations[at] - steps[at]:.0f} and {iterations[at]:.0f} are missing"
+        if last - iterations[-1] > steps.max():
             return f"ends at iteration {iterations[-1]:.0f}, though the run is done at {last}"
         return None
 

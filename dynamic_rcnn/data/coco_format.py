@@ -14,7 +14,7 @@ from pathlib import Path
 from dynamic_rcnn.data.annotations import Category, Image, read_annotations, read_image_info
 from dynamic_rcnn.data.coco_checks import Problems, check_annotations, check_image_fields, check_image_files
 from dynamic_rcnn.data.coco_masks import check_masks
-from dynamic_rcnn.data.shared_images import shared_note
+from dynamic_rcnn.data.shared_images import repeated_note, shared_note
 from dynamic_rcnn.data.usable import dropped_note, evaluation_reasons, training_reasons, unusable_fault
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import file_digest
@@ -36,7 +36,7 @@ class _Split:
 
     categories: Categories
     images: list[Image]
-    note: str | None
+    notes: list[str]
 
 
 def fingerprint(root: Path, train_ann: str, val_ann: str) -> Digests:
@@ -70,7 +70,7 @@ def validate(
         min_size: training leaves out images whose shorter side is smaller.
 
     Returns:
-        Notes for the user: boxes that are not used, and images that both splits have.
+        Notes for the user: boxes that are not used, images with one file, and images that both splits have.
 
     Raises:
         UserError: the root or a file is missing, or an annotation file breaks a rule; names the first few problems and
@@ -80,12 +80,12 @@ def validate(
     train_folder, val_folder = (root.resolve() / folder for folder in (train_img, val_img))
     val = _check_split(val_path, val_folder, masks, None)
     if not training:
-        return [val.note] if val.note else []
+        return val.notes
     train = _check_split(train_path, train_folder, masks, min_size)
     if train.categories != val.categories:
         raise UserError(f"{val_path}: {_difference(train.categories, val.categories)} in {train_path.name}")
     shared = shared_note((train_path, train_folder, train.images), (val_path, val_folder, val.images))
-    return [note for note in (train.note, val.note, shared) if note]
+    return [*train.notes, *val.notes, *filter(None, [shared])]
 
 
 def find_shared_images(root: Path, train_ann: str, val_ann: str, train_img: str, val_img: str) -> str | None:
@@ -102,6 +102,19 @@ def find_shared_images(root: Path, train_ann: str, val_ann: str, train_img: str,
         problems.refuse(path)
         splits.append((path, root.resolve() / folder, content.images))
     return shared_note(*splits)
+
+
+def check_annotation_file(path: Path, masks: bool = False) -> None:
+    """Check an annotation file whose images are not needed. masks: whether every annotation must have a segmentation.
+
+    Raises:
+        UserError: the file cannot be read or breaks a rule.
+    """
+    content, problems = read_annotations(path, masks), Problems()
+    boxes = check_annotations(content, problems)
+    if boxes is not None and masks:
+        check_masks(content.annotations, boxes, content.images, True, problems)
+    problems.refuse(path)
 
 
 def check_image_info(path: Path, images: Path, classes: Sequence[str]) -> None:
@@ -140,8 +153,9 @@ def _check_split(path: Path, folder: Path, masks: bool, min_size: float | None) 
     reasons = evaluation_reasons(boxes) if min_size is None else training_reasons(boxes, min_size, maskless)
     if fault := unusable_fault(boxes, reasons, use):
         raise UserError(f"{path}: {fault}")
-    note = dropped_note(boxes, reasons, use)
-    return _Split(_pairs(content.categories), content.images, note and f"{path}: {note}")
+    dropped = dropped_note(boxes, reasons, use)
+    notes = [dropped and f"{path}: {dropped}", repeated_note(path, content.images)]
+    return _Split(_pairs(content.categories), content.images, list(filter(None, notes)))
 
 
 def _pairs(categories: Sequence[Category]) -> Categories:

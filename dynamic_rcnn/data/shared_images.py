@@ -1,4 +1,7 @@
-"""Images that the training and the validation split have in common: AP on them says little about other images."""
+"""Images that a file lists twice, and those that the training and the validation split have in common.
+
+AP on images trained on says little about other images.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,18 @@ def shared_note(train: Split, val: Split) -> str | None:
         more = "at least " if len(names) > _MOST_COMPARED else ""
     what = f"{more}{count:,} of {len(val[2]):,} images are also training images"
     return f"{val[0]}: {what}; AP is measured on images trained on" if count else None
+
+
+def repeated_note(path: Path, images: Sequence[Image]) -> str | None:
+    """A note about images of an annotation file that have one image file; None if there are none."""
+    first: dict[str, Image] = {}
+    repeated = [each for each in images if first.setdefault(each.file_name, each) is not each]
+    if not repeated:
+        return None
+    example = repeated[0]
+    what = f"images {first[example.file_name].id} and {example.id} have the same file_name {example.file_name!r}"
+    more = f", as do {len(repeated) - 1:,} more" if len(repeated) > 1 else ""
+    return f"{path}: {what}{more}; each is used as an image of its own"
 
 
 def _are_same_file(one: Path, other: Path) -> bool:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
+from dynamic_rcnn.data import coco_format
 from dynamic_rcnn.data.annotations import read_json
-from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import columns, names
 from dynamic_rcnn.metrics import masks as coco_masks
 from dynamic_rcnn.metrics.detections import Detection, read_detections
@@ -52,7 +52,7 @@ def evaluate(
         UserError: the annotation file cannot be read; a detection names an unknown image or category, or is not finite;
             masks are to be evaluated and one is missing.
     """
-    coco = ground_truth if isinstance(ground_truth, COCO) else load_ground_truth(ground_truth)
+    coco = ground_truth if isinstance(ground_truth, COCO) else load_ground_truth(ground_truth, masks)
     objects = columns.read_objects(coco)
     case = Case(coco, detections, objects, columns.read_detections(objects, detections))
     if masks:
@@ -101,25 +101,26 @@ def compute_metrics(
     return EvaluationResults(iteration=iteration, **content)
 
 
-def load_ground_truth(path: Path) -> COCO:
+def load_ground_truth(path: Path, masks: bool = False) -> COCO:
     """Load an annotation file in UTF-8 for pycocotools, silently.
 
     Annotations are renumbered from 1: COCOeval marks unmatched detections by id 0, so that a match with an annotation
     of that id would not count.
+
+    Args:
+        path: the annotation file.
+        masks: whether every annotation must have a valid segmentation.
+
+    Raises:
+        UserError: the file breaks a rule for annotations. It may have changed since the check before training.
     """
-    fault = f"{path}: cannot be read as annotations in COCO format"
+    coco_format.check_annotation_file(path, masks)
     coco = COCO()  # given the path, it would decode the file by the locale
-    try:
-        coco.dataset = read_json(path)
-        for number, annotation in enumerate(coco.dataset["annotations"], start=1):
-            annotation["id"] = number
-        np.array([image["id"] for image in coco.dataset["images"]], np.int64)  # as COCOeval needs them
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco.createIndex()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise UserError(fault) from error
-    if not {"images", "annotations", "categories"} <= coco.dataset.keys():
-        raise UserError(fault)
+    coco.dataset = read_json(path)
+    for number, annotation in enumerate(coco.dataset["annotations"], start=1):
+        annotation["id"] = number
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
     return coco
 
 

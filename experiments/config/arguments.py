@@ -34,6 +34,9 @@ def _parse(item: str) -> Override:
     field = name.lstrip("+~")
     if not equals and not item.startswith("~"):
         raise UserError(f"{item!r}: an argument has the form name=value, e.g. grid=ablation action=plan")
+    if item.startswith("~") and "." not in field:
+        setting = field.partition("=")[0]
+        raise UserError(f"{item}: {setting} cannot be removed, only changed; give {setting}=VALUE, or leave it out")
     if name in GROUPS:
         _check_choice(name, value)
     if field == PROCESSES:

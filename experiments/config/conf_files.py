@@ -12,6 +12,7 @@ import yaml
 from omegaconf._utils import get_yaml_loader
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.schema import similar_hint
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 BASES = CONF.parents[1] / "dynamic_rcnn" / "configs" / "base"
@@ -90,6 +91,11 @@ def _check_form(name: str, path: Path, text: str, content: dict[str, Any]) -> No
     if not isinstance(defaults, list):
         raise UserError(f"{path}: defaults={defaults}: must be a list, such as [slurm, _self_]")
     names = [entry for entry in defaults if isinstance(entry, str)]
+    group = name.split("/")[0]
+    for each in names:
+        if re.fullmatch(r"\w+", each) and each != "_self_" and not file_of(f"{group}/{each}").is_file():
+            hint, valid = similar_hint(each, names_of(group)), ", ".join(names_of(group))
+            raise UserError(f"{path}: defaults: {group}={each}: unknown {group}{hint}; valid: {valid}")
     if "_self_" in names and names[-1] != "_self_":
         raise UserError(
             f"{path}: defaults={defaults}: _self_ must come last, or {names[-1]}.yaml replaces this file's settings"

@@ -32,7 +32,7 @@ class Arm(Schema):
     """An arm: what it changes in the base, with other changes for some bases."""
 
     title: str
-    changes: dict[str, Any] = Field(alias="set")
+    changes: dict[str, Any] = Field(default_factory=dict, alias="set")
     changes_for: dict[BaseName, dict[str, Any]] = Field(default_factory=dict, alias="set_for")
     replay: str | None = None
     baseline: str | None = None

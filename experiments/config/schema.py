@@ -137,6 +137,8 @@ class Settings(Schema):
         valid = ", ".join(self.grid.arms)
         if self.arms == []:
             yield ("arms",), self.arms, f"must be a list with at least one of {valid}"
+        if len(set(self.arms or [])) < len(self.arms or []):
+            yield ("arms",), self.arms, "must be different arms"
         for name in (name for name in self.arms or [] if name not in self.grid.arms):
             yield ("arms",), name, f"unknown arm{similar_hint(name, list(self.grid.arms))}; valid: {valid}"
         for name, arm in self.chosen_arms.items():

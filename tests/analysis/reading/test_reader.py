@@ -109,6 +109,11 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "status": (_written("status.json", b"{"), "status.json: not valid JSON", "done"),
     "no status": (lambda run: (run / "status.json").unlink(), "status.json: missing", "done"),
     "state": (_edited("status.json", state="failed"), "status.json: state=failed, though the run is done", "done"),
+    "gap": (
+        _edited_log(lambda lines: [*lines[:2], *lines[4:]]),
+        "rows between iterations 20 and 50 are missing",
+        "done",
+    ),
     "twice": (_edited_log(lambda lines: [*lines, *lines]), "train.jsonl: iterations do not increase from row", "done"),
     "text number": (_edited_row("T", "0.4"), "train.jsonl: line 1: field 'T': expected float or null, got str", "done"),
     "infinite": (

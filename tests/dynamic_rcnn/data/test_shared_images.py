@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,3 +52,15 @@ def test_one_annotation_file_for_both_splits(root: Path) -> None:
     path = root / LAYOUT["train_ann"]
     expected = f"{path}: is the file of the training annotations; AP is measured on images trained on"
     assert shared(root, val_ann=LAYOUT["train_ann"], val_img=LAYOUT["train_img"]) == [expected]
+
+
+def test_images_with_one_file_are_named(root: Path) -> None:
+    def repeat(content: dict[str, Any]) -> None:
+        for image in content["images"][1:3]:
+            image["file_name"] = content["images"][0]["file_name"]
+
+    assert not [note for note in validate(root, **LAYOUT) if "file_name" in note]
+    edit_json(root / LAYOUT["train_ann"], repeat)
+    one, other = (image["id"] for image in json.loads((root / LAYOUT["train_ann"]).read_text())["images"][:2])
+    what = f"images {one} and {other} have the same file_name '0.png', as do 1 more; each is used"
+    assert any(note.startswith(f"{root / LAYOUT['train_ann']}: {what}") for note in validate(root, **LAYOUT))

@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -248,12 +249,32 @@ def test_saved_detections_evaluate_to_the_same_bits(tmp_path: Path) -> None:
     json.dumps(first, allow_nan=False)  # no numpy numbers
 
 
-@pytest.mark.parametrize("text", ["[]", "{", "{}", '{"images": [], "categories": []}'])
-def test_foreign_annotations_are_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[]", "content is a list; it must be an object with 'images', 'annotations' and 'categories'"),
+        ("{", "not JSON: "),
+        ("{}", "key 'images' is missing; "),
+        ('{"images": [], "categories": [], "annotations": []}', "'categories' is empty; "),
+        (
+            json.dumps(coco_of([{"image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 5]}], 1, (1,))),
+            "annotation 1: image",
+        ),
+    ],
+)
+def test_annotations_that_changed_since_their_check_are_refused(tmp_path: Path, text: str, fault: str) -> None:
     path = tmp_path / "val.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"val\.json: cannot be read as annotations in COCO format"):
+    with pytest.raises(UserError, match=re.escape(f"{path}: {fault}")):
         evaluate(path, [])
+
+
+def test_masks_that_changed_since_their_check_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "val.json"
+    path.write_text(json.dumps(coco_of([{"image_id": 0, "category_id": 1, "bbox": [0, 0, 5, 5]}], 1, (1,))))
+    evaluate(path, [])
+    with pytest.raises(UserError, match=re.escape(f"{path}: annotation 1: ")):
+        evaluate(path, [], masks=True)
 
 
 def test_annotations_are_read_as_utf_8_in_any_locale(tmp_path: Path) -> None:

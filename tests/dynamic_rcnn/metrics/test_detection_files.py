@@ -122,5 +122,5 @@ def test_ids_that_pandas_cannot_hold_are_refused(tmp_path: Path) -> None:
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json\.gz: no such file"):
         read_detections(tmp_path / "none.json.gz")
-    with pytest.raises(UserError, match=r"none\.json: cannot be read as annotations in COCO format"):
+    with pytest.raises(UserError, match=r"none\.json: cannot be read: No such file"):
         evaluate(tmp_path / "none.json", [])

@@ -68,6 +68,7 @@ CASES = [
     (["action=lunch"], "action=lunch: unknown action (did you mean 'launch'?); valid: launch, plan, doctor"),
     (["rerun=all"], "rerun=all: unknown rerun; valid: none, stale"),
     (["watch=maybe"], "watch=maybe: must be true or false"),
+    (["arms=[both,both]"], "arms=['both', 'both']: must be different arms"),
     (["arms=[dsl,dlaa]"], "arms=dlaa: unknown arm (did you mean 'dla'?); valid: baseline, dla, dsl, both"),
     (["arms=[]"], "arms=[]: must be a list with at least one of baseline, dla, dsl, both"),
     (["arms=[[dla]]"], "arms[0]=['dla']: must be text"),
@@ -247,7 +248,7 @@ CASES = [
     (["+grid.arms._x={title: x, set: {}}"], "grid.arms._x=_x: must be a plain name: letters, digits"),
     (["~grid.name"], "grid.name: must be given"),
     (["~grid.title"], "grid.title: must be given"),
-    (["~grid"], "grid: must be given"),
+    (["~grid"], "~grid: grid cannot be removed, only changed; give grid=VALUE"),
     (["grid.title=3"], "grid.title=3: must be text"),
     (
         ["+grid.sedes=[1]"],

@@ -50,7 +50,10 @@ def write_grid(conf: Path, text: str, name: str = "mine") -> None:
         ),
         (f"{HEAD}defaults: [ablation]\ngrid: {{title: x}}\n", "grid.name=ablation: must be the name of the file, mine"),
         (f"{HEAD}defaults: ablation\n", "mine.yaml: defaults=ablation: must be a list, such as [slurm, _self_]"),
-        (f"{HEAD}defaults: [ablatoin]\n", "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation"),
+        (
+            f"{HEAD}defaults: [ablatoin]\n",
+            "mine.yaml: defaults: grid=ablatoin: unknown grid (did you mean 'ablation'?)",
+        ),
         ("", "mine.yaml: its first line must be '# @package _global_'"),
     ],
 )
