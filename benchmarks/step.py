@@ -36,7 +36,6 @@ from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.precision import Precision
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.engine.step import Step
-from dynamic_rcnn.engine.timing_run import take_batches
 from dynamic_rcnn.ops import torchvision_ops
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.conf_files import load_base
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         root, _ = dataset.prepare(spec.dataset)
         images = build.build_dataset(spec, "train", root)
         batches = build.Batches(images, spec.seed, spec.config["train"], range(1))
-        loaded = take_batches(batches, 0, size["warmup"] + size["iterations"])
+        loaded = list(batches.between(0, size["warmup"] + size["iterations"]))
     models = {PEER: Training(spec, peer_model(spec)), BEFORE: Training(spec, peer_model(spec, own_head=True))}
     models[AFTER] = Training(spec, build.build_model(spec), torchvision_ops.nms)
     for model in models.values():

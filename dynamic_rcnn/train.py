@@ -13,8 +13,6 @@ signal (a checkpoint of that iteration is written; calling again resumes).
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import faulthandler
 import os
 import re
@@ -26,7 +24,7 @@ from typing import Protocol
 
 from dynamic_rcnn import cli
 from dynamic_rcnn.engine import ending
-from dynamic_rcnn.engine.stop_signal import StopSignal
+from dynamic_rcnn.engine.stop_signal import StopSignal, end_with_parent
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.processes import run_processes
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED, Rank
@@ -39,7 +37,6 @@ from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, RunSpec
 from dynamic_rcnn.run.status import StatusFile
 
 EXIT_DONE = 0
-_PR_SET_PDEATHSIG = 1
 
 
 class Task(Protocol):
@@ -61,7 +58,7 @@ def train(run_dir: Path) -> int:
     """Finish the run in `run_dir` while holding its claim. Returns the exit code."""
     spec = RunSpec.read(run_dir)
     if ProcessEnv.from_env().claimed:
-        _end_with_parent()
+        end_with_parent(signal.SIGTERM)  # the parent holds the claim
         return _train(spec, None)
     with claimed(run_dir) as claim:
         return _train(spec, claim)
@@ -121,12 +118,6 @@ def _check_directory(spec: RunSpec) -> None:
     named = re.fullmatch(rf"seed\d+-([0-9a-f]{{{ID_DIGITS}}})", Path.cwd().name)
     if named is not None and named[1] != spec.id:
         raise UserError(f"{Path.cwd() / SPEC}: belongs to another run ({spec.id}); move the directory away")
-
-
-def _end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when its parent, which holds the claim, dies (Linux only)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ from dynamic_rcnn import method  # noqa: F401  registers the head and the operat
 from dynamic_rcnn.engine.pretrained import weights_folder
 from dynamic_rcnn.engine.refusal import as_user_error, check_type
 from dynamic_rcnn.engine.seeding import seed_all
-from dynamic_rcnn.engine.stop_signal import ignore_signals
+from dynamic_rcnn.engine.stop_signal import start_worker
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.ops.faster_modules import use_faster_modules
 from dynamic_rcnn.run.spec import RunSpec
@@ -127,7 +127,7 @@ class GroupSampler(DefaultSampler):
 
 
 class Batches:
-    """The training batches of one process, addressed by epoch and position.
+    """The training batches of one process, addressed by iteration.
 
     An item is a list with one batch per group, whose images follow from the seed, the epoch and the group alone. All
     groups have the same number of batches of the same sizes.
@@ -135,7 +135,7 @@ class Batches:
     Args:
         dataset: the training set.
         seed: the run's.
-        settings: the section `train` of the run's configuration: groups, images_per_group, workers and
+        settings: the section `train` of the run's configuration: groups, images_per_group, workers, prefetch and
             group_by_aspect_ratio.
         own: the numbers of this process's groups.
     """
@@ -150,21 +150,30 @@ class Batches:
         """Iterations per epoch."""
         return -(-len(self.samplers[0]) // self.settings["images_per_group"])
 
-    def from_position(self, epoch: int, position: int) -> Iterator[list[Any]]:
-        """The batches of `epoch` from number `position` on; earlier ones are not loaded."""
-        if self.listed is None or self.listed[0] != epoch:
-            self.listed = (epoch, self._list_batches(epoch))
-        indices = [[(index, epoch) for index in batch] for batch in self.listed[1][position:]]
+    def between(self, first: int, last: int) -> Iterator[list[Any]]:
+        """The batches of iterations `first` to `last` - 1, counted from 0 over all epochs; no others are loaded.
+
+        The same workers load all epochs, and the first batches of an epoch while the one before it is trained on.
+        """
+        workers = self.settings["workers"]
         return iter(
             DataLoader(
                 self.dataset,
-                batch_sampler=indices,
-                num_workers=self.settings["workers"],
+                batch_sampler=map(self._indices, range(first, last)),
+                num_workers=workers,
+                prefetch_factor=self.settings["prefetch"] if workers else None,
                 collate_fn=partial(_collate_groups, len(self.samplers)),
                 pin_memory=torch.cuda.is_available(),
-                worker_init_fn=ignore_signals,
+                worker_init_fn=start_worker,
             )
         )
+
+    def _indices(self, iteration: int) -> list[tuple[int, int]]:
+        """(index, epoch) of each image of an iteration, group after group."""
+        epoch, position = divmod(iteration, len(self))
+        if self.listed is None or self.listed[0] != epoch:
+            self.listed = (epoch, self._list_batches(epoch))
+        return [(index, epoch) for index in self.listed[1][position]]
 
     def _list_batches(self, epoch: int) -> list[list[int]]:
         """The indices of each iteration's images, group after group."""

@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import BaseDataset, pseudo_collate
 from torch.utils.data import DataLoader, Subset
 
-from dynamic_rcnn.engine.stop_signal import ignore_signals
+from dynamic_rcnn.engine.stop_signal import start_worker
 from dynamic_rcnn.metrics import masks
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run.heartbeat import beat
@@ -29,7 +29,7 @@ def predict(model: BaseDetector, dataset: BaseDataset, workers: int) -> list[dic
     distributed.broadcast_tensors(model.buffers())
     share = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
     loader = DataLoader(
-        share, batch_size=1, num_workers=workers, collate_fn=pseudo_collate, worker_init_fn=ignore_signals
+        share, batch_size=1, num_workers=workers, collate_fn=pseudo_collate, worker_init_fn=start_worker
     )
     images: list[list[dict[str, Any]]] = []
     was_training = model.training

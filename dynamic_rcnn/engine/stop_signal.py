@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from dynamic_rcnn.errors import InterruptedRunError
+
+_PR_SET_PDEATHSIG = 1
 
 
 class StopSignal:
@@ -48,7 +52,18 @@ class StopSignal:
             self.check()
 
 
-def ignore_signals(worker: int) -> None:
-    """Ignore signals in a data loading worker: Slurm and Ctrl-C signal it too, but its parent still needs it."""
+def start_worker(worker: int) -> None:
+    """Let only the end of its parent end a data loading worker.
+
+    Slurm and Ctrl-C signal it too, but its parent still needs it. A worker that outlives its parent holds the lock of
+    the run.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent(signal.SIGKILL)
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have the kernel send a signal to this process when its parent dies (Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +114,14 @@ class TimingRun(start.BaseRun):
             before = self.meter.allocated()
             arms[name] = TrainingArm(self._spec(name), self.meter.device, self.losses)
             for first in range(0, warmup, size):
-                self._work(arms[name], take_batches(batches, first, min(size, warmup - first)))
+                self._work(arms[name], list(batches.between(first, min(first + size, warmup))))
             raise_if_bad(self.losses.first_bad())
             held[name] = self.meter.allocated() - before
-        blocks = self._time_rounds(
-            TRAINING, arms, held, lambda number: take_batches(batches, warmup + number * size, size)
-        )
+
+        def load(number: int) -> list[Any]:
+            return list(batches.between(warmup + number * size, warmup + (number + 1) * size))
+
+        blocks = self._time_rounds(TRAINING, arms, held, load)
         fixed = {"unit": "iteration", "block": size, "warmup": warmup, "batch_size": train["images_per_group"]}
         return {**fixed, "blocks": blocks}
 
@@ -187,15 +188,6 @@ class Meter:
 def draw_order(arms: list[str], seed: int, part: str, number: int) -> list[str]:
     """The random order of the arms in a round."""
     return random.Random(derive(seed, "order", part, number)).sample(arms, len(arms))
-
-
-def take_batches(batches: build.Batches, first: int, count: int) -> list[Any]:
-    """Load `count` training batches from number `first` on, across the ends of epochs."""
-    found: list[Any] = []
-    while len(found) < count:
-        epoch, position = divmod(first + len(found), len(batches))
-        found += islice(batches.from_position(epoch, position), count - len(found))
-    return found
 
 
 def load_images(images: BaseDataset, first: int, count: int) -> list[Any]:

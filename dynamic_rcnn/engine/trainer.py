@@ -1,13 +1,12 @@
 """A run that trains: its loop, and what it saves and restores.
 
 An interrupted run continues bit for bit: all randomness is a function of the seed, the iteration and the rank
-(`seeding`), batches are addressed by epoch and position (`build`), and a checkpoint holds T, beta and their windows of
+(`seeding`), batches are addressed by iteration (`build`), and a checkpoint holds T, beta and their windows of
 every process.
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 
 from dynamic_rcnn.engine import build, checkpoint, results, start
 from dynamic_rcnn.engine.ending import UncheckedLosses, raise_if_bad
+from dynamic_rcnn.engine.pace import Pace
 from dynamic_rcnn.engine.precision import Precision
 from dynamic_rcnn.engine.step import Step
 from dynamic_rcnn.engine.stop_signal import StopSignal
@@ -54,6 +54,7 @@ class TrainingRun(start.BaseRun):
         self.precision = Precision(self.settings["precision"], self.device)
         self.max_iterations = self.settings["max_iters"] or self.settings["max_epochs"] * len(self.batches)
         self.record = StatusFile(Path(), self.max_iterations)
+        self.pace = Pace(self.device)
         self.first = self.positives = 0  # the iteration that this attempt continues after, and its positives so far
         beat()
 
@@ -125,18 +126,11 @@ class TrainingRun(start.BaseRun):
         self.stop.only_note()
         if self._evaluation_due() and not distributed.broadcast(results.is_evaluated(self.iteration)):
             self._evaluate()  # the previous attempt was killed between this iteration's checkpoint and its evaluation
-        while self.iteration < self.max_iterations:
-            epoch, position = divmod(self.iteration, len(self.batches))
-            started, first = time.perf_counter(), self.iteration
-            for batches in self.batches.from_position(epoch, position):
-                logs = self._train_iteration(batches)
-                if self._due("log_interval"):
-                    seconds = (time.perf_counter() - started) / (self.iteration - first)
-                    self._log(logs, seconds)
-                    started, first = time.perf_counter(), self.iteration
-                self._save_and_evaluate_if_due()
-                if self.iteration == self.max_iterations:
-                    break
+        for batches in self.pace.timed(self.batches.between(self.iteration, self.max_iterations)):
+            logs = self._train_iteration(batches)
+            if self._due("log_interval"):
+                self._log(logs)
+            self._save_and_evaluate_if_due()
         self._check_losses()
 
     def _train_iteration(self, batches: list[Any]) -> dict[str, torch.Tensor]:
@@ -184,14 +178,15 @@ class TrainingRun(start.BaseRun):
         if fault is not None:
             raise NaNLossError(fault)
 
-    def _log(self, logs: dict[str, torch.Tensor], seconds: float) -> None:
+    def _log(self, logs: dict[str, torch.Tensor]) -> None:
         self._check_losses()
         losses = distributed.mean({name: float(value.detach()) for name, value in logs.items()})
-        if distributed.is_main():
+        measured = self.pace.row()
+        if measured is not None:
             rate = float(self.optimizer.get_lr()["lr"][0])
             row = {"iteration": self.iteration, **losses, "lr": rate, **self.head.current_thresholds()}
             row |= self.head.statistics.summary()
-            self.record.log({**row, "seconds": seconds})
+            self.record.log({**row, **measured})
             self.record.progress(self.iteration)
 
     def _save_and_evaluate_if_due(self) -> None:
@@ -206,7 +201,7 @@ class TrainingRun(start.BaseRun):
             self._evaluate()
 
     def _evaluate(self) -> None:
-        with self.stop.at_once(f"in the evaluation after iteration {self.iteration}"):
+        with self.pace.paused(), self.stop.at_once(f"in the evaluation after iteration {self.iteration}"):
             results.evaluate_during_training(self.spec, self.model, self.root, self.iteration)
 
     def _save(self) -> None:

@@ -34,6 +34,7 @@ NEUTRAL = (
     "init.file",
     "config.train.processes",  # beyond rounding
     "config.train.workers",
+    "config.train.prefetch",
     "config.train.log_interval",
     "config.train.checkpoint_interval",
     "config.train.keep_checkpoints",

@@ -78,6 +78,7 @@ class TrainSection(Schema):
     checkpoint_interval: Count
     keep_checkpoints: Count
     workers: CountFromZero
+    prefetch: Count
     val_interval: EvaluationInterval
     evaluator: Evaluator
     group_by_aspect_ratio: bool

@@ -11,6 +11,7 @@ runs: one object per run, the shared pretraining first:
     job, node: Slurm's job and nodes, of the queue or the newest attempt; without Slurm null and the host
     attempts: number of attempts
     iteration, iterations, percent, seconds_left (of a running run)
+    seconds, data_seconds, images_per_second, peak_bytes: of the newest row of train.jsonl; null before the first
     AP, AP90: fractions; of a run that is not done, those of its last evaluation
     trajectory: on COCO, whether T and beta follow the published curves, in words; else null
     cause, message: of a failure
@@ -30,6 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynamic_rcnn.run.train_log import TIMING
 from experiments.config.grid import Grid
 from experiments.planning.cost import Cost
 from experiments.planning.run_state import PlannedRun, last_row
@@ -82,7 +84,7 @@ def cost_fields(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None)
 
 
 def _run_fields(run: PlannedRun) -> dict[str, Any]:
-    metrics, log = newest_metrics(run), logs.newest_log(run)
+    metrics, log, row = newest_metrics(run), logs.newest_log(run), last_row(run.path)
     failed = run.state == "failed"
     return {
         **{name: getattr(run.spec, name) for name in ("arm", "seed", "task", "id")},
@@ -90,7 +92,8 @@ def _run_fields(run: PlannedRun) -> dict[str, Any]:
         "path": str(run.path),
         "attempts": len(run.attempts),
         "percent": 100 * run.iteration / run.iterations if run.iterations else None,
-        "seconds_left": seconds_left(run, last_row(run.path)) if run.state == "running" else None,
+        "seconds_left": seconds_left(run, row) if run.state == "running" else None,
+        **{name: row.get(name) for name in TIMING},
         "AP": metrics.get("AP"),
         "AP90": metrics.get("AP90"),
         "trajectory": describe_trajectory(run),

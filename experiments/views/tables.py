@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamic_rcnn.run.spec import EVALUATE
+from dynamic_rcnn.run.train_log import TIMING
 from experiments.planning.run_state import HELD, PlannedRun, last_evaluation, last_row
 from experiments.views import logs
 
@@ -31,6 +32,9 @@ _COLUMNS = {
     "beta": 75,
     "AP": 85,
     "AP90": 95,
+    "img/s": 130,
+    "wait%": 136,
+    "GB": 142,
     "attempts": 120,
     "cause": 105,
 }
@@ -161,9 +165,26 @@ def _status_row(run: PlannedRun) -> dict[str, str]:
         "left": _duration(seconds_left(run, row)) if run.state == "running" else "",
         **{key: f"{row[key]:.3f}" if row else "" for key in ("loss", "T", "beta")},
         **{key: f"{100 * metrics[key]:.1f}" if metrics.get(key) is not None else "" for key in ("AP", "AP90")},
+        **_pace(row),
         "attempts": str(len(run.attempts) or ""),
         "cause": run.why if log is None else f"{run.why}; log: {min(str(log), os.path.relpath(log), key=len)}",
     }
+
+
+def _pace(row: dict[str, Any]) -> dict[str, str]:
+    """Images per second, the share of the time in which the run waited for them, and its peak memory."""
+    if not is_measured(row):
+        return {"img/s": "", "wait%": "", "GB": ""}
+    return {
+        "img/s": f"{row['images_per_second']:.1f}",
+        "wait%": f"{100 * row['data_seconds'] / max(row['seconds'], 1e-9):.0f}",
+        "GB": f"{row['peak_bytes'] / 1e9:.1f}",
+    }
+
+
+def is_measured(row: dict[str, Any]) -> bool:
+    """Whether a row of train.jsonl has all columns of TIMING, which those of earlier versions lack."""
+    return all(isinstance(row.get(name), int | float) for name in TIMING)
 
 
 def _duration(seconds: float | None) -> str:

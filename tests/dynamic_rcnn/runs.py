@@ -15,6 +15,7 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.run.files import read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.train_log import TIMING
 from experiments.config.conf_files import load_base
 from tests.dynamic_rcnn.fork_server import ForkedProcess
 
@@ -99,9 +100,9 @@ def start(
 
 
 def curve(run_dir: Path) -> list[dict[str, Any]]:
-    """The rows of train.jsonl without their times."""
+    """The rows of train.jsonl without what is measured."""
     return [
-        {key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(run_dir / "train.jsonl")
+        {key: value for key, value in row.items() if key not in TIMING} for row in read_jsonl(run_dir / "train.jsonl")
     ]
 
 

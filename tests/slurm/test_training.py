@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from dynamic_rcnn.run.files import read_json, read_jsonl
+from dynamic_rcnn.run.train_log import TIMING
 from slurm import cli as queue
 from tests.slurm.cluster import RunningCluster, slurm_cluster
 from tests.slurm.jobs import PATIENCE_S, wait_until
@@ -210,7 +211,7 @@ def _assert_same(run: Path, reference: Path) -> None:
     for name in ("metrics.json", "detections.json.gz"):
         assert (run / name).read_bytes() == (reference / name).read_bytes(), name
     curves = [
-        [{key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(folder / "train.jsonl")]
+        [{key: value for key, value in row.items() if key not in TIMING} for row in read_jsonl(folder / "train.jsonl")]
         for folder in (run, reference)
     ]
     assert curves[0] == curves[1]

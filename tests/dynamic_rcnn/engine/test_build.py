@@ -1,7 +1,10 @@
-"""Batches are a function of seed, epoch and position; the R-50 base is mmdet's config with switches."""
+"""Batches are a function of seed and iteration; the R-50 base is mmdet's config with switches."""
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,15 @@ def batches(images: Any, seed: int = 0, workers: int = 0, grouped: bool = False)
 
 def settings(size: int, workers: int = 0, grouped: bool = False, groups: int = 1) -> dict[str, Any]:
     """What Batches reads of the section `train` of a configuration."""
-    return {"groups": groups, "images_per_group": size, "workers": workers, "group_by_aspect_ratio": grouped}
+    return {
+        **{"groups": groups, "images_per_group": size, "workers": workers, "prefetch": 2},
+        "group_by_aspect_ratio": grouped,
+    }
+
+
+def from_position(batches: build.Batches, epoch: int, position: int) -> Iterator[list[Any]]:
+    """The batches from a position in an epoch to its end."""
+    return batches.between(epoch * len(batches) + position, (epoch + 1) * len(batches))
 
 
 def content(stream: Any) -> list[Any]:
@@ -48,12 +59,22 @@ def content(stream: Any) -> list[Any]:
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_from_any_position_and_with_any_workers_the_same_samples(images, grouped):
-    whole = content(batches(images, grouped=grouped).from_position(3, 0))
+    whole = content(from_position(batches(images, grouped=grouped), 3, 0))
     assert len(whole) == len(batches(images, grouped=grouped)) == 5  # 24 images, the last batch has 4
-    assert content(batches(images, grouped=grouped).from_position(3, 2)) == whole[2:]
-    assert content(batches(images, workers=2, grouped=grouped).from_position(3, 1)) == whole[1:]
+    assert content(from_position(batches(images, grouped=grouped), 3, 2)) == whole[2:]
+    assert content(from_position(batches(images, workers=2, grouped=grouped), 3, 1)) == whole[1:]
     ids = sorted(sample[0] for batch in whole for sample in batch)
     assert ids == sorted(set(ids)) and len(ids) == 24
+
+
+def test_the_same_workers_load_all_epochs(images):
+    stream = batches(images, workers=2).between(3, 12)  # 5 iterations per epoch
+    found = content([next(stream)])
+    workers = {child.pid for child in multiprocessing.active_children()}
+    assert len(workers) == 2
+    found += content(islice(stream, 7))
+    assert {child.pid for child in multiprocessing.active_children()} == workers
+    assert found + content(stream) == content(batches(images).between(3, 12))
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -61,7 +82,7 @@ def test_each_group_has_the_same_images_whichever_process_trains_it(images, grou
     """Four groups of two: those that one process lists are those of two processes, group after group."""
     kind = settings(2, grouped=grouped, groups=4)
     whole, first, second = (
-        content(build.Batches(images, 0, kind, own).from_position(1, 0)) for own in (range(4), range(2), range(2, 4))
+        content(from_position(build.Batches(images, 0, kind, own), 1, 0)) for own in (range(4), range(2), range(2, 4))
     )
     assert whole == [left + right for left, right in zip(first, second, strict=True)] and len(whole) == 3
     assert sorted(sample[0] for iteration in whole for sample in iteration) == sorted(
@@ -78,9 +99,9 @@ def test_grouping_by_aspect_ratio_resumes_too(tmp_path):
     kinds = {odd.get_data_info(i)["width"] < odd.get_data_info(i)["height"] for i in range(len(odd))}
     assert kinds == {True, False}
     grouped = build.Batches(odd, 0, settings(2, grouped=True), range(1))
-    whole = content(grouped.from_position(1, 0))
+    whole = content(from_position(grouped, 1, 0))
     assert len(whole) == len(grouped)
-    assert content(grouped.from_position(1, 2)) == whole[2:]
+    assert content(from_position(grouped, 1, 2)) == whole[2:]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -106,11 +127,11 @@ def test_the_scale_of_multi_scale_training_is_a_function_of_seed_epoch_and_sampl
             for sample in batch["data_samples"]
         ]
 
-    first = shapes(batches(scaled).from_position(0, 0))
-    assert shapes(batches(scaled, workers=workers).from_position(0, 2)) == first[10:]
+    first = shapes(from_position(batches(scaled), 0, 0))
+    assert shapes(from_position(batches(scaled, workers=workers), 0, 2)) == first[10:]
     sizes = {shape for _, shape, _ in first}
     assert len(sizes) > 2 and sizes <= {(side, side) for side, _ in scales}
-    other = {number: (shape, boxes) for number, shape, boxes in shapes(batches(scaled).from_position(1, 0))}
+    other = {number: (shape, boxes) for number, shape, boxes in shapes(from_position(batches(scaled), 1, 0))}
     assert any(other[number][0] != shape for number, shape, _ in first)
     for number, shape, boxes in first:  # the boxes are scaled with their image
         theirs = other[number]
@@ -118,8 +139,8 @@ def test_the_scale_of_multi_scale_training_is_a_function_of_seed_epoch_and_sampl
 
 
 def test_epochs_and_seeds_differ(images):
-    first, second = (content(batches(images).from_position(epoch, 0)) for epoch in (0, 1))
-    other = content(batches(images, seed=1).from_position(0, 0))
+    first, second = (content(from_position(batches(images), epoch, 0)) for epoch in (0, 1))
+    other = content(from_position(batches(images, seed=1), 0, 0))
     assert first != second != other != first
     flips = {flip for batch in first + second for _, flip, _ in batch}
     assert flips == {True, False}

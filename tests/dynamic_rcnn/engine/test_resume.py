@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_rcnn.run.files import read_json
+from dynamic_rcnn.run.files import read_json, read_jsonl
 from dynamic_rcnn.run.state import read_state
 from tests.dynamic_rcnn.runs import assert_same_run, curve, prepare, small_spec, train
 
@@ -58,6 +58,19 @@ def test_a_run_killed_repeatedly_equals_an_undisturbed_one(tmp_path, data, undis
     (note,) = [note for attempt in attempts for note in attempt["notes"] if "corrupt" in note]
     assert note.startswith("checkpoint iter_000012-") and "falling back to the one before" in note
     assert list((run_dir / "checkpoints").iterdir()) == [run_dir / "checkpoints" / "weights.pth"]
+
+
+def test_killed_while_workers_load_ahead_and_over_the_end_of_an_epoch(tmp_path, data, undisturbed):
+    """An epoch has 12 iterations. The undisturbed run loads its images itself."""
+    run_dir = prepare(tmp_path, small_spec(data, train__workers=2, train__prefetch=3))
+    assert run_dir.name == undisturbed.name
+    for count in (7, 14):
+        assert train(run_dir, "iteration", count).returncode == -signal.SIGKILL
+    assert train(run_dir).returncode == 0
+    assert_same_run(run_dir, undisturbed)
+    for row in read_jsonl(run_dir / "train.jsonl"):
+        assert 0 <= row["data_seconds"] <= row["seconds"] and row["peak_bytes"] > 1e8
+        assert row["images_per_second"] == pytest.approx(2 / row["seconds"])
 
 
 @pytest.mark.slow

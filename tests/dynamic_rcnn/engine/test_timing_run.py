@@ -14,7 +14,7 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build, timing_run
 from dynamic_rcnn.engine.ending import UncheckedLosses
 from dynamic_rcnn.engine.stop_signal import StopSignal
-from dynamic_rcnn.engine.timing_run import Meter, TimingRun, draw_order, load_images, take_batches
+from dynamic_rcnn.engine.timing_run import Meter, TimingRun, draw_order, load_images
 from dynamic_rcnn.errors import InterruptedRunError
 from tests.dynamic_rcnn.runs import small_spec
 
@@ -37,7 +37,9 @@ def test_batches_continue_across_epochs_and_images_after_the_last(tmp_path: Path
     )
 
     def ids(first: int, count: int) -> list[list[int]]:
-        return [[sample.img_id for sample in batch["data_samples"]] for (batch,) in take_batches(batches, first, count)]
+        return [
+            [sample.img_id for sample in batch["data_samples"]] for (batch,) in batches.between(first, first + count)
+        ]
 
     whole = ids(0, 2 * len(batches))
     assert len(whole) == 2 * len(batches) and whole[: len(batches)] != whole[len(batches) :]

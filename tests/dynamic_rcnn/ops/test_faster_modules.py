@@ -65,7 +65,7 @@ def test_a_model_has_the_same_losses_gradients_and_random_state(tmp_path):
     spec = small_spec(tmp_path)
     root, _ = dataset.prepare(spec.dataset)
     images = build.build_dataset(spec, "train", root)
-    batches = [groups[0] for groups in build.Batches(images, 0, spec.config["train"], range(1)).from_position(0, 0)]
+    batches = [groups[0] for groups in build.Batches(images, 0, spec.config["train"], range(1)).between(0, 3)]
     seed_all(0, "weights")
     plain = MODELS.build(build._mutable(spec.config["model"]))
     plain.init_weights()
@@ -94,7 +94,7 @@ def test_a_batch_is_preprocessed_alike_each_time(tmp_path: Any) -> None:
     spec = small_spec(tmp_path)
     root, _ = dataset.prepare(spec.dataset)
     images = build.build_dataset(spec, "train", root)
-    (batch,) = next(build.Batches(images, 0, spec.config["train"], range(1)).from_position(0, 0))
+    (batch,) = next(build.Batches(images, 0, spec.config["train"], range(1)).between(0, 1))
     model = build.build_model(spec)
     first, second = (model.data_preprocessor(batch, True)["inputs"] for _ in range(2))
     assert torch.equal(first, second)

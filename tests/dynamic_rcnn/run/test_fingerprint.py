@@ -16,6 +16,7 @@ DOES_NOT_DECIDE_RESULT = (
     "data.missing_files",  # words messages
     "engine",
     "engine.ending",
+    "engine.pace",  # what is measured
     "engine.pretrained",
     "engine.refusal",
     "engine.stop_signal",

@@ -35,6 +35,7 @@ TRAIN = {
     "images_per_group": 2,
     "processes": 1,
     "workers": 0,
+    "prefetch": 2,
     "log_interval": 5,
     "checkpoint_interval": 10,
     "keep_checkpoints": 2,

@@ -140,7 +140,7 @@ CASES = [
     (
         ["++grid.arms.dla.set={train.max_itres: 3}", "++grid.arms.dsl.set={train.max_iters: 0}"],
         "valid: checkpoint_interval, deterministic, evaluator, group_by_aspect_ratio, groups, images_per_group, "
-        "keep_checkpoints, log_interval, max_epochs, max_iters, precision, processes, val_interval, workers; "
+        "keep_checkpoints, log_interval, max_epochs, max_iters, precision, prefetch, processes, val_interval, workers; "
         "grid.arms.dsl: base.train.max_iters=0: must be an integer of",
     ),
     (["base.train.max_epochs=3"], "max_epochs=3; give one of the two, and null for the other"),

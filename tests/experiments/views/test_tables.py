@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -18,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.status import Status
 from experiments.config.conf_files import CONF
 from experiments.planning.run_state import PlannedRun
 from experiments.views import progress, tables
@@ -74,9 +76,20 @@ def test_a_launch_on_a_terminal_draws_a_table_that_fits(rows: int, columns: int,
 def test_a_narrow_table_leaves_out_less_important_columns() -> None:
     plan = [planned(0, "failed"), planned(1, "running")]
     head = rendered(tables.status_table(plan, 200), 200)[0].split()
-    assert " ".join(head) == "run state iteration % left loss T beta AP AP90 attempts cause"
+    assert " ".join(head) == "run state iteration % left loss T beta AP AP90 img/s wait% GB attempts cause"
     assert " ".join(rendered(tables.status_table(plan, 80), 80)[0].split()) == "run state iteration left loss T beta"
     assert rendered(tables.status_table(plan, 20), 20)[0].split()[:1] == ["run"]
+
+
+def test_the_status_shows_speed_waiting_and_memory_where_they_were_measured(tmp_path: Path) -> None:
+    status, spec = Status(state="running", iteration=5, max_iterations=20), planned(0, "running").spec
+    run = replace(planned(0, "running"), path=tmp_path, status=status, spec=replace(spec, config={"train": {}}))
+    row = {"iteration": 5, "loss": 1.0, "T": 0.5, "beta": 1.0, "seconds": 0.5}
+    measured = {"data_seconds": 0.1, "images_per_second": 32.0, "peak_bytes": 2_560_000_000}
+    for content, shown in (({**row, **measured}, ["32.0", "20", "2.6"]), (row, [])):
+        (tmp_path / "train.jsonl").write_text(json.dumps(content) + "\n")
+        line = rendered(tables.status_table([run], 150), 150)[1].split()
+        assert line == ["arm0/seed0", "running", "5/20", "25", "0:08", "1.000", "0.500", "1.000", *shown]
 
 
 def test_a_live_table_fits_the_terminal_and_shows_running_runs_first() -> None:
