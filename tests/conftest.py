@@ -7,7 +7,6 @@ import signal
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: tests of Ctrl-C need the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,15 +24,17 @@ LONGEST = (
 )
 
 
-class ByFile(LoadScopeScheduling):
-    """Gives each process (pytest -n 2) one file at a time. All Slurm tests run in one process: they share a cluster."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
 
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return SLURM if file.startswith(SLURM) else file
+    class ByFile(LoadScopeScheduling):
+        """Gives each process (pytest -n 2) one file at a time. All Slurm tests run in one process, on one cluster."""
 
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return SLURM if file.startswith(SLURM) else file
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     config.option.loadscopereorder = (
         False  # would sort files by their number of tests, which says little about their time
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import sys
 import threading
 import traceback
@@ -26,6 +27,7 @@ LOST = "lost"  # another process of the run died for a reason that this one does
 SUPERSEDED = "superseded"
 _OF_ALL_RANKS = ("NaN", "no positives", "interrupted")
 _DEVICE_PATIENCE_S = 5.0
+_NOT_DETERMINISTIC = re.compile(r"(.+?) does not have a deterministic implementation")  # torch's words
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,9 @@ def _cause(error: Exception, me: Rank) -> tuple[str, str]:
     for kind, cause in known.items():
         if isinstance(error, kind):
             return cause, str(error)
+    if refused := _NOT_DETERMINISTIC.match(str(error)):
+        why = f"the operator {refused[1]} has no deterministic form on this device"
+        return "bad input", f"base.train.deterministic=true: {why}; set it to false, or train a model without it"
     line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return "disk", f"{line}; free some space or choose another runs="

@@ -23,12 +23,14 @@ from dynamic_rcnn.run.provenance import Arithmetic
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _ON_CPU = ("fp32", "bf16")
+CUBLAS, _WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")  # the values that torch accepts
 
 
 def configure(train: Mapping[str, Any], device: torch.device) -> None:
     """Set torch's flags for TF32 and determinism. train: the section of that name in a run's configuration.
 
-    Raises UserError for a precision that the device does not have.
+    In deterministic mode an operator without a deterministic form raises RuntimeError, which `ending` words. Raises
+    UserError for a precision that the device does not have, and for an environment that rules out deterministic mode.
     """
     precision = train["precision"]
     if device.type == "cpu" and precision not in _ON_CPU:
@@ -36,10 +38,11 @@ def configure(train: Mapping[str, Any], device: torch.device) -> None:
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(f"base.train.precision=bf16: {torch.cuda.get_device_name()} does not have it; use fp16 or fp32")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    if train["deterministic"]:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(train["deterministic"])
+    if train["deterministic"] and os.environ.setdefault(CUBLAS, _WORKSPACES[0]) not in _WORKSPACES:  # cuBLAS reads it
+        rule = f"base.train.deterministic=true needs {' or '.join(_WORKSPACES)}; unset it"
+        raise UserError(f"{CUBLAS}={os.environ[CUBLAS]}: {rule}")
 
 
 def describe(train: Mapping[str, Any], device: torch.device) -> Arithmetic:

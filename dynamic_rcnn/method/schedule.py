@@ -112,7 +112,8 @@ class DynamicSchedule:
         if len(targets) == 0:
             return None
         errors = targets[:, :2].abs().mean(dim=1)
-        return torch.kthvalue(errors, min(self.beta_topk * num_images, len(errors)))[0]
+        # not torch.kthvalue, which older versions of torch refuse on CUDA in deterministic mode
+        return torch.topk(errors, min(self.beta_topk * num_images, len(errors)), largest=False)[0][-1]
 
     def add(self, ious: Tensor, regression_error: Tensor | None) -> None:
         """Add the statistics of one iteration to the windows, in float32.

@@ -10,7 +10,8 @@ entry of S adds a whole row of channels, by `embedding_bag`. Bilinear weights ar
 small array per axis. All levels of a feature pyramid are one product.
 
 No two threads add to the same number, so the gradient is the same in every run, on CUDA too. There, torchvision's
-kernels are faster and are used unless deterministic algorithms are asked for.
+kernels are faster and are used unless deterministic algorithms are asked for. Their forward pass is deterministic;
+torchvision's function nevertheless replaces it in deterministic mode, by one that needs many times the memory.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torchvision import ops
 
 
 def roi_align(
@@ -56,7 +56,7 @@ def roi_align(
         raise RuntimeError(f"RoIAlign with pool_mode={pool_mode!r} needs a compiled mmcv 2.1; torchvision has 'avg'")
     bins = (output_size, output_size) if isinstance(output_size, int) else output_size
     if not sparse_is_better(features):
-        return ops.roi_align(features, rois, bins, spatial_scale, sampling_ratio, aligned)
+        return torch.ops.torchvision.roi_align(features, rois, spatial_scale, *bins, sampling_ratio, aligned)
     level = torch.zeros(len(rois), dtype=torch.long, device=rois.device)
     return roi_align_levels([features], rois, level, [spatial_scale], Sampling(bins, sampling_ratio, aligned))
 

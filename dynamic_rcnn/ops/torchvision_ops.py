@@ -88,7 +88,13 @@ def modulated_deform_conv_backward(
     grad_output: Tensor,
     **settings: int,
 ) -> None:
-    """Write the gradients into the five `grad_` tensors, which have the shapes of their inputs; see the forward."""
+    """Write the gradients into the five `grad_` tensors, which have the shapes of their inputs; see the forward.
+
+    Raises:
+        RuntimeError: in deterministic mode on CUDA, worded as torch does. torchvision 0.29 would not notice.
+    """
+    if features.is_cuda and torch.are_deterministic_algorithms_enabled():
+        raise RuntimeError("modulated_deform_conv_backward (DCNv2) does not have a deterministic implementation")
     with_bias = bool(settings["with_bias"])
     gradients = torch.ops.torchvision._deform_conv2d_backward(
         *(grad_output, features, weight, offset, mask),

@@ -112,6 +112,16 @@ def test_a_failed_device_is_recorded_as_an_error():
     assert (end.cause, end.exit_code) == ("error", 1) and end.message.endswith("an illegal memory access")
 
 
+def test_an_operator_without_a_deterministic_form_is_named(capsys):
+    """With the words of torch 2.14, and no traceback."""
+    said = "kthvalue CUDA does not have a deterministic implementation, but you set 'torch.use_deterministic_algorithms"
+    assert classify(RuntimeError(f"{said}(True)'. You can turn off"), Rank(), UncheckedLosses()).message == (
+        "base.train.deterministic=true: the operator kthvalue CUDA has no deterministic form on this device; set it to "
+        "false, or train a model without it"
+    )
+    assert capsys.readouterr().err == ""
+
+
 def test_a_device_that_does_not_answer_does_not_block_the_end(monkeypatch):
     monkeypatch.setattr(ending, "_DEVICE_PATIENCE_S", 0.1)
 
@@ -266,6 +276,7 @@ def test_a_failed_download_names_the_file_and_its_folder(tmp_path, data):
         (RuntimeError("something else"), "error", 1),
         (OSError(28, "No space left on device"), "disk", 1),
         (UserError("bad value"), "bad input", 2),
+        (RuntimeError("op does not have a deterministic implementation, but you set"), "bad input", 2),
         (NaNLossError("the loss is not finite at iteration 7"), "NaN", 1),
         (NoPositivesError("iterations 1 to 100 have no positives"), "no positives", 1),
     ],

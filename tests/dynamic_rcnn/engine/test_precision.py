@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -44,7 +45,15 @@ def test_tf32_is_used_only_where_it_is_asked_for(flags: Any) -> None:
 def test_deterministic_mode_sets_torchs_flags(flags: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     precision.configure({"precision": "fp32", "deterministic": True}, CPU)
-    assert torch.are_deterministic_algorithms_enabled() and precision.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.are_deterministic_algorithms_enabled() and os.environ[precision.CUBLAS] == ":4096:8"
+    precision.configure({"precision": "fp32", "deterministic": False}, CPU)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_environment_without_deterministic_matrix_products_is_refused(flags: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv(precision.CUBLAS, ":0:0")
+    with pytest.raises(UserError, match=r"^CUBLAS_WORKSPACE_CONFIG=:0:0: base.train.deterministic=true needs :4"):
+        precision.configure({"precision": "fp32", "deterministic": True}, CPU)
 
 
 def first_window(tmp_path: Any, name: str) -> Any:
