@@ -2,7 +2,7 @@
 
 `spec.dataset` has the fields name, root, classes, fingerprint and the paths train_ann, val_ann, train_img and val_img,
 relative to the root; for shapes also the recipe, for other data train_fingerprint, the digest of the training
-annotations alone.
+annotations alone; stage, if data are copied to the node (see `stage`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dynamic_rcnn import PROJECT
 from dynamic_rcnn.data import coco_format
 from dynamic_rcnn.data.annotations import read_classes
 from dynamic_rcnn.data.shapes import CLASSES, ShapesRecipe, ensure_shapes
+from dynamic_rcnn.data.shapes_files import content_fingerprint
 from dynamic_rcnn.errors import UserError
 
 PATHS = ("train_ann", "val_ann", "train_img", "val_img")
@@ -114,6 +115,13 @@ def find(dataset: dict[str, Any]) -> tuple[PreparedData, str | None]:
     again = "only the evaluation is repeated, if the training is complete" if only_val else "this makes a new run"
     planned = f"fingerprint {digests.both[:10]}, planned {dataset['fingerprint'][:10]}"
     return found, f"{what} ({planned}); launch again: {again}"
+
+
+def content_digest(root: Path, dataset: dict[str, Any]) -> str:
+    """The fingerprint of the data in `root`. Raises UserError if a file is missing or damaged."""
+    if "recipe" in dataset:
+        return content_fingerprint(root)
+    return coco_format.fingerprint(root, dataset["train_ann"], dataset["val_ann"]).both
 
 
 def _shapes_root(dataset: dict[str, Any]) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dynamic_rcnn.data import dataset
+from dynamic_rcnn.data.stage import stage
 from dynamic_rcnn.engine import checkpoint, precision
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import UserError
@@ -26,7 +27,7 @@ from dynamic_rcnn.run.files import (
     write_content,
 )
 from dynamic_rcnn.run.heartbeat import beat
-from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.spec import TRAIN, RunSpec
 from dynamic_rcnn.run.status import StatusFile
 
 if TYPE_CHECKING:
@@ -51,8 +52,13 @@ class BaseRun:
         stop.check()
         found = dataset.prepare(spec.dataset) if distributed.is_main() else None  # draws before the others look
         distributed.any_of(False)
-        self.root, self.fingerprint = found or dataset.prepare(spec.dataset)
-        stop.check()
+        found = found or dataset.prepare(spec.dataset)
+        self.root, self.fingerprint = stage(found, spec.dataset, self._tick) if spec.task == TRAIN else found
+        self._tick()
+
+    def _tick(self) -> None:
+        """Stop after a signal, and report progress."""
+        self.stop.check()
         beat()
 
     def start_attempt(self, notes: Iterable[str | None]) -> None:

@@ -26,6 +26,7 @@ from dynamic_rcnn.run.schema import validate
 # Fields that do not change a result: paths of the data, what `fingerprint` covers, and how often something is written.
 NEUTRAL = (
     "dataset.root",
+    "dataset.stage",
     "dataset.train_fingerprint",
     "dataset.train_ann",
     "dataset.val_ann",

@@ -151,4 +151,5 @@ def _dataset(settings: DatasetSettings) -> dict[str, Any]:
     else:
         assert root is not None
         found = coco_format_dataset(root, settings.paths)
-    return {**found, "name": settings.name}
+    staged = {} if settings.stage is None else {"stage": settings.stage}
+    return {**found, **staged, "name": settings.name}

@@ -14,7 +14,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import PlainName
 from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, faults, similar_hint, validate
-from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.run.values import Count
 from experiments.config.base_schema import Folder, LocalCount, RunConfig, RunName, Seeds, TimedConfig
 from experiments.config.grid_schema import PRETRAIN, Arm, GridFile
@@ -54,6 +54,7 @@ class DatasetSettings(Schema):
 
     name: PlainName
     root: str | None
+    stage: str | None = None
     recipe: dict[str, Any] | None = None
     train_ann: str | None = None
     val_ann: str | None = None
@@ -65,6 +66,8 @@ class DatasetSettings(Schema):
         broken: list[Fault] = []
         if self.root == "" or (self.root is None and self.recipe is None):
             broken.append((("root",), self.root, "must be a folder"))
+        if self.stage is not None and not self.stage.startswith(("/", "$")):
+            broken.append((("stage",), self.stage, "must be an absolute path, or begin with a variable of the node"))
         missing = [name for name in _DATA_PATHS if self.recipe is None and not getattr(self, name)]
         broken += [((name,), getattr(self, name), "must be a path below dataset.root") for name in missing]
         if broken:
@@ -111,8 +114,10 @@ class Settings(Schema):
         return [0] if self.task == EVALUATE else list(self.seeds or self.grid.seeds or [])
 
     def without_effect(self, defaults: dict[str, Any]) -> list[str]:
-        """A line for each given setting that has no effect on this action. defaults: the default of every setting."""
-        return [
+        """A line for each given setting that has no effect on this launch. defaults: the default of every setting."""
+        staged = self.dataset.stage if self.task != TRAIN else None
+        reason = f"has no effect, because grid={self.grid.name} does not train"
+        return [f"dataset.stage={staged}: {reason}"] * (staged is not None) + [
             f"{name}={value}: has no effect with action={self.action}, only with {' and '.join(actions)}"
             for name, actions in _ONLY_WITH.items()
             if self.action not in actions and (value := getattr(self, name)) != defaults[name.removesuffix("_output")]

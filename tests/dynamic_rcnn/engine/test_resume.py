@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -60,13 +61,14 @@ def test_a_run_killed_repeatedly_equals_an_undisturbed_one(tmp_path, data, undis
     assert list((run_dir / "checkpoints").iterdir()) == [run_dir / "checkpoints" / "weights.pth"]
 
 
-def test_killed_while_workers_load_ahead_and_over_the_end_of_an_epoch(tmp_path, data, undisturbed):
-    """An epoch has 12 iterations. The undisturbed run loads its images itself."""
-    run_dir = prepare(tmp_path, small_spec(data, train__workers=2, train__prefetch=3))
+def test_killed_while_workers_load_ahead_from_a_staged_copy_over_the_end_of_an_epoch(tmp_path, data, undisturbed):
+    """An epoch has 12 iterations. The undisturbed run loads its images itself, from where they lie."""
+    spec = small_spec(data, train__workers=2, train__prefetch=3)
+    run_dir = prepare(tmp_path, replace(spec, dataset={**spec.dataset, "stage": str(tmp_path / "stage")}))
     assert run_dir.name == undisturbed.name
-    for count in (7, 14):
-        assert train(run_dir, "iteration", count).returncode == -signal.SIGKILL
-    assert train(run_dir).returncode == 0
+    started = [train(run_dir, "iteration", 7), train(run_dir, "iteration", 14), train(run_dir)]
+    assert [each.returncode for each in started] == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    assert ["copying 34 files" in each.stdout for each in started] == [True, False, False]
     assert_same_run(run_dir, undisturbed)
     for row in read_jsonl(run_dir / "train.jsonl"):
         assert 0 <= row["data_seconds"] <= row["seconds"] and row["peak_bytes"] > 1e8

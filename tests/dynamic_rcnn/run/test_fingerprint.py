@@ -14,6 +14,7 @@ DOES_NOT_DECIDE_RESULT = (
     "",
     "data",
     "data.missing_files",  # words messages
+    "data.stage",  # copies, and checks that they are equal
     "engine",
     "engine.ending",
     "engine.pace",  # what is measured

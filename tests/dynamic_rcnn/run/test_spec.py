@@ -24,6 +24,7 @@ RECORDS = Path(__file__).resolve().parents[3] / "analysis" / "records"
 DATASET = {
     "name": "shapes",
     "root": None,
+    "stage": "/scratch",
     "fingerprint": "abc",
     "train_fingerprint": "abd",
     "classes": ["disc", "square"],

@@ -127,6 +127,7 @@ CASES = [
     (["base.train.groups=2.5"], "base.train.groups=2.5: must be an integer of at least 1"),
     (["base.train.evaluator=coco"], "base.train.evaluator=coco: must be one of hotcoco, pycocotools"),
     (["base.train.val_interval=epochs"], "val_interval=epochs: must be an integer of at least 0, or epoch"),
+    (["dataset.stage=x"], "dataset.stage=x: must be an absolute path, or begin with a variable of the node"),
     (["base.train.workers=-1"], "base.train.workers=-1: must be an integer of at least 0"),
     (
         ["seeds=[-1]", "action=lunch", "grid.title=3"],

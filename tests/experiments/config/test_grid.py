@@ -152,7 +152,11 @@ def test_choosing_seeds_and_arms_keeps_the_setting_and_an_override_changes_it() 
 
 
 @pytest.mark.parametrize(
-    "neutral", ["base.train.workers=2", "base.train.log_interval=1", "dataset.root=/x", "cluster.slots=7", "runs=/y"]
+    "neutral",
+    [
+        *("base.train.workers=2", "base.train.prefetch=3", "base.train.log_interval=1", "cluster.slots=7"),
+        *("dataset.root=/x", "dataset.stage=/z"),
+    ],
 )
 def test_neutral_settings_do_not_change_run_ids(neutral: str) -> None:
     assert [run.id for run in grid("grid=smoke", neutral).all_runs] == [run.id for run in grid("grid=smoke").all_runs]
