@@ -35,6 +35,7 @@ from experiments.config.overrides import describe_overruled
 from experiments.config.schema import Config, LocalCluster
 from experiments.launching.output import output_may_close
 from experiments.planning import cost
+from experiments.planning.chance import chance_lines
 from experiments.planning.directories import Directories, nearest_differences
 from experiments.planning.plan import is_submitted, plan_or_disk, plan_reporting_errors
 from experiments.planning.run_state import PlannedRun, lost_copies
@@ -123,7 +124,8 @@ def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     else:
         console = tables.console()
         console.print(tables.plan_table(plan, console.width))
-        print("\n".join([*_summary(grid, plan, slurm_error), *cost.cost_lines(left, plan, profile)]), flush=True)
+        lines = [*_summary(grid, plan, slurm_error), *chance_lines(grid), *cost.cost_lines(left, plan, profile)]
+        print("\n".join(lines), flush=True)
     if profile is not None:
         cost.refuse(left, plan, profile)
     return 0

@@ -44,7 +44,7 @@ def starting(prefix: str) -> list[str]:
 
 def test_every_command_is_covered_here_or_by_ci():
     """CI runs the make targets. Commands that need a cluster are run in tests/slurm/test_launch.py, those that need a
-    server, a run or a folder in tests/dynamic_rcnn and tests/benchmarks.
+    server, a run or a folder in tests/dynamic_rcnn and tests/benchmarks; the script of a page in tests/analysis/stats.
     """
     known = (
         "python -m dynamic_rcnn.tools.fetch",
@@ -54,6 +54,7 @@ def test_every_command_is_covered_here_or_by_ci():
         "python -m benchmarks.",
         "python -m tests.slurm.disturber",
         "python -m tests.slurm.testcluster",
+        "python -m analysis.stats.operating_characteristics",
         "python docs/picture.py",
         "python experiments/launch.py",
         "python analysis/",

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from analysis.rendering.model import Row, Table, TableCell, table
 from analysis.rendering.text import BREAK, Line, code, interval, join, mean_sd, number, signed, strong
-from analysis.sections.comparability import COCO, deviation, incomplete
+from analysis.sections.comparability import COCO, deviation, incomplete, looks_text
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
+from analysis.stats.verdict import Decision
 from dynamic_rcnn.run import published_curves
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
@@ -41,6 +42,7 @@ class PaperClaim:
         grid, arm: whose runs decide it.
         options: further arguments of the command that runs the grid.
         weights: for a retest, the first digits of the sha256 of the weights.
+        ports: other printed values of the same model and setting, with their sources. Each gets a verdict of its own.
     """
 
     text: str
@@ -52,14 +54,21 @@ class PaperClaim:
     arm: str = FULL_METHOD
     options: str = ""
     weights: str | None = None
+    ports: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def sources(self) -> Line:
+        """Where the claim is printed, and other values that are printed for the same model."""
+        return join(BREAK, [self.source, *(f"{printed}: {source}" for printed, source in self.ports)])
 
     def arms(self, grid: Manifest) -> list[str]:
         """The arms whose runs decide the claim."""
         return [self.arm, grid.baseline] if self.kind == "difference" else [self.arm]
 
 
+PORTS = ((38.8, "the author's port to mmdet v1.1 (hkzhang95/DynamicRCNN-mmdetV1.1), minival"),)
 CLAIMS = (
-    PaperClaim("38.9 AP", "value", "AP", f"{SOURCE}, abstract, Table 2", 38.9),
+    PaperClaim("38.9 AP", "value", "AP", f"{SOURCE}, abstract, Table 2; mmdet's released model", 38.9, ports=PORTS),
     PaperClaim("+1.9 AP over the baseline", "difference", "AP", f"{SOURCE}, abstract, Table 2", 1.9),
     PaperClaim("+5.5 AP90 over the baseline", "difference", "AP90", f"{SOURCE}, abstract, Table 2", 5.5),
     PaperClaim("no extra overhead", "overhead", "", f"{SOURCE}, abstract", 0.0, grid="speed"),
@@ -80,7 +89,7 @@ def claims_table(comparisons: list[Comparison], overhead: list[Line]) -> Table:
     rows: list[Row] = []
     for claim in CLAIMS:
         cell = TableCell(join(BREAK, overhead)) if claim.kind == "overhead" else _verdict_cell(claim, comparisons)
-        rows.append([claim.text, claim.source, cell, code(coco_command(claim.grid) + claim.options)])
+        rows.append([claim.text, claim.sources, cell, code(coco_command(claim.grid) + claim.options)])
     return table(["claim (COCO val2017, R-50-FPN, 1x)", "source", "verdict", "command"], rows, text_columns=4)
 
 
@@ -114,21 +123,31 @@ def measured_text(claim: PaperClaim, comparison: Comparison) -> Line | None:
     if claim.kind == "trends":
         return trends_text(comparison, claim.arm)
     arms = claim.arms(grid)
-    noise, ours = comparison.noise(claim.metric), comparison.summary(claim.metric, claim.arm)
+    ours = comparison.summary(claim.metric, claim.arm)
     if claim.kind == "value":
         text = f"{mean_sd(ours.mean, ours.sd)} (n = {ours.n})" if ours.n else None
     else:
         text = difference_text(comparison, claim.metric, claim.arm)
     if text is None:
         return strong(incomplete(comparison, arms)) if comparison.mixed.keys() & set(arms) else None
+    decision = _decide(claim, claim.printed, comparison)
+    undecided = incomplete(comparison, arms)
+    ports = (
+        ""
+        if undecided
+        else "".join(f"; against {printed}: {_decide(claim, printed, comparison).text}" for printed, _ in claim.ports)
+    )
+    notes = [f"margin {verdict.margin(claim.metric):.1f}", *_notes(comparison, arms, claim.metric, decision)]
+    return strong(undecided or decision.text) + f": measured {text}; {', '.join(notes)}{ports}"
+
+
+def _decide(claim: PaperClaim, printed: float, comparison: Comparison) -> Decision:
+    """The verdict on a printed value or difference, from finished runs."""
+    metric, grid, looks = claim.metric, comparison.grid, len(comparison.grid.looks) + 1
+    noise, ours = comparison.noise(metric), comparison.summary(metric, claim.arm)
     if claim.kind == "value":
-        decision = verdict.decide(claim.metric, claim.printed, ours, noise)
-    else:
-        theirs = comparison.summary(claim.metric, grid.baseline)
-        decision = verdict.decide_difference(claim.metric, claim.printed, ours, theirs, noise)
-    decided = incomplete(comparison, arms) or decision.text
-    notes = [f"margin {verdict.margin(claim.metric):.1f}", *_notes(comparison, arms, claim.metric)]
-    return strong(decided) + f": measured {text}; {', '.join(notes)}"
+        return verdict.decide(metric, printed, ours, noise, looks)
+    return verdict.decide_difference(metric, printed, ours, comparison.summary(metric, grid.baseline), noise, looks)
 
 
 def retest_text(comparison: Comparison, arm: str, metric: str, printed: float) -> Line | None:
@@ -140,9 +159,13 @@ def retest_text(comparison: Comparison, arm: str, metric: str, printed: float) -
     return strong(decided) + f": measured {number(mean)}, margin {verdict.MARGIN_RETEST} (same weights, no seed noise)"
 
 
-def _notes(comparison: Comparison, arms: list[str], metric: str) -> Iterable[str]:
+def _notes(comparison: Comparison, arms: list[str], metric: str, decision: Decision) -> Iterable[str]:
     rows = comparison.averaged[comparison.averaged["arm"].isin(arms)]
     resumed = int((rows["attempts"] > 1).sum())
+    looks = comparison.grid.looks
+    yield f"half-width {number(decision.half_width)} at {100 * verdict.confidence(len(looks) + 1):g}%"
+    if looks:
+        yield looks_text(looks)
     if comparison.noise(metric).df == 0:
         yield "noise assumed: no arm has two seeds"
     if resumed:

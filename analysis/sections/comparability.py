@@ -57,3 +57,8 @@ def lost_text(lost: str) -> str:
 
 def unfinished_text(count: int) -> str | None:
     return f"{verdict.INCONCLUSIVE}: {plural('run', count)} not finished" if count else None
+
+
+def looks_text(looks: list[int]) -> str:
+    """'seeds were added after results of 3 seeds, then 5 seeds, were known'."""
+    return f"seeds were added after results of {', then '.join(plural('seed', n) for n in looks)} were known"

@@ -7,6 +7,7 @@ from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Block, Heading, Section
 from analysis.rendering.text import Line, code, emphasis, join, strong
 from analysis.sections import image_section, paper_numbers, tables
+from analysis.sections.comparability import looks_text
 from analysis.sections.grid_figures import figures
 from analysis.sections.summary import paragraph
 from analysis.stats.comparison import Comparison
@@ -22,7 +23,7 @@ def section(records: RunTable, comparison: Comparison) -> Section:
     """The section of a grid whose runs train."""
     grid = comparison.grid
     blocks = [
-        grid_facts(grid) + ", " + _baselines(grid) + ".",
+        grid_facts(grid) + ", " + _baselines(grid) + "." + _looks_note(grid),
         paragraph(comparison),
         Heading("Ablation: AP by arm"),
         f"AP in percent on {grid.dataset}: mean ± sd over the n finished seeds (ddof 1), and the {LEVEL} t interval of "
@@ -63,6 +64,15 @@ def grid_facts(grid: Manifest) -> Line:
 def _baselines(grid: Manifest) -> Line:
     own = [code(other) + " of " + code(arm) for arm, other in grid.baselines.items()]
     return join(", ", ["baseline " + code(grid.baseline), *own])
+
+
+def _looks_note(grid: Manifest) -> Line:
+    """What the intervals do not cover if the number of seeds was not fixed before the runs."""
+    if not grid.looks:
+        return ""
+    known = looks_text(grid.looks)
+    widened = "Verdicts on printed numbers are widened for that; the intervals below are not."
+    return f" {known[0].upper()}{known[1:]}. {widened}"
 
 
 def _difference_blocks(records: RunTable, comparison: Comparison) -> list[Block]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.rendering.model import Block, Heading, Table, table
 from analysis.rendering.text import Line, code, number, signed
-from analysis.sections.comparability import COCO, deviation, incomplete
+from analysis.sections.comparability import COCO, deviation, incomplete, looks_text
 from analysis.sections.tables import arm_title
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
@@ -51,8 +51,18 @@ def _introduction(grid: Manifest, paper: Paper) -> tuple[str, Line]:
     rule = "Each printed value against the mean over seeds, by " + RULE
     return (
         "The paper's numbers",
-        rule + ". Cells of one table are not independent; they are not corrected for multiple comparisons.",
+        rule
+        + _looks_note(grid)
+        + ". Cells of one table are not independent; they are not corrected for multiple comparisons.",
     )
+
+
+def _looks_note(grid: Manifest) -> str:
+    """How the rule is widened if seeds were added after results were known."""
+    if not grid.looks:
+        return ""
+    level = f"{100 * verdict.confidence(len(grid.looks) + 1):g}%"
+    return f", at {level} instead of {100 * verdict.confidence(1):g}% because {looks_text(grid.looks)}"
 
 
 def _printed_table(title: str, printed: dict[str, dict[str, float]], metrics: list[str], grid: Manifest) -> Table:
@@ -83,5 +93,6 @@ def _verdict(comparison: Comparison, arm: str, metric: str, printed: float | Non
     summary, decided = comparison.summary(metric, arm), incomplete(comparison, [arm])
     if summary.mean is None:
         return f"{decided if arm in comparison.mixed else verdict.NOT_RUN}: {number(printed, 1)}"
-    decided = decided or verdict.decide(metric, printed, summary, comparison.noise(metric)).text
+    looks = len(comparison.grid.looks) + 1
+    decided = decided or verdict.decide(metric, printed, summary, comparison.noise(metric), looks).text
     return f"{decided}: {number(printed, 1)}, measured {number(summary.mean)}"

@@ -1,15 +1,27 @@
 """The rule by which measured seeds decide a printed number, in points of AP.
 
-With the printed number c, the mean m of n seeds, the pooled sd s of the grid's arms (at least the metric's floor) with
-df degrees of freedom, D = |m - c| and the margin d, the verdict is
+With the printed number c, the mean m of n seeds, D = |m - c|, the margin d, and the sd s with df degrees of freedom,
+the verdict is
 
     REPRODUCED          if D + t(.95, df) s / sqrt(n) <= d
     NOT REPRODUCED      else if c - m > max(d, t(.975, df) s sqrt(1 + 1/n) + 0.05)
     HIGHER THAN CLAIMED else if m - c is
     INCONCLUSIVE        otherwise
 
+s combines the sd s_pooled of the grid's arms on f degrees of freedom with a prior sd s0 (PRIOR_SDS) that counts as
+nu0 = 10 degrees of freedom, because two or three seeds say little about their own noise:
+
+    s^2 = (nu0 s0^2 + f s_pooled^2) / (nu0 + f),  df = nu0 + f
+
 The second bound is the prediction interval of one more run, plus half a printed digit: the printed number is a single
 run. For a difference of two arms, 1/n is the sum over both, and the printed side counts two runs and two digits.
+
+n is fixed before the runs. If seeds were added after results were known, the verdict is a further look at the same
+claim, and each look halves the errors that both quantiles allow: .95 and .975 become .975 and .9875 at the second look.
+All looks together then err at most twice as often as one. docs/operating-characteristics.md tabulates the rule.
+
+Two sets of runs are compared by the same rule: D is the difference of their means, 1/n the sum over both, and nothing
+is printed or rounded. A result that differs in either direction is NOT REPRODUCED. See `decide_replication`.
 
 Evaluating released weights again has no seed noise: m equals the printed number up to rounding. The margin is half a
 printed digit:
@@ -37,7 +49,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from analysis.stats.seeds import PooledSd, Ratio, Summary, t_quantile
 
@@ -48,14 +60,16 @@ INCONCLUSIVE = "INCONCLUSIVE"
 NOT_COMPARABLE = "NOT COMPARABLE"
 NOT_RUN = "NOT RUN"
 
-# The smallest sd between seeds that is assumed. On COCO, published or estimated from recorded pairs of runs: AP 0.09 to
-# 0.10, AP50 0.11, AP75 0.19, APs 0.45, APm 0.22, APl 0.37; none for AP90. AP60, AP70, AP80: between their neighbours.
-# None is published for masks: the same as for boxes.
-FLOORS = {
+# The sd between seeds on COCO before any is measured, in points of AP. Rounded up from the sds of 13 pairs of runs of
+# DeFCN's R50-FPN configs (AP 0.09, AP50 0.11, AP75 0.19, APs 0.45, APm 0.22, APl 0.37) and of 5 seeds of detectron2's
+# ViTDet (AP 0.10). None is published for AP90, declared as twice AP's, nor for masks, taken as for boxes. AP60, AP70
+# and AP80 are between their neighbours.
+PRIOR_SDS = {
     **{"AP": 0.15, "AP50": 0.15, "AP60": 0.15, "AP70": 0.20, "AP75": 0.25, "AP80": 0.25, "AP90": 0.30},
     **{"APs": 0.50, "APm": 0.25, "APl": 0.40},
     **{"segm_AP": 0.15, "segm_AP50": 0.15, "segm_AP75": 0.25},
 }
+PRIOR_DF = 10  # nu0; the published pairs would justify about 17 at a smaller sd
 MARGIN_AP = 0.5
 MARGIN_RETEST = 0.05
 MOST_SEEDS = 30
@@ -70,14 +84,17 @@ _ROUNDING = 1e-9  # 38.95 - 38.9 is above 0.05 in floating point
 class Decision:
     """A verdict.
 
-    more: the number of additional seeds (of each arm) or blocks that would decide, if mean and noise stay as they are;
-    None if even `most` would not.
+    Attributes:
+        more: the number of additional seeds (of each arm) or blocks that would decide, if mean and noise stay as they
+            are; None if even `most` would not. Additional seeds are a further look.
+        half_width: of the interval that REPRODUCED needs within the margin, in points; None for other rules.
     """
 
     verdict: str
     more: int | None = None
     unit: str = "seed"
     most: int = MOST_SEEDS
+    half_width: float | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:
@@ -89,21 +106,30 @@ class Decision:
 
 
 def margin(metric: str) -> float:
-    """How far from the printed number a mean may be, in points of AP: 0.5 for AP, proportional to FLOORS for others."""
-    return MARGIN_AP * FLOORS[metric] / FLOORS["AP"]
+    """How far from the printed number a mean may be, in points: 0.5 for AP, proportional to PRIOR_SDS for others."""
+    return MARGIN_AP * PRIOR_SDS[metric] / PRIOR_SDS["AP"]
 
 
-def decide(metric: str, claimed: float, measured: Summary, noise: PooledSd) -> Decision:
-    """The verdict on a printed value. If no arm has two seeds, the sd is taken to be the floor, as if it were known."""
+def with_prior(metric: str, noise: PooledSd) -> PooledSd:
+    """The pooled sd combined with the metric's prior sd on COCO; the prior sd alone if no arm has two seeds."""
+    df = PRIOR_DF + noise.df
+    squares = PRIOR_DF * PRIOR_SDS[metric] ** 2 + noise.df * (noise.sd or 0.0) ** 2
+    return PooledSd(math.sqrt(squares / df), df)
+
+
+def decide(metric: str, claimed: float, measured: Summary, noise: PooledSd, looks: int = 1) -> Decision:
+    """The verdict on a printed value. noise: the sd pooled over the arms. looks: this one and those at fewer seeds."""
     assert measured.mean is not None
-    return _decide(metric, measured.mean - claimed, noise, [measured.n])
+    return _decide(metric, measured.mean - claimed, noise, [measured.n], looks)
 
 
-def decide_difference(metric: str, claimed: float, ours: Summary, theirs: Summary, noise: PooledSd) -> Decision:
+def decide_difference(
+    metric: str, claimed: float, ours: Summary, theirs: Summary, noise: PooledSd, looks: int = 1
+) -> Decision:
     """The verdict on a printed difference of two arms."""
     assert ours.mean is not None and theirs.mean is not None
     gap = ours.mean - theirs.mean - claimed
-    return _decide(metric, gap, noise, [ours.n, theirs.n])
+    return _decide(metric, gap, noise, [ours.n, theirs.n], looks)
 
 
 def decide_retest(claimed: float, measured: float) -> Decision:
@@ -114,27 +140,45 @@ def decide_retest(claimed: float, measured: float) -> Decision:
     return Decision(HIGHER if gap > 0 else NOT_REPRODUCED)
 
 
-def _decide(metric: str, gap: float, noise: PooledSd, counts: Sequence[int]) -> Decision:
+def _decide(metric: str, gap: float, noise: PooledSd, counts: Sequence[int], looks: int) -> Decision:
     """gap: measured minus printed. counts: the number of seeds of each arm."""
-    sd, limit = max(FLOORS[metric], noise.sd or 0.0), margin(metric)
-    verdict = _verdict(gap, sd, noise.df or math.inf, counts, limit)
-    if verdict != INCONCLUSIVE:
-        return Decision(verdict)
-    for more in range(1, MOST_SEEDS + 1):
-        df = noise.df + more * len(counts)
-        if _verdict(gap, sd, df, [count + more for count in counts], limit) != INCONCLUSIVE:
-            return Decision(INCONCLUSIVE, more)
-    return Decision(INCONCLUSIVE)
+    known, allowed = with_prior(metric, noise), margin(metric)
+    assert known.sd is not None
+    confirmed, tolerated = limits(known.sd, known.df, counts, allowed, looks)
+    found, more = verdict_of(gap, confirmed, tolerated), None
+    if found == INCONCLUSIVE:
+
+        def decides(seeds: int) -> bool:
+            df = known.df + seeds * len(counts)
+            further = limits(known.sd or 0.0, df, [count + seeds for count in counts], allowed, looks + 1)
+            return verdict_of(gap, *further) != INCONCLUSIVE
+
+        more = next(filter(decides, range(1, MOST_SEEDS + 1)), None)
+    return Decision(found, more, half_width=allowed - confirmed)
 
 
-def _verdict(gap: float, sd: float, df: float, counts: Sequence[int], limit: float) -> str:
-    """df: infinite if the floor is taken for a known sd."""
+def confidence(looks: int) -> float:
+    """The confidence level of the interval that REPRODUCED needs within the margin: 0.90 at the first look."""
+    return 1 - 0.10 * 0.5 ** (looks - 1)
+
+
+def limits(sd: float, df: float, counts: Sequence[int], allowed: float, looks: int = 1) -> tuple[float, float]:
+    """The largest gap that is REPRODUCED, negative if none is, and the largest that is not rejected.
+
+    allowed: the margin.
+    """
     spread, printed = math.fsum(1 / count for count in counts), len(counts)
-    half = t_quantile(0.90, df) * sd * math.sqrt(spread)
-    further = t_quantile(0.95, df) * sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
-    if abs(gap) + half <= limit:
+    level = confidence(looks)
+    half = t_quantile(level, df) * sd * math.sqrt(spread)
+    further = t_quantile((1 + level) / 2, df) * sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
+    return allowed - half, max(allowed, further)
+
+
+def verdict_of(gap: float, confirmed: float, tolerated: float) -> str:
+    """The verdict on a gap, measured minus printed, from the result of `limits`."""
+    if abs(gap) <= confirmed:
         return REPRODUCED
-    if abs(gap) > max(limit, further):
+    if abs(gap) > tolerated:
         return HIGHER if gap > 0 else NOT_REPRODUCED
     return INCONCLUSIVE
 

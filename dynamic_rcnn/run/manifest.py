@@ -136,6 +136,7 @@ class Manifest(Part):
         changed: fields that differ from the files of the base, the data set and the grid; None in older manifests.
         contrasts: pairs of arms to compare with each other, besides each with its baseline.
         seen_seeds: seeds whose results were known when settings were chosen.
+        looks: for each launch that added seeds to finished ones, the number of seeds with a result at that time.
         task: what the runs do, one of run.spec.TASKS.
         timed_arms: name -> title of the arms that the only run times side by side; None for other tasks.
     """
@@ -157,6 +158,7 @@ class Manifest(Part):
     paper: Paper | None = None
     contrasts: Annotated[Contrasts, _or_empty(list)] = Field(default_factory=list)
     seen_seeds: list[int] = Field(default_factory=list)
+    looks: list[int] = Field(default_factory=list)
     timed_arms: dict[str, str] | None = None
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.run import manifest as manifests
+from dynamic_rcnn.run.files import METRICS
 from dynamic_rcnn.run.manifest import Manifest, PlannedCell, relative_manifest_path
 from experiments.config.grid import Grid
 
@@ -16,9 +17,12 @@ def manifest_path(grid: Grid, runs: Path) -> Path:
 
 def read_cells(path: Path) -> list[PlannedCell]:
     """The runs that earlier launches of a grid asked for; [] without a manifest."""
-    if not path.exists():
-        return []
-    return manifests.read_manifest(path, "delete the file; launching writes it again").cells
+    manifest = _read(path)
+    return manifest.cells if manifest else []
+
+
+def _read(path: Path) -> Manifest | None:
+    return manifests.read_manifest(path, "delete the file; launching writes it again") if path.exists() else None
 
 
 def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
@@ -33,10 +37,17 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         )
         for spec in grid.runs
     ]
-    now = {(cell.arm, cell.seed) for cell in asked}
-    kept = [cell for cell in read_cells(target) if (cell.arm, cell.seed) not in now and _is_current(cell, grid)]
+    now, before = {(cell.arm, cell.seed) for cell in asked}, _read(target)
+    current = [cell for cell in (before.cells if before else []) if _is_current(cell, grid)]
+    kept = [cell for cell in current if (cell.arm, cell.seed) not in now]
+    looks = [*before.looks, *_look(current, now, runs)] if before and current else []
     order = list(grid.arms)
-    optional = {"baselines": grid.baselines, "seen_seeds": grid.seen_seeds, "timed_arms": grid.timed_arms}
+    optional: dict[str, Any] = {
+        "baselines": grid.baselines,
+        "seen_seeds": grid.seen_seeds,
+        "timed_arms": grid.timed_arms,
+    }
+    optional |= {"looks": looks}
     content: dict[str, Any] = {
         **{name: getattr(grid, name) for name in ("name", "title", "task", "setting", "dataset", "base", "changed")},
         **{name: getattr(grid, name) for name in ("baseline", "arms", "paper", "contrasts")},
@@ -45,6 +56,17 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
         "cells": sorted(kept + asked, key=lambda cell: (order.index(cell.arm), cell.seed)),
     }
     manifests.write_manifest(target, Manifest.model_validate(content))
+
+
+def _look(earlier: list[PlannedCell], asked: set[tuple[str, int]], runs: Path) -> list[int]:
+    """The number of finished seeds of the arms that get seeds which no earlier launch asked for; [] if there are none.
+
+    Their results may have been the reason to add seeds.
+    """
+    planned = {(cell.arm, cell.seed) for cell in earlier}
+    grown = {arm for arm, _ in planned} & {arm for arm, _ in asked - planned}
+    known = {cell.seed for cell in earlier if cell.arm in grown and (runs / cell.path / METRICS).exists()}
+    return [len(known)] if known else []
 
 
 def weights_of(grid: Grid) -> dict[str, str] | None:

@@ -33,11 +33,12 @@ def test_claims_on_coco_get_a_verdict(tmp_path: Path) -> None:
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     text = markdown(tmp_path)
     assert row_of(text, "headline claims", "38.9 AP")[2:] == [
-        "**REPRODUCED**: measured 38.95 ± 0.07 (n = 2); margin 0.5",  # 0.05 + 2.920 x 0.15 / sqrt(2) = 0.36
+        # s = sqrt((10 x 0.15^2 + 2 x 0.0707^2) / 12) = 0.140, 1.782 x 0.140 / sqrt(2) = 0.176
+        "**REPRODUCED**: measured 38.95 ± 0.07 (n = 2); margin 0.5, half-width 0.18 at 90%; against 38.8: REPRODUCED",
         "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`",
     ]
     assert row_of(text, "headline claims", "+1.9 AP")[2] == (
-        "**REPRODUCED**: measured +1.90, 90% interval [+1.69, +2.11], n = 2 and 2; margin 0.5"
+        "**REPRODUCED**: measured +1.90, 90% interval [+1.69, +2.11], n = 2 and 2; margin 0.5, half-width 0.25 at 90%"
     )
     cells = row_of(text, "| Table 2, verdict", "both")
     assert cells[1] == "REPRODUCED: 38.9, measured 38.95"
@@ -45,6 +46,31 @@ def test_claims_on_coco_get_a_verdict(tmp_path: Path) -> None:
     shapes_part = text[text.index("## Results on other data sets") : text.index("## Which component")]
     assert "coco" not in shapes_part.lower()
     assert "no grid that trains on it" not in text
+
+
+def test_the_claim_of_38_9_names_both_sources(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    source = row_of(markdown(tmp_path), "headline claims", "38.9 AP")[1]
+    assert source == (
+        "arXiv 2004.06002, abstract, Table 2; mmdet's released model<br>"
+        "38.8: the author's port to mmdet v1.1 (hkzhang95/DynamicRCNN-mmdetV1.1), minival"
+    )
+
+
+def test_seeds_that_were_added_after_results_widen_the_verdicts(tmp_path: Path) -> None:
+    coco = RunsFolder(tmp_path, "coco")
+    for seed, ap in enumerate((0.3855, 0.3865)):
+        coco.done("both", seed, ap)
+        coco.done("baseline", seed, 0.37)
+    for looks, verdict in (([], "**REPRODUCED**"), ([1], "**INCONCLUSIVE (2 more seeds would decide)**")):
+        coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[], looks=looks)
+        text = markdown(tmp_path)
+        claim = row_of(text, "headline claims", "38.9 AP")[2]
+        assert claim.startswith(f"{verdict}: measured 38.60 ± 0.07 (n = 2); margin 0.5"), claim
+    # s = sqrt((10 x 0.15^2 + 2 x 0.05^2) / 12) = 0.1384: 0.3 + 1.782 x 0.1384 / sqrt(2) = 0.474; with 2.179: 0.513
+    assert "half-width 0.21 at 95%, seeds were added after results of 1 seed were known; against 38.8: " in claim
+    assert "at 95% instead of 90% because seeds were added after results of 1 seed were known" in text
+    assert "Seeds were added after results of 1 seed were known. Verdicts on printed numbers are widened" in text
 
 
 def test_a_failed_run_makes_a_claim_not_comparable_and_resumed_runs_are_counted(tmp_path: Path) -> None:
@@ -56,7 +82,8 @@ def test_a_failed_run_makes_a_claim_not_comparable_and_resumed_runs_are_counted(
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
     text = markdown(tmp_path)
     assert row_of(text, "headline claims", "38.9 AP")[2] == (
-        "**REPRODUCED**: measured 39.00 (n = 1); margin 0.5, noise assumed: no arm has two seeds, 1 run resumed"
+        "**REPRODUCED**: measured 39.00 (n = 1); margin 0.5, half-width 0.27 at 90%, noise assumed: no arm has two "
+        "seeds, 1 run resumed; against 38.8: REPRODUCED"
     )
     assert row_of(text, "headline claims", "+1.9 AP")[2].startswith(
         "**NOT COMPARABLE: 1 run of baseline failed (NaN); the others may be a biased selection**: measured +2.00"

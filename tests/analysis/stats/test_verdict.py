@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from analysis.stats.seeds import PooledSd, Ratio, Summary, paired_ratio, pool_sd, summarize
 from analysis.stats.verdict import (
-    FLOORS,
     MOST_BLOCKS,
+    PRIOR_SDS,
     Decision,
     decide,
     decide_difference,
@@ -16,6 +18,7 @@ from analysis.stats.verdict import (
     decide_retest,
     decide_speed,
     margin,
+    with_prior,
 )
 
 
@@ -26,35 +29,81 @@ def seeds(mean: float, n: int = 3) -> Summary:
 @pytest.mark.parametrize(
     ("mean", "n", "verdict"),
     [
-        # s = 0.15 (the floor), df = 8: t(.95) = 1.860, t(.975) = 2.306; n = 3: h90 = 0.161, hpred = 0.449, d = 0.5
+        # s = 0.15, as the prior; df = 10 + 8: t(.95) = 1.734, t(.975) = 2.101
+        # d = 0.5; n = 3: h90 = 0.150, hpred = 0.414
         (38.9, 3, "REPRODUCED"),
-        (38.9 - 0.338, 3, "REPRODUCED"),  # 0.338 + 0.161 = 0.499
-        (38.9 - 0.340, 3, "INCONCLUSIVE"),
-        (38.9 + 0.340, 3, "INCONCLUSIVE"),
+        (38.9 - 0.349, 3, "REPRODUCED"),  # 0.349 + 0.1502 = 0.4992
+        (38.9 - 0.351, 3, "INCONCLUSIVE"),
+        (38.9 + 0.351, 3, "INCONCLUSIVE"),
         (38.9 - 0.49, 3, "INCONCLUSIVE"),
         (38.9 - 0.51, 3, "NOT REPRODUCED"),
         (38.9 + 0.51, 3, "HIGHER THAN CLAIMED"),
-        (38.9 - 0.22, 1, "REPRODUCED"),  # n = 1: h90 = 0.279, hpred = 0.539
-        (38.9 - 0.53, 1, "INCONCLUSIVE"),
-        (38.9 - 0.55, 1, "NOT REPRODUCED"),
+        (38.9 - 0.239, 1, "REPRODUCED"),  # n = 1: h90 = 0.2601, hpred = 0.4957
+        (38.9 - 0.241, 1, "INCONCLUSIVE"),
+        (38.9 - 0.49, 1, "INCONCLUSIVE"),
+        (38.9 - 0.51, 1, "NOT REPRODUCED"),
     ],
 )
 def test_a_value(mean: float, n: int, verdict: str):
-    assert decide("AP", 38.9, seeds(mean, n), PooledSd(0.1, 8)).verdict == verdict
+    assert decide("AP", 38.9, seeds(mean, n), PooledSd(0.15, 8)).verdict == verdict
 
 
-def test_measured_noise_above_the_floor_counts():
-    assert decide("AP", 38.9, seeds(38.9), PooledSd(0.1, 8)).verdict == "REPRODUCED"
-    assert decide("AP", 38.9, seeds(38.9), PooledSd(0.6, 8)).verdict == "INCONCLUSIVE"  # h90 = 0.644
+def test_the_prior_sd_counts_as_ten_degrees_of_freedom():
+    # (10 x 0.15^2 + 8 x 0.6^2) / 18 = 0.1725
+    found = with_prior("AP", PooledSd(0.6, 8))
+    assert found.sd == pytest.approx(math.sqrt(0.1725)) and found.df == 18
+    assert with_prior("AP90", PooledSd(None, 0)) == PooledSd(pytest.approx(0.30), 10)
+    # n = 3: h90 = 0.4158, hpred = 1.0576
+    noisy = PooledSd(0.6, 8)
+    shifts = {0.08: "REPRODUCED", 0.09: "INCONCLUSIVE", 1.05: "INCONCLUSIVE", 1.06: "NOT REPRODUCED"}
+    for shift, verdict in shifts.items():
+        assert decide("AP", 38.9, seeds(38.9 - shift), noisy).verdict == verdict, shift
 
 
 def test_a_difference_has_the_noise_of_two_arms():
-    # s = 0.30 (AP90's floor), df = 8, n = 3 and 3: h90 = 0.456, hpred = 1.230, d = 1.0
-    for gained, verdict in ((5.5, "REPRODUCED"), (4.97, "REPRODUCED"), (4.9, "INCONCLUSIVE"), (4.3, "INCONCLUSIVE")):
-        found = decide_difference("AP90", 5.5, seeds(10 + gained), seeds(10), PooledSd(0.2, 8))
+    # s = 0.30 (AP90's prior sd), df = 18, n = 3 and 3: h90 = 0.425, hpred = 1.129, d = 1.0
+    for gained, verdict in ((5.5, "REPRODUCED"), (4.93, "REPRODUCED"), (4.92, "INCONCLUSIVE"), (4.38, "INCONCLUSIVE")):
+        found = decide_difference("AP90", 5.5, seeds(10 + gained), seeds(10), PooledSd(0.3, 8))
         assert found.verdict == verdict, gained
-    assert decide_difference("AP90", 5.5, seeds(14.2), seeds(10), PooledSd(0.2, 8)).verdict == "NOT REPRODUCED"
-    assert decide_difference("AP90", 5.5, seeds(17), seeds(10), PooledSd(0.2, 8)).verdict == "HIGHER THAN CLAIMED"
+    assert decide_difference("AP90", 5.5, seeds(14.36), seeds(10), PooledSd(0.3, 8)).verdict == "NOT REPRODUCED"
+    assert decide_difference("AP90", 5.5, seeds(17), seeds(10), PooledSd(0.3, 8)).verdict == "HIGHER THAN CLAIMED"
+
+
+@pytest.mark.parametrize("metric", PRIOR_SDS)
+def test_two_seeds_on_target_never_say_less_than_one(metric: str):
+    """The only runs: no other arm measures the noise."""
+    for n in range(1, 6):
+        arm, noise = summarize([38.9] * n), pool_sd([[38.9] * n])
+        assert decide(metric, 38.9, arm, noise).verdict == "REPRODUCED"
+    two = [38.9 - PRIOR_SDS[metric], 38.9 + PRIOR_SDS[metric]]
+    assert decide(metric, 38.9, summarize(two), pool_sd([two])).verdict == "REPRODUCED"
+    short = [38.9 - 3 * margin(metric)] * 2
+    assert decide(metric, 38.9, summarize(short), pool_sd([short])).verdict == "NOT REPRODUCED"
+
+
+@pytest.mark.parametrize("metric", ["AP", "AP90"])
+@pytest.mark.parametrize("sd", [0.5, 1.0])
+def test_more_seeds_with_the_same_mean_never_decide_less(metric: str, sd: float):
+    """For any mean, while the measured sd is not above the prior sd. sd: in prior sds."""
+    for gap in np.linspace(0, 3, 61) * margin(metric):
+        found = []
+        for n in range(1, 8):
+            noise = PooledSd(sd * PRIOR_SDS[metric], 4 * (n - 1)) if n > 1 else PooledSd(None, 0)
+            found.append(decide(metric, 38.9, Summary(n, 38.9 - gap, None), noise).verdict)
+        decided = [verdict for verdict in found if verdict != "INCONCLUSIVE"]
+        assert len(set(decided)) <= 1 and found == ["INCONCLUSIVE"] * (7 - len(decided)) + decided, gap
+
+
+def test_each_further_look_halves_the_allowed_error():
+    # df = 18: t(.975) = 2.101, t(.9875) = 2.445; n = 3, s = 0.15: h90 = 0.1820, hpred = 0.4735 at the second look
+    noise = PooledSd(0.15, 8)
+    for shift, first, second in ((0.317, "REPRODUCED", "REPRODUCED"), (0.319, "REPRODUCED", "INCONCLUSIVE")):
+        assert decide("AP", 38.9, seeds(38.9 - shift), noise).verdict == first
+        assert decide("AP", 38.9, seeds(38.9 - shift), noise, looks=2).verdict == second
+    # t(.99375) = 2.7731 at the third: n = 1 of a difference: 2.7731 x 0.15 x 2 + 0.1 = 0.932
+    for shift, verdict in ((0.93, "INCONCLUSIVE"), (0.94, "NOT REPRODUCED")):
+        found = decide_difference("AP", 1.9, seeds(38.9 - shift, 1), seeds(37.0, 1), noise, looks=3)
+        assert found.verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -72,34 +121,27 @@ def test_released_weights_are_held_to_half_a_printed_digit(measured: float, verd
     assert decide_retest(38.9, measured) == Decision(verdict)
 
 
-def test_without_two_seeds_of_any_arm_the_floor_is_the_noise():
-    # normal quantiles: h90 = 1.645 x 0.15 = 0.247
-    assert decide("AP", 38.9, Summary(1, 38.66, None), PooledSd(None, 0)).verdict == "REPRODUCED"
-    assert decide("AP", 38.9, Summary(1, 38.64, None), PooledSd(None, 0)).verdict == "INCONCLUSIVE"
+def test_without_two_seeds_of_any_arm_the_prior_is_the_noise():
+    # df = 10: t(.95) = 1.812: h90 = 0.2719
+    assert decide("AP", 38.9, Summary(1, 38.673, None), PooledSd(None, 0)).verdict == "REPRODUCED"
+    assert decide("AP", 38.9, Summary(1, 38.671, None), PooledSd(None, 0)).verdict == "INCONCLUSIVE"
 
 
 def test_how_many_more_seeds_would_decide():
-    found = decide("AP", 38.9, seeds(38.9 - 0.34), PooledSd(0.1, 8))
-    assert found == Decision("INCONCLUSIVE", 1) and found.text == "INCONCLUSIVE (1 more seed would decide)"
-    assert decide("AP", 38.9, seeds(38.9 - 0.34, 4), PooledSd(0.1, 9)).verdict == "REPRODUCED"
-    never = decide(
-        "AP", 38.9, seeds(38.9 - 0.55), PooledSd(0.3, 8)
-    )  # between the margin and what one more run may show
+    # a second look: n = 4, df = 19: t(.975) = 2.093: h90 = 0.157
+    found = decide("AP", 38.9, seeds(38.9 - 0.34), PooledSd(0.2, 8))
+    assert found.verdict == "INCONCLUSIVE"
+    found = decide("AP", 38.9, seeds(38.9 - 0.352), PooledSd(0.15, 8))
+    assert found == Decision("INCONCLUSIVE", 2) and found.text == "INCONCLUSIVE (2 more seeds would decide)"
+    assert decide("AP", 38.9, seeds(38.9 - 0.352, 5), PooledSd(0.15, 10), looks=2).verdict == "REPRODUCED"
+    assert decide("AP", 38.9, seeds(38.9 - 0.352, 4), PooledSd(0.15, 9), looks=2).verdict == "INCONCLUSIVE"
+    never = decide("AP", 38.9, seeds(38.9 - 0.55), PooledSd(0.3, 8))  # between the margin and what a run may show
     assert never == Decision("INCONCLUSIVE") and "30 more seeds would not decide" in never.text
-
-
-def test_additional_seeds_measure_noise_that_was_assumed():
-    """With one seed the sd is taken to be the floor; with two it has one degree of freedom: 6.314 x 0.15 / sqrt(2)."""
-    found = decide("AP", 38.9, Summary(1, 38.64, None), PooledSd(None, 0))
-    assert found.more is not None and found.more > 1
-    for more in range(1, found.more + 1):
-        then = decide("AP", 38.9, Summary(1 + more, 38.64, 0.1), PooledSd(0.1, more))
-        assert (then.verdict == "INCONCLUSIVE") == (more < found.more)
 
 
 def test_margins_grow_with_the_noise_of_a_metric():
     assert margin("AP") == 0.5 and margin("AP90") == pytest.approx(1.0)
-    assert all(margin(metric) >= 0.5 for metric in FLOORS)
+    assert all(margin(metric) >= 0.5 for metric in PRIOR_SDS)
 
 
 def frequencies(shift: float, sd: float, n: int, trials: int = 1500) -> dict[str, float]:
@@ -120,23 +162,24 @@ def frequencies(shift: float, sd: float, n: int, trials: int = 1500) -> dict[str
 @pytest.mark.parametrize(("sd", "n"), [(0.05, 1), (0.15, 1), (0.05, 3), (0.15, 3), (0.3, 3), (0.15, 5), (0.3, 5)])
 def test_a_true_claim_is_hardly_ever_rejected(sd: float, n: int):
     found = frequencies(0.0, sd, n)
-    assert found.get("NOT REPRODUCED", 0) <= 0.035 and found.get("HIGHER THAN CLAIMED", 0) <= 0.035
+    most = 0.035 if sd <= 0.15 else 0.06  # a sd of twice the prior sd has its price
+    assert found.get("NOT REPRODUCED", 0) <= most and found.get("HIGHER THAN CLAIMED", 0) <= most
     if n >= 3 and sd <= 0.15:
         assert found["REPRODUCED"] >= 0.9
 
 
-def test_one_seed_per_arm_is_not_enough_if_the_noise_is_above_the_floor():
-    """The noise is twice the assumed floor: a true claim is rejected far more often than with three seeds."""
+def test_one_seed_per_arm_is_not_enough_if_the_noise_is_above_the_prior():
+    """The noise is twice the prior sd: a true claim is rejected far more often than with three seeds."""
     assert 0.05 < frequencies(0.0, 0.3, 1)["NOT REPRODUCED"] < 0.2
 
 
 @pytest.mark.parametrize("sd", [0.05, 0.15, 0.3])
 def test_a_claim_that_is_off_by_a_point_is_hardly_ever_confirmed(sd: float):
     found = frequencies(-1.0, sd, 3)
-    assert found.get("REPRODUCED", 0) <= 0.02 and found.get("HIGHER THAN CLAIMED", 0) == 0
+    assert found.get("REPRODUCED", 0) <= (0.02 if sd <= 0.15 else 0.04) and found.get("HIGHER THAN CLAIMED", 0) == 0
     if sd <= 0.15:
         assert found["NOT REPRODUCED"] >= 0.9
-    assert frequencies(1.0, sd, 3).get("REPRODUCED", 0) <= 0.02
+    assert frequencies(1.0, sd, 3).get("REPRODUCED", 0) <= (0.02 if sd <= 0.15 else 0.04)
 
 
 def test_more_noise_means_fewer_verdicts():
@@ -144,13 +187,28 @@ def test_more_noise_means_fewer_verdicts():
     assert undecided == sorted(undecided) and undecided[-1] > undecided[0]
 
 
+def confirmed_at_the_margin(looks: list[int], widen: bool, trials: int = 2000) -> float:
+    """How often the rule says REPRODUCED at one of `looks` (numbers of seeds), if the true value is at the margin."""
+    generator, hits = np.random.default_rng(1), 0
+    for _ in range(trials):
+        arms = 38.9 - margin("AP") + 0.15 * generator.standard_normal((4, looks[-1]))
+        for look, n in enumerate(looks, start=1):
+            own, noise = summarize(arms[0, :n].tolist()), pool_sd(arms[:, :n].tolist())
+            found = decide("AP", 38.9, own, noise, look if widen else 1).verdict
+            if found != "INCONCLUSIVE":
+                hits += found == "REPRODUCED"
+                break
+    return hits / trials
+
+
 def test_at_the_margin_itself_a_fixed_printed_number_is_confirmed_in_one_of_twenty():
-    generator = np.random.default_rng(1)
-    hits = 0
-    for _ in range(2000):
-        arms = 38.9 - 0.5 + 0.2 * generator.standard_normal((4, 3))
-        hits += decide("AP", 38.9, summarize(arms[0].tolist()), pool_sd(arms.tolist())).verdict == "REPRODUCED"
-    assert hits / 2000 <= 0.06
+    assert 0.035 <= confirmed_at_the_margin([3], widen=True) <= 0.055
+
+
+def test_looking_after_each_seed_errs_less_often_than_twice_if_each_look_is_widened():
+    looks = [1, 2, 3, 4, 5]
+    widened, same = (confirmed_at_the_margin(looks, widen) for widen in (True, False))
+    assert widened <= 0.06 and same >= 0.08  # at most 10% in theory
 
 
 def ratio(low: float, high: float) -> Ratio:

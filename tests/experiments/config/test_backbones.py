@@ -100,6 +100,11 @@ def test_the_cost_covers_the_arms_whose_step_time_is_known(root: Path, tmp_path:
         "cost: 410.48 GPU-hours for the runs to launch, at 0.350 s per iteration (declared in the grid for 8 processes)"
         in out
     )
+    assert (
+        "verdicts with 1 seed per arm (docs/operating-characteristics.md): a printed AP is decided with a chance of "
+        "87.1% if it is true, 99.9% if 1.0 AP lower; a printed difference of two arms, of 41.3% if it is true, "
+        "86.2% if 1.0 AP lower" in out
+    )
     assert "not included: r101_1x, r101_1x_dynamic, r101_2x, " in out
     assert launch.main([*settings, f"runs={tmp_path}", "action=plan", "cluster.max_gpu_hours=9999"]) == 2
     assert "the seconds per iteration on coco are unknown until a run has measured them" in capsys.readouterr().err

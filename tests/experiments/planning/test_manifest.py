@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dynamic_rcnn.run.files import METRICS, write_json_atomic
 from dynamic_rcnn.run.manifest import read_manifest
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
@@ -72,3 +73,23 @@ def test_the_report_reads_the_manifest(tmp_path: Path) -> None:
     assert grid.manifest == path.relative_to(tmp_path).as_posix()
     assert grid.base == "shapes_r18_fpn" and "base.train.images_per_group" in (grid.changed or [])
     assert {cell.setting for cell in grid.cells} == {run["setting"] for run in manifest["runs"]}
+
+
+def finish(runs: Path, manifest: dict[str, Any], seed: int) -> None:
+    for run in manifest["runs"]:
+        if run["seed"] == seed:
+            write_json_atomic(runs / run["path"] / METRICS, {})
+
+
+def test_seeds_that_are_added_after_results_are_a_look(tmp_path: Path) -> None:
+    assert "looks" not in ask(tmp_path, "seeds=[0,1]")
+    assert "looks" not in ask(tmp_path, "seeds=[0,1,2]")  # no result was known
+    finish(tmp_path, ask(tmp_path, "seeds=[0,1,2]"), 0)
+    assert "looks" not in ask(tmp_path, "seeds=[0,1,2]")  # nothing is added
+    assert "looks" not in ask(tmp_path, "seeds=[0]", TWIN)  # another arm
+    now = ask(tmp_path, "seeds=[3]", TWIN)
+    assert now["looks"] == [1]
+    finish(tmp_path, now, 1)
+    assert ask(tmp_path, "seeds=range(5)", TWIN)["looks"] == [1, 2]
+    assert ask(tmp_path, "seeds=range(5)", TWIN)["looks"] == [1, 2]
+    assert "looks" not in ask(tmp_path, "seeds=range(9)", "base.train.images_per_group=3")  # another setting
