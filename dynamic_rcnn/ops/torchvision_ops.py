@@ -1,6 +1,6 @@
-"""mmcv's NMS and modulated deformable convolution (DCNv2), with mmcv's calling conventions, by torchvision.
+"""mmcv's NMS and deformable convolutions (DCNv1 and v2), with mmcv's calling conventions, by torchvision.
 
-Conventions from open-mmlab/mmcv 2.1.0: `mmcv/ops/nms.py`, `modulated_deform_conv.py`. Boxes are xyxy.
+Conventions from open-mmlab/mmcv 2.1.0: `mmcv/ops/nms.py`, `deform_conv.py`, `modulated_deform_conv.py`. Boxes are xyxy.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torchvision import ops
+
+Pair = int | tuple[int, int]
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
@@ -45,70 +47,72 @@ def _groups_apart(boxes: Tensor) -> tuple[Tensor, ...]:
     return tuple(group.sort()[0] for group in order.tensor_split(begins))
 
 
-def modulated_deform_conv_forward(
+def deform_conv2d(
     features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
     offset: Tensor,
-    mask: Tensor,
-    output: Tensor,
-    columns: Tensor,
-    **settings: int,
-) -> None:
-    """Write the convolution [N, O, H', W'] into `output`.
+    weight: Tensor,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+    bias: bool = False,
+    im2col_step: int = 32,
+) -> Tensor:
+    """Deformable convolution (DCNv1), differentiable; in at least float32.
 
     Args:
         features: [N, C, H, W].
-        weight: [O, C / groups, kh, kw].
-        bias: [O]; empty without a bias.
-        ones, columns: buffers of mmcv's kernel, not used.
         offset: [N, 2 G kh kw, H', W'], (dy, dx) in pixels of each tap in each of the G deformable groups.
-        mask: [N, G kh kw, H', W'], a factor for each tap.
-        output: [N, O, H', W'].
-        settings: stride, pad and dilation, each with _h and _w, and with_bias; others follow from the shapes.
-    """
-    used_bias = bias if settings["with_bias"] else None
-    output.copy_(ops.deform_conv2d(features, offset, weight, used_bias, *_geometry(settings), mask))
+        weight: [O, C / groups, kh, kw].
+        stride, padding, dilation: vertical and horizontal, or one number for both.
+        groups, deform_groups: not used; they follow from the shapes.
+        bias, im2col_step: of mmcv's kernel, not used.
 
-
-def modulated_deform_conv_backward(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    columns: Tensor,
-    grad_features: Tensor,
-    grad_weight: Tensor,
-    grad_bias: Tensor,
-    grad_offset: Tensor,
-    grad_mask: Tensor,
-    grad_output: Tensor,
-    **settings: int,
-) -> None:
-    """Write the gradients into the five `grad_` tensors, which have the shapes of their inputs; see the forward.
+    Returns:
+        [N, O, H', W'], in the precision of the offsets.
 
     Raises:
-        RuntimeError: in deterministic mode on CUDA, worded as torch does. torchvision 0.29 would not notice.
+        RuntimeError: with gradients in deterministic mode on CUDA.
     """
-    if features.is_cuda and torch.are_deterministic_algorithms_enabled():
-        raise RuntimeError("modulated_deform_conv_backward (DCNv2) does not have a deterministic implementation")
-    with_bias = bool(settings["with_bias"])
-    gradients = torch.ops.torchvision._deform_conv2d_backward(
-        *(grad_output, features, weight, offset, mask),
-        bias if with_bias else bias.new_zeros(len(weight)),
-        *(number for pair in _geometry(settings) for number in pair),
-        *(settings["group"], settings["deformable_group"]),
-        True,  # there is a mask
-    )
-    targets = (grad_features, grad_weight, grad_offset, grad_mask, grad_bias)
-    for target, gradient in zip(targets, gradients, strict=True):
-        if target is not grad_bias or with_bias:
-            target.copy_(gradient)
+    return _deform_conv2d(features, offset, None, weight, None, stride, padding, dilation)
 
 
-def _geometry(settings: dict[str, int]) -> list[tuple[int, int]]:
-    """(vertical, horizontal) stride, padding and dilation."""
-    return [(settings[f"{name}_h"], settings[f"{name}_w"]) for name in ("stride", "pad", "dilation")]
+def modulated_deform_conv2d(
+    features: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+) -> Tensor:
+    """Modulated deformable convolution (DCNv2): `deform_conv2d` with a factor for each tap, and a bias [O] or None.
+
+    mask: [N, G kh kw, H', W'], the factors.
+    """
+    return _deform_conv2d(features, offset, mask, weight, bias, stride, padding, dilation)
+
+
+def _deform_conv2d(
+    features: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    *geometry: Pair,
+) -> Tensor:
+    if features.is_cuda and torch.are_deterministic_algorithms_enabled() and torch.is_grad_enabled():
+        # worded as torch does; torchvision 0.29 does not notice
+        raise RuntimeError("deform_conv2d_backward (DCN) does not have a deterministic implementation")
+    dtype = torch.promote_types(offset.dtype, torch.float32)  # torchvision's CPU kernels have no bfloat16
+    inputs = [None if each is None else each.to(dtype) for each in (features, offset, weight, bias, mask)]
+    output: Tensor = ops.deform_conv2d(*inputs[:4], *map(_pair, geometry), inputs[4])
+    return output.to(offset.dtype)
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value

@@ -53,6 +53,7 @@ DECIDES_RESULT = (
     "ops",
     "ops.faster_modules",
     "ops.roi_align",
+    "ops.soft_nms",
     "ops.torchvision_ops",
     "parallel.comm",  # averages gradients and statistics
     "run.batch",

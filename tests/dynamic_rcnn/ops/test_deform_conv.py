@@ -1,4 +1,4 @@
-"""DCNv2 as mmcv's layer has it, on torchvision's operator: values, gradients, and the names of its weights."""
+"""DCNv1 and v2 as mmcv's layers have them, on torchvision's operator: values, gradients, names of the weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from dynamic_rcnn import ops
+from dynamic_rcnn.ops import torchvision_ops
 
 ops.install()
-from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv2d  # noqa: E402
+from mmcv.ops import (  # noqa: E402
+    DeformConv2dPack,
+    ModulatedDeformConv2dPack,
+    deform_conv2d,
+    modulated_deform_conv2d,
+)
 
 # stride, padding, dilation, groups, deformable groups, bias
 CASES = [
@@ -101,21 +107,45 @@ def test_the_layer_has_mmcvs_names_and_starts_as_half_a_convolution() -> None:
     assert layer.conv_offset.weight.grad.any() and layer.weight.grad.any()
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if not case[-1]])  # DCNv1 has no bias
+def test_version_1_is_version_2_with_a_mask_of_ones(case: tuple[Any, ...]) -> None:
+    """Values, and the gradients of features, offsets and weights, through mmcv's own layers' calls."""
+    stride, padding, dilation, groups, deform_groups, _ = case
+    given = inputs(case, 0.7, True)
+    first, second = ({key: t if t is None else t.clone().requires_grad_() for key, t in given.items()} for _ in "12")
+    tensors = (first["features"], first["offset"], first["weight"])
+    output = deform_conv2d(*tensors, stride, padding, dilation, groups, deform_groups, False, 32)
+    expected = convolve(case, second)
+    assert torch.equal(output, expected)
+    output.square().sum().backward()
+    expected.square().sum().backward()
+    for key in ("features", "offset", "weight"):
+        torch.testing.assert_close(first[key].grad, second[key].grad, rtol=0, atol=1e-11)
+        assert first[key].grad.any()
+
+
+@pytest.mark.parametrize("layer_type", [DeformConv2dPack, ModulatedDeformConv2dPack])
+def test_in_bfloat16_the_layers_compute_in_float32(layer_type: Any) -> None:
+    torch.manual_seed(0)
+    layer, features = layer_type(4, 6, 3, padding=1, bias=False), torch.randn(2, 4, 9, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = layer(features)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), layer(features), rtol=0.02, atol=0.02)
+
+
+def test_the_layer_of_version_1_has_mmcvs_names_and_starts_as_a_convolution() -> None:
+    layer = DeformConv2dPack(4, 6, 3, stride=2, padding=1, deform_groups=2)
+    assert sorted(layer.state_dict()) == ["conv_offset.bias", "conv_offset.weight", "weight"]
+    assert layer.conv_offset.weight.shape == (2 * 2 * 9, 4, 3, 3)
+    features = torch.randn(2, 4, 9, 8)
+    expected = functional.conv2d(features, layer.weight, None, 2, 1)
+    torch.testing.assert_close(layer(features), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.skipif(not ops.has_compiled_mmcv(), reason="no compiled mmcv is installed (mmcv-lite is)")
 @pytest.mark.parametrize("case", CASES)
 def test_equal_to_compiled_mmcv(case: tuple[Any, ...]) -> None:
-    import mmcv._ext as compiled
-
-    stride, padding, dilation, groups, deform_groups, bias = case
     t = {key: value if value is None else value.float() for key, value in inputs(case, 0.7, False).items()}
-    sizes = {"kernel_h": 3, "kernel_w": 2, "group": groups, "deformable_group": deform_groups, "with_bias": bias}
-    for name, value in (("stride", stride), ("pad", padding), ("dilation", dilation)):
-        sizes |= {f"{name}_h": value, f"{name}_w": value}
-    outputs = []
-    for module in (ops.TorchvisionExt(ops.NAME), compiled):
-        output = torch.zeros(2, 6, *t["mask"].shape[2:])
-        no_bias = torch.empty(0) if t["bias"] is None else t["bias"]
-        given = (t["features"], t["weight"], no_bias, torch.empty(0), t["offset"], t["mask"], output, torch.empty(0))
-        module.modulated_deform_conv_forward(*given, **sizes)
-        outputs.append(output)
-    torch.testing.assert_close(*outputs)
+    given = (t["features"], t["offset"], t["mask"], t["weight"], t["bias"], *case[:5])
+    torch.testing.assert_close(torchvision_ops.modulated_deform_conv2d(*given), modulated_deform_conv2d(*given))
