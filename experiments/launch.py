@@ -134,6 +134,8 @@ def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 def _summary(grid: Grid, plan: list[PlannedRun], slurm_error: str | None) -> list[str]:
     """The lines below the plan's table, except the cost."""
     shared = " + 1 shared pretraining" if grid.pretrain else ""
+    evaluations = sum(spec.task == EVALUATE for spec in grid.runs)
+    shared += f", {evaluations} of them only evaluate weights of others" if evaluations else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
     if grid.task == EVALUATE:
         size = f"{len(grid.runs)} evaluation{'s' if len(grid.runs) > 1 else ''} of given weights"

@@ -26,6 +26,7 @@ from dynamic_rcnn.run.files import GRID_SUFFIX
 from dynamic_rcnn.run.manifest import Manifest, read_manifest
 from dynamic_rcnn.run.provenance import Origin
 from dynamic_rcnn.run.results import EvaluationResults, TimingResults
+from dynamic_rcnn.run.spec import TRAIN
 from dynamic_rcnn.run.train_log import LOG_COLUMNS
 
 # fmt: off
@@ -175,7 +176,8 @@ def _row(run: Run) -> dict[str, Any]:
         spec = run.spec
         row |= {"dataset": str(spec.dataset["name"]), "arm": spec.arm, "seed": spec.seed}
         row |= {"id": spec.id, "setting": spec.setting}
-        row |= {"init": (spec.init or {}).get("run"), "replay": (spec.replay or {}).get("run")}
+        row |= {"init": (spec.init or {}).get("run") if spec.task == TRAIN else None}
+        row |= {"replay": (spec.replay or {}).get("run")}
     if run.status is not None:
         row |= {"iteration": run.status.iteration, "max_iterations": run.status.max_iterations}
         row |= {"attempts": len(run.status.attempts)}

@@ -1,4 +1,4 @@
-"""A run that evaluates weights from a file and trains nothing.
+"""A run that evaluates weights, of a file or of another run, and trains nothing.
 
 It ends with the same files as a training run. An interrupted attempt starts over. Every process predicts its share of
 the images.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dynamic_rcnn.engine import build, results, start
 from dynamic_rcnn.engine.stop_signal import StopSignal
+from dynamic_rcnn.parallel import comm as distributed
+from dynamic_rcnn.run.files import PROVENANCE, file_digest, read_content
 from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.results import EvaluationResults
 from dynamic_rcnn.run.spec import RunSpec
 
@@ -25,10 +28,20 @@ class EvaluationRun(start.BaseRun):
     def restore(self, note: str | None) -> None:
         """Start the attempt and load the weights. Raises UserError if they differ from the planned or do not fit."""
         self.start_attempt([note])
-        start.load_given_weights(self.model, self.spec)
+        start.load_evaluated_weights(self.model, self.spec)
         beat()
         assert self.spec.init is not None
-        self.write_provenance(self.spec.init["sha256"])
+        self.write_provenance(self.spec.init.get("sha256") or self._note_trained())
+
+    def _note_trained(self) -> str | None:
+        """Note which weights of the other run are evaluated. Returns the digest of those that its training began with.
+
+        The training is compared with others in the report, which differ if they began with other weights.
+        """
+        path = start.find_start_weights(self.spec)
+        if distributed.is_main():
+            self.record.note(f"evaluates {path.parents[1].name}, sha256 of its weights {file_digest(path)[:10]}")
+        return read_content(Provenance, path.parents[1] / PROVENANCE).init_sha256
 
     def run(self) -> None:
         """Predict, write the detections and evaluate them. A signal raises InterruptedRunError at once."""

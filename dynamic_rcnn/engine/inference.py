@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset, pseudo_collate
 from torch.utils.data import DataLoader, Subset
 
 from dynamic_rcnn.engine.stop_signal import start_worker
+from dynamic_rcnn.engine.test_time_aug import merging_views
 from dynamic_rcnn.metrics import masks
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run.heartbeat import beat
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def predict(model: BaseDetector, dataset: BaseDataset, workers: int) -> list[dict[str, Any]] | None:
-    """Detect on every image, one at a time. Of n processes each takes every n-th image.
+    """Detect on every image, one at a time, in all its views. Of n processes each takes every n-th image.
 
     Returns:
         On rank 0 all detections in the order of the images, with boxes xywh in pixels of the original image; None on
@@ -35,9 +36,9 @@ def predict(model: BaseDetector, dataset: BaseDataset, workers: int) -> list[dic
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), merging_views(model, dataset) as detector:
             for batch in loader:
-                images += [_rows(sample, dataset) for sample in model.test_step(batch)]
+                images += [_rows(sample, dataset) for sample in detector.test_step(batch)]
                 beat()
     finally:
         model.train(was_training)

@@ -96,26 +96,32 @@ def select_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_given_weights(model: BaseDetector, spec: RunSpec) -> None:
-    """Load the weights file that an evaluation was planned with. Raises UserError as `checkpoint.load_weights`."""
+def load_evaluated_weights(model: BaseDetector, spec: RunSpec, run_dir: Path | None = None) -> None:
+    """Load the weights that an evaluation was planned with: those of a file, or the final ones of another run.
+
+    run_dir: of `spec`; the working directory by default. Raises UserError as `checkpoint.load_weights`.
+    """
     assert spec.init is not None
-    checkpoint.load_weights(model, Path(spec.init["file"]), spec.init["sha256"])
+    if "file" in spec.init:
+        checkpoint.load_weights(model, Path(spec.init["file"]), spec.init["sha256"])
+    else:
+        load_start_weights(model, spec, run_dir)
 
 
-def load_start_weights(model: BaseDetector, spec: RunSpec) -> None:
-    """Load the final weights of the run that this one starts from. Raises UserError if they are missing or damaged."""
-    path = find_start_weights(spec)
+def load_start_weights(model: BaseDetector, spec: RunSpec, run_dir: Path | None = None) -> None:
+    """Load the final weights of the run in `spec.init`. Raises UserError if they are missing or damaged."""
+    path = find_start_weights(spec, run_dir)
     try:
         checkpoint.load_weights(model, path)
     except UserError as error:
         raise UserError(f"{error}; {_AGAIN}") from None
 
 
-def find_start_weights(spec: RunSpec) -> Path:
-    """The weights file of the run that this one starts from, in a directory beside this run's."""
+def find_start_weights(spec: RunSpec, run_dir: Path | None = None) -> Path:
+    """The final weights of the run in `spec.init`, in a directory beside this run's."""
     assert spec.init is not None
     run = spec.init["run"]
-    return _find(run, WEIGHTS, f"the weights of run {run}, from which this one starts, are missing; {_AGAIN}")
+    return _find(run, WEIGHTS, f"the weights of run {run}, which this one needs, are missing; {_AGAIN}", run_dir)
 
 
 def read_final_schedule(spec: RunSpec) -> tuple[float, float] | None:
@@ -151,9 +157,9 @@ def _final_schedule(run: str) -> tuple[float, float]:
     return float(threshold), float(beta)
 
 
-def _find(run: str, name: str, fault: str) -> Path:
-    """A file of another run of the same data set. The working directory is <dataset>/<arm>/<run>."""
-    found = sorted(Path.cwd().parent.parent.glob(f"*/seed*-{run}/{name}"))
+def _find(run: str, name: str, fault: str, run_dir: Path | None = None) -> Path:
+    """A file of another run of the same data set. run_dir, or the working directory, is <dataset>/<arm>/<run>."""
+    found = sorted((run_dir or Path.cwd()).absolute().parent.parent.glob(f"*/seed*-{run}/{name}"))
     if not found:
         raise UserError(fault)
     return found[0]

@@ -36,6 +36,7 @@ DECIDES_RESULT = (
     "engine.seeding",
     "engine.start",
     "engine.step",
+    "engine.test_time_aug",
     "engine.timing_arms",
     "engine.timing_run",
     "engine.trainer",

@@ -77,8 +77,9 @@ def _check_task(task: str) -> str:
 class RunSpec:
     """One run.
 
-    init: None, {"run": id of the run whose final weights it starts from}, or, for a run that evaluates,
-        {"sha256": digest of a file of weights, "file": its absolute path}.
+    init: None, {"run": id of the run whose final weights it starts from}, or, for a run that evaluates, either
+        {"sha256": digest of a file of weights, "file": its absolute path} or {"run": id of the run whose final weights
+        it evaluates, "setting": of that run}.
     replay: None or {"run": id of the run whose final T and beta it trains with throughout, "setting": of that run}.
     task: one of TASKS.
     """
@@ -102,10 +103,11 @@ class RunSpec:
 
     @property
     def setting(self) -> str:
-        """Like `id`, without the seed of this run and of a run that it replays."""
-        if self.replay is None:
+        """Like `id`, without the seed of this run and of its `source`."""
+        if self.source is None:
             return _hashed(self._content)
-        return _hashed(canonical(_shared(replace(self, replay={"setting": self.replay["setting"]}))))
+        field, setting = ("replay" if self.replay else "init"), {"setting": self.source["setting"]}
+        return _hashed(canonical(_shared(replace(self, **{field: setting}))))  # type: ignore[arg-type]
 
     def with_seed(self, seed: int) -> RunSpec:
         """The same run with another seed. The content that they share is serialised once."""
@@ -116,6 +118,11 @@ class RunSpec:
     @property
     def name(self) -> str:
         return f"{self.arm}/seed{self.seed}"
+
+    @property
+    def source(self) -> dict[str, Any] | None:
+        """The run of another arm that this one replays, or whose final weights it evaluates: {"run", "setting"}."""
+        return self.replay or (self.init if self.init and "setting" in self.init else None)
 
     @property
     def needs(self) -> list[str]:

@@ -56,7 +56,7 @@ def export(run_dir: Path, info: Path, images: Path, out: Path) -> int:
     spec = _checked_spec(run_dir, info, images, out)
     model = build.build_model(spec, initialise=False)
     if spec.task == EVALUATE:
-        start.load_given_weights(model, spec)
+        start.load_evaluated_weights(model, spec, run_dir)
     else:
         checkpoint.load_weights(model, run_dir / WEIGHTS)
     paths = {"val_ann": str(info.absolute()), "val_img": str(images.absolute())}

@@ -21,6 +21,8 @@ from dynamic_rcnn.run.values import (
     value_rule,
 )
 
+TEST_TIME_AUG = "TestTimeAug"  # mmdet's transform that gives several views of an image
+
 
 def _check_distinct(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
@@ -147,3 +149,12 @@ class RunConfig(TimedConfig):
     """What a run trains or evaluates: a base with an arm's changes."""
 
     model: _Model  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _check_views(self) -> RunConfig:
+        pipeline = self.data.get("test_pipeline")
+        steps = [step.get("type") for step in pipeline or () if isinstance(step, dict)]
+        if TEST_TIME_AUG in steps and "mask_head" in (self.model.model_extra or {}).get("roi_head", {}):
+            rule = f"{TEST_TIME_AUG} merges boxes only, and this model has masks; remove it or the masks"
+            raise BrokenRulesError([(("data", "test_pipeline"), TEST_TIME_AUG, rule)])
+        return self

@@ -18,6 +18,7 @@ from dynamic_rcnn.run.batch import groups_per_process
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, RunSpec
 from experiments.config.annotations import coco_format_dataset
 from experiments.config.grid import Grid
+from experiments.config.grid_schema import changes_of
 from experiments.config.overrides import changed_fields
 from experiments.config.schema import PRETRAIN, Config, DatasetSettings, GridFile, with_changes
 
@@ -28,8 +29,8 @@ def build_grid(config: Config) -> Grid:
     dataset = _dataset(config.settings.dataset)
     shared = _run_config(config, {}, dataset, "base")
     configs = {
-        name: _run_config(config, arm.changes_to(config.choices.base), dataset, f"grid.arms.{name}")
-        for name, arm in file.arms.items()
+        name: _run_config(config, changes_of(file.arms, name, config.choices.base), dataset, f"grid.arms.{name}")
+        for name in file.arms
     }
     pretrain = _pretrain(config, dataset)
     init = {"run": pretrain.id} if pretrain else config.weights
@@ -77,8 +78,12 @@ def _timing_grid(grid: Grid, spec: RunSpec, timed_arms: dict[str, str]) -> Grid:
 def _specs(file: GridFile, shared: RunSpec, configs: dict[str, dict[str, Any]]) -> dict[str, RunSpec]:
     """Each arm's run with seed 0. shared: the fields that all arms share. configs: configuration by arm."""
     specs: dict[str, RunSpec] = {}
-    for name in sorted(configs, key=lambda name: file.arms[name].replay is not None):  # replayed arms first
-        specs[name] = _with_replay(replace(shared, arm=name, config=configs[name]), file.arms[name].replay, specs)
+    for name in sorted(configs, key=lambda name: file.arms[name].source is not None):  # arms with a source last
+        arm, spec = file.arms[name], replace(shared, arm=name, config=configs[name])
+        if arm.weights_of is not None:
+            trained = specs[arm.weights_of]
+            spec = replace(spec, task=EVALUATE, init={"run": trained.id, "setting": trained.setting})
+        specs[name] = _with_replay(spec, arm.replay, specs)
     return specs
 
 

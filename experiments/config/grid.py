@@ -47,12 +47,13 @@ class Grid:
     timed_arms: dict[str, str] | None = None
 
     def spec(self, arm: str, seed: int) -> RunSpec:
-        """The run of an arm and seed; one that replays another run replays that of the same seed."""
+        """The run of an arm and seed; one that replays or evaluates another run does so with that of the same seed."""
         spec = self.specs[arm]
-        if spec.replay is None:
+        if spec.source is None:
             return spec.with_seed(seed)
-        source = next(name for name, other in self.specs.items() if other.id == spec.replay["run"])
-        return replace(spec, seed=seed, replay={**spec.replay, "run": self.specs[source].with_seed(seed).id})
+        trained = next(other for other in self.specs.values() if spec.source["run"] == other.id)
+        source = {**spec.source, "run": trained.with_seed(seed).id}
+        return replace(spec, seed=seed, **{"replay" if spec.replay else "init": source})  # type: ignore[arg-type]
 
     @property
     def all_runs(self) -> list[RunSpec]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -15,6 +15,7 @@ from experiments.config.base_schema import DeclaredSeconds, Rounds, Seeds
 from experiments.config.conf_files import names_of
 
 PRETRAIN = "pretrain"
+EVALUATION_OPTIONS = ("model.test_cfg", "data.test_pipeline")
 _TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # only of grids whose runs train
 
 
@@ -29,13 +30,22 @@ BaseName = Annotated[str, AfterValidator(_base_name)]
 
 
 class Arm(Schema):
-    """An arm: what it changes in the base, with other changes for some bases."""
+    """An arm: what it changes in the base, with other changes for some bases.
+
+    weights_of: the arm whose trained weights it evaluates, with other evaluation options.
+    """
 
     title: str
     changes: dict[str, Any] = Field(default_factory=dict, alias="set")
     changes_for: dict[BaseName, dict[str, Any]] = Field(default_factory=dict, alias="set_for")
     replay: str | None = None
+    weights_of: str | None = None
     baseline: str | None = None
+
+    @property
+    def source(self) -> str | None:
+        """The arm whose run of the same seed comes first."""
+        return self.replay or self.weights_of
 
     def changes_to(self, base: str) -> dict[str, Any]:
         """Dotted path -> value of what the arm changes in the base of that name."""
@@ -44,6 +54,12 @@ class Arm(Schema):
     @property
     def paths(self) -> list[str]:
         return [path for changes in (self.changes, *self.changes_for.values()) for path in changes]
+
+
+def changes_of(arms: Mapping[str, Arm], name: str, base: str) -> dict[str, Any]:
+    """Dotted path -> value of what an arm changes in the base of that name, with the changes of its `weights_of`."""
+    trained = arms.get(arms[name].weights_of or "")
+    return {**(trained.changes_to(base) if trained else {}), **arms[name].changes_to(base)}
 
 
 class BenchmarkTraining(Schema):
@@ -103,13 +119,11 @@ class GridFile(Schema):
         valid = f"valid: {', '.join(self.arms)}"
         if self.baseline not in self.arms:
             yield ("baseline",), self.baseline, f"unknown arm; {valid}"
-        replayable = [name for name, arm in self.arms.items() if arm.replay is None]
         for name, arm in self.arms.items():
             place = ("arms", name)
             if name == PRETRAIN:
                 yield place, arm.title, f"{PRETRAIN!r} is the name of the shared pretraining; choose another"
-            if arm.replay is not None and arm.replay not in replayable:
-                yield (*place, "replay"), arm.replay, f"unknown arm; valid: {', '.join(replayable)}"
+            yield from self._source_faults(name, arm)
             if arm.baseline is not None and arm.baseline not in self.arms:
                 yield (*place, "baseline"), arm.baseline, f"unknown arm; {valid}"
             elif arm.baseline is not None and self.arms[arm.baseline].baseline is not None:
@@ -120,6 +134,21 @@ class GridFile(Schema):
             for arm in (each for each in (cost if isinstance(cost, dict) else ()) if each not in self.arms):
                 yield ("cost", dataset, arm), cost[arm], f"unknown arm; {valid}"
 
+    def _source_faults(self, name: str, arm: Arm) -> Iterator[Fault]:
+        """An unknown arm, or one with a source itself, as the source of `arm`; what `weights_of` does not allow."""
+        valid = [other for other, each in self.arms.items() if each.source is None]
+        for field in ("replay", "weights_of"):
+            source = getattr(arm, field)
+            if source is not None and source not in valid:
+                yield ("arms", name, field), source, f"unknown arm; valid: {', '.join(valid)}"
+        if arm.weights_of is None:
+            return
+        if arm.replay is not None:
+            yield ("arms", name, "replay"), arm.replay, "an arm with weights_of trains nothing; remove one of the two"
+        for path in (path for path in arm.paths if not path.startswith(EVALUATION_OPTIONS)):
+            rule = "an arm with weights_of sets only evaluation options: " + ", ".join(EVALUATION_OPTIONS)
+            yield ("arms", name, "set"), path, rule
+
     def _task_faults(self) -> Iterator[Fault]:
         """Fields that do not belong to the grid's task."""
         if (self.benchmark is not None) != (self.task == BENCHMARK):
@@ -127,7 +156,8 @@ class GridFile(Schema):
             yield (BENCHMARK,), given, f"belongs to grid.task=benchmark; the task is {self.task}"
         if self.task == EVALUATE:
             fields: dict[tuple[str | int, ...], Any] = {(name,): getattr(self, name) for name in _TRAINING_FIELDS}
-            fields |= {("arms", name, "replay"): arm.replay for name, arm in self.arms.items()}
+            sources = ("replay", "weights_of")
+            fields |= {("arms", name, key): getattr(arm, key) for name, arm in self.arms.items() for key in sources}
             for place, value in fields.items():
                 if value is not None:
                     yield place, value, "a grid with task: evaluate trains nothing; remove this field"
@@ -141,7 +171,7 @@ class GridFile(Schema):
         if self.contrasts:
             yield ("contrasts",), self.contrasts, _ALL_TIMED
         for name, content in self.arms.items():
-            for field in ("baseline", "replay"):
+            for field in ("baseline", "replay", "weights_of"):
                 if getattr(content, field) is not None:
                     yield ("arms", name, field), getattr(content, field), _ALL_TIMED
             for path in (each for each in content.paths if each.split(".")[0] != "model"):

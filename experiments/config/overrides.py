@@ -12,7 +12,7 @@ from experiments.config.conf_files import load, load_base
 from experiments.config.schema import Config
 
 _NOT_COUNTED = ("dataset.name", "dataset.root")
-_ARM_FIELDS = ("set", "set_for", "replay", "baseline")
+_ARM_FIELDS = ("set", "set_for", "replay", "weights_of", "baseline")
 
 
 def changed_fields(config: Config) -> list[str]:

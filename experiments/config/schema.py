@@ -17,7 +17,7 @@ from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, faults, sim
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.run.values import Count
 from experiments.config.base_schema import Folder, LocalCount, RunConfig, RunName, Seeds, TimedConfig
-from experiments.config.grid_schema import PRETRAIN, Arm, GridFile
+from experiments.config.grid_schema import PRETRAIN, Arm, GridFile, changes_of
 
 if TYPE_CHECKING:
     from slurm.site_profile import Profile
@@ -147,8 +147,9 @@ class Settings(Schema):
         for name in (name for name in self.arms or [] if name not in self.grid.arms):
             yield ("arms",), name, f"unknown arm{similar_hint(name, list(self.grid.arms))}; valid: {valid}"
         for name, arm in self.chosen_arms.items():
-            if arm.replay is not None and arm.replay not in self.chosen_arms:
-                yield ("arms",), name, f"replays {arm.replay}, whose runs come first; choose {arm.replay} as well"
+            if arm.source is not None and arm.source not in self.chosen_arms:
+                verb = "replays" if arm.replay else "evaluates"
+                yield ("arms",), name, f"{verb} {arm.source}, whose runs come first; choose {arm.source} as well"
         if self.task == BENCHMARK and self.arms and self.grid.baseline not in self.arms:
             yield (
                 ("arms",),
@@ -221,10 +222,11 @@ def check(content: dict[str, Any], base: str) -> Settings:
 
 def _changes(grid: dict[str, Any], composed: dict[str, Any], base: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each arm or pretraining, with its changes to the base (dotted path -> value). Skips arms that are not valid."""
-    arms = grid.get("arms")
-    for name, arm in arms.items() if isinstance(arms, dict) else ():
-        if not faults(Arm, arm):
-            yield f"grid.arms.{name}", Arm.model_validate(arm).changes_to(base)
+    given = grid.get("arms")
+    items = given.items() if isinstance(given, dict) else ()
+    arms = {name: Arm.model_validate(arm) for name, arm in items if not faults(Arm, arm)}
+    for name in arms:
+        yield f"grid.arms.{name}", changes_of(arms, name, base)
     if composed.get(PRETRAIN) is not None:
         yield f"base.{PRETRAIN}", composed[PRETRAIN]["set"]
 

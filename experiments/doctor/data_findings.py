@@ -69,7 +69,8 @@ def _check_objects(grid: Grid, annotations: list[dict[str, Any]]) -> Iterator[Fi
     objects = Counter(each["image_id"] for each in annotations if not each["iscrowd"])
     mean = objects.total() / max(1, len(objects))
     arms: dict[int, list[str]] = {}
-    for name, model in ((name, model) for spec in grid.specs.values() for name, model in spec.models.items()):
+    trained = [spec for spec in grid.specs.values() if spec.task != EVALUATE]
+    for name, model in ((name, model) for spec in trained for name, model in spec.models.items()):
         rcnn = model.get("train_cfg", {}).get("rcnn")
         method = rcnn.get("dynamic_rcnn") if isinstance(rcnn, dict) else None  # Cascade R-CNN has a list of three
         if method and method["smooth_l1"] and rcnn["sampler"].get("add_gt_as_proposals", True):

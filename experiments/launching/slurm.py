@@ -125,12 +125,12 @@ def _make_arrays(
         raise SlurmError(f"{shared.line}; the other runs start from it: launch again when it is done")
     return job_arrays.arrays(
         start=relative_run_dir(shared.path, runs) if shared is not None and shared in wanted else None,
-        runs=[relative_run_dir(run.path, runs) for run in wanted if run is not shared and run.spec.replay is None],
+        runs=[relative_run_dir(run.path, runs) for run in wanted if run is not shared and run.spec.source is None],
         start_job=job.job if job else None,
         busy=[job.job for job in jobs.values()],
         most=max_tasks,
         cap=profile.max_parallel,
-        last=[relative_run_dir(run.path, runs) for run in wanted if run.spec.replay is not None],
+        last=[relative_run_dir(run.path, runs) for run in wanted if run.spec.source is not None],
     )
 
 

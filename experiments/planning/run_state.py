@@ -116,18 +116,20 @@ def _check_replays(plan: list[PlannedRun]) -> list[PlannedRun]:
 
 
 def _check_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
-    """`run`, marked as stale if the run that it replays is stale or has since ended with another T or beta."""
-    if run.spec.replay is None or run.state != "done":
+    """`run`, marked as stale if the run that it replays or evaluates is, or has since ended with another T or beta."""
+    needed = run.spec.source
+    if needed is None or run.state != "done":
         return run
-    source = next((other for other in plan if other.spec.id == run.spec.replay["run"]), None)
+    source = next((other for other in plan if other.spec.id == needed["run"]), None)
     if source is None or source.state not in FINAL:
         return run
-    rows = [last_row(path) for path in (run.path, source.path)]
+    rows = [last_row(path) for path in (run.path, source.path)] if run.spec.replay else [{}, {}]
     values = [[row.get(name) for name in ("T", "beta")] for row in rows]
     if source.state == "done" and values[0] == values[1]:
         return run
     why = "is stale" if source.state == "stale" else f"ended with T and beta {values[1]}, not {values[0]}"
-    return replace(run, state="stale", why=f"replays {source.spec.name}, which {why}; rerun=stale runs it again")
+    verb = "replays" if run.spec.replay else "evaluates"
+    return replace(run, state="stale", why=f"{verb} {source.spec.name}, which {why}; rerun=stale runs it again")
 
 
 def note_failed_needs(plan: list[PlannedRun]) -> list[PlannedRun]:

@@ -253,9 +253,7 @@ def test_missing_start_weights_are_named(tmp_path, data):
     run_dir = prepare(tmp_path, type(spec)("both", 0, spec.dataset, spec.config, {"run": "0123456789"}))
     assert train(run_dir).returncode == 2
     message = read_state(run_dir).message or ""
-    assert message.startswith(
-        "the weights of run 0123456789, from which this one starts, are missing; if that run is done"
-    )
+    assert message.startswith("the weights of run 0123456789, which this one needs, are missing; if that run is done")
 
 
 def test_a_failed_download_names_the_file_and_its_folder(tmp_path, data):

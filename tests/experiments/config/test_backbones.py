@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.spec import differences
+from dynamic_rcnn.run.spec import EVALUATE, TRAIN, differences
 from experiments import launch
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
@@ -59,12 +60,38 @@ def test_the_grid_replaces_the_base_of_the_data_set(overrides: list[str], base: 
 @pytest.mark.parametrize("coco", [False, True])
 def test_a_dynamic_arm_is_its_control_with_both_components(root: Path, coco: bool) -> None:
     found = on_coco(root) if coco else grid("dataset=shapes")
-    pairs = {arm: found.baselines.get(arm, found.baseline) for arm in found.arms if arm.endswith("_dynamic")}
-    assert len(pairs) == 6 and set(found.arms) == {*pairs, *pairs.values()}
+    trained = [arm for arm in found.arms if found.specs[arm].task == TRAIN]
+    pairs = {arm: found.baselines.get(arm, found.baseline) for arm in trained if arm.endswith("_dynamic")}
+    assert len(pairs) == 7 and set(trained) == {*pairs, *pairs.values()}
     for arm, control in pairs.items():
         assert arm == f"{control}_dynamic"
         fields = [field for field, _, _ in differences(found.specs[control], found.specs[arm])]
         assert fields == SWITCHES
+
+
+@pytest.mark.parametrize("coco", [False, True])
+def test_multi_scale_arms_evaluate_the_weights_of_another_arm(root: Path, coco: bool) -> None:
+    """What a run with these options would be, if it were trained, differs in the options alone."""
+    found = on_coco(root) if coco else grid("dataset=shapes")
+    names = [arm for arm in found.arms if arm.endswith("_multi_scale")]
+    assert len(names) == 4
+    for arm in names:
+        source = found.specs[arm.removesuffix("_multi_scale")]
+        spec = found.specs[arm]
+        assert (spec.task, spec.init) == (EVALUATE, {"run": source.id, "setting": source.setting})
+        changed = {field for field, _, _ in differences(source, replace(spec, task=TRAIN, init=source.init))}
+        nms = {f"config.model.test_cfg.rcnn.nms.{name}" for name in ("type", "method", "min_score")}
+        assert changed == {"config.data.test_pipeline", *(nms if "dcnv1" in arm else ())}
+        assert found.baselines.get(arm, "") == (arm.replace("_dynamic", "") if "_dynamic" in arm else "")
+    steps = found.specs[names[0]].config["data"]["test_pipeline"][1]["transforms"]
+    if coco:
+        assert [step["scale"] for step in steps[0]] == [[2000, side] for side in range(800, 1601, 200)]
+
+
+def test_deformable_convolutions_differ_in_their_version_alone(root: Path) -> None:
+    specs = on_coco(root).specs
+    found = differences(specs["r101_dcn_3x_mst"], specs["r101_dcnv1_3x_mst"])
+    assert found == [("config.model.backbone.dcn.type", "DCNv2", "DCN")]
 
 
 def test_on_coco_the_first_arms_are_those_of_the_ablation(root: Path) -> None:
@@ -80,7 +107,7 @@ def test_the_manifest_records_the_baseline_of_each_arm(tmp_path: Path) -> None:
     found = grid("dataset=shapes", "seeds=[0]")
     write_manifest(found, tmp_path, {spec.id: spec.directory(tmp_path) for spec in found.runs})
     written = json.loads(manifest_path(found, tmp_path).read_text())
-    assert written["baselines"]["r101_3x_mst_dynamic"] == "r101_3x_mst" and len(written["baselines"]) == 5
+    assert written["baselines"]["r101_3x_mst_dynamic"] == "r101_3x_mst" and len(written["baselines"]) == 8
     assert written["paper"]["test_dev"]["r101_2x"]["APl"] == 52.1
 
 
@@ -89,13 +116,14 @@ def test_the_cost_covers_the_arms_whose_step_time_is_known(root: Path, tmp_path:
     found = on_coco(root, "seeds=[0]")
     estimate = cost.estimate(found, tmp_path, disk_plan(found, tmp_path))
     assert estimate.to_launch is None and estimate.known == pytest.approx(2 * 36 * 7330 * 0.35 / 3600)
-    assert [arm for arm in found.arms if arm not in estimate.unknown] == [
+    trained = [arm for arm in found.arms if found.specs[arm].task == TRAIN]
+    assert [arm for arm in trained if arm not in estimate.unknown] == [
         *("r50_1x", "r50_1x_dynamic", "r50_2x", "r50_2x_dynamic"),
     ]
     settings = ["grid=backbones", "dataset=coco", f"dataset.root={root}", "cluster=slurm", "seeds=[0]"]
     assert launch.main([*settings, f"runs={tmp_path}", "action=plan"]) == 0
     out = capsys.readouterr().out
-    assert "12 runs (12 arms x 1 seeds): 12 new" in out
+    assert "18 runs (18 arms x 1 seeds), 4 of them only evaluate weights of others: 18 new" in out
     assert (
         "cost: 410.48 GPU-hours for the runs to launch, at 0.350 s per iteration (declared in the grid for 8 processes)"
         in out

@@ -50,6 +50,24 @@ CASES = [
         ["grid=controls", "++grid.arms.replay.set={model.roi_head.bbox_head.loss_bbox.type: L1Loss}"],
         "arm replay: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
     ),
+    (
+        ["grid=backbones", "arms=[r101_dcn_3x_mst_multi_scale]"],
+        "evaluates r101_dcn_3x_mst, whose runs come first; choose r101_dcn_3x_mst as well",
+    ),
+    (["++grid.arms.both.weights_of=bth"], "grid.arms.both.weights_of=bth: unknown arm; valid: baseline, dla, dsl"),
+    (
+        ["++grid.arms.both.weights_of=dla"],
+        "both.set=model.train_cfg.rcnn.dynamic_rcnn.label_assignment: an arm with weights_of sets only evaluation "
+        "options: model.test_cfg, data.test_pipeline",
+    ),
+    (
+        ["grid=controls", "++grid.arms.replay.weights_of=both"],
+        "grid.arms.replay.replay=both: an arm with weights_of trains nothing; remove one of the two",
+    ),
+    (
+        ["grid=mask", "base.data.test_pipeline=[{type: TestTimeAug, transforms: []}]"],
+        "base.data.test_pipeline=TestTimeAug: TestTimeAug merges boxes only, and this model has masks",
+    ),
     (["++grid.contrasts=[[both,[1]]]"], "grid.contrasts[0]=['both', [1]]: must be a pair of different"),
     (["++grid.arms.both.baseline=[1]"], "grid.arms.both.baseline=[1]: must be text, or null"),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from experiments.config.grid import Grid
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
 ALL_GRIDS = sorted(path.stem for path in (CONF / "grid").glob("*.yaml"))
-GRIDS = [name for name in ALL_GRIDS if name != "released"]  # released needs weights: see test_weights.py
+GRIDS = [name for name in ALL_GRIDS if name not in ("released", "test_time")]  # need weights: see test_weights.py
 EIGHT = "cluster.processes=8"  # as published
 SWITCHES = "config.model.train_cfg.rcnn.dynamic_rcnn."
 
@@ -65,6 +66,8 @@ def test_a_grid_composes_and_its_arms_are_small_diffs(name: str) -> None:
     assert len(found.runs) == len(found.arms) * len(found.seeds)
     assert len({run.id for run in found.all_runs}) == len(found.all_runs)
     first = {run.arm: run for run in found.runs if run.seed == found.seeds[0]}
+    start = first[found.baseline].init
+    first = {arm: replace(run, task=found.task, init=start) for arm, run in first.items()}  # weights_of as if trained
     for run in first.values():
         fields = [field for field, _, _ in differences(first[found.baseline], run)]
         own = differences(first[found.baselines.get(run.arm, found.baseline)], run)
@@ -127,6 +130,23 @@ def test_a_replay_uses_the_run_of_its_seed_and_all_seeds_have_one_setting() -> N
     assert runs["replay/seed3"].setting == runs["replay/seed7"].setting != runs["both/seed3"].setting
     other = grid("grid=controls", "arms=[replay,both]", "base.model.train_cfg.rcnn.dynamic_rcnn.iou_topk=31")
     assert other.specs["replay"].setting != runs["replay/seed3"].setting
+
+
+def test_an_arm_with_the_weights_of_another_uses_the_run_of_its_seed() -> None:
+    soft = "++grid.arms.soft={title: Soft-NMS, weights_of: both, set: {model.test_cfg.rcnn.max_per_img: 50}}"
+    found = grid("grid=ablation", "arms=[soft,both]", "seeds=[3,7]", soft)
+    runs = {run.name: run for run in found.runs}
+    for seed in (3, 7):
+        trained, evaluated = runs[f"both/seed{seed}"], runs[f"soft/seed{seed}"]
+        assert evaluated.init == {"run": trained.id, "setting": trained.setting} and evaluated.task == "evaluate"
+        assert evaluated.needs == [trained.id]
+        assert evaluated.config["model"]["test_cfg"]["rcnn"]["max_per_img"] == 50
+        method = evaluated.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
+        assert method["label_assignment"] and method["smooth_l1"]
+    assert runs["soft/seed3"].setting == runs["soft/seed7"].setting != runs["both/seed3"].setting
+    assert runs["soft/seed3"].id != runs["soft/seed7"].id
+    longer = grid("grid=ablation", "arms=[soft,both]", "seeds=[3]", soft, "base.train.max_iters=700")
+    assert longer.runs[1].id != runs["soft/seed3"].id  # because the training is another one
 
 
 def test_runs_of_one_arm_differ_only_in_the_seed_and_share_their_start() -> None:

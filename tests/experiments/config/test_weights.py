@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from analysis import report
+from analysis.reading.run_table import collect
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.checkpoint import serialise
-from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.spec import RunSpec, differences
 from experiments import launch
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
@@ -78,6 +80,37 @@ def test_evaluating_the_weights_of_a_run_gives_its_metrics(trained: Folder, caps
     shutil.rmtree(run)  # the same with two processes, as the same run
     assert launch.main(arguments(trained, weights, "cluster.processes=2", "cluster.slots=1")) == 0
     assert (run / "detections.json.gz").read_bytes() == detections
+
+
+@pytest.mark.slow
+def test_an_arm_evaluates_the_weights_of_another_with_views_and_soft_nms(trained: Folder, capsys: Any) -> None:
+    """No iteration is trained; with the options of the other arm, the detections are the same."""
+    transforms = "[[{type: Resize, scale: [160, 160]}], [{type: RandomFlip, prob: 0.0}], [{type: PackDetInputs}]]"
+    views = f"[{{type: LoadImageFromFile}}, {{type: TestTimeAug, transforms: {transforms}}}]"
+    nms = "{type: soft_nms, iou_threshold: 0.5}"
+    arms = [
+        f"++grid.arms.views={{title: one view, weights_of: both, set: {{data.test_pipeline: {views}}}}}",
+        f"++grid.arms.soft={{title: Soft-NMS, weights_of: both, set: {{model.test_cfg.rcnn.nms: {nms}}}}}",
+    ]
+    given = trained.arguments("arms=[both,views,soft]", "cluster.threads=1", "dataset.recipe.val_images=6", *arms)
+    assert launch.main([*given, "action=plan"]) == 0
+    assert "(3 arms x 1 seeds), 2 of them only evaluate weights of others: 2 new, 1 done" in capsys.readouterr().out
+    assert launch.main(given) == 0
+    own, views_run, soft = (trained.run(arm) for arm in ("both", "views", "soft"))
+    detections = [(run / "detections.json.gz").read_bytes() for run in (own, views_run, soft)]
+    assert detections[0] == detections[1] != detections[2]
+    origin = json.loads((own / "provenance.json").read_text())
+    for run in (views_run, soft):
+        assert not (run / "checkpoints").exists() and not (run / "train.jsonl").exists()
+        assert json.loads((run / "provenance.json").read_text())["init_sha256"] == origin["init_sha256"]
+    digest = hashlib.sha256((own / "checkpoints" / "weights.pth").read_bytes()).hexdigest()
+    (attempt,) = trained.status("views")["attempts"]
+    assert f"evaluates {own.name}, sha256 of its weights {digest[:10]}" in json.dumps(attempt)
+    table = collect(trained.runs)
+    assert table.problems == [] and len(table.finished_runs(table.grids[0])) == 3
+    assert len(table.start_runs(table.grids[0])) == 0  # this grid has no pretraining
+    assert report.main([f"runs={trained.runs}", f"out={trained.path / 'REPORT.md'}"]) == 0
+    assert "| soft" in (trained.path / "REPORT.md").read_text()
 
 
 @pytest.mark.slow
@@ -171,6 +204,19 @@ def test_weights_are_evaluated_on_coco_without_training_images(
     assert launch.main([*settings, "action=doctor"]) == 2
     out = capsys.readouterr().out
     assert "BAD   weights: w.pth: does not fit; choose the base=" in out and "139.jpg is missing or empty" in out
+
+
+@pytest.mark.parametrize("base", [[], ["base=faster_rcnn_r50_fpn_1x"], ["base=shapes_r18_fpn_scratch"]])
+def test_options_of_evaluation_make_runs_of_their_own(tmp_path: Path, base: list[str]) -> None:
+    """The arm without options is the run of grid=released."""
+    settings = ["dataset=shapes", f"weights={named(tmp_path, b'weights')}", "cluster=local", *base]
+    released, options = (build_grid(resolve([f"grid={name}", *settings])[0]) for name in ("released", "test_time"))
+    plain = options.specs["released"]
+    assert released.runs[0].id == plain.id and len({spec.id for spec in options.runs}) == len(options.runs) == 4
+    nms = {f"config.model.test_cfg.rcnn.nms.{name}" for name in ("type", "method", "min_score")}
+    for arm, spec in options.specs.items():
+        views = {"config.data.test_pipeline"} if "multi_scale" in arm else set()
+        assert {field for field, _, _ in differences(plain, spec)} == views | (nms if "soft_nms" in arm else set())
 
 
 def test_slurm_uses_one_gpu_by_default(tmp_path: Path) -> None:

@@ -160,6 +160,18 @@ def test_a_replay_is_stale_with_what_it_replays(tmp_path: Path, source: dict[str
     assert {run.state for arm, run in states.items() if arm not in ("both", "replay")} == {"done"}
 
 
+@pytest.mark.parametrize("code", [None, "0123456789"])
+def test_an_evaluation_is_stale_with_the_run_whose_weights_it_evaluates(tmp_path: Path, code: str | None) -> None:
+    arm = "{title: nine detections, weights_of: both, set: {model.test_cfg.rcnn.max_per_img: 9}}"
+    found = grid("arms=[both,soft]", f"++grid.arms.soft={arm}")
+    make_done(tmp_path, found)
+    if code:
+        write_json_atomic(found.runs[0].directory(tmp_path) / PROVENANCE, {"schema": 1, "code": code})
+    both, soft = make_plan(found, tmp_path)
+    assert both.state == soft.state == ("stale" if code else "done")
+    assert soft.why.startswith("evaluates both/seed0, which is stale; rerun=stale runs it again" if code else "")
+
+
 def test_changes_that_arms_override_are_reported(tmp_path: Path, capsys: Any) -> None:
     method = "base.model.train_cfg.rcnn.dynamic_rcnn"
     changes = (f"{method}.smooth_l1=true", "base.train.max_iters=30")
