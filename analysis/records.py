@@ -7,9 +7,10 @@ out    the folder of records, which is replaced; required with runs=, default: a
 grids  only grids with these names, or <name>-<setting>; default: all grids in the folder
 
 Copied: the manifests with the statistics over images, and the spec, status, provenance, curves, metrics and detections
-(up to 1 MB) of each run in these grids and of the runs that they start from. Not copied: checkpoints, logs, and runs in
-no grid. Also written: aside.json, which lists the run directories that were moved aside or are not copied, so that the
-report accounts for them; SHA256SUMS, with which analysis/report.py (or `sha256sum -c`) checks every file.
+(up to 1 MB) of each run in these grids and of the runs that they start from; gpu.json, the times of benchmarks.gpu. Not
+copied: checkpoints, logs, and runs in no grid. Also written: aside.json, which lists the run directories that were
+moved aside or are not copied, so that the report accounts for them; SHA256SUMS, with which analysis/report.py (or
+`sha256sum -c`) checks every file.
 Exit codes: 0 copied, 1 copied although problems were found while reading, 2 bad input, nothing is copied.
 """
 
@@ -31,12 +32,14 @@ import pandas as pd
 
 from analysis.reading import checksums, superseded
 from analysis.reading.image_statistics import GRID_FILES, SHEET_SUFFIX, path_for
+from analysis.reading.reader import RECORDS
 from analysis.reading.run import MISSING, RECORD_FILES
 from analysis.reading.run_table import RunTable, collect
 from analysis.reading.superseded import NO_TABLE, SupersededRun
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import DETECTIONS
+from dynamic_rcnn.run.gpu_times import GPU_TIMES
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
 
@@ -57,9 +60,10 @@ def main(arguments: Sequence[str]) -> int:
     if not grids:
         raise UserError(f"{runs}: no grid manifest in this folder; create one with experiments/launch.py")
     paths = run_paths(table, grids)
-    _check_kept(grids, paths, out)
     names = [name for grid in grids for name in (grid.manifest, path_for(grid), path_for(grid, SHEET_SUFFIX))]
+    names.append(GPU_TIMES)
     files = [name for name in names if (runs / name).exists()]
+    _check_kept(grids, {*paths, *files}, out)
     files += [f"{path}/{name}" for path in paths for name in RECORD_FILES if (runs / path / name).is_file()]
     sizes = {name: (runs / name).stat().st_size / 1e6 for name in files}
     large = [name for name in files if name.endswith(DETECTIONS) and sizes[name] > MAX_DETECTIONS_MB]
@@ -84,14 +88,14 @@ def run_paths(table: RunTable, grids: list[Manifest]) -> list[str]:
     return sorted(states.keys() & set(table.runs["path"]))
 
 
-def _check_kept(grids: list[Manifest], paths: list[str], out: Path) -> None:
-    """Raises UserError if `out` contains a run of `grids` that is not among the `paths` to copy."""
-    planned = {cell.path for grid in grids for cell in grid.cells}
-    lost = sorted(path for path in planned - set(paths) if (out / path).exists())
+def _check_kept(grids: list[Manifest], kept: set[str], out: Path) -> None:
+    """Raises UserError if `out` contains a run of `grids`, or gpu.json, that is not among the paths to copy."""
+    planned = {GPU_TIMES, *(cell.path for grid in grids for cell in grid.cells)}
+    lost = sorted(path for path in planned - kept if (out / path).exists())
     if lost:
         raise UserError(
-            f"{out / lost[0]}: would be lost ({plural('such run', len(lost))}): it is missing or unreadable in runs=; "
-            "restore it there, or choose another out="
+            f"{out / lost[0]}: would be lost ({plural('such record', len(lost))}): it is missing or unreadable in "
+            "runs=; restore it there, or choose another out="
         )
 
 
@@ -154,7 +158,7 @@ def _check_target(source: Path, out: Path) -> None:
     ours, theirs = source.resolve(), out.resolve()
     if ours == theirs or ours in theirs.parents or theirs in ours.parents:
         raise UserError(f"{out}: inside runs={source} or around it; out= must be a separate folder")
-    known = {*RECORD_FILES, checksums.NAME, superseded.NAME}
+    known = {*RECORD_FILES, *RECORDS}
     for path in sorted(out.rglob("*")) if out.is_dir() else [out]:
         if path.is_file() and path.name not in known and not path.name.endswith(GRID_FILES):
             raise UserError(f"{path}: not a record, and {out} is replaced; move it away or choose another out=")

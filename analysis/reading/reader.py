@@ -18,6 +18,7 @@ from dynamic_rcnn.cli import is_text
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import files
 from dynamic_rcnn.run.files import read_content
+from dynamic_rcnn.run.gpu_times import GPU_TIMES
 from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.results import EvaluationResults
 from dynamic_rcnn.run.spec import TRAIN, is_moved_aside
@@ -25,6 +26,7 @@ from dynamic_rcnn.run.state import CORRUPT, State, read_state
 from dynamic_rcnn.run.status import Status
 
 REPORT = "REPORT.md"
+RECORDS = (checksums.NAME, superseded.NAME, GPU_TIMES)  # beside the runs
 REPORT_FILES = (REPORT, "report.html", "REPORT_files")  # written beside the runs by analysis/report.py
 _Result = TypeVar("_Result")
 
@@ -85,7 +87,7 @@ class Reader:
     def _run_directories(self) -> Iterator[Path]:
         """The folders <dataset>/<arm>/<run>. Anything unknown is a problem."""
         for dataset in self._children(self.root):
-            if dataset.name in (checksums.NAME, superseded.NAME, *REPORT_FILES) or not self._is_folder(dataset):
+            if dataset.name in (*RECORDS, *REPORT_FILES) or not self._is_folder(dataset):
                 continue
             for arm in self._children(dataset):
                 if not arm.name.endswith(GRID_FILES) and self._is_folder(arm):

@@ -22,7 +22,8 @@ from analysis.reading.run import ARITHMETIC, MISSING, Run, origin_row
 from analysis.reading.superseded import SupersededRun
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS, MASK_METRICS
-from dynamic_rcnn.run.files import GRID_SUFFIX
+from dynamic_rcnn.run.files import GRID_SUFFIX, read_content
+from dynamic_rcnn.run.gpu_times import GPU_TIMES, GpuTimes
 from dynamic_rcnn.run.manifest import Manifest, read_manifest
 from dynamic_rcnn.run.provenance import Origin
 from dynamic_rcnn.run.results import EvaluationResults, TimingResults
@@ -53,6 +54,7 @@ class RunTable:
         problems: one line per file that cannot be read or contradicts another one.
         images: key of a grid -> statistics over its images, if they were computed.
         timings: path -> results of a run that times its arms.
+        gpu: what was timed on a GPU (gpu.json); None if nothing was.
         superseded: run directories that are in no table and not in `runs`; None if their list cannot be read.
     """
 
@@ -66,6 +68,7 @@ class RunTable:
     superseded: list[SupersededRun] | None
     problems: list[str]
     images: dict[str, ImageStatistics] = field(default_factory=dict)
+    gpu: GpuTimes | None = None
 
     def print_problems(self) -> None:
         """Print one line per problem to stderr."""
@@ -132,6 +135,8 @@ def collect(folder: Path) -> RunTable:
     if not grids and not runs:
         raise UserError(f"{folder}: no runs and no grids in this folder; create some with experiments/launch.py")
     table = _build_table(sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting)), runs, reader)
+    if (folder / GPU_TIMES).exists():
+        table.gpu = reader.attempt(partial(read_content, GpuTimes), folder / GPU_TIMES)
     table.problems += [f"{path}: in no grid of this folder, therefore in no table" for path in table.runs_in_no_grid()]
     table.problems += consistency.wrong_replays(table.runs, table.curves)
     for grid in table.grids:

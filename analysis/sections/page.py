@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Bullets, CodeBlock, Page, Row, Section, Table, table
 from analysis.rendering.text import Line, code, strong
-from analysis.sections import accounting, grid_section, released_section, timing_section
+from analysis.sections import accounting, gpu_section, grid_section, released_section, timing_section
 from analysis.sections.claims import ABLATION, FULL_METHOD, claims_table, coco_command, difference_text
 from analysis.sections.comparability import COCO, deviation
 from analysis.sections.paper_numbers import RULE
@@ -52,21 +52,24 @@ def build(records: RunTable) -> Page:
     comparisons = [Comparison(records, grid) for grid in records.grids if grid.timed_arms is None]
     timings = [TimingComparison(records, grid) for grid in records.grids if grid.timed_arms is not None]
     sections = [
-        *_first_sections(comparisons, timings),
+        *_first_sections(comparisons, timings, gpu_section.overhead_verdicts(records.gpu)),
         *(
             (grid_section if comparison.grid.trains else released_section).section(records, comparison)
             for comparison in comparisons
         ),
         *(timing_section.section(records, each) for each in timings),
+        *gpu_section.sections(records.gpu),
         accounting.section(records),
-        Section("not-run", "What was not run", [Bullets(_not_run(comparisons, timings))]),
+        Section("not-run", "What was not run", [Bullets(_not_run(records, comparisons, timings))]),
         Section("problems", "Problems found while reading", [Bullets(records.problems or ["None."])]),
         Section("rebuild", "How to rebuild this page", [REBUILD_TEXT, CodeBlock(REBUILD)]),
     ]
     return Page(TITLE, sections, accounting.run_facts(records))
 
 
-def _first_sections(comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Section]:
+def _first_sections(
+    comparisons: list[Comparison], timings: list[TimingComparison], on_gpu: list[Line]
+) -> list[Section]:
     grids: list[Comparison | TimingComparison] = [*comparisons, *timings]
     states = {row.path: row.state for each in grids for row in each.runs.itertuples()}  # grids share runs
     done = f"{list(states.values()).count('done')} of {plural('run', len(states))} done"
@@ -76,7 +79,7 @@ def _first_sections(comparisons: list[Comparison], timings: list[TimingCompariso
     note = (
         "Results at small scale: they show whether the mechanism works here, and are not evidence on the claims above."
     )
-    overhead = timing_section.overhead_verdicts(timings)
+    overhead = timing_section.overhead_verdicts(timings, on_gpu)
     return [
         Section("head", "", [head]),
         Section("claims", "The paper's headline claims", [CLAIM_RULE, claims_table(comparisons, overhead)]),
@@ -115,8 +118,8 @@ def _summary(comparison: Comparison) -> Line:
     return head + f"{arm} minus {grid.baseline_of(arm)}, {'; '.join(texts)}."
 
 
-def _not_run(comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Line]:
-    lines: list[Line] = []
+def _not_run(records: RunTable, comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Line]:
+    lines = gpu_section.not_run(records.gpu)
     on_coco = [each.grid for each in comparisons if each.grid.dataset == COCO and each.grid.trains]
     if all(deviation(grid) is not None for grid in on_coco):
         what = "no grid in the published setting" if on_coco else "no grid that trains on it"

@@ -145,10 +145,13 @@ def incomplete_text(speed: TimingComparison) -> str | None:
     return unfinished_text(len(states) - states.count("done"))
 
 
-def overhead_verdicts(timings: list[TimingComparison]) -> list[Line]:
-    """The verdicts on "no extra overhead", or NOT RUN; then the timings that cannot be compared."""
+def overhead_verdicts(timings: list[TimingComparison], on_gpu: list[Line]) -> list[Line]:
+    """The verdicts on "no extra overhead", or NOT RUN; then the timings that cannot be compared.
+
+    on_gpu: the verdicts on what was timed on drawn images.
+    """
     timed = [each for each in timings if each.n_done and FULL_METHOD in each.arms]
-    decided = [overhead_text(each) for each in timed if why_not_comparable(each) is None]
+    decided = [overhead_text(each) for each in timed if why_not_comparable(each) is None] + on_gpu
     others = [overhead_text(each) for each in timed if why_not_comparable(each) is not None]
     return [*(decided or [strong(verdict.NOT_RUN)]), *others]
 
@@ -157,14 +160,14 @@ def overhead_text(speed: TimingComparison) -> Line:
     """The verdict, or why there is none, and the three ratios behind it."""
     costs, is_same = speed.costs(FULL_METHOD), speed.same_network(FULL_METHOD, speed.baseline)
     reason = why_not_comparable(speed)
-    ratios = "; ".join(_cost_text(cost, reason is None, is_same) for cost in costs)
+    ratios = "; ".join(cost_text(cost, reason is None, is_same) for cost in costs)
     if reason is not None:
         return f"{verdict.NOT_COMPARABLE}: " + reason + f": {ratios}"
     decided = strong(incomplete_text(speed) or overhead_verdict(costs, is_same))
     return decided + f": {ratios}; margin {verdict.OVERHEAD}"
 
 
-def _cost_text(cost: CostRatio, decides: bool, is_same_network: bool) -> str:
+def cost_text(cost: CostRatio, decides: bool, is_same_network: bool) -> str:
     if cost.ratio is None or cost.decision is None:
         return f"{cost.name}: not measured"
     limits = f"[{number(cost.ratio.low, 3)}, {number(cost.ratio.high, 3)}]"

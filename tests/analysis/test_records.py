@@ -86,7 +86,7 @@ def test_recorded_runs_that_are_missing_or_unreadable_are_not_dropped(
     (tmp_path / "runs/shapes/both").rename(tmp_path / "both")
     with pytest.raises(
         UserError,
-        match=rf"{folder.path('both', 0)}: would be lost \(3 such runs\): it is missing or unreadable in runs=",
+        match=rf"{folder.path('both', 0)}: would be lost \(3 such records\): it is missing or unreadable in runs=",
     ):
         copy(tmp_path)
     assert {path: (out / path).read_bytes() for path in names(out)} == kept

@@ -66,10 +66,15 @@ def prepare(folder: Path, spec: RunSpec) -> Path:
 
 
 def train(
-    run_dir: Path, moment: str = "never", count: int = 0, threads: int = 1, rank: int | str = "all"
+    run_dir: Path,
+    moment: str = "never",
+    count: int = 0,
+    threads: int = 1,
+    rank: int | str = "all",
+    device: str = "cpu",
 ) -> subprocess.CompletedProcess[str]:
     """Train in a separate process, disturbed at `moment` (see the module `disturbed`)."""
-    process = start(run_dir, moment, count, threads, rank)
+    process = start(run_dir, moment, count, threads, rank, device=device)
     stdout, stderr = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
@@ -81,18 +86,22 @@ def start(
     threads: int = 1,
     rank: int | str = "all",
     forked: bool = True,
+    device: str = "cpu",
 ) -> subprocess.Popen[str] | ForkedProcess:
-    """Like `train`, and does not wait. threads: of each of the run's processes; forked: see `fork_server`."""
+    """Like `train`, and does not wait. threads: of each of the run's processes; forked: see `fork_server`.
+
+    device: the fork server, and with it every process that it forks, sees no GPU.
+    """
     processes = RunSpec.read(run_dir).processes if (run_dir / "spec.json").exists() else 1
     env = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads * processes),
         "OMP_WAIT_POLICY": "PASSIVE",
-        "CUDA_VISIBLE_DEVICES": "",
+        **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}),
         "PYTHONPATH": str(PROJECT),
         "DISTURB": f"{moment} {count} {rank}",
     }
-    if forked and threads == 1:
+    if forked and threads == 1 and device == "cpu":
         return ForkedProcess(run_dir, env)
     command = [sys.executable, "-m", "tests.dynamic_rcnn.disturbed", str(run_dir)]
     pipe = subprocess.PIPE
