@@ -52,6 +52,7 @@ def test_every_command_is_covered_here_or_by_ci():
         "python -m dynamic_rcnn.train RUN_DIR",
         "python -m dynamic_rcnn.evaluate RUN_DIR",
         "python -m benchmarks.",
+        "pytest -m gpu",
         "python -m tests.slurm.disturber",
         "python -m tests.slurm.testcluster",
         "python -m analysis.stats.operating_characteristics",
