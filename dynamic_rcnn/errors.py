@@ -30,3 +30,11 @@ class InterruptedRunError(Exception):
 
 class LostProcessError(Exception):
     """The processes of a run could not connect to each other, or one of them died."""
+
+
+class PreflightError(Exception):
+    """The check before training failed. node: the one at fault; None if it is not known which of several."""
+
+    def __init__(self, node: str | None, message: str) -> None:
+        super().__init__(f"{node}: {message}" if node else message)
+        self.node = node

@@ -84,9 +84,10 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
 
         distributed.join(me, stop.check)
         if not distributed.broadcast(Path(METRICS).exists()):
+            note = _check_node(spec, claim.note if claim else ProcessEnv.from_env().note)
             task = _create_task(spec, stop, losses)
             record = task.record
-            task.restore(claim.note if claim else ProcessEnv.from_env().note)
+            task.restore(note)
             task.run()
             task.finish()
         elif distributed.is_main():
@@ -96,6 +97,15 @@ def _train(spec: RunSpec, claim: Claim | None) -> int:
     except Exception as error:
         stop.only_note()
         return ending.conclude(ending.classify(error, me, losses, stop.received), me, record)
+
+
+def _check_node(spec: RunSpec, note: str | None) -> str | None:
+    """Run the preflight, if it was asked for. Returns the attempt's note with its result."""
+    if not ProcessEnv.from_env().preflight:
+        return note
+    from dynamic_rcnn.engine import preflight
+
+    return "; ".join(filter(None, [note, preflight.check(spec.dataset.get("stage"))]))
 
 
 def _create_task(spec: RunSpec, stop: StopSignal, losses: ending.UncheckedLosses) -> Task:

@@ -21,13 +21,15 @@ from slurm import cli, warning_signals
 from slurm.attempt import JobTask, read_warning
 from slurm.submission_record import Submission
 
+NODE_FAILURE, PREFLIGHT = "node failure", "preflight failed"
 # cause -> its retry budget; a run that ended by another cause is not retried
 BUDGETS = {
     "time-out": "time_out",
     "preempted": "preempted",
     "interrupted": "preempted",
     "requeued": "requeued",
-    "node failure": "node_failure",
+    NODE_FAILURE: "node_failure",
+    PREFLIGHT: "preflight",
     "out of memory": "out_of_memory",
     "stalled": "stalled",
     "killed": "killed",
@@ -35,7 +37,7 @@ BUDGETS = {
     "NaN": "nan",
 }
 # if ranks report different causes, the first of these is the cause and the others are its consequences
-_SPECIFIC = ("out of memory", "NaN", "no positives", "bad input", "disk", "stalled", "killed", "error")
+_SPECIFIC = (PREFLIGHT, "out of memory", "NaN", "no positives", "bad input", "disk", "stalled", "killed", "error")
 _NEAR_END_S = 90.0  # Slurm checks time limits about every 30 s, and warns up to 60 s earlier than asked
 _OUT_OF_MEMORY = re.compile(r"oom[-_]kill|out of memory|exceeded (job |step )?memory limit", re.IGNORECASE)
 _HICCUP = re.compile(
@@ -50,7 +52,7 @@ def cause_of_warning(task: JobTask, number: int, warning_s: float) -> tuple[str,
     job = cli.describe(task.job)
     cause, message = _in_slurm(job, task)
     if cause == "requeued" and (lost := _failed_nodes(task.nodes, task.began)):
-        return "node failure", lost
+        return NODE_FAILURE, lost
     if cause is not None:
         return cause, message
     end = _time(job.get("EndTime", ""))
@@ -95,7 +97,7 @@ def cause_of_end(record: StatusFile, task: JobTask, code: int, submission: Submi
         if _OUT_OF_MEMORY.search(_stderr_tail(submission.folder, task)):
             return "out of memory", "Slurm ended the job: it used more memory than its limit (cluster.mem)"
         if lost := _failed_nodes(task.nodes, task.began):
-            return "node failure", lost
+            return NODE_FAILURE, lost
     warning = read_warning(task.token)
     if recorded is not None and not (recorded[0] == "killed" and warning and warning[0] != "interrupted"):
         return recorded
@@ -121,12 +123,12 @@ def cause_of_no_start(task: JobTask, code: int, submission: Submission, srun: bo
     if cause is not None:
         return cause, message
     if lost := _failed_nodes(task.nodes, task.began):
-        return "node failure", lost
+        return NODE_FAILURE, lost
     if not srun:
         return "error", f"cluster.setup ended with exit code {code}; see the job's output in {submission.folder}"
     where = f"srun could not start its tasks (exit code {code}); see the job's output in {submission.folder}"
     hiccup = _HICCUP.search(_stderr_tail(submission.folder, task))
-    return ("node failure" if hiccup else "error"), where
+    return (NODE_FAILURE if hiccup else "error"), where
 
 
 def _recorded_cause(record: StatusFile, task: JobTask) -> tuple[str, str] | None:
@@ -194,11 +196,11 @@ def _infer_cause(last: Attempt, task: JobTask) -> tuple[str, str]:
     if last.job is None:
         return "killed", "the process died without writing its status"
     if lost := _failed_nodes(last.nodes or "", last.started):
-        return "node failure", lost
+        return NODE_FAILURE, lost
     if warning := read_warning(last.token):
         return warning
     if lost := _failed_nodes(last.nodes or "", last.started, restarted=True):
-        return "node failure", lost
+        return NODE_FAILURE, lost
     if last.job == task.job:
         return "requeued", "Slurm started the job again, for a reason that it did not give (scontrol requeue?)"
     return "killed", f"job {last.job} ended without writing a status"

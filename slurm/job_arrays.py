@@ -191,5 +191,6 @@ def begin(
         retries=profile.retries.model_dump(),
         stall_s=60.0 * profile.stall_minutes,
         warning_s=float(profile.warning_seconds),
+        preflight=profile.preflight,
         chunks=chunks,
     )

@@ -76,6 +76,7 @@ class Retries(Schema):
     preempted: CountFromZero
     requeued: CountFromZero
     node_failure: CountFromZero
+    preflight: CountFromZero
     out_of_memory: CountFromZero
     stalled: CountFromZero
     killed: CountFromZero
@@ -101,6 +102,8 @@ class Profile(Schema):
     max_parallel: Count | None
     max_gpu_hours: Positive | None
     stall_minutes: Positive
+    preflight: bool
+    exclude_bad_nodes: bool
     python: Text
     setup: list[Line]
     setup_must_succeed: bool

@@ -35,7 +35,7 @@ class Submission(FileContent):
     folder: of this record. runs: the run folder. created: seconds since the epoch. command: the launch's command line.
     code: folder of the frozen code. trainer: arguments of Python that train the run in the working directory.
     retries: how often a run is retried, by retry budget. stall_s: seconds without progress after which a run is
-    ended. warning_s: how many seconds before the time limit it is warned.
+    ended. warning_s: how many seconds before the time limit it is warned. preflight: whether nodes are checked first.
     """
 
     folder: Path = Field(default=Path(), exclude=True)
@@ -48,6 +48,7 @@ class Submission(FileContent):
     retries: dict[str, int]
     stall_s: float
     warning_s: float
+    preflight: bool = False
     chunks: list[Chunk]
 
     @classmethod

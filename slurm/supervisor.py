@@ -114,7 +114,7 @@ class _Supervisor:
         return {
             "OMP_NUM_THREADS": os.environ.get("SLURM_CPUS_PER_TASK", "1"),
             "OMP_WAIT_POLICY": "PASSIVE",
-            **replace(own, claimed=True, heartbeat=heartbeat).to_env(),
+            **replace(own, claimed=True, heartbeat=heartbeat, preflight=self.submission.preflight).to_env(),
             **self.me.to_env(),
         }
 

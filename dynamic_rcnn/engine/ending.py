@@ -14,7 +14,14 @@ import traceback
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from dynamic_rcnn.errors import InterruptedRunError, LostProcessError, NaNLossError, NoPositivesError, UserError
+from dynamic_rcnn.errors import (
+    InterruptedRunError,
+    LostProcessError,
+    NaNLossError,
+    NoPositivesError,
+    PreflightError,
+    UserError,
+)
 from dynamic_rcnn.parallel.processes import EXIT_CODES
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED, EXIT_LOST, Rank, write_failure
 from dynamic_rcnn.run.status import StatusFile, SupersededError
@@ -38,6 +45,7 @@ class End:
     message: str  # one line
     rank: int = 0
     iteration: int = 0  # of a loss that is not finite
+    node: str | None = None  # at fault in a preflight
 
     @property
     def exit_code(self) -> int:
@@ -83,7 +91,7 @@ def classify(error: Exception, me: Rank, losses: UncheckedLosses, stopped: bool 
         return End("NaN", f"the loss is not finite at iteration {bad}", me.number, bad)
     if stopped and _is_loss_of_another(error, me):
         return End("interrupted", "stopped by a signal that ended other processes of the run first", me.number)
-    return End(*_cause(error, me), me.number)
+    return End(*_cause(error, me), me.number, node=error.node if isinstance(error, PreflightError) else None)
 
 
 def conclude(end: End, me: Rank, record: StatusFile) -> int:
@@ -98,6 +106,7 @@ def conclude(end: End, me: Rank, record: StatusFile) -> int:
         try:
             if not record.started:  # it failed before the iteration to resume from was known
                 record.start(record.iteration)
+            record.blame(end.node)
             record.end(end.cause, where + end.message)
         except (OSError, SupersededError) as error:
             print(f"the status could not be written: {error}", file=sys.stderr)
@@ -126,6 +135,7 @@ def _cause(error: Exception, me: Rank) -> tuple[str, str]:
         UserError: "bad input",
         NoPositivesError: "no positives",
         LostProcessError: "error",
+        PreflightError: "preflight failed",
     }
     for kind, cause in known.items():
         if isinstance(error, kind):

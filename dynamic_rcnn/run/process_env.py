@@ -11,6 +11,7 @@ from typing import Any
 _PREFIX = "DYNAMIC_RCNN_"
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "claimed": lambda text: text == "1",
+    "preflight": lambda text: text == "1",
     "heartbeat": int,
     "restart": int,
     "began": float,
@@ -29,6 +30,7 @@ class ProcessEnv:
     log: path of rank 0's output, relative to the run directory.
     command: the command line of the launch.
     began: when the batch script of the job started, in seconds since the epoch.
+    preflight: whether to check the node before training.
     """
 
     claimed: bool | None = None
@@ -41,6 +43,7 @@ class ProcessEnv:
     log: str | None = None
     command: str | None = None
     began: float | None = None
+    preflight: bool | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> ProcessEnv:

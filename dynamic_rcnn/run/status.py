@@ -39,6 +39,7 @@ class Attempt(Part):
     """One start of the run's processes.
 
     outcome: None while it runs, "done", or the cause of its failure. job, restart, nodes: Slurm's, None without Slurm.
+    bad_node: the node on which the check before training failed, if it is known.
     log: path of rank 0's output, relative to the run directory. Times are seconds since the epoch.
     """
 
@@ -54,6 +55,7 @@ class Attempt(Part):
     job: str | None = None
     restart: int | None = None
     nodes: str | None = None
+    bad_node: str | None = None
     log: str | None = None
 
     @property
@@ -157,6 +159,10 @@ class StatusFile:
         self._check_path()
         self.iteration = iteration
         self._write("running")
+
+    def blame(self, node: str | None) -> None:
+        """Note the node at fault in the attempt, which is about to end."""
+        self._change(bad_node=node)
 
     def end(self, outcome: str, message: str | None = None, ended: float | None = None) -> None:
         """Close the attempt.

@@ -25,6 +25,7 @@ from experiments.planning.run_state import FINAL, PlannedRun, disk_plan
 from experiments.planning.slurm_state import ENDING, ending_jobs, open_submissions, queued_jobs, relative_run_dir
 from experiments.views import tables
 from slurm import cli, job_arrays
+from slurm.bad_nodes import find_bad_nodes, leave_out
 from slurm.cli import QueuedJob, SlurmError
 from slurm.code_snapshot import freeze, frozen_path
 from slurm.job_arrays import Array, UnansweredError
@@ -66,7 +67,7 @@ def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, decode: str, ar
                 write_manifest(grid, runs, {run.spec.id: run.path for run in restarted})
                 wanted = {run.spec.id for run in wanted_runs(restarted)}
                 if wanted:
-                    _submit(grid, runs, restarted, profile, arguments, max_array_size())
+                    _submit(grid, runs, restarted, _without_bad_nodes(profile, plan), arguments, max_array_size())
     return _report(
         [replace(run, state="queued") if run.spec.id in wanted else run for run in restarted], wanted, arguments
     )
@@ -75,6 +76,14 @@ def launch(grid: Grid, runs: Path, profile: Profile, rerun: str, decode: str, ar
 def _with_user_settings(profile: Profile) -> Profile:
     profile, lines = with_user_settings(profile, os.environ)
     for line in lines:
+        print(line, file=sys.stderr, flush=True)
+    return profile
+
+
+def _without_bad_nodes(profile: Profile, plan: Sequence[PlannedRun]) -> Profile:
+    bad = find_bad_nodes(attempt for run in plan for attempt in run.attempts)
+    profile, line = leave_out(profile, bad)
+    if line is not None:
         print(line, file=sys.stderr, flush=True)
     return profile
 
@@ -108,6 +117,7 @@ def script(grid: Grid, runs: Path, profile: Profile) -> str:
     except SlurmError as error:  # a machine without the cluster may show the script, too
         print(f"{error}; this assumes that one job array can hold all runs", file=sys.stderr, flush=True)
         max_tasks = len(wanted)
+    profile = _without_bad_nodes(profile, plan)
     arrays = _make_arrays(runs, grid, plan, profile, {} if slurm_error else queued_jobs(grid, runs), max_tasks)
     folder, code = submissions_folder(runs, grid.dataset), frozen_path(runs / CODE)
     submission = job_arrays.begin(folder, runs, grid.name, arrays, code, TRAINER, profile)

@@ -22,7 +22,7 @@ from tests.slurm.cluster import PATIENCE_S
 TRAINER = Path(__file__).with_name("fake_trainer.py")
 DATASET = "shapes_tiny"
 RETRIES = {
-    **dict.fromkeys(("time_out", "preempted", "requeued", "node_failure"), 5),
+    **dict.fromkeys(("time_out", "preempted", "requeued", "node_failure", "preflight"), 5),
     **dict.fromkeys(("out_of_memory", "stalled", "killed", "error"), 1),
     "nan": 0,
 }

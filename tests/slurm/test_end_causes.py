@@ -135,3 +135,18 @@ def test_a_job_that_slurm_requeues_itself_needs_no_request(slurm: Slurm, monkeyp
 
     monkeypatch.setattr(cli, "requeue", refuse)
     assert epilogue._requeue(TASK) is None
+
+
+def test_a_failed_preflight_is_the_cause_whatever_other_ranks_report_and_is_retried(
+    slurm: Slurm, submission: Submission
+) -> None:
+    record = StatusFile.open(Path())
+    start_attempt(record, TASK, None)
+    record.blame("node1")
+    record.end("preflight failed", "node1: the matrix product on cuda is wrong")
+    write_failure(Rank(number=1, size=2, attempt=TASK.token), "killed", "rank 1 was killed by SIGKILL")
+    record = StatusFile.open(Path())
+    cause, message = end_causes.cause_of_end(record, TASK, 1, submission)
+    assert (cause, message) == ("preflight failed", "node1: the matrix product on cuda is wrong")
+    assert end_causes.end_attempt(record, TASK, cause, message, {"preflight": 2}) is None
+    assert StatusFile.open(Path()).attempts[-1].bad_node == "node1"

@@ -18,6 +18,7 @@ DOES_NOT_DECIDE_RESULT = (
     "engine",
     "engine.ending",
     "engine.pace",  # what is measured
+    "engine.preflight",
     "engine.pretrained",
     "engine.refusal",
     "engine.stop_signal",

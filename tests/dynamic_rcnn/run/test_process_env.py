@@ -6,7 +6,9 @@ import pytest
 
 from dynamic_rcnn.run.process_env import ProcessEnv
 
-FULL = ProcessEnv(True, "7_0.1", "a note", 5, "7_0", 0, "node[1-2]", "logs/attempt1.log", "launch.py grid=smoke", 1.5)
+FULL = ProcessEnv(
+    True, "7_0.1", "a note", 5, "7_0", 0, "node[1-2]", "logs/attempt1.log", "launch.py grid=smoke", 1.5, True
+)
 
 
 @pytest.mark.parametrize("given", [ProcessEnv(), FULL])

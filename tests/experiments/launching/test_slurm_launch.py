@@ -17,6 +17,7 @@ from experiments.config import choices
 from experiments.launching import slurm as launching
 from slurm import job_arrays
 from slurm.cli import QueuedJob
+from slurm.submission_record import read_all
 from tests.experiments.fake_slurm import ARMS, FakeSlurm, Runs, job
 from tests.experiments.launches import SMALL, Folder
 from tests.experiments.planning.test_plan import make_done
@@ -218,3 +219,33 @@ def test_cancel_without_slurm_leaves_jobs_alone(
     with claimed(runs.path("dla"), Holder("node7", 123, "7_1", 0)):
         code, _out, err = folder.launch("cluster=local", "action=cancel")
     assert code == 2 and err.startswith("error: squeue: no answer from Slurm") and "node7" not in err
+
+
+def test_a_node_on_which_runs_failed_twice_is_left_out_and_named(
+    folder: Folder, slurm: FakeSlurm, submitted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    excluded: list[Any] = []
+
+    def sbatch(executor: Any, index: int) -> str:
+        excluded.append(executor.parameters["additional_parameters"].get("exclude"))
+        return "100"
+
+    monkeypatch.setattr(job_arrays, "_sbatch", sbatch)
+    runs = runs_in(folder)
+    runs.submit()
+    for arm in ("dla", "both"):
+        bad = {"bad_node": "node3", "ended": time.time(), "nodes": "node[3-4]"}
+        runs.record(arm, "preflight failed", f"7_{ARMS.index(arm)}", attempt=bad)
+    code, _, err = folder.launch(*ON_SLURM, "cluster.sbatch={exclude: node9}")
+    assert (code, excluded) == (0, ["node9,node3"])
+    assert err == (
+        "nodes left out for faults in the last 7 days: node3 (2 failures); cluster.exclude_bad_nodes=false uses them\n"
+    )
+
+
+def test_whether_nodes_are_checked_is_in_the_record_of_the_submission(
+    folder: Folder, slurm: FakeSlurm, submitted: list[str]
+) -> None:
+    assert folder.launch(*ON_SLURM, "cluster.preflight=true")[0] == 0
+    (record,) = read_all(folder.runs, "shapes_tiny")
+    assert record.preflight and record.retries["preflight"] == 2
