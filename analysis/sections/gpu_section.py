@@ -29,7 +29,7 @@ def not_run(gpu: GpuTimes | None) -> list[Line]:
     """A line for the list of what was not run, unless the record is of a GPU."""
     if gpu is not None and why_not_comparable(gpu) is None:
         return []
-    return [strong(verdict.NOT_RUN) + ": training on a GPU, timed on drawn images: " + code(COMMAND)]
+    return [f"{verdict.NOT_RUN}: training on a GPU, timed on drawn images: " + code(COMMAND)]
 
 
 def overhead_verdicts(gpu: GpuTimes | None) -> list[Line]:

@@ -65,17 +65,17 @@ def test_another_base_or_device_decides_nothing(tmp_path: Path, changes: dict[st
     text = markdown(tmp_path)
     assert row_of(text, *OVERHEAD)[2] == "**NOT RUN**"
     assert f"No extra overhead: NOT COMPARABLE: {reason}: training time: 1.010 times" in text
-    assert "- **NOT RUN**: training on a GPU, timed on drawn images: `python -m benchmarks.gpu`" in text
+    assert "- NOT RUN: training on a GPU, timed on drawn images: `python -m benchmarks.gpu`" in text
 
 
 def test_without_a_record_it_is_listed_as_not_run_and_a_damaged_one_is_a_problem(tmp_path: Path) -> None:
     ablation(tmp_path)
     text = markdown(tmp_path)
-    assert "- **NOT RUN**: training on a GPU" in text and "## Training on one GPU" not in text
+    assert "- NOT RUN: training on a GPU" in text and "## Training on one GPU" not in text
     write_times(tmp_path)
     edit_json(tmp_path / "gpu.json", comparisons={"components": {**comparison("x", a=(1.0, None)), "reference": "b"}})
     text = markdown(tmp_path)
-    assert "- **NOT RUN**: training on a GPU" in text
+    assert "- NOT RUN: training on a GPU" in text
     assert (
         "gpu.json: comparisons.components" in text and "arms must contain every arm that was timed; missing: b" in text
     )
