@@ -1,4 +1,4 @@
-# make ablation     install, train the ablation on shapes, write runs/REPORT.md
+# make ablation     install, train the ablation on shapes, write runs/REPORT.md, compare with the committed records
 # make test         install, run the tests; make test TESTS= runs the slow ones too
 # make lint, docs   ruff and mypy; the documentation site
 # make lock         add what pyproject.toml asks for to requirements.lock; make lock UPGRADE=1 takes newer versions
@@ -25,7 +25,7 @@ install: $(INSTALLED)
 
 ablation: install
 	$(BIN)/python experiments/launch.py grid=$(GRID) cluster=local; code=$$?; $(BIN)/python analysis/images.py || code=$$?; \
-	$(BIN)/python analysis/report.py && exit $$code
+	$(BIN)/python analysis/report.py against=analysis/records && exit $$code
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m '$(TESTS)'

@@ -1,13 +1,15 @@
 """Write REPORT.md and report.html with their figures and tables from run directories.
 
-    python analysis/report.py [runs=runs] [out=runs/REPORT.md] [check=true]
+    python analysis/report.py [runs=runs] [out=runs/REPORT.md] [against=FOLDER] [check=true]
 
-runs   the folder of runs, relative to the current directory; default: runs in the project's root
-out    the Markdown file; default: REPORT.md in the folder of runs. Beside it: report.html, a page that needs no other
-       file; in <out without .md>_files the figures, and in its folder tables each table as CSV, and all of them as
-       JSON and as LaTeX (booktabs). A folder of records needs out=: it holds nothing but records.
-check  true: write nothing and compare `out` with the records. Defaults: runs=analysis/records and the project's
-       REPORT.md. Exit code 0 if they agree; 1 with one line on the first difference if they do not.
+runs     the folder of runs, relative to the current directory; default: runs in the project's root
+out      the Markdown file; default: REPORT.md in the folder of runs. Beside it: report.html, a page that needs no other
+         file; in <out without .md>_files the figures, and in its folder tables each table as CSV, and all of them as
+         JSON and as LaTeX (booktabs). A folder of records needs out=: it holds nothing but records.
+against  another folder of runs or records: say which means and differences of `runs` reproduce those of this folder, on
+         the terminal and in a section of the report. What cannot be compared is named, and is no error.
+check    true: write nothing and compare `out` with the records. Defaults: runs=analysis/records and the project's
+         REPORT.md. Exit code 0 if they agree; 1 with one line on the first difference if they do not.
 
 Problems found while reading are printed and listed in the report. The committed report is written by:
     python analysis/report.py runs=analysis/records out=REPORT.md
@@ -36,7 +38,9 @@ from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.latex import to_latex
 from analysis.rendering.markdown import to_markdown
 from analysis.rendering.model import IDENTIFIER, Page
+from analysis.sections import replication_section
 from analysis.sections.page import TITLE, build
+from analysis.stats.replication import replications
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import read_json, write_bytes_atomic
@@ -44,7 +48,7 @@ from dynamic_rcnn.wording import plural
 
 RECORDS = ROOT / "analysis/records"
 TABLES = "tables"
-DEFAULTS = {"runs": "", "out": "", "check": "false"}
+DEFAULTS = {"runs": "", "out": "", "against": "", "check": "false"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,18 +61,22 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"out={values['out']!a}: its name is not valid UTF-8; choose another name")
     if values["out"] and (out.is_dir() or not out.parent.is_dir() or out.suffix != ".md"):
         raise UserError(f"out={out}: must name a file in an existing folder, ending in .md")
-    records = collect(runs)
+    records, other = collect(runs), values["against"]
+    found = replications(records, collect(Path(other), "against")) if other else []
+    page = build(records, replication_section.section(found, other) if other else None)
     if check:
-        if difference := first_difference(build(records), out):
+        if difference := first_difference(page, out):
             print(difference, file=sys.stderr)
             return 1
         print(f"{out}: up to date")
         return 0
     _check_replaced(out)
-    write(build(records), out)
+    write(page, out)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
     print(f"{out}: {', '.join(plural(noun, len(found)) for noun, found in counts)}")
     records.print_problems()
+    if other:
+        print(replication_section.to_terminal(found, other))
     return 0
 
 

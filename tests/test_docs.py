@@ -64,7 +64,7 @@ def test_every_command_is_covered_here_or_by_ci():
     inline = [command for text in PAGES.values() for command in re.findall(r"`((?:python|make) [^`]+)`", text)]
     others = [command for command in COMMANDS + inline if not command.startswith(known)]
     assert [command for command in others if command.split()[0] != "make" or command.split()[1] not in targets] == []
-    assert len(starting("python experiments/launch.py")) == 13 and len(starting("python analysis/")) == 5
+    assert len(starting("python experiments/launch.py")) == 13 and len(starting("python analysis/")) == 6
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,17 @@ def test_every_public_function_of_the_api_is_rendered(tmp_path):
 
 @pytest.mark.slow
 def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
-    """Runs `launch.py grid=ablation` as `grid=smoke`, then the five commands of the report."""
+    """Runs `launch.py grid=ablation` as `grid=smoke`, then the six commands of the report."""
     (main_job,) = [c for c in starting("python experiments/launch.py") if c.endswith("grid=ablation")]
     result = run(main_job.replace("grid=ablation", "grid=smoke"), f"runs={tmp_path / 'runs'}")
     assert result.returncode == 0, result.stdout + result.stderr
     runs, records, out = tmp_path / "runs", tmp_path / "records", tmp_path / "REPORT.md"
-    images, write, copy, rebuild, check = starting("python analysis/")
+    images, write, against, copy, rebuild, check = starting("python analysis/")
     assert run(f"{images} runs={runs} resamples=20").returncode == 0
     assert run(f"{write} runs={runs} out={out}").returncode == 0
+    compared = run(f"{against} runs={runs} out={tmp_path / 'COMPARED.md'}")
+    assert compared.returncode == 0
+    assert compared.stdout.splitlines()[-1] == "smoke (shapes_tiny): not compared: it has no runs of this grid"
     assert (
         run(
             copy.replace("runs=runs", f"runs={runs}").replace("analysis/records ", "").split(" out=")[0],

@@ -122,10 +122,15 @@ class RunTable:
         return self.runs[self.runs["id"].isin(ids) & (self.runs["dataset"] == grid.dataset)]
 
 
-def collect(folder: Path) -> RunTable:
-    """Read a folder of runs. Raises UserError if there is none, or if it contains neither a run nor a grid."""
+def collect(folder: Path, option: str = "runs") -> RunTable:
+    """Read the folder of runs that `option` names.
+
+    Raises UserError if there is none, or if it contains neither a run nor a grid.
+    """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; runs= must name a folder of runs, created by experiments/launch.py")
+        raise UserError(
+            f"{folder}: no such folder; {option}= must name a folder of runs, created by experiments/launch.py"
+        )
     reader = Reader(folder)
     manifests = sorted(folder.glob(f"*/*{GRID_SUFFIX}"))
     grids = [grid for path in manifests if (grid := reader.attempt(read_manifest, path)) is not None]

@@ -47,12 +47,13 @@ TABLES = {  # grid -> what it reproduces
 }
 
 
-def build(records: RunTable) -> Page:
-    """The whole report."""
+def build(records: RunTable, against: Section | None = None) -> Page:
+    """The whole report. against: the section that compares it with another set of runs, if there is one."""
     comparisons = [Comparison(records, grid) for grid in records.grids if grid.timed_arms is None]
     timings = [TimingComparison(records, grid) for grid in records.grids if grid.timed_arms is not None]
     sections = [
         *_first_sections(comparisons, timings, gpu_section.overhead_verdicts(records.gpu)),
+        *([against] if against else []),
         *(
             (grid_section if comparison.grid.trains else released_section).section(records, comparison)
             for comparison in comparisons

@@ -79,13 +79,11 @@ def chances(gap: float, sd: float, n: int, differences: bool = False, looks: int
         differences: whether a difference of two arms is printed, and not the value of one.
         looks: see `analysis.stats.verdict`.
     """
-    counts = [n, n] if differences else [n]
-    error = sd * sum(1 / count for count in counts) ** 0.5
+    printed = 2 if differences else 1
+    error = sd * math.sqrt(printed / n)
     found = dict.fromkeys((REPRODUCED, NOT_REPRODUCED, HIGHER), 0.0)
     for measured, weight in _pooled_sds(sd, ARMS * (n - 1)):
-        noise = with_prior("AP", measured)
-        assert noise.sd is not None
-        confirmed, tolerated = limits(noise.sd, noise.df, counts, margin("AP"), looks)
+        confirmed, tolerated = limits(with_prior("AP", measured), printed / n, printed, margin("AP"), looks)
         if confirmed > 0:
             found[REPRODUCED] += weight * float(ndtr((confirmed - gap) / error) - ndtr((-confirmed - gap) / error))
         found[NOT_REPRODUCED] += weight * float(ndtr((-tolerated - gap) / error))

@@ -21,7 +21,8 @@ claim, and each look halves the errors that both quantiles allow: .95 and .975 b
 All looks together then err at most twice as often as one. docs/operating-characteristics.md tabulates the rule.
 
 Two sets of runs are compared by the same rule: D is the difference of their means, 1/n the sum over both, and nothing
-is printed or rounded. A result that differs in either direction is NOT REPRODUCED. See `decide_replication`.
+is printed or rounded. A result that differs in either direction is NOT REPRODUCED. See
+`analysis.stats.replication`.
 
 Evaluating released weights again has no seed noise: m equals the printed number up to rounding. The margin is half a
 printed digit:
@@ -142,18 +143,38 @@ def decide_retest(claimed: float, measured: float) -> Decision:
 
 def _decide(metric: str, gap: float, noise: PooledSd, counts: Sequence[int], looks: int) -> Decision:
     """gap: measured minus printed. counts: the number of seeds of each arm."""
-    known, allowed = with_prior(metric, noise), margin(metric)
-    assert known.sd is not None
-    confirmed, tolerated = limits(known.sd, known.df, counts, allowed, looks)
+    return decide_gap(gap, with_prior(metric, noise), counts, len(counts), margin(metric), looks)
+
+
+def decide_gap(
+    gap: float,
+    noise: PooledSd,
+    counts: Sequence[int],
+    printed: int,
+    allowed: float,
+    looks: int = 1,
+    fixed: Sequence[int] = (),
+) -> Decision:
+    """The verdict on a gap, measured minus claimed.
+
+    Args:
+        noise: the sd of one seed, which must be known.
+        counts: the numbers of seeds of each measured mean, to which more could be added.
+        printed: the number of printed single runs in the claimed value.
+        allowed: the margin.
+        fixed: the numbers of seeds of means in the claimed value.
+    """
+    assert noise.sd is not None
+
+    def of(more: int, look: int) -> tuple[float, float]:
+        spread = math.fsum(1 / count for count in [*(n + more for n in counts), *fixed])
+        return limits(PooledSd(noise.sd, noise.df + more * len(counts)), spread, printed, allowed, look)
+
+    confirmed, tolerated = of(0, looks)
     found, more = verdict_of(gap, confirmed, tolerated), None
     if found == INCONCLUSIVE:
-
-        def decides(seeds: int) -> bool:
-            df = known.df + seeds * len(counts)
-            further = limits(known.sd or 0.0, df, [count + seeds for count in counts], allowed, looks + 1)
-            return verdict_of(gap, *further) != INCONCLUSIVE
-
-        more = next(filter(decides, range(1, MOST_SEEDS + 1)), None)
+        added = range(1, MOST_SEEDS + 1)
+        more = next((n for n in added if verdict_of(gap, *of(n, looks + 1)) != INCONCLUSIVE), None)
     return Decision(found, more, half_width=allowed - confirmed)
 
 
@@ -162,15 +183,15 @@ def confidence(looks: int) -> float:
     return 1 - 0.10 * 0.5 ** (looks - 1)
 
 
-def limits(sd: float, df: float, counts: Sequence[int], allowed: float, looks: int = 1) -> tuple[float, float]:
+def limits(noise: PooledSd, spread: float, printed: int, allowed: float, looks: int = 1) -> tuple[float, float]:
     """The largest gap that is REPRODUCED, negative if none is, and the largest that is not rejected.
 
-    allowed: the margin.
+    spread: the sum of 1 / n over the means. The others: see `decide_gap`.
     """
-    spread, printed = math.fsum(1 / count for count in counts), len(counts)
+    assert noise.sd is not None
     level = confidence(looks)
-    half = t_quantile(level, df) * sd * math.sqrt(spread)
-    further = t_quantile((1 + level) / 2, df) * sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
+    half = t_quantile(level, noise.df) * noise.sd * math.sqrt(spread)
+    further = t_quantile((1 + level) / 2, noise.df) * noise.sd * math.sqrt(printed + spread) + printed * _HALF_DIGIT
     return allowed - half, max(allowed, further)
 
 

@@ -78,8 +78,8 @@ def test_check_finds_a_figure_of_other_numbers(tmp_path: Path, capsys: pytest.Ca
 
 
 ERRORS = {
-    "key": (["run=x"], "unknown argument 'run'; valid: check, out, runs"),
-    "form": (["runs"], "argument 'runs' is not of the form name=value; valid: check, out, runs"),
+    "key": (["run=x"], "unknown argument 'run'; valid: against, check, out, runs"),
+    "form": (["runs"], "argument 'runs' is not of the form name=value; valid: against, check, out, runs"),
     "boolean": (["check=maybe"], "argument 'check' is 'maybe'; it must be true or false"),
     "empty": (["out="], "argument 'out' is empty; give a value: out=..."),
     "out": (
@@ -163,7 +163,7 @@ def test_the_script_runs_from_any_folder_with_its_exit_codes(tmp_path: Path) -> 
     assert (tmp_path / "R.md").exists()
     wrong = run_command([script, "seeds=3"], tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "error: unknown argument 'seeds'; valid: check, out, runs\n"
+    assert wrong.stderr == "error: unknown argument 'seeds'; valid: against, check, out, runs\n"
 
 
 def test_a_full_disk_is_an_error_of_one_line(

@@ -1,0 +1,82 @@
+"""The report's section on what reproduced in comparison with another set of runs, and the same table for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from analysis.rendering.model import Block, Bullets, Heading, Number, Row, Section, TableCell, table
+from analysis.rendering.text import Line, code
+from analysis.stats import verdict
+from analysis.stats.replication import OTHER_DATA, Replication, Result
+from dynamic_rcnn.wording import plural
+
+VERDICTS = (verdict.REPRODUCED, verdict.NOT_REPRODUCED, verdict.INCONCLUSIVE)
+HEADER = ("result", "metric", "here", "there", "margin", "here minus there, 90% interval", "verdict")
+RULE = (
+    "Each mean of an arm and each difference of two arms, in percent and points of AP, against the other set: "
+    "REPRODUCED if the gap and the half-width of its 90% interval are together within the margin, NOT REPRODUCED if "
+    "the gap is larger than the margin and than the half-width of its 95% interval, INCONCLUSIVE otherwise. Both sets "
+    "have noise, over the n seeds in brackets; differences are between runs of one seed. The margins are those of "
+    f"claims, on other data than COCO {OTHER_DATA:g} times as wide. The rows are not corrected for their number."
+)
+NOTHING = "No grid of these runs has finished runs to compare."
+
+
+def section(found: list[Replication], name: str) -> Section:
+    """The section. name: of the other set."""
+    compared = [each for each in found if each.results]
+    blocks: list[Block] = [RULE] if compared else []
+    for each in compared:
+        here, there = each.machines
+        text = f"{_counts(each.results)}. Here: {here}. There: {there}."
+        blocks += [Heading(f"{each.grid.title} ({each.grid.dataset})"), text, table(HEADER, _rows(each), 2)]
+    lines: list[Line] = [*_left_out(found)] or ([] if compared else [NOTHING])
+    return Section(
+        "against", "What reproduced, compared with " + code(name), [*blocks, *([Bullets(lines)] if lines else [])]
+    )
+
+
+def to_terminal(found: list[Replication], name: str) -> str:
+    """One table of all grids, and lines on what cannot be compared."""
+    compared = [each for each in found if each.results]
+    lines = [f"what reproduced, compared with {name}:"]
+    if compared:
+        cells = [(each, table(HEADER, _rows(each), 2).rows) for each in compared]
+        rows = [["grid", *HEADER]]
+        rows += [[each.grid.name, *(str(cell.text) for cell in row)] for each, own in cells for row in own]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines += [f"{each.grid.name} ({each.grid.dataset}): {_counts(each.results)}" for each in compared]
+    lines += _left_out(found) or ([] if compared else [NOTHING])
+    return "\n".join(lines)
+
+
+def _counts(results: list[Result]) -> str:
+    """'5 of 14 results REPRODUCED, 9 INCONCLUSIVE'."""
+    counts = Counter(result.verdict for result in results)
+    first = f"{counts[verdict.REPRODUCED]} of {plural('result', len(results))} {verdict.REPRODUCED}"
+    return ", ".join([first, *(f"{counts[each]} {each}" for each in VERDICTS[1:] if counts[each])])
+
+
+def _left_out(found: list[Replication]) -> list[str]:
+    return [
+        f"{each.grid.name} ({each.grid.dataset}): {'' if each.results else 'not compared: '}{reason}"
+        for each in found
+        for reason in each.left_out
+    ]
+
+
+def _rows(replication: Replication) -> Iterator[Row]:
+    """One row per result."""
+    for result in replication.results:
+        runs, is_signed = replication.ours.paths(*result.arms), len(result.arms) > 1
+        half = result.decision.half_width if result.decision else None
+        limits = (None, None) if half is None else (result.gap - half, result.gap + half)
+        here, there = (
+            Number(each.mean, name, is_signed=is_signed, more={"n": each.n}, note=f" ({each.n})")
+            for name, each in (("here", result.ours), ("there", result.theirs))
+        )
+        gap = Number(result.gap, "gap", is_signed=True, low=limits[0], high=limits[1])
+        what: Line = " minus ".join(result.arms)
+        yield [what, result.metric, TableCell(here, runs), there, Number(result.margin, digits=1), gap, result.text]
