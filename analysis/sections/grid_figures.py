@@ -11,6 +11,7 @@ from analysis.sections import curves
 from analysis.sections.tables import whose_baseline
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
+from dynamic_rcnn.run.train_log import LATER_STAGES, stage_column
 
 LOSS_PANELS = {  # title -> column of the training log, label of the y axis
     "total loss": ("loss", "loss"),
@@ -89,13 +90,25 @@ def _ap_figure(comparison: Comparison, arms: list[str], key: str, what: str) -> 
 
 
 def _state_figure(runs: curves.Runs, key: str, what: str) -> Figure:
-    thresholds, betas = (curves.training_curves(runs, column) for column in ("T", "beta"))
+    """One row of panels; of Cascade heads one row per stage."""
     axis, title = "iteration", "IoU threshold T of label assignment"
-    panels = [
-        Panel("T", title, axis, "T (IoU)", thresholds, starts_at_zero=False),
-        Panel("beta", "beta of SmoothL1", axis, "beta (of the normalised targets)", betas),
-    ]
-    return Figure(f"{key}-t-and-beta.svg", "T and beta over training", f"{what}. {BAND} Not smoothed.", panels, 2, 4.4)
+    stages = [1, *(stage for stage in LATER_STAGES if _has_values(runs, stage_column("T", stage)))]
+    panels = []
+    for stage in stages:
+        names = [stage_column(name, stage) for name in ("T", "beta")]
+        thresholds, betas = (curves.training_curves(runs, column) for column in names)
+        where = f"stage {stage}: " if len(stages) > 1 else ""
+        panels += [
+            Panel(names[0], f"{where}{title}", axis, "T (IoU)", thresholds, starts_at_zero=False),
+            Panel(names[1], f"{where}beta of SmoothL1", axis, "beta (of the normalised targets)", betas),
+        ]
+    height = 4.4 if len(stages) == 1 else _height(len(stages))
+    caption = f"{what}. {BAND} Not smoothed."
+    return Figure(f"{key}-t-and-beta.svg", "T and beta over training", caption, panels, 2, height)
+
+
+def _has_values(runs: curves.Runs, column: str) -> bool:
+    return any(band.x for band in curves.training_curves(runs, column).values())
 
 
 def _distribution_figures(

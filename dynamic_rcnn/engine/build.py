@@ -28,7 +28,7 @@ from dynamic_rcnn.engine.refusal import as_user_error, check_type
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.engine.stop_signal import start_worker
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.ops.faster_modules import use_faster_modules
+from dynamic_rcnn.ops.faster_modules import can_be_channels_last, use_faster_modules
 from dynamic_rcnn.run.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def build_model(spec: RunSpec, initialise: bool = True) -> BaseDetector:
     with as_user_error("base.model", spec.config["model"]):
         model = MODELS.build(_mutable(spec.config["model"]))
     use_faster_modules(model)
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and can_be_channels_last(model):
         model.to(memory_format=torch.channels_last)
     if initialise:
         try:
@@ -72,7 +72,7 @@ def _pretrained_fault(spec: RunSpec, error: URLError | FileNotFoundError) -> str
         return f"{field}: no such file ({error}); give its absolute path"
     return (
         f"{field}: cannot be downloaded here ({error.reason}); put the file into {weights_folder()} "
-        "(python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101 does), or set another one"
+        "(python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101 does for torchvision's), or set another one"
     )
 
 

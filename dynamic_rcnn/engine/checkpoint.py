@@ -7,7 +7,7 @@ convention), so that one rename publishes content and digest together. Keys of t
     state_dict  the model, with exactly the keys of mmdet's classes
     optimizer, param_schedulers
     scaler      the scale of the loss; empty unless the precision is fp16
-    schedules   T, beta and both windows of each group of images, by its number
+    schedules   T, beta and both windows of each group of images, by its number; of a Cascade head, those of its stages
 
 T and beta are not in `state_dict`, so that weights load strictly from mmdet's models into these and back.
 """

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dynamic_rcnn.engine.precision import Precision
 from dynamic_rcnn.engine.seeding import seed_all
-from dynamic_rcnn.method import DynamicRoIHead
+from dynamic_rcnn.method import DynamicHead
 from dynamic_rcnn.parallel import comm as distributed
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Step:
     """Trains one iteration after the other.
 
     Args:
-        model: in training mode; its DynamicRoIHead, if it has one, has as many groups as `own`.
+        model: in training mode; its DynamicHead, if it has one, has as many groups as `own`.
         optimizer: of the model's parameters.
         precision: how the step computes.
         seed: the run's.
@@ -51,7 +51,7 @@ class Step:
         self.groups = groups
         self.own = own
         self.parameters = [each for each in model.parameters() if each.requires_grad]
-        self.heads = [module for module in model.modules() if isinstance(module, DynamicRoIHead)]
+        self.heads = [module for module in model.modules() if isinstance(module, DynamicHead)]
         self.running = [buffer for module in model.modules() for buffer in _running_statistics(module)]
 
     def train(self, iteration: int, batches: list[Any]) -> dict[str, Tensor]:

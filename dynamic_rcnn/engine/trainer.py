@@ -26,6 +26,7 @@ from dynamic_rcnn.run.heartbeat import beat
 from dynamic_rcnn.run.reuse import read_trained
 from dynamic_rcnn.run.spec import EPOCH, RunSpec
 from dynamic_rcnn.run.status import StatusFile
+from dynamic_rcnn.run.train_log import sum_stages
 
 _MOST_WITHOUT_POSITIVES = 100  # iterations
 
@@ -118,7 +119,8 @@ class TrainingRun(start.BaseRun):
         for scheduler, state in zip(self.schedulers, content["param_schedulers"], strict=True):
             scheduler.load_state_dict(state)
         self.precision.load_state_dict(content["scaler"])
-        self.head.load_schedules([content["schedules"][group] for group in self.own_groups])
+        own, stages = self.own_groups, len(self.head.stages)
+        self.head.load_schedules(content["schedules"][own.start * stages : own.stop * stages])
 
     def run(self) -> None:
         """Train to the last iteration. A signal raises InterruptedRunError after an iteration and its checkpoint."""
@@ -184,8 +186,8 @@ class TrainingRun(start.BaseRun):
         measured = self.pace.row()
         if measured is not None:
             rate = float(self.optimizer.get_lr()["lr"][0])
-            row = {"iteration": self.iteration, **losses, "lr": rate, **self.head.current_thresholds()}
-            row |= self.head.statistics.summary()
+            row = {"iteration": self.iteration, **losses, **sum_stages(losses), "lr": rate}
+            row |= self.head.current_thresholds() | self.head.statistics.summary()
             self.record.log({**row, **measured})
             self.record.progress(self.iteration)
 

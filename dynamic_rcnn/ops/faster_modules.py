@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from mmcv.ops import RoIAlign
+from mmdet.models.backbones import ResNet
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.dense_heads import RPNHead
+from mmdet.models.necks import FPN
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
@@ -18,6 +20,12 @@ def use_faster_modules(model: nn.Module) -> None:
     """Replace the classes of the modules of `model` that have a faster variant here. Weights and results stay."""
     for module in model.modules():
         module.__class__ = FASTER.get(type(module), type(module))
+
+
+def can_be_channels_last(model: nn.Module) -> bool:
+    """Whether a detector is known to work with channels last: a ResNet with FPN. Modules that use `view` do not."""
+    backbone: Any = getattr(model, "backbone", None)
+    return type(backbone) is ResNet and backbone.plugins is None and type(getattr(model, "neck", None)) is FPN
 
 
 class FasterRoIExtractor(SingleRoIExtractor):

@@ -45,6 +45,7 @@ DECIDES_RESULT = (
     "method.registry",
     "method.roi_head",
     "method.schedule",
+    "method.stage",
     "metrics.ap",
     "metrics.columns",
     "metrics.detections",

@@ -21,6 +21,7 @@ from dynamic_rcnn.run.statistic import MMDET
 PUBLISHED = {100: 0.4208, 200: 0.4913, 300: 0.5167, 400: 0.5330, 500: 0.5379}
 SOURCE = "hkzhang95/DynamicRCNN issue 3"
 TOLERANCE = 0.03  # declared: the variation of T between seeds and processes is not published
+_HEAD, _RPN_NMS = "dynamic_rcnn.DynamicRoIHead", 0.85
 _CONSTANTS = {"label_assignment": True, "iou_topk": 75, "update_iter_interval": 100, "initial_iou": 0.4}
 
 FIGURE_SOURCE = "arXiv 2004.06002, Figure 5"
@@ -81,9 +82,12 @@ def applies(dataset: str, config: dict[str, Any]) -> bool:
 
 
 def in_figure(dataset: str, config: dict[str, Any]) -> bool:
-    """Whether Figure 5 applies to a run: COCO and R-50, without masks."""
+    """Whether Figure 5 applies to a run: COCO, R-50, one stage without masks, and the paper's RPN NMS."""
     model = config["model"]
-    return dataset == "coco" and model["backbone"].get("depth") == 50 and "mask_head" not in model.get("roi_head", {})
+    head, proposals = model.get("roi_head", {}), model["train_cfg"].get("rpn_proposal", {})
+    plain = head.get("type", _HEAD) == _HEAD and not head.get("mask_head")
+    nms = proposals.get("nms", {}).get("iou_threshold", _RPN_NMS)
+    return dataset == "coco" and model["backbone"].get("depth") == 50 and plain and nms == _RPN_NMS
 
 
 def read_early(run_dir: Path) -> dict[int, Point]:

@@ -132,7 +132,7 @@ class RunSpec:
     @property
     def has_masks(self) -> bool:
         """Whether the model predicts a mask for each box."""
-        return "mask_head" in self.config.get("model", {}).get("roi_head", {})
+        return bool(self.config.get("model", {}).get("roi_head", {}).get("mask_head"))
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:

@@ -7,18 +7,41 @@ T, beta, statistics and counts are those of the first group of images; losses ar
 The columns of TIMING are measured between two rows, without evaluations, and differ from attempt to attempt: `seconds`
 per iteration; `data_seconds`, of these, in which the process that waited longest waited for images; images per second
 of all processes; and the peak memory so far of the process with the largest, on its GPU or without GPUs resident.
+
+Of a Cascade head, T, beta, statistics, counts and `acc` are those of the first stage, `T_stage2` and so on those of the
+later ones, and the RoI head's losses are sums over the stages.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 LOSSES = ("loss", "loss_cls", "loss_bbox", "loss_rpn_cls", "loss_rpn_bbox", "acc")
 PROPOSAL_IOUS = {"proposals_50": 0.5, "proposals_60": 0.6, "proposals_70": 0.7}
 TIMING = ("seconds", "data_seconds", "images_per_second", "peak_bytes")
+LATER_STAGES = (2, 3)  # of a Cascade head
+
+
+def stage_column(name: str, stage: int) -> str:
+    """The column of T or beta (`name`) of a stage; the first has number 1."""
+    return name if stage == 1 else f"{name}_stage{stage}"
+
+
+def sum_stages(losses: Mapping[str, float]) -> dict[str, float]:
+    """The losses of a Cascade head ("s0.loss_cls") summed over its stages, and the first stage's accuracy; else {}."""
+    found: dict[str, float] = {}
+    for name, value in losses.items():
+        _stage, _, own = name.partition(".")
+        if own and (own not in found or "loss" in own):
+            found[own] = found.get(own, 0.0) + value
+    return found
+
+
 LOG_COLUMNS = (  # the numbers of a row
     *("iteration", *LOSSES, "lr", "T", "beta"),
     *("iou_statistic", "error_statistic", "positives", *PROPOSAL_IOUS, *TIMING),
+    *(stage_column(name, stage) for stage in LATER_STAGES for name in ("T", "beta")),
 )
 
 

@@ -25,11 +25,9 @@ import torch
 from dynamic_rcnn import cli
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.checkpoint import load_weights
-from dynamic_rcnn.engine.pretrained import weights_folder
+from dynamic_rcnn.engine.pretrained import weights_folder, weights_url
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import RunSpec
-
-_TORCHVISION = "torchvision://"
 
 
 def describe(configs: list[dict[str, Any]], weights: Path | None = None) -> dict[str, Any]:
@@ -75,17 +73,13 @@ def _fault(model: torch.nn.Module, weights: Path) -> str | None:
 def _weights(init: dict[str, Any]) -> dict[str, str] | None:
     """The URL and the local file of pretrained weights, or None if `init` names none.
 
-    mmengine looks for torchvision's weights in the folder of torch.hub and downloads them if they are missing.
+    mmengine looks for weights with a URL in the folder of torch.hub and downloads them if they are missing.
     """
     if init.get("type") != "Pretrained":
         return None
     checkpoint = str(init.get("checkpoint"))
-    if not checkpoint.startswith(_TORCHVISION):
-        return {"url": "", "file": checkpoint}
-    from mmengine.runner.checkpoint import get_torchvision_models
-
-    url = get_torchvision_models()[checkpoint.removeprefix(_TORCHVISION)]
-    return {"url": url, "file": str(weights_folder() / url.rsplit("/", 1)[-1])}
+    url = weights_url(checkpoint)
+    return {"url": url, "file": str(weights_folder() / url.rsplit("/", 1)[-1]) if url else checkpoint}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.schema import similar_hint
 from experiments.config.conf_files import names_of
+from experiments.config.foreign_base import VALID, find_config, is_foreign
 
 GROUPS = ("base", "cluster", "dataset", "grid")
 _LISTS = ("seeds", "arms")
@@ -37,6 +38,9 @@ def _parse(item: str) -> Override:
     if item.startswith("~") and "." not in field:
         setting = field.partition("=")[0]
         raise UserError(f"{item}: {setting} cannot be removed, only changed; give {setting}=VALUE, or leave it out")
+    if name == "base" and is_foreign(value):
+        find_config(value)
+        return _unquoted(name, value, item)
     if name in GROUPS:
         _check_choice(name, value)
     if field == PROCESSES:
@@ -59,7 +63,7 @@ def _parse(item: str) -> Override:
 
 
 def _check_choice(group: str, value: str) -> None:
-    valid = names_of(group)
+    valid = [*names_of(group), *([VALID] if group == "base" else [])]
     if value in ("", "null") or value[0] in "[{" or "," in value:
         raise UserError(f"{group}={value}: must be one name; valid: {', '.join(valid)}")
     if value not in valid:

@@ -103,8 +103,9 @@ class DynamicRCNN(Schema):
     iou_topk: Count
     beta_topk: Count
     update_iter_interval: Count
-    initial_iou: PositiveFraction
+    initial_iou: PositiveFraction | None
     initial_beta: PositiveFraction
+    stages: Literal["all", "first"] = "all"
 
 
 class _RCNN(_OpenSchema):

@@ -15,8 +15,9 @@ from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.batch import groups_per_process
-from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, RunSpec
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN, RunSpec
 from experiments.config.annotations import coco_format_dataset
+from experiments.config.foreign_base import is_foreign
 from experiments.config.grid import Grid
 from experiments.config.grid_schema import changes_of
 from experiments.config.overrides import changed_fields
@@ -50,7 +51,7 @@ def build_grid(config: Config) -> Grid:
         setting=shared_spec.setting,
         base=config.choices.base,
         changed=changed_fields(config),
-        seconds=file.cost or {},
+        seconds={} if is_foreign(config.choices.base) else file.cost or {},
         paper=file.paper,
         contrasts=file.contrasts or [],
         seen_seeds=(file.seen_seeds or {}).get(dataset["name"], []),
@@ -109,13 +110,37 @@ def _with_replay(spec: RunSpec, source: str | None, specs: dict[str, RunSpec]) -
     """`spec`, training with the final T and beta of arm `source`; unchanged for None."""
     if source is None:
         return spec
-    losses = [each.config["model"]["roi_head"]["bbox_head"]["loss_bbox"]["type"] for each in (spec, specs[source])]
-    if set(losses) != {"SmoothL1Loss"}:
+    losses = [_box_losses(each.config["model"]) for each in (spec, specs[source])]
+    if any(len(each) > 1 for each in losses):
+        raise UserError(f"arm {spec.arm}: replays {source}, whose stages each have a T and beta: not supported")
+    if losses != [["SmoothL1Loss"]] * 2:
         raise UserError(f"arm {spec.arm}: replays {source}, so both need a beta: loss_bbox of type SmoothL1Loss")
     method = spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
     if method["label_assignment"] or method["smooth_l1"]:
         raise UserError(f"arm {spec.arm}: replays {source}, so label_assignment and smooth_l1 must be false")
     return replace(spec, replay={"run": specs[source].id, "setting": specs[source].setting})
+
+
+def _check_losses(model: dict[str, Any], where: str) -> None:
+    """Raise UserError if DSL is on where a box loss has no beta."""
+    method = model["train_cfg"]["rcnn"]["dynamic_rcnn"]
+    losses = _box_losses(model)[: 1 if method.get("stages") == "first" else None]
+    for loss in losses if method["smooth_l1"] else ():
+        if loss != "SmoothL1Loss":
+            raise UserError(
+                f"{where}: dynamic_rcnn.smooth_l1=true: needs bbox_head.loss_bbox of type SmoothL1Loss, not {loss}; "
+                "set it, or leave this arm out of a grid of your own"
+            )
+
+
+def _box_losses(model: dict[str, Any]) -> list[str]:
+    """The type of the box loss of each stage of the RoI head."""
+    heads = model["roi_head"]["bbox_head"]
+    return [head.get("loss_bbox", {}).get("type", "SmoothL1Loss") for head in _listed(heads)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _pretrain(config: Config, dataset: dict[str, Any]) -> RunSpec | None:
@@ -133,6 +158,8 @@ def _run_config(config: Config, changes: dict[str, Any], dataset: dict[str, Any]
     train = found["train"]
     if config.settings.task != EVALUATE:
         groups_per_process(train["groups"], train["processes"])
+    if config.settings.task == TRAIN:
+        _check_losses(found["model"], where)
     return {**found, "model": _with_classes(found["model"], len(dataset["classes"]), where)}
 
 

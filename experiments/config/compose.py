@@ -24,6 +24,7 @@ from experiments.config.choices import Choices, choose, find_coco
 from experiments.config.cluster import resolve_cluster
 from experiments.config.conf_files import expand_home, file_of, load
 from experiments.config.defaults_list import merged_content
+from experiments.config.foreign_base import describe, find_config, is_foreign
 from experiments.config.schema import SLURM, Config, Settings, check
 
 _EXAMPLE = "weights=/data/dynamic_rcnn_r50_fpn_1x-62a3f276.pth"
@@ -47,6 +48,8 @@ def resolve(arguments: Sequence[str]) -> tuple[Config, list[str]]:
     if settings.task != BENCHMARK:
         base = {**base, "train": {**base["train"], "processes": cluster.processes or 1}}
     config = Config(settings, choices, base, cluster, weights, _runs_folder(settings.runs))
+    if is_foreign(choices.base):
+        lines += describe(choices.base, find_config(choices.base))
     lines += [weights_line, choices.cluster_line, processes_line, *settings.without_effect(load("config"))]
     return config, list(filter(None, lines))
 

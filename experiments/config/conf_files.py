@@ -13,6 +13,7 @@ from omegaconf._utils import get_yaml_loader
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.schema import similar_hint
+from experiments.config.foreign_base import TEMPLATE, find_config, is_foreign, resolve_foreign
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 BASES = CONF.parents[1] / "dynamic_rcnn" / "configs" / "base"
@@ -52,18 +53,25 @@ def names_of(group: str) -> list[str]:
 def file_of(name: str) -> Path:
     """The file of a configuration such as "grid/ablation", without its suffix .yaml; the folder of a group."""
     group, _, rest = name.partition("/")
+    if group == "base" and is_foreign(rest):
+        return find_config(rest)
     path = BASES / rest if group == "base" else CONF / name
     return path.with_name(f"{path.name}.yaml") if rest or group == "config" else path
 
 
 @cache
 def load(name: str) -> dict[str, Any]:
-    """The content of a configuration such as "grid/ablation", unresolved. Do not modify the result: it is cached.
+    """The content of a configuration such as "grid/ablation", unresolved; of a foreign base, what its config becomes.
+
+    Do not modify the result: it is cached.
 
     Raises:
         UserError: the file cannot be read or is not YAML, with line and column, or Hydra would lose its settings.
     """
     path = file_of(name)
+    group, _, rest = name.partition("/")
+    if group == "base" and is_foreign(rest):
+        return resolve_foreign(rest, path, load_base(TEMPLATE))
     try:
         text = path.read_text("utf-8")
         content = yaml.load(text, Loader=_Loader) or {}

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from dynamic_rcnn.errors import UserError
 from experiments.config.arguments import GROUPS
 from experiments.config.conf_files import file_of, load, merge, names_of
+from experiments.config.foreign_base import is_foreign
 
 
 class _Repository(ConfigRepository):
@@ -42,7 +43,8 @@ class _Repository(ConfigRepository):
         if not self.config_exists(config_path):
             return None
         if config_path not in self.results:
-            package = "_global_" if config_path.split("/")[0] in ("dataset", "grid") else None
+            group = config_path.split("/")[0]
+            package = "_global_" if group in ("dataset", "grid") else "base" if is_foreign(config_path) else None
             defaults = self._create_defaults_list(config_path, OmegaConf.create(load(config_path).get("defaults", [])))
             source, header = str(file_of(config_path)), {"package": package}
             self.results[config_path] = ConfigResult("main", source, OmegaConf.create(), header, defaults)

@@ -13,6 +13,7 @@ from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from dynamic_rcnn.run.values import Count, value_rule
 from experiments.config.base_schema import DeclaredSeconds, Rounds, Seeds
 from experiments.config.conf_files import names_of
+from experiments.config.foreign_base import is_foreign
 
 PRETRAIN = "pretrain"
 EVALUATION_OPTIONS = ("model.test_cfg", "data.test_pipeline")
@@ -21,7 +22,7 @@ _TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # only of grids
 
 def _base_name(name: str) -> str:
     valid = names_of("base")
-    if name not in valid:
+    if name not in valid and not is_foreign(name):
         raise ValueError(f"unknown base{similar_hint(name, valid)}; valid: {', '.join(valid)}")
     return name
 

@@ -72,8 +72,8 @@ def _check_objects(grid: Grid, annotations: list[dict[str, Any]]) -> Iterator[Fi
     trained = [spec for spec in grid.specs.values() if spec.task != EVALUATE]
     for name, model in ((name, model) for spec in trained for name, model in spec.models.items()):
         rcnn = model.get("train_cfg", {}).get("rcnn")
-        method = rcnn.get("dynamic_rcnn") if isinstance(rcnn, dict) else None  # Cascade R-CNN has a list of three
-        if method and method["smooth_l1"] and rcnn["sampler"].get("add_gt_as_proposals", True):
+        method = rcnn.get("dynamic_rcnn") if isinstance(rcnn, dict) else None  # mmdet's Cascade R-CNN has a list
+        if method and method["smooth_l1"] and _samples_objects(rcnn):
             arms.setdefault(method["beta_topk"], []).append(name)
     for beta_topk, names in arms.items():
         text = f"{mean:.1f} per image with objects, K_beta (beta_topk) is {beta_topk} in {', '.join(names)}"
@@ -82,6 +82,12 @@ def _check_objects(grid: Grid, annotations: list[dict[str, Any]]) -> Iterator[Fi
             yield Finding(NOTE, "objects", f"{text}: {rule}")
         else:
             yield Finding(OK, "objects", text)
+
+
+def _samples_objects(rcnn: dict[str, Any]) -> bool:
+    """Whether the ground-truth boxes are among the positives of the (first stage of the) RoI head."""
+    first = rcnn["stages"][0] if "stages" in rcnn else rcnn
+    return bool(first["sampler"].get("add_gt_as_proposals", True))
 
 
 def _check_images(grid: Grid, decode: str) -> Iterator[Finding]:

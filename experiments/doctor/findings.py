@@ -10,7 +10,7 @@ from dynamic_rcnn.run.files import file_digest, named_digest
 from experiments.config.grid import Grid
 
 OK, NOTE, BAD, DOING = "ok", "note", "BAD", "..."  # DOING: no result yet
-_FETCH = "python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101"
+_FETCH = "(python -m dynamic_rcnn.tools.fetch only=resnet50,resnet101 does for torchvision's)"
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ def check_pretrained_weights(weights: dict[str, dict[str, str] | None]) -> Itera
 
 def _check_file(what: str, path: Path, url: str) -> Finding:
     if not path.is_file():
-        advice = f"{_FETCH} downloads {url}" if url else "give its path in base.model.backbone.init_cfg.checkpoint"
+        advice = f"download {url} {_FETCH}" if url else "give its path in base.model.backbone.init_cfg.checkpoint"
         return Finding(BAD, what, f"{path}: no such file; {advice} (jobs may have no internet access)")
     named, actual = named_digest(path), file_digest(path)
     if named is None:
         return Finding(NOTE, what, f"{path}: sha256 {actual[:8]}; not checked, because its name has no digest")
     if actual.startswith(named):
         return Finding(OK, what, f"{path}: its sha256 matches its name")
-    text = f"{path}: sha256 {actual[:8]}, unlike its name; delete it and download {url} again: {_FETCH}"
+    text = f"{path}: sha256 {actual[:8]}, unlike its name; delete it and download {url} again {_FETCH}"
     return Finding(BAD, what, text)
 
 

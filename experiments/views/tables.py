@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamic_rcnn.run.spec import EVALUATE
-from dynamic_rcnn.run.train_log import TIMING
+from dynamic_rcnn.run.train_log import LATER_STAGES, TIMING, stage_column
 from experiments.planning.run_state import HELD, PlannedRun, last_evaluation, last_row
 from experiments.views import logs
 
@@ -163,7 +163,8 @@ def _status_row(run: PlannedRun) -> dict[str, str]:
         "iteration": iterations(run),
         "%": f"{100 * run.iteration / run.iterations:.0f}" if run.iterations else "",
         "left": _duration(seconds_left(run, row)) if run.state == "running" else "",
-        **{key: f"{row[key]:.3f}" if row else "" for key in ("loss", "T", "beta")},
+        "loss": f"{row['loss']:.3f}" if row else "",
+        **{key: _by_stage(row, key) for key in ("T", "beta")},
         **{key: f"{100 * metrics[key]:.1f}" if metrics.get(key) is not None else "" for key in ("AP", "AP90")},
         **_pace(row),
         "attempts": str(len(run.attempts) or ""),
@@ -185,6 +186,12 @@ def _pace(row: dict[str, Any]) -> dict[str, str]:
 def is_measured(row: dict[str, Any]) -> bool:
     """Whether a row of train.jsonl has all columns of TIMING, which those of earlier versions lack."""
     return all(isinstance(row.get(name), int | float) for name in TIMING)
+
+
+def _by_stage(row: dict[str, Any], name: str) -> str:
+    """T or beta; of a Cascade head, those of all stages."""
+    columns = (stage_column(name, stage) for stage in (1, *LATER_STAGES))
+    return " / ".join(f"{row[column]:.3f}" for column in columns if column in row)
 
 
 def _duration(seconds: float | None) -> str:

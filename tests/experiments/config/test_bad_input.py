@@ -44,7 +44,7 @@ CASES = [
     ),
     (
         ["grid=controls", "++base.model.roi_head.bbox_head.loss_bbox={type: L1Loss}"],
-        "arm replay: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
+        "grid.arms.both: dynamic_rcnn.smooth_l1=true: needs bbox_head.loss_bbox of type SmoothL1Loss, not L1Loss; set",
     ),
     (
         ["grid=controls", "++grid.arms.replay.set={model.roi_head.bbox_head.loss_bbox.type: L1Loss}"],
