@@ -18,7 +18,8 @@ RULE = (
     "REPRODUCED if the gap and the half-width of its 90% interval are together within the margin, NOT REPRODUCED if "
     "the gap is larger than the margin and than the half-width of its 95% interval, INCONCLUSIVE otherwise. Both sets "
     "have noise, over the n seeds in brackets; differences are between runs of one seed. The margins are those of "
-    f"claims, on other data than COCO {OTHER_DATA:g} times as wide. The rows are not corrected for their number."
+    f"claims, on other data than COCO {OTHER_DATA:g} times as wide. The rows are not corrected for their number: "
+    "of gaps that are noise alone, 1 in 20 is significant."
 )
 NOTHING = "No grid of these runs has finished runs to compare."
 
@@ -53,10 +54,13 @@ def to_terminal(found: list[Replication], name: str) -> str:
 
 
 def _counts(results: list[Result]) -> str:
-    """'5 of 14 results REPRODUCED, 9 INCONCLUSIVE'."""
-    counts = Counter(result.verdict for result in results)
-    first = f"{counts[verdict.REPRODUCED]} of {plural('result', len(results))} {verdict.REPRODUCED}"
-    return ", ".join([first, *(f"{counts[each]} {each}" for each in VERDICTS[1:] if counts[each])])
+    """'5 of 14 results REPRODUCED, 9 INCONCLUSIVE; significant gaps (p < 0.05): 1 of 14'."""
+    counts, total = Counter(result.verdict for result in results), len(results)
+    parts = [f"{counts[verdict.REPRODUCED]} of {plural('result', total)} {verdict.REPRODUCED}"]
+    parts += [f"{counts[each]} {each}" for each in VERDICTS[1:] if counts[each]]
+    known = [result for result in results if result.is_significant is not None]
+    significant = sum(bool(result.is_significant) for result in known)
+    return f"{', '.join(parts)}; significant gaps (p < 0.05): {significant} of {len(known)}"
 
 
 def _left_out(found: list[Replication]) -> list[str]:

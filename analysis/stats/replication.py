@@ -34,6 +34,7 @@ class Result:
         ours, theirs: over the seeds of each set; over our seeds if is_identical.
         decision: None if no set has two seeds, so that the noise is unknown.
         is_identical: whether each run of our set is in the other one with the same value.
+        is_significant: whether the 95% interval of the gap excludes 0; None if the noise is unknown.
     """
 
     arms: tuple[str, ...]
@@ -41,8 +42,9 @@ class Result:
     ours: Summary
     theirs: Summary
     margin: float
-    decision: Decision | None
-    is_identical: bool
+    decision: Decision | None = None
+    is_identical: bool = False
+    is_significant: bool | None = None
 
     @property
     def gap(self) -> float:
@@ -178,17 +180,18 @@ def _compare(
     margin = verdict.margin(metric) * (1.0 if on_coco else OTHER_DATA)
     here, there = summarize(ours.values()), summarize(theirs.values())
     if same:
-        return Result(arms, metric, here, here, margin, Decision(verdict.REPRODUCED), same)
+        return Result(arms, metric, here, here, margin, Decision(verdict.REPRODUCED), same, is_significant=False)
     noise = pool_sd([ours.values(), theirs.values()])
     if on_coco:
         noise = _with_prior(metric, noise, len(arms))
-    found = Result(arms, metric, here, there, margin, None, same)
+    found = Result(arms, metric, here, there, margin)
     if noise.sd is None:
         return found
     decision = verdict.decide_gap(found.gap, noise, [here.n], 0, margin, looks, fixed=[there.n])
     if decision.verdict == verdict.HIGHER:
         decision = replace(decision, verdict=verdict.NOT_REPRODUCED)
-    return replace(found, decision=decision)
+    _, error = verdict.limits(noise, 1 / here.n + 1 / there.n, 0, allowed=0.0)
+    return replace(found, decision=decision, is_significant=abs(found.gap) > error)
 
 
 def _with_prior(metric: str, noise: PooledSd, runs: int) -> PooledSd:

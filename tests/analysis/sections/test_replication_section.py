@@ -25,7 +25,10 @@ def test_the_table_is_on_the_terminal_and_in_the_report(tmp_path: Path, capsys: 
     assert " ".join(gain.split()) == (
         "ablation both minus baseline AP +2.10 (3) +2.20 (5) 1.0 -0.10 [-0.30, +0.10] REPRODUCED"
     )
-    assert printed[-1] == "ablation (shapes): 4 of 6 results REPRODUCED, 2 NOT REPRODUCED"
+    assert (
+        printed[-1]
+        == "ablation (shapes): 4 of 6 results REPRODUCED, 2 NOT REPRODUCED; significant gaps (p < 0.05): 2 of 6"
+    )
     text = out.read_text(encoding="utf-8")
     heading = f"## What reproduced, compared with `{tmp_path / 'there'}`"
     assert row_of(text, heading, "both minus baseline")[1:] == [

@@ -38,6 +38,7 @@ def test_the_verdict_is_that_of_scipys_tests(seed: int) -> None:
     elif differs < 0.05 and abs(ours.mean() - theirs.mean()) > 1.0:
         expected = "NOT REPRODUCED"
     assert found.verdict == expected and found.margin == 1.0
+    assert found.is_significant == (differs < 0.05)
     low, high = ttest_ind(ours, theirs).confidence_interval(0.90)
     assert found.decision is not None and found.decision.half_width == pytest.approx((high - low) / 2)
     assert found.gap == pytest.approx((low + high) / 2)
