@@ -238,3 +238,28 @@ def test_begun_on_slurm_and_finished_here_and_the_other_way_round(cluster: Runni
     assert len(slurm.outcomes("pretrain")) >= 2 and len(slurm.outcomes("both")) >= 2
     for arm in ("pretrain", "both"):
         _assert_same(slurm.run(arm), undisturbed.run(arm))
+
+
+def test_a_node_that_fails_the_check_is_left_out_and_the_run_ends_on_others(cluster: RunningCluster, tmp_path: Path):
+    """The cluster's GPUs are not real: torch does not see them."""
+    site = ("cluster=slurm", "cluster.cpus_per_task=1", *SITE, "cluster.preflight=true")
+    launcher = Launcher(tmp_path / "checked", *site, "base.pretrain=null", "arms=[baseline]")
+    done = launcher("cluster.gpus_per_node=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_until(lambda: not queue.active(), every=0.5)
+    status = read_json(launcher.run("baseline") / "status.json")
+    (bad,) = {attempt["bad_node"] for attempt in status["attempts"]}
+    assert status["cause"] == "preflight failed" and [each["nodes"] for each in status["attempts"]] == [bad] * 3
+    assert status["message"] == (
+        f"{bad}: Slurm allocated GPUs (1), and torch sees none; "
+        "retried 2 times, as often as cluster.retries.preflight allows"
+    )
+
+    done = launcher("cluster.nodes=2", "cluster.gpus_per_node=0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"nodes left out for faults in the last 7 days: {bad} (3 failures); " in done.stderr
+    wait_until(lambda: not queue.active(), every=0.5)
+    last = read_json(launcher.run("baseline") / "status.json")["attempts"][-1]
+    assert last["outcome"] == "done" and bad not in re.findall(r"\w+", last["nodes"])
+    (note,) = [note for note in last["notes"] if note.startswith("preflight of ")]
+    assert "2 processes reach each other, the matrix product on cpu is right" in note
