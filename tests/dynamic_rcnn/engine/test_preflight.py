@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from dynamic_rcnn.engine import preflight
 from dynamic_rcnn.engine.ending import End, UncheckedLosses, classify
@@ -20,6 +21,7 @@ from dynamic_rcnn.errors import PreflightError
 from dynamic_rcnn.parallel import comm
 from dynamic_rcnn.parallel.rank import Rank
 from dynamic_rcnn.run.files import read_json
+from tests.devices import on_devices
 from tests.dynamic_rcnn.runs import prepare, small_spec, train
 
 RANK = """
@@ -36,7 +38,7 @@ print(preflight.check(None))
 @pytest.fixture(autouse=True)
 def _node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURMD_NODENAME", "node7")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(preflight, "select_device", lambda: torch.device("cpu"))
 
 
 def fault() -> PreflightError:
@@ -47,7 +49,7 @@ def fault() -> PreflightError:
 
 @pytest.mark.slow
 def test_two_processes_pass(tmp_path: Path) -> None:
-    env, start = {**os.environ, "OMP_NUM_THREADS": "1"}, [sys.executable, "-c", RANK]
+    env, start = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, [sys.executable, "-c", RANK]
     pipe: Any = {"cwd": tmp_path, "env": env, "stdout": subprocess.PIPE, "text": True}
     ranks = [subprocess.Popen([*start, str(number)], **pipe) for number in range(2)]
     lines = [each.communicate(timeout=120)[0] for each in ranks]
@@ -56,9 +58,14 @@ def test_two_processes_pass(tmp_path: Path) -> None:
         assert "2 processes reach each other, the matrix product on cpu is right, " in line
 
 
-def test_it_changes_no_random_numbers_and_checks_the_folder_of_the_copy(tmp_path: Path) -> None:
-    import torch
+@on_devices
+def test_one_process_passes(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "1" if device == "cuda" else "0")
+    monkeypatch.setattr(preflight, "select_device", lambda: torch.device(device))
+    assert f"one process, the matrix product on {device} is right, " in preflight.check(None)
 
+
+def test_it_changes_no_random_numbers_and_checks_the_folder_of_the_copy(tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
