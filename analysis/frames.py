@@ -49,7 +49,8 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
 
     Returns:
         One row per logged iteration, with path, dataset, arm and seed of the run and the columns of train.jsonl
-        (`analysis.reading.run_table.CURVE_COLUMNS`): losses, T, beta, proposal statistics; `seconds` per iteration.
+        (`analysis.reading.run_table.CURVE_COLUMNS`): losses, T, beta, proposal statistics; what was
+        measured, such as `seconds` per iteration and `images_per_second`, NaN where a run did not measure it.
 
     Raises:
         UserError: `folder` contains neither a run nor a grid.

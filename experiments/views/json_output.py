@@ -84,7 +84,7 @@ def cost_fields(cost: Cost, plan: Sequence[PlannedRun], profile: Profile | None)
 
 
 def _run_fields(run: PlannedRun) -> dict[str, Any]:
-    metrics, log, row = newest_metrics(run), logs.newest_log(run), last_row(run.path)
+    metrics, log, row = newest_metrics(run), logs.newest_log(run), last_row(run.path) if run.status else {}
     failed = run.state == "failed"
     return {
         **{name: getattr(run.spec, name) for name in ("arm", "seed", "task", "id")},
