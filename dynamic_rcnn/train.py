@@ -103,8 +103,9 @@ def _check_node(spec: RunSpec, note: str | None) -> str | None:
     """Run the preflight, if it was asked for. Returns the attempt's note with its result."""
     if not ProcessEnv.from_env().preflight:
         return note
-    from dynamic_rcnn.engine import preflight
+    from dynamic_rcnn.engine import precision, preflight, start
 
+    precision.configure(spec.config["train"], start.select_device())  # cuBLAS reads it at the first matrix product
     return "; ".join(filter(None, [note, preflight.check(spec.dataset.get("stage"))]))
 
 

@@ -138,7 +138,7 @@ def test_a_model_with_deformable_convolution_is_refused_in_deterministic_mode_on
         assert ended.returncode == 0, ended.stderr
         return
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
-    operator = "modulated_deform_conv_backward (DCNv2)"
+    operator = "deform_conv2d_backward (DCN)"
     line = f"base.train.deterministic=true: the operator {operator} has no deterministic form"
     assert f"bad input: {line}" in ended.stderr
 

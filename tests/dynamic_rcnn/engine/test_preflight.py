@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from dynamic_rcnn import train as train_module
 from dynamic_rcnn.engine import preflight
 from dynamic_rcnn.engine.ending import End, UncheckedLosses, classify
 from dynamic_rcnn.errors import PreflightError
@@ -63,6 +64,17 @@ def test_one_process_passes(device: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SLURM_GPUS_ON_NODE", "1" if device == "cuda" else "0")
     monkeypatch.setattr(preflight, "select_device", lambda: torch.device(device))
     assert f"one process, the matrix product on {device} is right, " in preflight.check(None)
+
+
+def test_deterministic_mode_is_set_before_the_matrix_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch decides at the first one whether cuBLAS is deterministic."""
+    monkeypatch.setenv("DYNAMIC_RCNN_PREFLIGHT", "1")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(preflight, "check", lambda stage: os.environ["CUBLAS_WORKSPACE_CONFIG"])
+    try:
+        assert train_module._check_node(small_spec(tmp_path, train__deterministic=True), None) == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_it_changes_no_random_numbers_and_checks_the_folder_of_the_copy(tmp_path: Path) -> None:
