@@ -13,7 +13,6 @@ from typing import Any
 
 from mmdet.models.roi_heads import CascadeRoIHead, DoubleHeadRoIHead, StandardRoIHead
 from mmdet.models.roi_heads.base_roi_head import BaseRoIHead
-from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
 from torch import Tensor
@@ -116,11 +115,6 @@ class DynamicRoIHead(DynamicHead, StandardRoIHead):
         self.bbox_assigner = self.stages[0].assigner
         self.use_group(0)
 
-    def bbox_loss(self, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> dict:
-        """Compute the box losses of mmdet's head and keep the regression targets of the positives."""
-        self.stages[0].encode_positives(sampling_results)
-        return super().bbox_loss(x, sampling_results)
-
 
 @MODELS.register_module()
 class DynamicDoubleHeadRoIHead(DynamicRoIHead, DoubleHeadRoIHead):
@@ -157,8 +151,3 @@ class DynamicCascadeRoIHead(DynamicHead, CascadeRoIHead):
         self.stages = [DynamicStage(*pair, settings | (static if number else {})) for number, pair in pairs]
         self.bbox_assigner = [stage.assigner for stage in self.stages]
         self.use_group(0)
-
-    def bbox_loss(self, stage: int, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> dict:
-        """Compute the box losses of a stage as mmdet does, and keep the regression targets of its positives."""
-        self.stages[stage].encode_positives(sampling_results)
-        return super().bbox_loss(stage, x, sampling_results)

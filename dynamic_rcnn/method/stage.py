@@ -44,6 +44,8 @@ class DynamicStage:
                 f"dynamic_rcnn.smooth_l1 needs bbox_head.loss_bbox of type SmoothL1Loss, not "
                 f"{type(bbox_head.loss_bbox).__name__}; set it, or set smooth_l1: false"
             )
+        self._get_targets = bbox_head.get_targets
+        bbox_head.get_targets = self._record_targets
         self.assigner = RecordingAssigner(assigner)
         self._configured = assigner.pos_iou_thr, assigner.neg_iou_thr, assigner.min_pos_iou
         if self.settings["initial_iou"] is None:
@@ -70,11 +72,21 @@ class DynamicStage:
         """Forget the assignments of the iteration before."""
         self.assigner.assignments.clear()
 
-    def encode_positives(self, sampling_results: list[SamplingResult]) -> None:
-        """Keep the regression targets [P, 4] of the positives."""
-        priors = torch.cat([result.pos_priors for result in sampling_results])
-        boxes = torch.cat([result.pos_gt_bboxes for result in sampling_results])
-        self._targets = self._encode(priors, boxes)
+    def _record_targets(self, sampling_results: list[SamplingResult], *args: Any, **kwargs: Any) -> Any:
+        """mmdet's `bbox_head.get_targets`; keeps the regression targets [P, 4] of the positives.
+
+        To encode them again would make the host wait, because the coder copies its constants to the device.
+        """
+        found = self._get_targets(sampling_results, *args, **kwargs)
+        positives = [result.pos_priors for result in sampling_results]
+        if self.bbox_head.reg_decoded_bbox:  # then mmdet's targets are boxes
+            boxes = torch.cat([result.pos_gt_bboxes for result in sampling_results])
+            self._targets = self._encode(torch.cat(positives), boxes)
+        else:
+            by_image = found[2].split([len(result.priors) for result in sampling_results])  # positives come first
+            rows = [targets[: len(each)] for targets, each in zip(by_image, positives, strict=True)]
+            self._targets = torch.cat(rows).float()
+        return found
 
     def measure(self, group: int) -> IterationStatistics:
         """Add the statistics of this iteration to the group's windows. The stage must have been trained since `begin`.
