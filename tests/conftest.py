@@ -14,6 +14,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # pytest -n 2 occupies all cores by itself: more threads of torch would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# torch decides at the first matrix product on CUDA whether cuBLAS is deterministic, in whichever test that is.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 SLURM = "tests/slurm/"
 LONGEST = (
     SLURM,
