@@ -33,7 +33,7 @@ class Result:
         arms: one arm for its mean; two for the first minus the second.
         ours, theirs: over the seeds of each set; over our seeds if is_identical.
         decision: None if no set has two seeds, so that the noise is unknown.
-        is_identical: whether each run of our set is in the other one with the same value.
+        is_identical: whether each run of our set is in the other one with the same METRICS.
         is_significant: whether the 95% interval of the gap excludes 0; None if the noise is unknown.
     """
 
@@ -147,14 +147,14 @@ def _results(ours: Comparison, theirs: Comparison, arms: list[str]) -> Iterator[
         for metric in METRICS:
             here, there = (_by_seed(each, metric, chosen) for each in (ours, theirs))
             if here and there:
-                same = all(_are_same(ours, theirs, metric, arm, here.keys()) for arm in chosen)
+                same = all(_are_same(ours, theirs, arm, here.keys()) for arm in chosen)
                 yield _compare(chosen, metric, here, there, same, grid.dataset == COCO, looks)
 
 
-def _are_same(ours: Comparison, theirs: Comparison, metric: str, arm: str, seeds: Iterable[int]) -> bool:
-    """Whether the arm has the same values for these seeds, to the last bit."""
-    here, there = ours.values(metric, arm), theirs.values(metric, arm)
-    return all(here[seed] == there.get(seed) for seed in seeds)
+def _are_same(ours: Comparison, theirs: Comparison, arm: str, seeds: Iterable[int]) -> bool:
+    """Whether the arm's runs of these seeds have the same METRICS in both sets, to the last bit."""
+    pairs = [(ours.values(metric, arm), theirs.values(metric, arm)) for metric in METRICS]
+    return all(here.get(seed) == there.get(seed) for here, there in pairs for seed in seeds)
 
 
 def _by_seed(comparison: Comparison, metric: str, arms: tuple[str, ...]) -> dict[int, float]:
@@ -176,7 +176,7 @@ def _compare(
     on_coco: bool = False,
     looks: int = 1,
 ) -> Result:
-    """same: whether our runs are in the other set with the same values. looks: see `analysis.stats.verdict`."""
+    """same: whether our runs are in the other set with the same METRICS. looks: see `analysis.stats.verdict`."""
     margin = verdict.margin(metric) * (1.0 if on_coco else OTHER_DATA)
     here, there = summarize(ours.values()), summarize(theirs.values())
     if same:
