@@ -18,6 +18,7 @@ from experiments.config.foreign_base import TEMPLATE, find_config, is_foreign, r
 CONF = Path(__file__).resolve().parents[1] / "conf"
 BASES = CONF.parents[1] / "dynamic_rcnn" / "configs" / "base"
 PACKAGE = "# @package _global_"  # the first line of the files of these groups, which set more than their own group
+_DELETE = "_delete_"  # as in mmdet's configs
 _GLOBAL_GROUPS = ("dataset", "grid")
 _KEY_TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("int", "float", "bool", "null")}
 _INTEGER_TRAP = re.compile(r"[-+]?(0[0-9_]+|.*:.*)")  # octal (012), or base 60 (12:30:00)
@@ -122,11 +123,12 @@ def load_base(name: str) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Merge `change` into a copy of `base`, recursively. Lists are replaced."""
+    """Merge `change` into a copy of `base`, recursively. Lists are replaced, and mappings by one with `_delete_`."""
     merged = {**base, **change}
     for key in base.keys() & change.keys():
         if isinstance(base[key], dict) and isinstance(change[key], dict):
-            merged[key] = merge(base[key], change[key])
+            kept = {} if change[key].get(_DELETE) else base[key]
+            merged[key] = merge(kept, {name: value for name, value in change[key].items() if name != _DELETE})
         elif change[key] == "???":  # OmegaConf's mark for a missing value: keep that of `base`
             merged[key] = base[key]
     return merged

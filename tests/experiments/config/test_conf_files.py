@@ -9,6 +9,7 @@ import pytest
 
 from experiments import launch
 from experiments.config.compose import resolve
+from experiments.config.conf_files import merge
 
 HEAD = "# @package _global_\n"
 ARMS = "  title: t\n  baseline: a\n  seeds: [0]\n  arms:\n    a: {title: a, set: {}}\n"
@@ -139,3 +140,9 @@ def test_why_says_that_there_is_nothing_to_compare_with(tmp_path: Path, capsys: 
     given = ["grid=smoke", "cluster=local", "base.pretrain=null", "arms=[dla]", "action=why", f"runs={tmp_path}"]
     assert launch.main(given) == 0
     assert "    nothing to compare with: there is no other run of dla/seed0\n" in capsys.readouterr().out
+
+
+def test_a_mapping_is_merged_unless_it_has_delete() -> None:
+    base = {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
+    assert merge(base, {"a": {"c": {"f": 3}}, "e": [2]}) == {"a": {"b": 1, "c": {"d": 2, "f": 3}}, "e": [2]}
+    assert merge(base, {"a": {"_delete_": True, "c": {"f": 3}}}) == {"a": {"c": {"f": 3}}, "e": [1]}

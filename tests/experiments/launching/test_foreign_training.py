@@ -1,7 +1,11 @@
-"""Detectors from mmdet's configs, of five families: trained, evaluated, and the real code of every run."""
+"""Detectors from mmdet's configs: five families train and are evaluated; a Cascade is killed, resumed and reported."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,12 @@ from dynamic_rcnn.run.files import read_json, read_jsonl
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
-from tests.dynamic_rcnn.runs import prepare, train
+from tests.dynamic_rcnn.runs import assert_same_run, prepare, train
 from tests.experiments.coco_layout import write_coco_2017
 from tests.experiments.foreign_configs import FAMILIES, SMALL, write_config
 
+PROJECT = Path(__file__).resolve().parents[3]
+STAGES = ("T", "T_stage2", "T_stage3", "beta", "beta_stage2", "beta_stage3")
 HEADS = {"cascade": "DynamicCascadeRoIHead", "double_head": "DynamicDoubleHeadRoIHead"}
 
 
@@ -52,3 +58,45 @@ def test_a_family_trains_and_is_evaluated(family: str, coco: Path, tmp_path: Pat
     assert moved == (["T"] if libra else ["T", "beta"]) or family == "cascade"  # whose lower bound of T is 0.5
     metrics: dict[str, Any] = read_json(run_dir / "metrics.json")["metrics"]
     assert "AP" in metrics and ("segm_AP" in metrics) == spec.has_masks
+
+
+@pytest.mark.slow
+def test_a_killed_cascade_with_both_equals_one_that_was_not(coco: Path, tmp_path: Path) -> None:
+    """Killed in the middle of the windows of two groups and three stages, and in the evaluation."""
+    method = "base.model.train_cfg.rcnn.dynamic_rcnn"
+    settings = ("base.train.max_iters=9", "base.train.checkpoint_interval=2", f"{method}.update_iter_interval=3")
+    spec = specs(write_config(tmp_path, "cascade"), coco, *settings, f"{method}.initial_iou=0.1")["both"]
+    reference, killed = (prepare(tmp_path / name, spec) for name in ("reference", "killed"))
+    assert train(reference).returncode == 0
+    for moment, count in (("iteration", 5), ("evaluation", 0)):
+        assert train(killed, moment, count).returncode == -signal.SIGKILL
+    assert train(killed).returncode == 0
+    assert [each["from_iteration"] for each in read_json(killed / "status.json")["attempts"]] == [0, 4, 9]
+    assert_same_run(killed, reference)
+    rows = read_jsonl(reference / "train.jsonl")
+    assert all(len({row[name] for row in rows}) == 4 for name in STAGES[:3])  # else it says nothing about T
+    assert len({rows[-1][name] for name in STAGES[3:]}) == 3
+
+
+@pytest.mark.slow
+def test_a_cascade_is_launched_and_reported_by_stage(coco: Path, tmp_path: Path) -> None:
+    """With the real commands, on data in COCO's layout: status and report have T and beta of each stage."""
+    config, runs = write_config(tmp_path, "cascade"), tmp_path / "runs"
+    given = ["grid=ablation", f"base={config}", "dataset=coco", f"dataset.root={coco}", "cluster=local", *SMALL]
+    given += ["seeds=[0]", "arms=[baseline,both]", f"runs={runs}", "cluster.threads=1"]
+
+    def run(*command: str) -> str:
+        env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "300"}
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=PROJECT, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "schedule are those of cascade.py (mmdet 3.3.0); data set, evaluation, hooks" in run(
+        "experiments/launch.py", *given
+    )
+    status = run("experiments/launch.py", *given, "action=status")
+    assert "0.500 / 0.600 / 0.700" in status and "1.000 / 1.000 / 1.000" in status
+    run("analysis/report.py", f"runs={runs}", f"out={tmp_path / 'REPORT.md'}")
+    page = (tmp_path / "report.html").read_text()
+    assert all(f'"{name}"' in page for name in STAGES)
+    assert f", base `{config}`, changed: `base." in (tmp_path / "REPORT.md").read_text()

@@ -16,7 +16,7 @@ from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
 
-GRIDS = ("iou_topk", "interval", "beta", "controls", "backbones", "mask")
+GRIDS = ("iou_topk", "interval", "beta", "controls", "backbones", "mask", "cascade")
 
 
 @cache
