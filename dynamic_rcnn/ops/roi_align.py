@@ -94,35 +94,40 @@ def roi_align_levels(
     rows = torch.cat([each.permute(0, 2, 3, 1).reshape(-1, channels) for each in features]).to(precision)
     if len(rois) == 0:
         return (rows[:0].sum() + rows.new_zeros(0, channels, *sampling.bins)).to(dtype)
-    pixels, weights = sparse_matrix(rois.to(precision), levels, [f.shape for f in features], scales, sampling)
-    pooled: Tensor = SparseProduct.apply(rows, pixels, weights)
+    matrix = sparse_matrix(rois.to(precision), levels, [each.shape for each in features], scales, sampling)
+    pooled: Tensor = SparseProduct.apply(rows, *matrix)
     return pooled.to(dtype).view(len(rois), *sampling.bins, channels).permute(0, 3, 1, 2)
 
 
 class SparseProduct(torch.autograd.Function):
-    """S @ rows [M, C]: row m is the sum over e of weights[m, e] * rows[pixels[m, e]]. Differentiable in rows [R, C]."""
+    """S @ rows [M, C], differentiable in rows [R, C].
+
+    S is in compressed rows: counts [M] entries in each row, and of all entries the columns [E] and weights [E].
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(pixels, weights)
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+        ctx.save_for_backward(columns, weights, counts)
         ctx.number = len(rows)
-        return functional.embedding_bag(pixels, rows, mode="sum", per_sample_weights=weights)
+        starts = _starts(counts).to(columns.dtype)
+        return functional.embedding_bag(columns, rows, starts, mode="sum", per_sample_weights=weights)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        pixels, weights = ctx.saved_tensors
-        by_pixel, order = pixels.flatten().sort(stable=True)
-        starts = torch.searchsorted(by_pixel, torch.arange(ctx.number, device=pixels.device))
-        entries = weights.flatten()[order]
-        rows = torch.arange(len(pixels), device=pixels.device).repeat_interleave(pixels.shape[1])[order]
-        return functional.embedding_bag(rows, gradient, starts, mode="sum", per_sample_weights=entries), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        columns, weights, counts = ctx.saved_tensors
+        by_column, order = columns.sort(stable=True)
+        starts = torch.searchsorted(by_column, torch.arange(ctx.number, device=columns.device))
+        rows = torch.repeat_interleave(counts).index_select(0, order)
+        entries = weights.index_select(0, order)
+        gradients = functional.embedding_bag(rows, gradient, starts, mode="sum", per_sample_weights=entries)
+        return gradients, None, None, None
 
 
 def sparse_matrix(
     rois: Tensor, levels: Tensor, shapes: Sequence[torch.Size], scales: Sequence[float], sampling: Sampling
-) -> tuple[Tensor, Tensor]:
-    """The entries of S by row: one row per bin, in the order (RoI, vertical bin, horizontal bin).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """S in compressed rows. Its rows are the bins in the order (RoI, vertical bin, horizontal bin).
 
     Args:
         rois: [K, 5], K > 0.
@@ -131,8 +136,7 @@ def sparse_matrix(
         scales: of each level.
 
     Returns:
-        Pixels [K * bins, E], int32 indices into the pixels of all images and levels, and their weights [K * bins, E].
-        E is the largest number of pixels that a bin needs; rows with fewer have weights of 0.
+        For each entry its pixel, int32, among those of all images and levels, and its weight; the entries of each bin.
     """
     first, rows = 0, []
     for shape in shapes:
@@ -144,10 +148,37 @@ def sparse_matrix(
     y, y_weights = axis_weights(edges[:, 1], edges[:, 3], height, sampling.bins[0], sampling)
     x, x_weights = axis_weights(edges[:, 0], edges[:, 2], width, sampling.bins[1], sampling)
     y = (rois[:, 0, None, None].int() * height + y) * width + offset
-    pixels = y[:, :, None, :, None] + x[:, None, :, None, :]
-    weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
-    entries = y.shape[2] * x.shape[2]
-    return pixels.reshape(-1, entries), weights.reshape(-1, entries)
+    return _pairs(y, y_weights, x, x_weights)
+
+
+def _pairs(y: Tensor, y_weights: Tensor, x: Tensor, x_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs of a y and an x of the same bin whose weights are not 0, with the product of these weights.
+
+    On a CPU index_select is five times as fast as [...].
+
+    Args:
+        y, y_weights: [K, vertical bins, P].
+        x, x_weights: [K, horizontal bins, P'].
+
+    Returns:
+        y + x [E], weights [E], and the number of pairs of each of the K * vertical * horizontal bins.
+    """
+    used_y, used_x = y_weights != 0, x_weights != 0
+    number_y, number_x = used_y.sum(2, keepdim=True), used_x.sum(2)[:, None]  # [K, bins, 1], [K, 1, bins]
+    counts = (number_y * number_x).flatten()
+    bins = torch.repeat_interleave(counts)
+    place = torch.arange(len(bins), device=bins.device) - _starts(counts).index_select(0, bins)
+    columns = number_x.expand(-1, number_y.shape[1], -1).flatten().index_select(0, bins)
+    at_y = _starts(number_y).expand(-1, -1, number_x.shape[2]).flatten().index_select(0, bins) + place // columns
+    at_x = _starts(number_x).expand(-1, number_y.shape[1], -1).flatten().index_select(0, bins) + place % columns
+    pixels = y[used_y].index_select(0, at_y) + x[used_x].index_select(0, at_x)
+    weights = y_weights[used_y].index_select(0, at_y) * x_weights[used_x].index_select(0, at_x)
+    return pixels, weights, counts
+
+
+def _starts(counts: Tensor) -> Tensor:
+    """Where the entries of each bin begin in a list of all; of the shape of `counts`."""
+    return (counts.flatten().cumsum(0) - counts.flatten()).view_as(counts)
 
 
 def axis_weights(low: Tensor, high: Tensor, size: Tensor, bins: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
