@@ -10,10 +10,13 @@ from mmdet.models.backbones import ResNet
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.necks import FPN
+from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dynamic_rcnn.ops.roi_align import Sampling, roi_align_levels, sparse_is_better
+from dynamic_rcnn.ops.rpn_head import FasterRPNHead
 
 
 def use_faster_modules(model: nn.Module) -> None:
@@ -44,16 +47,17 @@ class FasterRoIExtractor(SingleRoIExtractor):
         return roi_align_levels(feats, rois, levels, scales, sampling)
 
 
-class FasterRPNHead(RPNHead):
-    """Keeps the anchors of the latest sizes of features and images. Equal to the last bit."""
+class FasterBBoxHead(Shared2FCBBoxHead):
+    """Permutes the weights of the first layer instead of features that are stored channels last. Equal to rounding."""
 
-    def get_anchors(
-        self, featmap_sizes: list[tuple], batch_img_metas: list[dict], device: torch.device | str = "cuda"
-    ) -> Any:
-        sizes = (*map(tuple, featmap_sizes), *(tuple(meta["pad_shape"]) for meta in batch_img_metas), str(device))
-        if getattr(self, "_sizes", None) != sizes:
-            self._sizes, self._anchors = sizes, super().get_anchors(featmap_sizes, batch_img_metas, device)
-        return self._anchors
+    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if self.with_avg_pool or not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        first, second = self.shared_fcs
+        weight = first.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+        x = self.relu(functional.linear(x.permute(0, 2, 3, 1).flatten(1), weight, first.bias))
+        x = self.relu(second(x))
+        return self.fc_cls(x) if self.with_cls else None, self.fc_reg(x) if self.with_reg else None
 
 
 class FasterPreprocessor(DetDataPreprocessor):
@@ -68,5 +72,6 @@ class FasterPreprocessor(DetDataPreprocessor):
 FASTER: dict[type, type] = {
     SingleRoIExtractor: FasterRoIExtractor,
     RPNHead: FasterRPNHead,
+    Shared2FCBBoxHead: FasterBBoxHead,
     DetDataPreprocessor: FasterPreprocessor,
 }

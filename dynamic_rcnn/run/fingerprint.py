@@ -55,6 +55,7 @@ DECIDES_RESULT = (
     "ops",
     "ops.faster_modules",
     "ops.roi_align",
+    "ops.rpn_head",
     "ops.soft_nms",
     "ops.torchvision_ops",
     "parallel.comm",  # averages gradients and statistics

@@ -12,10 +12,11 @@ from torch import Tensor
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.seeding import seed_all
-from dynamic_rcnn.ops.faster_modules import FASTER, FasterRoIExtractor, use_faster_modules
+from dynamic_rcnn.ops.faster_modules import FASTER, FasterBBoxHead, FasterRoIExtractor, use_faster_modules
 from tests.dynamic_rcnn.runs import small_spec
 
 build.use_mmdet_scope()
+from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead  # noqa: E402
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor  # noqa: E402
 from mmdet.registry import MODELS  # noqa: E402
 
@@ -59,6 +60,24 @@ def test_the_extractor_is_mmdets_on_torchvisions_kernels(layer, levels, count, l
 def test_the_extractor_without_rois():
     output, *gradients = extract(FasterRoIExtractor, SIZES, torch.zeros(0, 5, dtype=torch.float64))
     assert output.shape == (0, 3, 5, 5) and not any(each.any() for each in gradients)
+
+
+@pytest.mark.parametrize("given", [{}, {"with_reg": False}, {"with_avg_pool": True}], ids=str)
+@pytest.mark.parametrize("count", [5, 1, 0])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_box_head_is_mmdets(given, count, channels_last):
+    found = []
+    for kind in (FasterBBoxHead, Shared2FCBBoxHead):
+        torch.manual_seed(0)
+        head = kind(fc_out_channels=11, in_channels=4, roi_feat_size=(3, 2), num_classes=2, **given).double()
+        rows = torch.randn(count, 3, 2, 4, dtype=torch.float64)
+        x = rows.permute(0, 3, 1, 2).contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
+        outputs = [each for each in head(x.requires_grad_()) if each is not None]
+        sum((each * (at + 1)).sin().sum() for at, each in enumerate(outputs)).backward()
+        found.append([*outputs, x.grad, *(each.grad for each in head.parameters())])
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-12)
 
 
 def test_a_model_has_the_same_losses_gradients_and_random_state(tmp_path):
