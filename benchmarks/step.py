@@ -26,6 +26,7 @@ import torch
 import torchvision
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -38,6 +39,7 @@ from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.engine.step import Step
 from dynamic_rcnn.ops import torchvision_ops
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.train import keep_freed_memory
 from experiments.config.conf_files import load_base
 
 DEFAULTS = {
@@ -54,14 +56,14 @@ def main(arguments: Sequence[str]) -> int:
     values = parse(arguments, DEFAULTS)
     size = {name: count(name, value, 0 if name in ("seed", "profile") else 1) for name, value in values.items()}
     torch.set_num_threads(size["threads"])
+    keep_freed_memory()  # for all models
     with tempfile.TemporaryDirectory() as folder:
         spec = make_spec(Path(folder), size)
         root, _ = dataset.prepare(spec.dataset)
         images = build.build_dataset(spec, "train", root)
         batches = build.Batches(images, spec.seed, spec.config["train"], range(1))
         loaded = list(batches.between(0, size["warmup"] + size["iterations"]))
-    models = {PEER: Training(spec, peer_model(spec)), BEFORE: Training(spec, peer_model(spec, own_head=True))}
-    models[AFTER] = Training(spec, build.build_model(spec), torchvision_ops.nms)
+    models = {PEER: peer(spec), BEFORE: peer(spec, own_head=True), AFTER: own(spec)}
     for model in models.values():
         model.work(loaded[: size["warmup"]])
     print_table(time_rounds(models, loaded[size["warmup"] :], size["rounds"]))
@@ -84,6 +86,38 @@ def make_spec(folder: Path, size: dict[str, int]) -> RunSpec:
     return RunSpec("both", size["seed"], data, plain)
 
 
+class Training:
+    """A model in training, with its optimizer and the NMS that mmcv calls."""
+
+    def __init__(self, spec: RunSpec, model: Any, optimizer: OptimWrapper, nms: Any) -> None:
+        self.nms = nms
+        precision = Precision(spec.config["train"]["precision"], torch.device("cpu"))
+        self.step = Step(model.train(), optimizer, precision, spec.seed)
+        self.iteration = 0
+
+    def work(self, batches: list[Any]) -> tuple[float, float]:
+        """Train an iteration on each batch. Returns CPU and wall-clock seconds per iteration."""
+        copies = copy.deepcopy(batches)
+        sys.modules["mmcv._ext"].nms = self.nms  # type: ignore[attr-defined]
+        cpu, wall = time.process_time(), time.perf_counter()
+        for batch in copies:
+            self.step.train(self.iteration, batch)
+            self.iteration += 1
+        return (time.process_time() - cpu) / len(batches), (time.perf_counter() - wall) / len(batches)
+
+
+def own(spec: RunSpec) -> Training:
+    """The detector and the optimizer of `spec` as the trainer builds them."""
+    model = build.build_model(spec)
+    return Training(spec, model, build.build_optimizer(spec, model), torchvision_ops.nms)
+
+
+def peer(spec: RunSpec, own_head: bool = False) -> Training:
+    """The detector of `peer_model`, with the optimizer as mmengine builds it."""
+    model = peer_model(spec, own_head)
+    return Training(spec, model, build_optim_wrapper(model, ConfigDict(spec.config["optim_wrapper"])), plain_nms)
+
+
 def peer_model(spec: RunSpec, own_head: bool = False) -> Any:
     """The detector of `spec` as mmdet builds it, with torchvision's RoIAlign; own_head: with this suite's head."""
     build.use_mmdet_scope()
@@ -103,26 +137,6 @@ def plain_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int =
     """torchvision's NMS, with mmcv's calling convention."""
     assert offset == 0
     return torchvision.ops.nms(boxes, scores, iou_threshold)
-
-
-class Training:
-    """A model in training, with its optimizer and the NMS that mmcv calls."""
-
-    def __init__(self, spec: RunSpec, model: Any, nms: Any = plain_nms) -> None:
-        self.nms = nms
-        precision = Precision(spec.config["train"]["precision"], torch.device("cpu"))
-        self.step = Step(model.train(), build.build_optimizer(spec, model), precision, spec.seed)
-        self.iteration = 0
-
-    def work(self, batches: list[Any]) -> tuple[float, float]:
-        """Train an iteration on each batch. Returns CPU and wall-clock seconds per iteration."""
-        copies = copy.deepcopy(batches)
-        sys.modules["mmcv._ext"].nms = self.nms  # type: ignore[attr-defined]
-        cpu, wall = time.process_time(), time.perf_counter()
-        for batch in copies:
-            self.step.train(self.iteration, batch)
-            self.iteration += 1
-        return (time.process_time() - cpu) / len(batches), (time.perf_counter() - wall) / len(batches)
 
 
 def time_rounds(models: dict[str, Training], batches: list[Any], rounds: int) -> dict[str, list[tuple[float, float]]]:

@@ -13,6 +13,8 @@ signal (a checkpoint of that iteration is written; calling again resumes).
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import faulthandler
 import os
 import re
@@ -37,6 +39,7 @@ from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, RunSpec
 from dynamic_rcnn.run.status import StatusFile
 
 EXIT_DONE = 0
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class Task(Protocol):
@@ -110,6 +113,7 @@ def _check_node(spec: RunSpec, note: str | None) -> str | None:
 
 
 def _create_task(spec: RunSpec, stop: StopSignal, losses: ending.UncheckedLosses) -> Task:
+    keep_freed_memory()
     # imported late: torch and mmdet take seconds, in which a signal must be handled
     if spec.task == EVALUATE:
         from dynamic_rcnn.engine.evaluation_run import EvaluationRun
@@ -129,6 +133,17 @@ def _check_directory(spec: RunSpec) -> None:
     named = re.fullmatch(rf"seed\d+-([0-9a-f]{{{ID_DIGITS}}})", Path.cwd().name)
     if named is not None and named[1] != spec.id:
         raise UserError(f"{Path.cwd() / SPEC}: belongs to another run ({spec.id}); move the directory away")
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next iteration, instead of returning it to the kernel after each one.
+
+    Allocations of up to 32 MiB, its limit. The page faults of returned memory take 5% of a training step on a CPU.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def main(arguments: Sequence[str]) -> int:

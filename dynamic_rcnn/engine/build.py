@@ -202,8 +202,11 @@ def build_optimizer(spec: RunSpec, model: BaseDetector) -> OptimWrapper:
     """Build the optimizer. Raises UserError if mmengine or torch refuses its configuration."""
     config = spec.config["optim_wrapper"]
     check_type("base.optim_wrapper.optimizer.type", config["optimizer"].get("type"), OPTIMIZERS)
+    mutable = _mutable(config)
+    if mutable.optimizer.type == "SGD" and not torch.cuda.is_available() and "foreach" not in mutable.optimizer:
+        mutable.optimizer.setdefault("fused", True)  # the same update, in one pass over each weight
     with as_user_error("base.optim_wrapper", config):
-        return build_optim_wrapper(model, _mutable(config))
+        return build_optim_wrapper(model, mutable)
 
 
 def build_schedulers(spec: RunSpec, optimizer: OptimWrapper) -> list[Any]:

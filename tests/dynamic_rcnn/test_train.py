@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import os
+import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -35,6 +37,17 @@ ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_freed_memory_is_used_again_without_page_faults():
+    trainer.keep_freed_memory()
+    faults = []
+    for _ in range(8):  # the first times memory is taken from the kernel
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        sum(len(each) for each in [torch.ones(24, 2**18) for _ in range(4)])  # 24,576 pages
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(faults) < 1000
 
 
 def test_a_signal_writes_a_checkpoint_and_evaluations_are_not_repeated(tmp_path, data):

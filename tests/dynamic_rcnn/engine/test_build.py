@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 from collections.abc import Iterator
 from itertools import islice
@@ -220,3 +221,22 @@ def test_a_configuration_that_cannot_be_built_is_one_line(tmp_path, field, value
     with pytest.raises(UserError) as caught:
         build.build_schedulers(spec, build.build_optimizer(spec, build.build_model(spec, initialise=False)))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{}, {"foreach": True}, {"nesterov": True}], ids=str)
+def test_the_optimizer_is_sgd_in_one_pass_unless_configured(tmp_path, settings):
+    spec = small_spec(tmp_path)
+    spec.config["optim_wrapper"]["optimizer"].update(settings)
+    layer = torch.nn.Linear(70, 30)
+    plain = copy.deepcopy(layer)
+    optimizer = build.build_optimizer(spec, layer).optimizer
+    assert optimizer.defaults["fused"] is (None if "foreach" in settings else True)
+    given = {name: value for name, value in spec.config["optim_wrapper"]["optimizer"].items() if name != "type"}
+    reference = torch.optim.SGD(plain.parameters(), **given)
+    for _ in range(3):
+        for mine, other in zip(layer.parameters(), plain.parameters(), strict=True):
+            other.grad = torch.randn_like(other)
+            mine.grad = other.grad.clone()
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(layer.state_dict(), plain.state_dict(), rtol=1e-6, atol=1e-7)
