@@ -1,6 +1,6 @@
-"""Analyse saved detections over images, for the report: intervals of AP differences, and where AP is lost.
+"""Analyse saved detections over images, for the report: the noise over images, and where AP is lost.
 
-    python analysis/images.py [runs=runs] [grids=ablation,...] [resamples=1000] [seed=0] [workers=1]
+    python analysis/images.py [runs=runs] [grids=ablation,...] [resamples=200] [seed=0] [workers=1]
 
 runs       the folder of runs, relative to the current directory; default: runs in the project's root
 grids      only grids of these names; default: all grids in the folder
@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,21 +42,20 @@ from analysis.reading.image_statistics import SHEET_SUFFIX, ImageStatistics, det
 from analysis.reading.run_table import RunTable, collect
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
-from analysis.stats.seeds import CONFIDENCE
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.data.pixels import image_loader
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics import detections as detection_files
 from dynamic_rcnn.metrics.ap import load_ground_truth
-from dynamic_rcnn.metrics.columns import Detections, Objects, read_detections, read_objects
+from dynamic_rcnn.metrics.columns import Detections, Floats, Objects, read_detections, read_objects
 from dynamic_rcnn.run.files import DETECTIONS, write_bytes_atomic, write_content
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.schema import validate
 from dynamic_rcnn.run.spec import RunSpec
 
-DEFAULTS = {"runs": "", "grids": "", "resamples": "1000", "seed": "0", "workers": "1"}
-LIMITS = {"resamples": (1, 100_000), "seed": (0, 999_999_999), "workers": (1, 256)}
+DEFAULTS = {"runs": "", "grids": "", "resamples": "200", "seed": "0", "workers": "1"}
+LIMITS = {"resamples": (2, 100_000), "seed": (0, 999_999_999), "workers": (1, 256)}
 MOST_CHANGES = 8
 TOLERANCE = 1e-9  # in AP as a fraction, because sums in another order differ
 
@@ -94,13 +92,14 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     paths = sorted({path for own in arms.values() for path in own})
     coco, folder, color_type = _ground_truth(runs, paths)
     objects = read_objects(coco)
-    files = {path: detection_files.read_detections(runs / path / DETECTIONS) for path in paths}
-    by_path = {path: read_detections(objects, rows) for path, rows in files.items()}
+    by_path = {
+        path: read_detections(objects, detection_files.read_detections(runs / path / DETECTIONS)) for path in paths
+    }
     matched = {path: match(objects, each) for path, each in by_path.items()}
     check_recorded(comparison.averaged, matched)
     detections = {arm: [by_path[path] for path in own] for arm, own in arms.items()}
     matches = {arm: [matched[path] for path in own] for arm, own in arms.items()}
-    resampled = bootstrap(matches, resamples, np.random.default_rng(seed), workers)
+    resampled = bootstrap([matched[path] for path in paths], resamples, np.random.default_rng(seed), workers)
     pairs = [(arm, grid.baseline_of(arm)) for arm in compared]
     shown = next((pair for pair in pairs if pair[0] == FULL_METHOD), pairs[0])
     errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in detections.items()})
@@ -109,7 +108,7 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
         **{"grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
         "runs": detection_digests(runs, paths),
-        "differences": [asdict(resampled.estimate(metric, *pair, CONFIDENCE)) for pair in pairs for metric in METRICS],
+        "sampling": {name: _sampling(*each) for name, each in resampled.sampling().items()},
         "errors": _json_rows(errors),
         "sheet": _write_sheet(runs, grid, draw),
         "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
@@ -175,6 +174,12 @@ def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path, str]:
 def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Detections]) -> list[dict[str, Any]]:
     ours, theirs = ([ap_by_category_and_size(objects, each) for each in part] for part in (arm, baseline))
     return _json_rows(largest_changes(ours, theirs).head(MOST_CHANGES))
+
+
+def _sampling(values: Floats, covariance: Floats) -> dict[str, Any]:
+    """Values and the lower triangle of their covariance, as `Sampling`. Seven digits are enough for a variance."""
+    rows = [[float(f"{number:.6e}") for number in row[: at + 1]] for at, row in enumerate(covariance)]
+    return {"values": values.tolist(), "covariance": rows}
 
 
 def _json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

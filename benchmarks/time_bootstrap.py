@@ -1,6 +1,6 @@
 """Times the bootstrap on random data of the size of COCO val2017, and prints its peak memory.
 
-    python -m benchmarks.time_bootstrap [resamples=1000] [workers=2] [models=2] [images=5000] [boxes=36000]
+    python -m benchmarks.time_bootstrap [resamples=200] [workers=2] [models=12] [images=5000] [boxes=36000]
         [categories=80] [detections=500000] [seed=0] [reference=false]
 
 boxes, detections   total numbers; `detections` per model
@@ -29,7 +29,7 @@ from dynamic_rcnn.metrics.columns import Floats, Integers, read_detections, read
 
 SIDE = 640.0  # pixels, of an image
 DEFAULTS = {
-    **{"resamples": "1000", "workers": "2", "models": "2", "seed": "0", "reference": "false"},
+    **{"resamples": "200", "workers": "2", "models": "12", "seed": "0", "reference": "false"},
     **{"images": "5000", "boxes": "36000", "categories": "80", "detections": "500000"},
 }
 
@@ -40,20 +40,21 @@ def main(arguments: Sequence[str]) -> int:
     reference = boolean("reference", values.pop("reference"))
     size = {key: count(key, value, 0 if key == "seed" else 1) for key, value in values.items()}
     rng = np.random.default_rng(size["seed"])
-    with print_time("draw the data"):
+    with print_time("draw the ground truth"):
         coco = draw_ground_truth(size, rng)
-        models = [draw_detections(coco, size["detections"], rng) for _ in range(size["models"])]
-    if reference:
-        _match_with_pycocotools(coco, models[0])
-    matches = []
-    objects = read_objects(coco)
-    for number, rows in enumerate(models, start=1):
+    objects, matches = read_objects(coco), []
+    for number in range(1, size["models"] + 1):
+        rows = draw_detections(coco, size["detections"], rng)
+        if reference and number == 1:
+            _match_with_pycocotools(coco, rows)
+        detections = read_detections(objects, rows)
         with print_time(f"match model {number}"):
-            matches.append(match(objects, read_detections(objects, rows)))
-    arms = {f"model {number}": [found] for number, found in enumerate(matches, start=1)}
-    with print_time(f"{size['resamples']} resamples of {len(arms)} models, {size['workers']} processes"):
-        result = bootstrap(arms, size["resamples"], rng, size["workers"])
-    print(result.frame().to_string(index=False))
+            matches.append(match(objects, detections))
+    with print_time(f"{size['resamples']} resamples of {len(matches)} models, {size['workers']} processes"):
+        sampling = bootstrap(matches, size["resamples"], rng, size["workers"]).sampling()
+    for metric, (values, covariance) in sampling.items():
+        error = 100 * float(covariance[0, 0]) ** 0.5
+        print(f"{metric} of model 1: {100 * values[0]:.2f} with a standard error over images of {error:.2f}")
     own, child = (resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     others = child * size["workers"] if size["workers"] > 1 else 0.0
     # Linux counts what this process held when it started a child as the child's too, so the sum is an upper bound

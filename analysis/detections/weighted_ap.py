@@ -70,6 +70,11 @@ class Accumulation:
             return np.full(len(METRICS), np.nan)
         return _means(by_segment[:, defined])
 
+    def by_iou(self, weights: NDArray[np.integer]) -> Floats:
+        """(10,): AP at each IoU threshold; AP is their mean. weights: as in `metrics`."""
+        by_segment, defined = self.by_segment(weights)
+        return np.asarray(by_segment[:, defined].mean(axis=(1, 2))) if defined.any() else np.full(10, np.nan)
+
     def by_category(self, weights: NDArray[np.integer]) -> Floats:
         """(categories, metrics): the same for each category; NaN for one without objects."""
         by_segment, defined = self.by_segment(weights)

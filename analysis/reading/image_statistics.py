@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import DETECTIONS, GRID_SUFFIX, FileContent, Part, file_digest, read_content
 from dynamic_rcnn.run.manifest import Manifest
+from dynamic_rcnn.run.schema import BrokenRulesError
 from dynamic_rcnn.run.values import Count, Fraction, SignedFraction
 
 SUFFIX = ".images.json"
@@ -21,22 +22,16 @@ COMMAND = "python analysis/images.py"
 _REPEAT = f"{COMMAND} writes it again"
 
 
-class DifferenceRow(Part):
-    """An arm minus its baseline in AP as a fraction, with its interval; None where undefined."""
+class Sampling(Part):
+    """AP of the runs as fractions, and how it varies with the choice of images.
 
-    arm: str
-    baseline: str | None = None
-    metric: str
-    value: SignedFraction | None
-    low: SignedFraction | None
-    high: SignedFraction | None
-    resamples: int | None = None
+    Attributes:
+        values: AP of each run, on the original images.
+        covariance: of the runs over resamples of the images, the lower triangle by row.
+    """
 
-    @model_validator(mode="after")
-    def _check_interval(self) -> DifferenceRow:
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError("low must not be above high")
-        return self
+    values: list[Fraction]
+    covariance: list[list[FiniteFloat]]
 
 
 class ErrorRow(Part):
@@ -79,6 +74,7 @@ class ImageStatistics(FileContent):
     Attributes:
         runs: run directory -> sha256 of the detections that were used.
         images: number of validation images. resamples: number of bootstrap resamples.
+        sampling: "AP" or an IoU threshold such as "0.75" -> the runs in the order of `runs`. Empty in older files.
         errors: AP that fixing one kind of error would gain, by arm and IoU threshold.
         changes: arm -> the categories and sizes in which it differs most from its baseline.
     """
@@ -90,10 +86,21 @@ class ImageStatistics(FileContent):
     images: Count
     resamples: Count
     seed: int | None = None
-    differences: list[DifferenceRow]
+    sampling: dict[str, Sampling] = Field(default_factory=dict)
     errors: list[ErrorRow]
     changes: dict[str, list[ChangeRow]]
     sheet: Sheet | None = None
+
+    @model_validator(mode="after")
+    def _check_sampling(self) -> ImageStatistics:
+        runs = len(self.runs)
+        for name, each in self.sampling.items():
+            if len(each.values) != runs or list(map(len, each.covariance)) != list(range(1, runs + 1)):
+                rule = f"must be {runs} values and a triangle of {runs} rows, one per run"
+                raise BrokenRulesError([(("sampling", name), f"{len(each.values)} values", rule)])
+        if self.sampling and "AP" not in self.sampling:
+            raise BrokenRulesError([(("sampling",), ", ".join(self.sampling), "must have AP")])
+        return self
 
 
 def path_for(grid: Manifest, suffix: str = SUFFIX) -> str:

@@ -105,6 +105,18 @@ class RunTable:
         rows["state"] = rows["state"].fillna(MISSING)
         return rows
 
+    def with_all_seeds(self, grid: Manifest) -> Manifest:
+        """`grid` with the finished runs of its arms that other grids of the folder asked for."""
+        arms: dict[str | None, set[str]] = {}  # by setting
+        for cell in grid.cells:
+            arms.setdefault(cell.setting, set()).add(cell.arm)
+        cells = {(cell.arm, cell.seed): cell for cell in grid.cells}
+        done = set(self.runs.loc[self.runs["state"] == "done", "path"])
+        for cell in (cell for other in self.grids if other.dataset == grid.dataset for cell in other.cells):
+            for arm in arms.get(cell.setting, ()) if cell.setting is not None and cell.path in done else ():
+                cells.setdefault((arm, cell.seed), cell.model_copy(update={"arm": arm}))
+        return grid.model_copy(update={"cells": list(cells.values())})
+
     def finished_runs(self, grid: Manifest) -> pd.DataFrame:
         """The finished runs of `grid`, in table order."""
         rows = self.runs_of(grid)
@@ -145,7 +157,8 @@ def collect(folder: Path, option: str = "runs") -> RunTable:
     table.problems += [f"{path}: in no grid of this folder, therefore in no table" for path in table.runs_in_no_grid()]
     table.problems += consistency.wrong_replays(table.runs, table.curves)
     for grid in table.grids:
-        statistics = reader.attempt(partial(image_statistics.read, grid), folder / image_statistics.path_for(grid))
+        planned = table.with_all_seeds(grid)
+        statistics = reader.attempt(partial(image_statistics.read, planned), folder / image_statistics.path_for(grid))
         if statistics is not None:
             table.images[grid.key] = statistics
         table.problems += consistency.wrong_cells(table.runs, grid)

@@ -22,7 +22,8 @@ def ap_by_iou(comparison: Comparison, arms: Iterable[str]) -> Curves:
     """Mean AP at each IoU threshold in percent, with the interval of the mean as its band."""
 
     def estimate(iou: float, arm: str) -> Estimate:
-        return (comparison.summary(iou, arm).mean, *comparison.interval(iou, arm))
+        mean = comparison.mean(iou, arm)
+        return (mean.value, *mean.interval()) if mean else (None, None, None)
 
     return {arm: _band([estimate(iou, arm) for iou in IOU_THRESHOLDS]) for arm in arms}
 
@@ -32,7 +33,7 @@ def difference_by_iou(comparison: Comparison, arms: Iterable[str]) -> Curves:
 
     def estimate(iou: float, arm: str) -> Estimate:
         difference = comparison.difference(iou, arm)
-        return (difference.value, difference.low, difference.high) if difference else (None, None, None)
+        return (difference.value, *difference.interval()) if difference else (None, None, None)
 
     return {arm: _band([estimate(iou, arm) for iou in IOU_THRESHOLDS]) for arm in arms if arm in comparison.others}
 

@@ -9,7 +9,7 @@ from analysis.rendering.text import NOTHING, Line, code, join, strong
 from analysis.sections.claims import FULL_METHOD
 from analysis.sections.timing_section import MEGABYTE, cost_text
 from analysis.stats import verdict
-from analysis.stats.seeds import LEVEL, Ratio, paired_ratio
+from analysis.stats.seeds import TOST_LEVEL, Ratio, paired_ratio
 from analysis.stats.timing import RESPECTS, CostRatio, overhead_verdict
 from dynamic_rcnn.run.gpu_times import COMPONENTS, ComparedTimes, GpuTimes
 from dynamic_rcnn.run.manifest import PUBLISHED_BASE
@@ -72,7 +72,7 @@ def _blocks(gpu: GpuTimes) -> list[Block]:
     blocks: list[Block] = [
         join("", [f"Measured by {COMMAND}: base ", code(gpu.base), f", {gpu.images}; {machine}", *commit, "."]),
         "The arms of a comparison train in one process, in alternating blocks in random order. A ratio is the "
-        f"geometric mean over paired blocks, with its {LEVEL} t interval. Memory: the peak that this arm alone "
+        f"geometric mean over paired blocks, with its {TOST_LEVEL} t interval. Memory: the peak that this arm alone "
         "allocated. Weights are random and the images show nothing: this is the cost of training, not its result.",
     ]
     if COMPONENTS in gpu.comparisons:

@@ -83,8 +83,8 @@ def _ap_figure(comparison: Comparison, arms: list[str], key: str, what: str) -> 
     right = replace(right, has_error_bars=True, dodge=0.008, starts_at_zero=False, ticks=ticks, marks_zero=True)
     caption = (
         f"{what}. Left: mean over seeds. Right: difference from {whose_baseline(grid)} in points of AP, with the arms "
-        f"side by side at each threshold. Error bars: {LEVEL} t intervals from the pooled sd of the arms (seed noise "
-        "only, not corrected for multiple comparisons); none with one seed."
+        f"side by side at each threshold. Error bars: {LEVEL} intervals as in the tables, not corrected for multiple "
+        "comparisons; none with one seed."
     )
     return Figure(f"{key}-ap-by-iou.svg", "AP against the IoU threshold", caption, [left, right], 2, 4.6)
 

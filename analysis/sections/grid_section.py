@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from analysis.reading import consistency
+from analysis.reading.image_statistics import COMMAND
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Block, Heading, Section
 from analysis.rendering.text import Line, code, emphasis, join, strong
-from analysis.sections import image_section, paper_numbers, tables
+from analysis.sections import against_paper, difference_tables, image_section, paper_numbers, tables
 from analysis.sections.comparability import looks_text
 from analysis.sections.grid_figures import figures
 from analysis.sections.summary import paragraph
-from analysis.stats.comparison import Comparison
-from analysis.stats.seeds import CONFIDENCE, LEVEL, POWER
+from analysis.stats.comparison import PRIMARY, PRIMARY_FIRST, Comparison
+from analysis.stats.equivalence import DIFFERENT, EQUIVALENT
+from analysis.stats.estimate import POWER
+from analysis.stats.seeds import ALPHA, LEVEL, TOST_LEVEL
 from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS, RECALL_METRICS, SIZE_METRICS
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
@@ -26,18 +29,22 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         grid_facts(grid) + ", " + _baselines(grid) + "." + _looks_note(grid),
         paragraph(comparison),
         Heading("Ablation: AP by arm"),
-        f"AP in percent on {grid.dataset}: mean ± sd over the n finished seeds (ddof 1), and the {LEVEL} t interval of "
-        "the mean, from the sd pooled over all arms.",
+        f"AP in percent on {grid.dataset}: mean ± sd over the n finished seeds (ddof 1), and the {LEVEL} interval of "
+        "the mean, " + noise_words(comparison) + ".",
         tables.mean_table(comparison, AP_METRICS, ["runs", "n"]),
         *_difference_blocks(records, comparison),
-        *_unseen_blocks(comparison),
+        *_effect_blocks(comparison),
         *_contrast_blocks(comparison),
+        *_equivalence_blocks(comparison),
+        *_noise_blocks(comparison),
+        *_unseen_blocks(comparison),
         *([note] if (note := consistency_note(records, grid)) else []),
         *paper_numbers.blocks(comparison),
+        *against_paper.blocks(comparison),
         Heading("AP at each IoU threshold"),
-        f"Mean over seeds in percent, then the differences, each with its {LEVEL} t interval; bold as above.",
+        f"Exploratory. Mean over seeds in percent, then the differences, with {LEVEL} intervals; bold as above.",
         tables.mean_table(comparison, IOU_THRESHOLDS, hidden=["sd"]),
-        tables.difference_table(comparison, IOU_THRESHOLDS),
+        difference_tables.difference_table(comparison, IOU_THRESHOLDS),
         *figures(records, comparison),
         *image_section.blocks(records.images.get(grid.key), comparison),
         *_mask_blocks(comparison),
@@ -75,25 +82,57 @@ def _looks_note(grid: Manifest) -> Line:
     return f" {known[0].upper()}{known[1:]}. {widened}"
 
 
+def noise_words(comparison: Comparison) -> Line:
+    """Which noises the intervals of boxes have."""
+    if comparison.image_fault is None:
+        return "for the noise between seeds and over images together"
+    return (
+        f"for the noise between seeds alone (over images: {comparison.image_fault}; " + code(COMMAND) + " computes it)"
+    )
+
+
 def _difference_blocks(records: RunTable, comparison: Comparison) -> list[Block]:
-    differences = (
-        f"Difference of means in points of AP, with its {LEVEL} t interval from the sd pooled over all arms, which "
-        "assumes equal variances. "
+    text = (
+        f"Points of AP with {LEVEL} intervals, "
+        + noise_words(comparison)
+        + ". Runs of one seed are a block: differences are least-squares estimates from arm + seed, which are the "
+        "differences of the means if all arms have the same seeds. "
         + strong("Bold")
-        + f": significant, p < {1 - CONFIDENCE:.2f} after Holm's correction over the arms, for each metric separately; "
-        "the intervals are not corrected. They cover the noise between seeds, on one set of images."
+        + f": significant, p < {ALPHA} after Holm's correction over the rows, for each metric separately; intervals "
+        f"are not corrected. {' and '.join(PRIMARY)} are the primary metrics, all others are exploratory."
         + _start_note(records, comparison)
     )
     return [
         Heading("Difference from the baseline"),
-        differences,
-        tables.difference_table(comparison),
-        Heading("Noise between seeds"),
-        "In points of AP: the smallest difference that would be significant with a probability of "
-        f"{100 * POWER:.0f}% (one arm, not corrected), the pooled sd with its degrees of freedom, and the sd of the "
-        "differences between runs of the same seed.",
-        tables.noise_table(comparison),
+        text,
+        difference_tables.difference_table(comparison, PRIMARY_FIRST),
     ]
+
+
+def _effect_blocks(comparison: Comparison) -> list[Block]:
+    if not comparison.grid.factorial:
+        return []
+    first, second = comparison.grid.factorial
+    text = (
+        f"{first} and {second} as two factors, with intervals and bold as above. The interaction is the effect of one "
+        "factor given the other one minus its effect without. Below, the effects that the main effects are means of "
+        "(exploratory)."
+    )
+    return [
+        Heading("Main effects and interaction"),
+        text,
+        difference_tables.effect_table(comparison, "effect", comparison.effects),
+        difference_tables.effect_table(comparison, "simple effect", comparison.simple_effects),
+    ]
+
+
+def _noise_blocks(comparison: Comparison) -> list[Block]:
+    text = (
+        "In points of AP: the smallest difference that would be significant with a probability of "
+        f"{100 * POWER:.0f}% (the arm with the fewest seeds, not corrected); the sd of a run within its arm, which is "
+        "in means, and within its block, which is in differences, with degrees of freedom."
+    )
+    return [Heading("Noise"), text, difference_tables.noise_table(comparison)]
 
 
 def _start_note(records: RunTable, comparison: Comparison) -> Line:
@@ -114,20 +153,30 @@ def _unseen_blocks(comparison: Comparison) -> list[Block]:
         Heading(f"Difference from the baseline, without seed {seeds}"),
         f"The AP of seed {seeds} was known when settings of this grid were chosen (see the grid's file). The same "
         "tables from the other seeds alone:",
-        tables.difference_table(unseen),
-        tables.noise_table(unseen),
+        difference_tables.difference_table(unseen, PRIMARY_FIRST),
+        difference_tables.noise_table(unseen),
     ]
 
 
 def _contrast_blocks(comparison: Comparison) -> list[Block]:
     if not comparison.grid.contrasts:
         return []
-    note = f"Pairs of arms that the grid names, in points of AP, with {LEVEL} t intervals. " + strong("Bold")
-    return [
-        Heading("Contrasts"),
-        note + ": significant after Holm's correction over these pairs.",
-        tables.contrast_table(comparison),
-    ]
+    note = "Pairs of arms that the grid declares, with intervals and bold as above, corrected over these pairs."
+    return [Heading("Contrasts"), note, difference_tables.contrast_table(comparison)]
+
+
+def _equivalence_blocks(comparison: Comparison) -> list[Block]:
+    if not comparison.grid.equivalence:
+        return []
+    note = (
+        "Arms that the grid declares to be equivalent: no two of them differ by more than the margin in points of AP. "
+        + strong(EQUIVALENT)
+        + f": every {TOST_LEVEL} interval is within the margin (TOST at {ALPHA}). "
+        + strong(DIFFERENT)
+        + f": a pair is beyond it (one-sided at {ALPHA}, corrected for the number of pairs). Neither: not decided; "
+        "further seeds reduce the noise between seeds, not that over images."
+    )
+    return [Heading("Equivalence"), note, difference_tables.equivalence_table(comparison)]
 
 
 def consistency_note(records: RunTable, grid: Manifest) -> Line:
@@ -150,9 +199,12 @@ def _mask_blocks(comparison: Comparison) -> list[Block]:
     return [
         Heading("Masks"),
         f"AP of the masks, by IoU of pixels, in percent on {comparison.grid.dataset}: mean ± sd over seeds; then the "
-        f"differences from {tables.whose_baseline(comparison.grid)}, as for boxes above.",
+        f"differences from {tables.whose_baseline(comparison.grid)} as for boxes above, for the noise between seeds "
+        "alone.",
         tables.mean_table(comparison, MASK_METRICS, ["n"], hidden=["interval"]),
-        tables.difference_table(comparison, MASK_METRICS, [tables.pooled_row(comparison, MASK_METRICS)]),
+        difference_tables.difference_table(
+            comparison, MASK_METRICS, [difference_tables.residual_row(comparison, MASK_METRICS)]
+        ),
     ]
 
 

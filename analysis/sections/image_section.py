@@ -1,19 +1,16 @@
-"""The part of a grid's section about its saved detections: bootstrap over images, kinds of errors, largest changes."""
+"""The part of a grid's section about its saved detections: kinds of errors, largest changes."""
 
 from __future__ import annotations
 
 from analysis.detections.changes import MIN_SCORE
 from analysis.detections.tide import KINDS
-from analysis.reading.image_statistics import COMMAND, DifferenceRow, ImageStatistics
+from analysis.reading.image_statistics import COMMAND, ImageStatistics
 from analysis.rendering.model import Block, Heading, Number, Picture, Row, Table, TableCell, table
-from analysis.rendering.text import NOTHING, code, signed, strong
+from analysis.rendering.text import code
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
-from analysis.stats.seeds import LEVEL
-from dynamic_rcnn.metrics.names import AP_METRICS
 
-HEADING = Heading("Bootstrap over images")
-TOLERANCE = 1e-6  # in points of AP, because sums in another order differ
+HEADING = Heading("Where AP is lost")
 
 
 def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Block]:
@@ -25,15 +22,8 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
         return [HEADING, f"Not shown: {reason}; run " + code(COMMAND) + " again."]
     return [
         HEADING,
-        f"Difference of means over seeds in points of AP on the {results.images} validation images, with its {LEVEL} "
-        f"percentile interval over {results.resamples:,} resamples, the same for all arms (paired bootstrap). "
-        + strong("Bold")
-        + ": the interval excludes 0, not corrected for the number of arms. The interval shows how much the difference "
-        "depends on the choice of images, for these trained models; it does not cover the noise between seeds.",
-        _difference_table(results, comparison),
-        Heading("Where AP is lost"),
-        "The gain in AP at one IoU threshold, in points, if all errors of one kind were fixed (TIDE kinds; background "
-        "is below IoU 0.1); mean over seeds. Gains do not add up.",
+        f"On the {results.images} validation images: the gain in AP at one IoU threshold, in points, if all errors of "
+        "one kind were fixed (TIDE kinds; background is below IoU 0.1); mean over seeds. Gains do not add up.",
         _error_table(results, comparison),
         *_change_blocks(results, comparison),
         *_sheet_blocks(results, comparison),
@@ -41,35 +31,11 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
 
 
 def _why_not_shown(results: ImageStatistics, comparison: Comparison) -> str | None:
-    """Why the results are out of date; None if they fit the runs.
-
-    They are if other runs are finished now, or if a difference contradicts the metrics of the runs.
-    """
+    """Why the results are out of date: other runs are finished now, or their metrics differ; None if they fit."""
     averaged = set(comparison.averaged["path"])
     if averaged != set(results.runs):
         return f"computed from {len(results.runs)} runs, while {len(averaged)} runs are finished and averaged now"
-    for row in results.differences:
-        measured = comparison.difference(row.metric, row.arm) if row.arm in comparison.others else None
-        if measured is not None and row.value is not None and abs(100 * row.value - measured.value) > TOLERANCE:
-            there = f"{row.arm} differs by {signed(100 * row.value)} in {row.metric} there"
-            return f"{there}, but by {signed(measured.value)} in the metrics of the runs"
-    return None
-
-
-def _difference_table(results: ImageStatistics, comparison: Comparison) -> Table:
-    differences = {(row.arm, row.metric): row for row in results.differences}
-    rows: list[Row] = []
-    for arm in comparison.others:
-        runs = comparison.paths(arm, comparison.grid.baseline_of(arm))
-        rows.append([arm, *(_interval_cell(differences.get((arm, metric)), runs) for metric in AP_METRICS)])
-    return table(["arm minus baseline", *AP_METRICS], rows)
-
-
-def _interval_cell(row: DifferenceRow | None, runs: list[str]) -> TableCell:
-    if row is None or row.value is None or row.low is None or row.high is None:
-        return TableCell(NOTHING)
-    value, low, high = (100 * each for each in (row.value, row.low, row.high))
-    return TableCell(Number(value, "difference", 2, True, low > 0 or high < 0, low=low, high=high), runs)
+    return comparison.image_fault if results.sampling else None
 
 
 def _error_table(results: ImageStatistics, comparison: Comparison) -> Table:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Bullets, CodeBlock, Page, Row, Section, Table, table
-from analysis.rendering.text import Line, code, strong
+from analysis.rendering.text import BREAK, Line, code, join, strong
 from analysis.sections import accounting, gpu_section, grid_section, released_section, timing_section
 from analysis.sections.claims import ABLATION, FULL_METHOD, claims_table, coco_command, difference_text
-from analysis.sections.comparability import COCO, deviation
+from analysis.sections.comparability import COCO, deviation, incomplete
 from analysis.sections.paper_numbers import RULE
-from analysis.stats.comparison import Comparison, describe_state
+from analysis.sections.summary import equivalence_sentences
+from analysis.stats.comparison import PRIMARY, Comparison, describe_state
 from analysis.stats.timing import TimingComparison
 from analysis.stats.verdict import NOT_COMPARABLE, NOT_RUN
 from dynamic_rcnn.wording import plural
@@ -96,19 +97,21 @@ def _compared_arm(comparison: Comparison) -> str:
 
 
 def _is_part(comparison: Comparison, others: list[Comparison]) -> bool:
-    """Whether another grid's summary is over these runs and more, so that this one is not a second result."""
+    """Whether an earlier summary is over the same runs, or another one over more: no second result."""
 
     def compared_runs(each: Comparison) -> set[str]:
         return set(each.paths(_compared_arm(each), each.grid.baseline))
 
-    return any(compared_runs(comparison) < compared_runs(other) for other in others)
+    own, at = compared_runs(comparison), others.index(comparison)
+    earlier = any(own == compared_runs(other) for other in others[:at])
+    return earlier or any(own < compared_runs(other) for other in others)
 
 
 def _summary(comparison: Comparison) -> Line:
     """The full method against the baseline in one line."""
     grid, arm = comparison.grid, _compared_arm(comparison)
     texts = []
-    for metric in ("AP", "AP90"):
+    for metric in PRIMARY:
         difference, text = comparison.difference(metric, arm), difference_text(comparison, metric, arm)
         if difference is not None and text is not None:
             texts.append(f"{metric} {text}{SIGNIFICANCE[difference.is_significant]}")
@@ -148,7 +151,15 @@ def _progress(grid: str, comparisons: Sequence[Comparison | TimingComparison]) -
         return strong(NOT_RUN) + others
     done, total = sum(each.n_done for each in published), sum(len(each.runs) for each in published)
     verdicts = "; its section has the verdicts on the printed values" if any(f.grid.paper for f in published) else ""
-    return f"{done} of {plural('run', total)} done{verdicts}"
+    claims = [line for each in published if isinstance(each, Comparison) for line in _equivalence(each)]
+    return join(BREAK, [f"{done} of {plural('run', total)} done{verdicts}", *claims])
+
+
+def _equivalence(comparison: Comparison) -> list[Line]:
+    """The verdicts on claims of equivalence; why there is none if runs are lost or not finished."""
+    arms = list(dict.fromkeys(arm for claim in comparison.grid.equivalence for arm in claim.arms))
+    reason = incomplete(comparison, arms)
+    return [strong(reason)] if arms and reason else equivalence_sentences(comparison)
 
 
 def _is_comparable(each: Comparison | TimingComparison) -> bool:

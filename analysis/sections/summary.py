@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from analysis.rendering.text import Line, interval, join, signed, strong
+from analysis.sections.against_paper import disagreements
 from analysis.sections.comparability import COCO, deviation
 from analysis.sections.tables import SAME_RUNS, whose_baseline
-from analysis.stats.comparison import Comparison
-from analysis.stats.seeds import LEVEL, Difference
-from dynamic_rcnn.metrics.names import AP_METRICS
+from analysis.stats.comparison import PRIMARY, Comparison
+from analysis.stats.estimate import Estimate
+from analysis.stats.seeds import LEVEL
 
 NOTHING_YET = "No run of this grid has finished yet."
 
@@ -19,20 +20,25 @@ def paragraph(comparison: Comparison) -> Line:
         return NOTHING_YET
     parts: list[Line] = [
         f"On {grid.dataset}, {comparison.seeds_text()} finished. Differences from {whose_baseline(grid)} with {LEVEL} "
-        "intervals, and whether they are significant after Holm's correction over the arms:"
+        "intervals, and whether they are significant after Holm's correction:"
     ]
     for arm in comparison.others:
         if comparison.same_runs(arm):
-            words = "; ".join(f"{metric}: {SAME_RUNS} as the baseline" for metric in ("AP", "AP90"))
+            words = "; ".join(f"{metric}: {SAME_RUNS} as the baseline" for metric in PRIMARY)
         else:
-            found = {metric: comparison.difference(metric, arm) for metric in ("AP", "AP90")}
+            found = {metric: comparison.difference(metric, arm) for metric in PRIMARY}
             words = "; ".join(_words(metric, each, "the baseline") for metric, each in found.items())
         against = f" against {grid.baseline_of(arm)}" if grid.baselines else ""
         parts.append(strong(arm) + f"{against}: {words}.")
+    effects = {metric: comparison.effects(metric) for metric in PRIMARY}
+    for name in effects[PRIMARY[0]]:
+        parts.append(strong(name) + f": {'; '.join(_words(metric, effects[metric][name]) for metric in PRIMARY)}.")
     for pair in grid.contrasts:
-        words = "; ".join(_words(metric, comparison.contrast(metric, pair), pair[1]) for metric in ("AP", "AP90"))
+        words = "; ".join(_words(metric, comparison.contrast(metric, pair), pair[1]) for metric in PRIMARY)
         parts.append(strong(" minus ".join(pair)) + f": {words}.")
-    parts += _over_all_metrics(comparison)
+    parts += equivalence_sentences(comparison)
+    if named := disagreements(comparison):
+        parts.append("Disagrees with the paper's differences: " + ", ".join(each.text for each in named) + ".")
     neither = "it neither confirms nor refutes a"
     if grid.dataset != COCO:
         parts.append(f"This is a result on {grid.dataset}; {neither} number on COCO.")
@@ -41,43 +47,29 @@ def paragraph(comparison: Comparison) -> Line:
     return join(" ", parts)
 
 
-def _words(metric: str, difference: Difference | None, other: str) -> str:
-    """'AP90 +3.40 [+1.20, +5.60], above the baseline'."""
-    if difference is None:
-        return f"{metric} has no value for this arm or for {other}"
-    if difference.is_significant is None:
-        return f"{metric} {signed(difference.value)}, no interval (one seed per arm)"
-    text = f"{metric} {signed(difference.value)} {interval(difference.low, difference.high)}"
-    if not difference.is_significant:
-        return f"{text}, no significant difference from {other}"
-    return f"{text}, {'above' if difference.value > 0 else 'below'} {other}"
-
-
-def _over_all_metrics(comparison: Comparison) -> list[str]:
-    """How many of the table's differences are significant, and whether their signs are the paper's."""
-    pairs = [(arm, metric) for arm in comparison.others for metric in AP_METRICS]
-    differences = {pair: comparison.difference(pair[1], pair[0]) for pair in pairs}
-    known = {pair: d for pair, d in differences.items() if d is not None and d.is_significant is not None}
-    if not known:
-        return []
-    significant = {pair: d.value for pair, d in known.items() if d.is_significant}
-    text = f"Of the {len(known)} differences in the table, {len(significant)} are significant."
-    return [text, *_against_paper(comparison, significant)]
-
-
-def _against_paper(comparison: Comparison, significant: dict[tuple[str, str], float]) -> list[str]:
-    paper = comparison.grid.paper
-    if paper is None:
-        return []
-    same = []
-    for (arm, metric), value in significant.items():
-        theirs = paper.rows.get(arm, {}).get(metric)
-        reference = paper.rows.get(comparison.grid.baseline_of(arm), {}).get(metric)
-        if theirs is not None and reference is not None and theirs != reference:
-            same.append((value > 0) == (theirs > reference))
-    if not same:
-        return []
-    return [
-        f"The paper's {paper.table} shows a difference for {len(same)} of these: {sum(same)} with the same sign, "
-        f"{len(same) - sum(same)} with the opposite sign."
+def equivalence_sentences(comparison: Comparison) -> list[Line]:
+    """The verdict on each claim of equivalence."""
+    tests = [
+        (claim, metric, test)
+        for claim in comparison.grid.equivalence
+        for metric in claim.margins
+        if (test := comparison.equivalence(claim, metric)) is not None
     ]
+    return [
+        f"{', '.join(claim.arms)} within {claim.margins[metric]:g} {metric}: " + strong(test.text) + "."
+        for claim, metric, test in tests
+    ]
+
+
+def _words(metric: str, estimate: Estimate | None, other: str = "") -> str:
+    """'AP90 +3.40 [+1.20, +5.60], above the baseline'. other: what is compared with; "" for an effect."""
+    if estimate is None:
+        return f"{metric} has no value" + (f" for this arm or for {other}" if other else "")
+    if estimate.is_significant is None:
+        return f"{metric} {signed(estimate.value)}, no interval (one seed per arm)"
+    text = f"{metric} {signed(estimate.value)} {interval(*estimate.interval())}"
+    if not other:
+        return f"{text}, {'significant' if estimate.is_significant else 'not significant'}"
+    if not estimate.is_significant:
+        return f"{text}, no significant difference from {other}"
+    return f"{text}, {'above' if estimate.value > 0 else 'below'} {other}"

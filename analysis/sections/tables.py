@@ -1,4 +1,4 @@
-"""The tables of a grid's section: means over seeds in percent, differences and noise in points of AP, and the runs."""
+"""The tables of a grid's section about its arms, in percent, and about its runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from analysis.reading.run import MISSING
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Content, Number, Row, Table, TableCell, table
 from analysis.rendering.text import NOTHING, Line, code
-from analysis.stats.comparison import Comparison, Metric, describe_state
-from analysis.stats.seeds import Difference
-from dynamic_rcnn.metrics.names import AP_METRICS
+from analysis.stats.comparison import Comparison, describe_state
+from analysis.stats.image_noise import Metric
 from dynamic_rcnn.run.manifest import Manifest
-from dynamic_rcnn.wording import plural
 
 SHORT_COMMIT = 8
 SAME_RUNS = "same runs"
@@ -35,83 +33,13 @@ def mean_table(
         n, runs = comparison.summary("AP", arm).n, comparison.paths(arm)
         known, cells = {"runs": state_counts(comparison, arm), "n": str(n)}, []
         for metric in metrics:
-            summary, (low, high) = comparison.summary(metric, arm), comparison.interval(metric, arm)
+            summary, mean = comparison.summary(metric, arm), comparison.mean(metric, arm)
+            low, high = mean.interval() if mean else (None, None)
             note = f" (n = {summary.n})" if 0 < summary.n < n else ""
             shown = Number(summary.mean, "mean", sd=summary.sd, low=low, high=high, hidden=hidden, note=note)
             cells.append(TableCell(shown, runs))
         rows.append([arm_title(comparison.grid, arm), *(known[fact] for fact in facts), *cells])
-    return table(["arm", *facts, *_titles(metrics)], rows, text_columns=1 + ("runs" in facts))
-
-
-def difference_table(comparison: Comparison, metrics: Sequence[Metric] = AP_METRICS, more: Iterable[Row] = ()) -> Table:
-    """Arm minus baseline with its t interval, bold if significant; then the rows `more`."""
-    grid = comparison.grid
-    rows: list[Row] = []
-    for arm in comparison.others:
-        baseline = grid.baseline_of(arm)
-        runs, against = comparison.paths(arm, baseline), f", minus {baseline}" if grid.baselines else ""
-        if comparison.same_runs(arm):
-            cells = [TableCell(SAME_RUNS, runs) for _ in metrics]
-        else:
-            cells = [_difference_cell(comparison.difference(metric, arm), runs) for metric in metrics]
-        rows.append([arm_title(grid, arm) + against, *cells])
-    return table(["arm minus baseline", *_titles(metrics)], [*rows, *more])
-
-
-def contrast_table(comparison: Comparison) -> Table:
-    """One row per contrast of the grid: the first arm minus the second, as in `difference_table`."""
-    rows: list[Row] = []
-    for pair in comparison.grid.contrasts:
-        runs = comparison.paths(*pair)
-        cells = [_difference_cell(comparison.contrast(metric, pair), runs) for metric in AP_METRICS]
-        rows.append([" minus ".join(pair), *cells])
-    return table(["contrast", *AP_METRICS], rows)
-
-
-def _difference_cell(difference: Difference | None, runs: list[str]) -> TableCell:
-    if difference is None:
-        return TableCell(NOTHING)
-    shown = Number(
-        *(difference.value, "difference"),
-        is_signed=True,
-        is_bold=bool(difference.is_significant),
-        low=difference.low,
-        high=difference.high,
-        more={"p_holm": difference.deciding_p},
-    )
-    return TableCell(shown, runs)
-
-
-def noise_table(comparison: Comparison) -> Table:
-    """The smallest detectable difference, the sd pooled over the arms, and the sd of each arm's paired differences."""
-    rows: list[Row] = []
-    known = [arm for arm in comparison.others if comparison.detectable_difference("AP", arm) is not None]
-    if known:
-        fewest = min(known, key=lambda arm: comparison.summary("AP", arm).n)
-        counts = [comparison.summary("AP", arm).n for arm in (fewest, comparison.grid.baseline_of(fewest))]
-        values = [Number(comparison.detectable_difference(metric, fewest), "detectable") for metric in AP_METRICS]
-        title = f"smallest detectable difference with {counts[0]} and {counts[1]} seeds"
-        rows.append(_noise_cells(comparison, title, values, *comparison.grid.arms))
-    rows.append(pooled_row(comparison, AP_METRICS))
-    for arm in comparison.others:
-        differences = [comparison.difference(metric, arm) for metric in AP_METRICS]
-        pairs = plural("pair", differences[0].pairs if differences[0] else 0)
-        values = [Number(each.paired_sd if each else None, "sd") for each in differences]
-        title = f"sd of the paired differences, {arm} ({pairs})"
-        rows.append(_noise_cells(comparison, title, values, arm, comparison.grid.baseline_of(arm)))
-    return table(["noise between seeds", *AP_METRICS], rows)
-
-
-def pooled_row(comparison: Comparison, metrics: Sequence[str]) -> Row:
-    """The sd pooled over the arms in each metric, with its degrees of freedom."""
-    noise = [comparison.noise(metric) for metric in metrics]
-    values = [Number(each.sd, "sd", more={"df": each.df}, note=f" ({each.df})") for each in noise]
-    return _noise_cells(comparison, "pooled sd of the arms (df)", values, *comparison.grid.arms)
-
-
-def _noise_cells(comparison: Comparison, title: str, values: Sequence[Number], *arms: str) -> Row:
-    runs = comparison.paths(*arms)
-    return [title, *(TableCell(value, runs) for value in values)]
+    return table(["arm", *facts, *titles(metrics)], rows, text_columns=1 + ("runs" in facts))
 
 
 def class_table(records: RunTable, comparison: Comparison) -> Table:
@@ -187,7 +115,8 @@ def arm_title(grid: Manifest, arm: str) -> str:
     return f"{arm}: {grid.arms[arm]}"
 
 
-def _titles(metrics: Iterable[Metric]) -> list[str]:
+def titles(metrics: Iterable[Metric]) -> list[str]:
+    """The headers of columns of these metrics."""
     return [metric if isinstance(metric, str) else f"{metric:.2f}" for metric in metrics]
 
 

@@ -15,7 +15,7 @@ from analysis.sections.summary import NOTHING_YET
 from analysis.sections.tables import RUN_COLUMNS, RunColumns, run_table
 from analysis.stats import verdict
 from analysis.stats.comparison import describe_state, is_lost
-from analysis.stats.seeds import LEVEL
+from analysis.stats.seeds import TOST_LEVEL
 from analysis.stats.timing import IMAGES_PER_SECOND, CostRatio, TimingComparison, overhead_verdict
 from dynamic_rcnn.run.results import CPU, INFERENCE, TRAINING
 from dynamic_rcnn.wording import plural
@@ -41,8 +41,8 @@ def _blocks(records: RunTable, speed: TimingComparison) -> Iterable[Block]:
         return
     yield (
         "All arms are timed in one process, in alternating blocks in random order, on the same inputs. A ratio is the "
-        f"geometric mean over paired blocks, with its {LEVEL} t interval, which covers the noise within a run but not "
-        "between machines. Loading images is not timed. Weights are random, except for a backbone whose pretrained "
+        f"geometric mean over paired blocks, with its {TOST_LEVEL} t interval, which covers the noise within a run but "
+        "not between machines. Loading images is not timed. Weights are random, except for a backbone whose pretrained "
         "weights the base names."
     )
     if FULL_METHOD in speed.arms:
@@ -171,7 +171,7 @@ def cost_text(cost: CostRatio, decides: bool, is_same_network: bool) -> str:
     if cost.ratio is None or cost.decision is None:
         return f"{cost.name}: not measured"
     limits = f"[{number(cost.ratio.low, 3)}, {number(cost.ratio.high, 3)}]"
-    ratio = f"{number(cost.ratio.value, 3)} times the baseline, {LEVEL} interval {limits}"
+    ratio = f"{number(cost.ratio.value, 3)} times the baseline, {TOST_LEVEL} interval {limits}"
     shown = f"{ratio} ({plural('block', cost.ratio.n)})"
     if is_same_network and cost.name.startswith("inference"):
         return f"{cost.name}: same network, {shown}"

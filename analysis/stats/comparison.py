@@ -1,11 +1,14 @@
-"""Compares the arms of one grid: means, standard deviations and differences from the baseline, in percent AP.
+"""Compares the arms of one grid in percent AP: means, differences from the baseline, contrasts, effects, equivalence.
 
+Means and differences have one interval for the noise between seeds and over images (`analysis.stats.blocks`), and are
+significant by one rule: p below 5% after Holm's correction over the comparisons of one kind in one metric.
 A metric is a name of `dynamic_rcnn.metrics.names`, or an IoU threshold as a float (AP at that threshold).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -14,18 +17,29 @@ from analysis.reading.consistency import mixed_arms
 from analysis.reading.run import UNREADABLE
 from analysis.reading.run_table import RunTable
 from analysis.stats import seeds
-from analysis.stats.seeds import Difference, PooledSd, Summary
-from dynamic_rcnn.metrics.names import BOX_METRICS, MASK_METRICS
+from analysis.stats.blocks import Blocks, Cell
+from analysis.stats.equivalence import EquivalenceTest, decide_equivalence
+from analysis.stats.estimate import Estimate, correct_by_holm
+from analysis.stats.factorial import main_effects, simple_effects
+from analysis.stats.image_noise import PERCENT, Metric, image_covariance, image_fault
+from analysis.stats.seeds import PooledSd, Summary
+from dynamic_rcnn.metrics.names import AP_METRICS, BOX_METRICS, MASK_METRICS
+from dynamic_rcnn.run.comparisons import Equivalence
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.published_curves import Point, Trajectory, Trend, trajectory, trends
 from dynamic_rcnn.wording import plural
 
-Metric = str | float
-PERCENT = 100.0
+PRIMARY = ("AP", "AP90")  # the metrics of the paper's headline claims; all others are exploratory
+PRIMARY_FIRST = (*PRIMARY, *(metric for metric in AP_METRICS if metric not in PRIMARY))
 
 
 class Comparison:
     """Statistics of the finished runs of a grid. Arms with the same configuration share their runs.
+
+    Args:
+        table: the folder of runs.
+        grid: one of its grids.
+        all_seeds: whether to take finished runs of the grid's arms that other grids asked for, too.
 
     Attributes:
         runs: one row per run of the grid.
@@ -33,9 +47,11 @@ class Comparison:
         mixed: arms whose runs have several settings, and these settings.
         averaged: the finished runs of all other arms. Only `states` counts the rest.
         others: the arms that are not a baseline, in table order.
+        image_fault: why no interval has the noise over images; None if those of boxes have.
     """
 
-    def __init__(self, table: RunTable, grid: Manifest) -> None:
+    def __init__(self, table: RunTable, grid: Manifest, all_seeds: bool = True) -> None:
+        grid = table.with_all_seeds(grid) if all_seeds else grid
         self._table, self.grid = table, grid
         self.runs = table.runs_of(grid)
         finished = self.runs[self.runs["state"] == "done"]
@@ -45,22 +61,30 @@ class Comparison:
         baselines = {grid.baseline, *grid.baselines.values()}
         self.others = [arm for arm in grid.arms if arm not in baselines]
         self._values = _values(table, self.averaged)
-        self._noise: dict[Metric, PooledSd] = {}
-        self._differences: dict[Metric, dict[str, Difference | None]] = {}
-        self._contrasts: dict[Metric, dict[str, Difference | None]] = {}
+        self._blocks: dict[Metric, Blocks | None] = {}
+        self._families: dict[tuple[str, Metric], dict[str, Estimate | None]] = {}
         self._paths: dict[str, dict[int, str]] = {}  # arm -> seed -> path, in table order
         for arm, seed, path in self.averaged[["arm", "seed", "path"]].itertuples(index=False):
             self._paths.setdefault(arm, {})[seed] = path
         self._states: dict[str, Counter[str]] = {arm: Counter() for arm in grid.arms}
         for arm, state, cause in self.runs[["arm", "state", "cause"]].itertuples(index=False):
             self._states[arm][describe_state(state, cause)] += 1
+        self._own_arm: dict[str, str] = {}  # arm -> the first arm that has its runs
+        self._cells: dict[Cell, str] = {}  # (that arm, seed) -> path
+        owner: dict[str, str] = {}
+        for arm, by_seed in self._paths.items():
+            own = self._own_arm[arm] = next((owner[path] for path in by_seed.values() if path in owner), arm)
+            owner.update(dict.fromkeys(by_seed.values(), own))
+            self._cells.update({(own, seed): path for seed, path in by_seed.items()})
+        self._images = table.images.get(grid.key)
+        self.image_fault = image_fault(self._images, self.averaged)
 
     def without_seen_seeds(self) -> Comparison | None:
         """The comparison without the seen seeds; None if the grid has no seen seeds, or no others."""
         cells = [cell for cell in self.grid.cells if cell.seed not in self.grid.seen_seeds]
         if not cells or len(cells) == len(self.grid.cells):
             return None
-        return Comparison(self._table, self.grid.model_copy(update={"cells": cells}))
+        return Comparison(self._table, self.grid.model_copy(update={"cells": cells}), all_seeds=False)
 
     def values(self, metric: Metric, arm: str) -> dict[int, float]:
         """Seed -> percent, of the finished runs in which the metric is defined."""
@@ -81,50 +105,98 @@ class Comparison:
 
     def noise(self, metric: Metric) -> PooledSd:
         """The sd pooled over all arms of the grid; a run that several arms share counts once."""
-        if metric not in self._noise:
-            groups, counted = [], set[str]()
-            for arm in self.grid.arms:
-                values = {self._paths[arm][seed]: value for seed, value in self.values(metric, arm).items()}
-                groups.append([value for path, value in values.items() if path not in counted])
-                counted |= set(values)
-            self._noise[metric] = seeds.pool_sd(groups)
-        return self._noise[metric]
+        groups: dict[str, list[float]] = {}
+        for (arm, _), value in self._runs(metric).items():
+            groups.setdefault(arm, []).append(value)
+        return seeds.pool_sd(groups.values())
 
-    def interval(self, metric: Metric, arm: str) -> tuple[float | None, float | None]:
-        """The t interval of the arm's mean on the pooled sd; (None, None) if the noise is unknown."""
-        return seeds.mean_interval(self.summary(metric, arm), self.noise(metric))
+    def blocks(self, metric: Metric) -> Blocks | None:
+        """The runs of all arms as randomised blocks; None if the metric is defined in none."""
+        if metric not in self._blocks:
+            values = self._runs(metric)
+            paths = [self._cells[cell] for cell in values]
+            images = None if self.image_fault or self._images is None else image_covariance(self._images, metric, paths)
+            self._blocks[metric] = Blocks(values, *images or ()) if values else None
+        return self._blocks[metric]
+
+    def sd_within_arms(self, metric: Metric) -> PooledSd:
+        """The sd between seeds that the mean of an arm has; unknown with one seed per arm."""
+        blocks = self.blocks(metric)
+        return blocks.level if blocks else PooledSd(None, 0)
+
+    def sd_within_blocks(self, metric: Metric) -> PooledSd:
+        """The sd between seeds that differences have; unknown with one seed per arm."""
+        blocks = self.blocks(metric)
+        return blocks.residual if blocks else PooledSd(None, 0)
+
+    def has_images(self, metric: Metric) -> bool:
+        """Whether the intervals of a metric have the noise over images."""
+        blocks = self.blocks(metric)
+        return blocks is not None and blocks.has_images
+
+    def mean(self, metric: Metric, arm: str) -> Estimate | None:
+        """The mean of an arm; None if it has no value."""
+        blocks = self.blocks(metric)
+        cells = [(self._own_arm[arm], seed) for seed in self.values(metric, arm)]
+        return None if blocks is None else blocks.mean(cells)
 
     def same_runs(self, arm: str, other: str | None = None) -> bool:
         """Whether two arms share runs, and thus are one configuration. other: None for the arm's baseline."""
-        ours, theirs = (self._paths.get(each, {}) for each in (arm, other or self.grid.baseline_of(arm)))
-        return not set(ours.values()).isdisjoint(theirs.values())
+        ours, theirs = (self._own_arm.get(each) for each in (arm, other or self.grid.baseline_of(arm)))
+        return ours is not None and ours == theirs
 
-    def difference(self, metric: Metric, arm: str) -> Difference | None:
-        """The arm minus its baseline, corrected for the number of arms (Holm).
+    def difference(self, metric: Metric, arm: str) -> Estimate | None:
+        """The arm minus its baseline, corrected for the number of arms.
 
-        None if either has no finished run, or if they are the same runs.
+        None if either has no finished run, if no seeds connect them, or if they are the same runs.
         """
-        if metric not in self._differences:
-            differences = {name: self._minus(metric, name, self.grid.baseline_of(name)) for name in self.others}
-            self._differences[metric] = seeds.correct_by_holm(differences)
-        return self._differences[metric].get(arm)
+        pairs = {name: {name: 1.0, self.grid.baseline_of(name): -1.0} for name in self.others}
+        return self._family("arms", metric, pairs).get(arm)
 
-    def contrast(self, metric: Metric, pair: tuple[str, str]) -> Difference | None:
-        """The first arm minus the second one, corrected for the number of contrasts (Holm). None: see `difference`."""
-        if metric not in self._contrasts:
-            differences = {" ".join(pair): self._minus(metric, *pair) for pair in self.grid.contrasts}
-            self._contrasts[metric] = seeds.correct_by_holm(differences)
-        return self._contrasts[metric][" ".join(pair)]
+    def contrast(self, metric: Metric, pair: tuple[str, str]) -> Estimate | None:
+        """The first arm minus the second one, corrected for the number of contrasts. None: see `difference`."""
+        pairs = {" ".join(each): {each[0]: 1.0, each[1]: -1.0} for each in self.grid.contrasts}
+        return self._family("contrasts", metric, pairs)[" ".join(pair)]
 
-    def _minus(self, metric: Metric, arm: str, other: str) -> Difference | None:
-        if self.same_runs(arm, other):
+    def effects(self, metric: Metric) -> dict[str, Estimate | None]:
+        """The main effects and the interaction of the grid's factors, corrected together; {} without factors."""
+        return self._family("effects", metric, main_effects(self.grid))
+
+    def simple_effects(self, metric: Metric) -> dict[str, Estimate | None]:
+        """Each factor's effect without and given the other one, corrected together; {} without factors."""
+        return self._family("simple effects", metric, simple_effects(self.grid))
+
+    def equivalence(self, claim: Equivalence, metric: str) -> EquivalenceTest | None:
+        """Whether no two arms of the claim differ by more than its margin; None if a difference is not known."""
+        blocks = self.blocks(metric)
+        if blocks is None:
             return None
-        return seeds.difference(self.values(metric, arm), self.values(metric, other), self.noise(metric))
+        found = {pair: self._contrast(blocks, {pair[0]: 1.0, pair[1]: -1.0}) for pair in combinations(claim.arms, 2)}
+        known = {pair: each for pair, each in found.items() if each is not None}
+        return decide_equivalence(known, len(claim.arms), claim.margins[metric]) if len(known) == len(found) else None
 
-    def detectable_difference(self, metric: Metric, arm: str) -> float | None:
-        """The smallest difference of this arm from its baseline that their numbers of seeds detect 4 times out of 5."""
-        counts = [self.summary(metric, each).n for each in (arm, self.grid.baseline_of(arm))]
-        return seeds.detectable_difference(self.noise(metric), counts)
+    def _family(self, kind: str, metric: Metric, contrasts: dict[str, dict[str, float]]) -> dict[str, Estimate | None]:
+        """The contrasts of one kind in one metric, corrected for their number (Holm)."""
+        if (kind, metric) not in self._families:
+            blocks = self.blocks(metric)
+            found = {name: self._contrast(blocks, each) if blocks else None for name, each in contrasts.items()}
+            self._families[kind, metric] = correct_by_holm(found)
+        return self._families[kind, metric]
+
+    def _contrast(self, blocks: Blocks, coefficients: dict[str, float]) -> Estimate | None:
+        """A contrast of arms; None if one has no averaged run, or if two have the same runs."""
+        if not coefficients.keys() <= self._own_arm.keys():
+            return None
+        own = {self._own_arm[arm]: value for arm, value in coefficients.items()}
+        return blocks.contrast(own) if len(own) == len(coefficients) else None
+
+    def _runs(self, metric: Metric) -> dict[Cell, float]:
+        """(arm, seed) -> percent, each run once: as one of the first arm that has it."""
+        return {
+            (self._own_arm[arm], seed): value
+            for arm in self.grid.arms
+            for seed, value in self.values(metric, arm).items()
+        }
 
     def states(self, arm: str) -> list[tuple[str, int]]:
         """The states of the arm's runs with their causes, and how many runs have each; done first."""

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.comparisons import Contrasts, Equivalence, Factorial, comparison_faults
 from dynamic_rcnn.run.files import GRID_SUFFIX, SCHEMA, Part, read_json, write_json_atomic
 from dynamic_rcnn.run.results import BENCHMARK
 from dynamic_rcnn.run.schema import BrokenRulesError, Fault, validate
 from dynamic_rcnn.run.spec import EVALUATE, TASKS, TRAIN
 
 PUBLISHED_BASE = "faster_rcnn_r50_fpn_1x"  # of the paper's main experiments
-_PAIR_RULE = "must be a pair of different arms, such as [both, baseline]"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -63,12 +63,6 @@ def _digest_start(digits: Any) -> Any:
     return digits
 
 
-def _pair(arms: Any) -> Any:
-    if not isinstance(arms, list | tuple) or len(arms) != 2 or not all(isinstance(arm, str) for arm in arms):
-        raise ValueError(_PAIR_RULE)
-    return tuple(arms)
-
-
 def _task(task: Any) -> Any:
     if task == "measure":  # the name of task benchmark before 0.2.0
         raise ValueError("made by an earlier version; delete the file and launch the grid again")
@@ -84,7 +78,6 @@ def _or_empty(kind: type) -> BeforeValidator:
 
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 PaperRows = dict[str, Annotated[dict[str, float], BeforeValidator(_metrics)]]  # arm -> metric -> value in percent
-Contrasts = list[Annotated[tuple[str, str], BeforeValidator(_pair)]]
 
 
 class Paper(Part):
@@ -135,6 +128,8 @@ class Manifest(Part):
         base: name of the base config; None in older manifests.
         changed: fields that differ from the files of the base, the data set and the grid; None in older manifests.
         contrasts: pairs of arms to compare with each other, besides each with its baseline.
+        factorial: two factors with the arms that have each; empty for no factorial.
+        equivalence: arms that are claimed to differ by no more than a margin.
         seen_seeds: seeds whose results were known when settings were chosen.
         looks: for each launch that added seeds to finished ones, the number of seeds with a result at that time.
         task: what the runs do, one of run.spec.TASKS.
@@ -157,6 +152,8 @@ class Manifest(Part):
     cells: list[PlannedCell] = Field(alias="runs")
     paper: Paper | None = None
     contrasts: Annotated[Contrasts, _or_empty(list)] = Field(default_factory=list)
+    factorial: Factorial = Field(default_factory=dict)
+    equivalence: list[Equivalence] = Field(default_factory=list)
     seen_seeds: list[int] = Field(default_factory=list)
     looks: list[int] = Field(default_factory=list)
     timed_arms: dict[str, str] | None = None
@@ -185,7 +182,8 @@ class Manifest(Part):
 
     @model_validator(mode="after")
     def _check_names(self) -> Manifest:
-        faults = [*self._arm_faults(), *contrast_faults(self.contrasts, self.arms)]
+        declared = (self.contrasts, self.factorial, self.equivalence)
+        faults = [*self._arm_faults(), *comparison_faults(*declared, self.arms, self.baseline)]
         if self.task == EVALUATE and self.weights is None:
             faults.append((("weights",), None, "must be given for task 'evaluate': name and sha256 of the file"))
         if (self.task == BENCHMARK) != (self.timed_arms is not None):
@@ -212,16 +210,6 @@ class Manifest(Part):
         for index, cell in enumerate(self.cells):
             if cell.arm not in self.arms:
                 yield ("runs", index, "arm"), cell.arm, rule
-
-
-def contrast_faults(contrasts: Contrasts, arms: Collection[str]) -> list[Fault]:
-    """The faults of `contrasts`, in the form of BrokenRulesError."""
-    rule = f"{_PAIR_RULE}; valid: {', '.join(arms)}"
-    return [
-        (("contrasts", index), list(pair), rule)
-        for index, pair in enumerate(contrasts)
-        if len(set(pair)) != 2 or not set(pair) <= set(arms)
-    ]
 
 
 def read_manifest(path: Path, way_out: str = "") -> Manifest:

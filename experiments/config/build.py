@@ -54,6 +54,8 @@ def build_grid(config: Config) -> Grid:
         seconds={} if is_foreign(config.choices.base) else file.cost or {},
         paper=file.paper,
         contrasts=file.contrasts or [],
+        factorial=file.factorial or {},
+        equivalence=file.equivalence or [],
         seen_seeds=(file.seen_seeds or {}).get(dataset["name"], []),
     )
     if file.task != BENCHMARK:

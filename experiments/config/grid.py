@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dynamic_rcnn.run.comparisons import Equivalence, Factorial
 from dynamic_rcnn.run.manifest import Paper
 from dynamic_rcnn.run.spec import RunSpec
 
@@ -43,6 +44,8 @@ class Grid:
     seconds: dict[str, Any]
     paper: Paper | None
     contrasts: list[tuple[str, str]]
+    factorial: Factorial
+    equivalence: list[Equivalence]
     seen_seeds: list[int]
     timed_arms: dict[str, str] | None = None
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dynamic_rcnn.run.manifest import Contrasts, Paper, PlainName, contrast_faults
+from dynamic_rcnn.metrics.names import AP_METRICS, MASK_METRICS
+from dynamic_rcnn.run.comparisons import Contrasts, Equivalence, Factorial, comparison_faults
+from dynamic_rcnn.run.manifest import Paper, PlainName
 from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, similar_hint
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from dynamic_rcnn.run.values import Count, value_rule
@@ -17,7 +19,8 @@ from experiments.config.foreign_base import is_foreign
 
 PRETRAIN = "pretrain"
 EVALUATION_OPTIONS = ("model.test_cfg", "data.test_pipeline")
-_TRAINING_FIELDS = ("seeds", "cost", "contrasts", "seen_seeds")  # only of grids whose runs train
+_COMPARISONS = ("contrasts", "factorial", "equivalence")
+_TRAINING_FIELDS = ("seeds", "cost", *_COMPARISONS, "seen_seeds")  # only of grids whose runs train
 
 
 def _base_name(name: str) -> str:
@@ -102,13 +105,16 @@ class GridFile(Schema):
     cost: dict[str, DeclaredSeconds] | None = None
     paper: Paper | None = None
     contrasts: Contrasts | None = None
+    factorial: Factorial | None = None
+    equivalence: list[Equivalence] | None = None
     seen_seeds: dict[str, list[int]] | None = None
     base_for: dict[BaseName, BaseName] | None = None
     benchmark: Benchmark | None = None
 
     @model_validator(mode="after")
     def _check_arms(self) -> GridFile:
-        broken = [*contrast_faults(self.contrasts or [], self.arms), *self._name_faults(), *self._task_faults()]
+        declared = (self.contrasts or [], self.factorial or {}, self.equivalence or [])
+        broken = [*comparison_faults(*declared, self.arms, self.baseline), *self._name_faults(), *self._task_faults()]
         if self.benchmark:
             broken += self._benchmark_faults(self.benchmark)
         if broken:
@@ -131,6 +137,11 @@ class GridFile(Schema):
                 yield (*place, "baseline"), arm.baseline, "has a baseline itself; name an arm that has none"
             if {"train", "train.processes"} & set(arm.paths):
                 yield place, arm.title, "an arm cannot set train.processes, which the cluster sets; name other settings"
+        metrics = (*AP_METRICS, *MASK_METRICS)
+        for index, claim in enumerate(self.equivalence or []):
+            for name in (each for each in claim.margins if each not in metrics):
+                rule = f"unknown metric; valid: {', '.join(metrics)}"
+                yield ("equivalence", index, "margins", name), claim.margins[name], rule
         for dataset, cost in (self.cost or {}).items():
             for arm in (each for each in (cost if isinstance(cost, dict) else ()) if each not in self.arms):
                 yield ("cost", dataset, arm), cost[arm], f"unknown arm; {valid}"
@@ -169,8 +180,9 @@ class GridFile(Schema):
             yield place, trained, f"must be a list with the baseline {self.baseline}"
         for arm in (each for each in trained if each not in self.arms):
             yield place, arm, f"unknown arm; valid: {', '.join(self.arms)}"
-        if self.contrasts:
-            yield ("contrasts",), self.contrasts, _ALL_TIMED
+        for field in _COMPARISONS:
+            if getattr(self, field):
+                yield (field,), getattr(self, field), _ALL_TIMED
         for name, content in self.arms.items():
             for field in ("baseline", "replay", "weights_of"):
                 if getattr(content, field) is not None:

@@ -42,11 +42,8 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
     kept = [cell for cell in current if (cell.arm, cell.seed) not in now]
     looks = [*before.looks, *_look(current, now, runs)] if before and current else []
     order = list(grid.arms)
-    optional: dict[str, Any] = {
-        "baselines": grid.baselines,
-        "seen_seeds": grid.seen_seeds,
-        "timed_arms": grid.timed_arms,
-    }
+    names = ("baselines", "factorial", "equivalence", "seen_seeds", "timed_arms")
+    optional: dict[str, Any] = {name: getattr(grid, name) for name in names}
     optional |= {"looks": looks}
     content: dict[str, Any] = {
         **{name: getattr(grid, name) for name in ("name", "title", "task", "setting", "dataset", "base", "changed")},

@@ -66,7 +66,7 @@ def compute(runs: Path, *more: str) -> dict[str, Any]:
     return dict(json.loads(file.read_text()))
 
 
-def test_differences_equal_pycocotools_and_the_same_seed_gives_the_same_bytes(runs: Path) -> None:
+def test_values_equal_pycocotools_and_the_same_seed_gives_the_same_bytes(runs: Path) -> None:
     content = compute(runs, "seed=3")
     values = {}
     for arm in SHIFTS:
@@ -74,24 +74,31 @@ def test_differences_equal_pycocotools_and_the_same_seed_gives_the_same_bytes(ru
         spec = json.loads((paths[0] / "spec.json").read_text())["dataset"]
         ground_truth = Path(spec["root"]) / spec["val_ann"]
         found = [evaluate(ground_truth, read_detections(path / "detections.json.gz")) for path in paths]
-        values[arm] = sum(each["metrics"]["AP75"] for each in found) / 2
-    rows = {(row["arm"], row["metric"]): row for row in content["differences"]}
-    assert rows["both", "AP75"]["value"] == pytest.approx(values["both"] - values["baseline"], abs=1e-12)
-    assert values["both"] > values["baseline"]
-    assert rows["both", "AP75"]["low"] <= rows["both", "AP75"]["high"]
+        values |= {path.relative_to(runs).as_posix(): each["metrics"] for path, each in zip(paths, found, strict=True)}
+    assert list(content["runs"]) == sorted(values)
+    for name, metric in (("AP", "AP"), ("0.75", "AP75"), ("0.90", "AP90")):
+        expected = [values[path][metric] for path in content["runs"]]
+        assert content["sampling"][name]["values"] == pytest.approx(expected, abs=1e-12)
+    triangle = content["sampling"]["0.75"]["covariance"]
+    assert list(map(len, triangle)) == [1, 2, 3, 4, 5, 6] and all(row[-1] >= 0 for row in triangle)
     assert {row["iou"] for row in content["errors"]} == {0.5, 0.75, 0.9} and len(content["errors"]) == 9
     (file,) = runs.glob("mine/*.images.json")
     first = file.read_bytes()
     compute(runs, "seed=3")
     assert file.read_bytes() == first
-    assert compute(runs, "seed=4")["differences"] != content["differences"]
+    assert compute(runs, "seed=4")["sampling"] != content["sampling"]
 
 
 def test_the_report_shows_the_results_and_the_records_keep_them(runs: Path, tmp_path: Path) -> None:
-    assert "Not computed. `python analysis/images.py` computes it" in page(runs, tmp_path)
+    before = page(runs, tmp_path)
+    assert "Not computed. `python analysis/images.py` computes it" in before
+    assert "for the noise between seeds alone (over images: not computed; `python analysis/images.py`" in before
     compute(runs)
     text = page(runs, tmp_path)
-    assert row_of(text, "### Bootstrap over images", "both")[1].startswith("**+")
+    shown = [row_of(each, "### Difference from", "both")[1] for each in (before, text)]
+    assert shown[0].split("<br>")[0].strip("*") == shown[1].split("<br>")[0].strip("*") and shown[0] != shown[1]
+    assert "standard error over images, dla minus baseline" in text and "standard error over" not in before
+    assert "95% interval of the mean, for the noise between seeds and over images together." in text
     assert (
         row_of(text, "### Where AP is lost", "0.90 | both")[3:]
         != row_of(text, "### Where AP is lost", "0.90 | dla")[3:]
@@ -119,28 +126,29 @@ def test_results_of_other_detections_are_a_problem(runs: Path, tmp_path: Path) -
     compute(runs)
     assert not any(message in line for line in collect(runs).problems)
     (file,) = runs.glob("mine/*.images.json")
-    edit_json(file, differences=[{"arm": "both"}])
-    assert any("differences[0].metric: must be given" in line for line in collect(runs).problems)
+    edit_json(file, errors=[{"arm": "both"}])
+    assert any("errors[0].iou: must be given" in line for line in collect(runs).problems)
 
 
-def test_results_that_contradict_the_runs_are_not_shown(runs: Path, tmp_path: Path) -> None:
+def test_results_that_contradict_the_runs_are_not_used(runs: Path, tmp_path: Path) -> None:
+    content = compute(runs)
+    (file,) = runs.glob("mine/*.images.json")
+    content["sampling"]["AP"]["values"][0] += 0.01
+    edit_json(file, sampling=content["sampling"])
+    text = page(runs, tmp_path)
+    assert f"Not shown: AP of {next(iter(content['runs']))} is " in text
+    assert "for the noise between seeds alone (over images: AP of " in text
+
+
+def test_a_file_of_an_earlier_version_shows_its_tables(runs: Path, tmp_path: Path) -> None:
+    """It has differences and no covariance: the intervals are those between seeds."""
     compute(runs)
     (file,) = runs.glob("mine/*.images.json")
-    rows = json.loads(file.read_text())["differences"]
-    rows[0]["value"] += 0.01
-    edit_json(file, differences=rows)
-    assert f"Not shown: {rows[0]['arm']} differs by " in page(runs, tmp_path)
-    rows[0]["value"] = "0.01"
-    edit_json(file, differences=rows)
-    assert any("differences[0].value=0.01: must be a number" in line for line in collect(runs).problems)
-
-
-def test_an_undefined_interval_is_not_a_fault(runs: Path, tmp_path: Path) -> None:
-    compute(runs)
-    (file,) = runs.glob("mine/*.images.json")
-    rows = json.loads(file.read_text())["differences"]
-    edit_json(file, differences=[{**row, "low": None} for row in rows])
-    assert "### Where AP is lost" in page(runs, tmp_path)
+    content = json.loads(file.read_text())
+    del content["sampling"]
+    file.write_text(json.dumps(content | {"differences": []}))
+    text = page(runs, tmp_path)
+    assert "### Where AP is lost" in text and "noise between seeds alone (over images: not computed" in text
 
 
 def test_results_of_fewer_runs_than_are_finished_are_not_shown(runs: Path, tmp_path: Path) -> None:
@@ -181,14 +189,16 @@ def test_records_without_detections_are_accepted(runs: Path, tmp_path: Path) -> 
     assert page(runs, tmp_path) == before
 
 
-DIFFERENCE = {"arm": "both", "metric": "AP", "value": 0.1, "low": 0.0, "high": 0.2}
+SAMPLING = {"values": [0.5] * 6, "covariance": [[0.1] * length for length in range(1, 7)]}
 CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "difference": 0.1}
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("differences", 3, "differences=3: must be a list"),
+        ("sampling", 3, "sampling=3: must be a mapping"),
+        ("sampling", {"AP": SAMPLING | {"values": [0.5]}}, "sampling.AP=1 values: must be 6 values and a triangle"),
+        ("sampling", {"0.50": SAMPLING}, "sampling=0.50: must have AP"),
         ("errors", [[]], "errors[0]=[]: must be a mapping"),
         (
             "errors",
@@ -198,15 +208,18 @@ CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "differen
         ("runs", [], "runs=[]: must be a mapping"),
         ("changes", None, "changes=None: must be a mapping"),
         ("changes", {"both": [{}]}, "changes.both[0].category: must be given; changes.both[0].size: must be given"),
-        ("differences", [{**DIFFERENCE, "low": -1e400}], "differences[0].low=-inf: must be a finite number"),
-        ("differences", [{**DIFFERENCE, "low": 0.9}], "low must not be above high"),
+        ("sampling", {"AP": SAMPLING | {"values": [-1e400] * 6}}, "sampling.AP.values[0]=-inf: must be "),
         ("changes", {"both": [{**CHANGE, "difference": None}]}, "changes.both[0].difference=None: must be a number"),
         ("setting", "ffffffffff", "belongs to grid 'ablation', setting 'ffffffffff'"),
         ("resamples", True, "resamples=True: must be an integer"),
         ("images", "3", "images=3: must be an integer"),
         ("images", 0, "images=0: must be an integer of at least 1"),
         ("resamples", None, "resamples=None: must be an integer"),
-        ("runs", {"mine/no/such": "0"}, "computed from detections that have changed since"),
+        (
+            "runs",
+            {f"mine/no/such{number}": "0" for number in range(6)},
+            "computed from detections that have changed since",
+        ),
         ("sheet", {"arm": "both"}, "sheet.baseline: must be given; sheet.images: must be given"),
         ("sheet", {"arm": "a", "baseline": "b", "images": 3, "sha256": "0"}, "sheet.images=3: must be a list"),
         ("sheet", 7, "sheet=7: must be a mapping"),
@@ -253,8 +266,8 @@ def test_recorded_ap_that_contradicts_the_detections_is_an_error(
 
 
 def test_bad_input_is_reported(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=r"argument 'resamples' is '0'; it must be a whole number from 1 to 100000"):
-        images.main([f"runs={runs}", "resamples=0"])
+    with pytest.raises(UserError, match=r"argument 'resamples' is '1'; it must be a whole number from 2 to 100000"):
+        images.main([f"runs={runs}", "resamples=1"])
     with pytest.raises(UserError, match=r"unknown grid 'ablatoin'"):
         images.main([f"runs={runs}", "grids=ablatoin"])
     for run in sorted((runs / "mine/both").iterdir()):

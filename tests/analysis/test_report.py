@@ -18,50 +18,123 @@ from tests.analysis.synthetic import ARMS, PAPER, START, RunsFolder, ablation, e
 
 
 def test_hand_computed_numbers_are_in_the_tables(tmp_path: Path) -> None:
-    """AP 40 41 42 against 50 51 52: sd 1 in every arm, df 8; half width 1.8595 sqrt(2/3) = 1.5183; of a mean 1.0736."""
+    """AP 40 41 42 against 51 50 52. Within a block sd 0.5 on 6 df: half width 2.4469 x 0.5 sqrt(2/3) = 0.9989.
+
+    A mean has variance 1, of which 0.75 is the seeds': 8^2 / (0.75^2 32 + 8 (2 x 0.75 x 0.25 + 0.25^2)) = 2.977 df,
+    t = 3.1966, half width 3.1966 / sqrt(3) = 1.8455.
+    """
     ablation(tmp_path)
     text = markdown(tmp_path)
-    assert row_of(text, "### Ablation", "baseline")[1:4] == ["3 done", "3", "41.00 ± 1.00<br>[39.93, 42.07]"]
-    assert row_of(text, "### Ablation", "both")[3] == "51.00 ± 1.00<br>[49.93, 52.07]"
+    assert row_of(text, "### Ablation", "baseline")[1:4] == ["3 done", "3", "41.00 ± 1.00<br>[39.15, 42.85]"]
+    assert row_of(text, "### Ablation", "both")[3] == "51.00 ± 1.00<br>[49.15, 52.85]"
     assert row_of(text, "### Ablation", "both")[-1].startswith("22.00 ± 2.00<br>")
-    assert row_of(text, "### AP at each IoU", "both")[1] == "71.00<br>[69.93, 72.07]"  # AP + 20 at 0.5
-    assert row_of(text, "arm minus baseline | 0.50", "both")[1] == "**+10.00**<br>[+8.48, +11.52]"
-    assert row_of(text, "### Difference", "both")[1] == "**+10.00**<br>[+8.48, +11.52]"
-    assert row_of(text, "### Difference", "dla")[1] == "+1.00<br>[-0.52, +2.52]"
-    assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (8)"
-    assert row_of(text, "### Difference", "sd of the paired differences, both (3 pairs)")[1] == "0.00"
+    assert row_of(text, "### AP at each IoU", "both")[1] == "71.00<br>[69.15, 72.85]"  # AP + 20 at 0.5
+    assert row_of(text, "arm minus baseline | 0.50", "both")[1] == "**+10.00**<br>[+9.00, +11.00]"
+    assert row_of(text, "### Difference", "both")[1:3] == [
+        "**+10.00**<br>[+9.00, +11.00]",
+        "**+10.00**<br>[+8.00, +12.00]",
+    ]
+    assert row_of(text, "### Difference", "dla")[1] == "+1.00<br>[0.00, +2.00]"  # p 0.0498, corrected for 3 arms
+    assert row_of(text, "### Noise", "sd between seeds within an arm")[1] == "1.00 (2.98)"
+    assert row_of(text, "### Noise", "sd between seeds within a block")[1] == "0.50 (6)"
     assert row_of(text, "### Runs", "both | 2")[-2:] == ["52.00", "24.00"]
 
 
 def test_the_summary_claims_no_more_than_the_intervals(tmp_path: Path) -> None:
     ablation(tmp_path)
     text = markdown(tmp_path)
-    assert "**dla**: AP +1.00 [-0.52, +2.52], no significant difference from the baseline;" in text
-    assert "**both**: AP +10.00 [+8.48, +11.52], above the baseline;" in text
+    assert "**dla**: AP +1.00 [0.00, +2.00], no significant difference from the baseline;" in text
+    assert "**both**: AP +10.00 [+9.00, +11.00], above the baseline;" in text
     assert "neither confirms nor refutes a number on COCO" in text
     assert f"All runs start from the weights of one run (`{START}`)" in text
 
 
 def test_contrasts_are_of_the_two_arms_that_the_grid_names(tmp_path: Path) -> None:
-    """both 50 51 52 minus dla 41 42 43 in AP; sd 1 in every arm, df 8; the contrasts are corrected among themselves."""
+    """both minus dla in AP, 51 minus 42; sd 0.5 on 6 df; the contrasts are corrected among themselves."""
     ablation(tmp_path)
     (manifest,) = tmp_path.glob("*/*.grid.json")
     edit_json(manifest, contrasts=[["both", "dla"], ["dla", "dsl"]])
     text = markdown(tmp_path)
-    assert row_of(text, "### Contrasts", "both minus dla")[1] == "**+9.00**<br>[+7.48, +10.52]"
-    assert "**both minus dla**: AP +9.00 [+7.48, +10.52], above dla;" in text
+    assert row_of(text, "### Contrasts", "both minus dla")[1] == "**+9.00**<br>[+8.00, +10.00]"
+    assert "**both minus dla**: AP +9.00 [+8.00, +10.00], above dla;" in text
     edit_json(manifest, contrasts=[["both", "bth"]])
     assert "contrasts[0]=['both', 'bth']: must be a pair of different arms" in "".join(collect(tmp_path).problems)
 
 
+def test_the_factorial_gives_main_effects_and_their_interaction(tmp_path: Path) -> None:
+    """Means 41 42 41 51: DLA (1 + 10) / 2, DSL (0 + 9) / 2, interaction 9; sd 0.5 on 6 df, t 2.4469.
+
+    Half widths: of a main effect 2.4469 x 0.5 / sqrt(3) = 0.7064, of the interaction twice that.
+    """
+    ablation(tmp_path)
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    assert "### Main effects" not in markdown(tmp_path)
+    edit_json(manifest, factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "both"]})
+    text = markdown(tmp_path)
+    effects = {
+        "DLA, mean over DSL off and on": "**+5.50**<br>[+4.79, +6.21]",
+        "DSL, mean over DLA off and on": "**+4.50**<br>[+3.79, +5.21]",
+        "interaction of DLA and DSL": "**+9.00**<br>[+7.59, +10.41]",
+        "DSL without DLA": "0.00<br>[-1.00, +1.00]",
+        "DSL given DLA": "**+9.00**<br>[+8.00, +10.00]",
+        "DLA given DSL": "**+10.00**<br>[+9.00, +11.00]",
+    }
+    assert {name: row_of(text, "### Main effects", name)[1] for name in effects} == effects
+    assert "**interaction of DLA and DSL**: AP +9.00 [+7.59, +10.41], significant;" in text
+    edit_json(manifest, factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "baseline"]})
+    assert "factorial=" in "".join(collect(tmp_path).problems)
+
+
+def test_equivalence_is_tested_against_the_margin_of_the_grid(tmp_path: Path) -> None:
+    """dsl and baseline: 0 with a half width of 1.9432 x 0.4082 = 0.7933 (90%); both is 9 to 10 away from the others."""
+    ablation(tmp_path)
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    claims = [
+        {"arms": ["baseline", "dsl"], "margins": {"AP": 0.8, "AP90": 0.8}},
+        {"arms": ["dla", "dsl", "both"], "margins": {"AP": 0.3}},
+    ]
+    edit_json(manifest, equivalence=claims)
+    text = markdown(tmp_path)
+    found = row_of(text, "### Equivalence", "baseline, dsl | AP |")
+    assert found[2:5] == ["baseline minus dsl", "0.8", "0.00<br>[-0.79, +0.79]"] and found[6] == "EQUIVALENT"
+    more = row_of(text, "### Equivalence", "baseline, dsl | AP90 |")  # error 0.8165; 10 seeds: 1.77 x 1 x sqrt(2/10)
+    assert more[4] == "0.00<br>[-1.59, +1.59]" and more[6] == "NOT DECIDED (7 more seeds per arm would decide)"
+    assert row_of(text, "### Equivalence", "dla, dsl, both")[2:3] == ["dsl minus both"]
+    assert row_of(text, "### Equivalence", "dla, dsl, both")[6] == "DIFFERENT"
+    assert "baseline, dsl within 0.8 AP: **EQUIVALENT**." in text
+
+
+def test_disagreements_with_the_paper_are_named(tmp_path: Path) -> None:
+    """The paper's both loses 0.7 AP50; on shapes the sign alone is compared, on COCO also the size."""
+    ablation(tmp_path)
+    for run in (tmp_path / "shapes/both").iterdir():
+        path = run / "metrics.json"
+        edit_json(path, metrics=json.loads(path.read_text())["metrics"] | {"AP50": 0.51 + int(run.name[4]) / 1000})
+    text = markdown(tmp_path)
+    found = row_of(text, "### Disagreement", "both")
+    assert found[:3] == ["both", "AP50", "-0.7"] and found[4] == "opposite sign"
+    assert found[3].startswith("**+1.10**<br>[") and text.count("opposite sign |") == 1
+    assert "Disagrees with the paper's differences: AP50 of both (+1.10, paper -0.7)." in text
+    coco = RunsFolder(tmp_path / "coco", "coco")
+    for seed in range(3):
+        coco.done("baseline", seed, 0.37 + seed / 1000)
+        coco.done("both", seed, 0.50 + seed / 1000 + (seed == 1) / 2000, ap90=0.20)
+    coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=[])
+    larger = row_of(markdown(tmp_path / "coco"), "### Disagreement", "both | AP |")
+    assert larger[2] == "+1.9" and larger[4] == "larger"
+
+
 def test_differences_without_the_seen_seeds(tmp_path: Path) -> None:
-    """Seeds 1 and 2: 41 42 against 51 52, sd 0.7071 in every arm, df 4; half width 2.1318 x 0.7071 = 1.5074."""
+    """Seeds 1 and 2: 41 42 (and so dla and dsl) against 50 52: squares 6 / 64 + 2 x 9 / 64 on 3 df, variance 0.125.
+
+    Half width 3.1824 x sqrt(0.125) = 1.1252.
+    """
     ablation(tmp_path)
     assert "without seed" not in markdown(tmp_path)
     (manifest,) = tmp_path.glob("*/*.grid.json")
     edit_json(manifest, seen_seeds=[0])
     found = row_of(markdown(tmp_path), "### Difference from the baseline, without seed 0", "both")
-    assert found[1] == "**+10.00**<br>[+8.49, +11.51]"
+    assert found[1] == "**+9.50**<br>[+8.37, +10.63]"
     edit_json(manifest, seen_seeds=[0, 1, 2])
     assert "without seed" not in markdown(tmp_path)
     edit_json(manifest, seen_seeds="0")
@@ -199,11 +272,11 @@ def test_figures_that_are_no_longer_linked_are_removed_and_foreign_files_stay(tm
 
 
 def two_backbones(root: Path, dataset: str) -> RunsFolder:
-    """AP 40 41 42 against 43 44 45, and 60 61 62 against 60 61 62 of another backbone."""
+    """AP 40 41 42 against 44 43 45, and 60 61 62 against 60 61 62 of another backbone; sd 0.5 on 6 df in a block."""
     folder = RunsFolder(root, dataset)
     for arm, first in (("r50", 40), ("r50_dynamic", 43), ("r101", 60), ("r101_dynamic", 60)):
         for seed in range(3):
-            folder.done(arm, seed, (first + seed) / 100)
+            folder.done(arm, seed, (first + ((1, 0, 2)[seed] if arm == "r50_dynamic" else seed)) / 100)
     arms = {arm: arm.upper() for arm in ("r50", "r50_dynamic", "r101", "r101_dynamic")}
     rows = {"r50_dynamic": {"AP": 44.1}, "r101_dynamic": {"AP": 70.0}}
     test_dev = {"r101": {"AP": 39.3, "APs": 21.3}, "r101_dynamic": {"AP": 41.2, "APs": 22.5}}
@@ -217,10 +290,10 @@ def test_each_arm_is_compared_with_its_own_baseline(tmp_path: Path) -> None:
     two_backbones(tmp_path, "shapes")
     text = markdown(tmp_path)
     table = text[text.index("### Difference") : text.index("### The paper")]
-    assert row_of(table, "###", r"r50\_dynamic: R50\_DYNAMIC, minus r50")[1] == "**+3.00**<br>[+1.48, +4.52]"
-    assert row_of(table, "###", r"r101\_dynamic: R101\_DYNAMIC, minus r101")[1] == "0.00<br>[-1.52, +1.52]"
+    assert row_of(table, "###", r"r50\_dynamic: R50\_DYNAMIC, minus r50")[1] == "**+3.00**<br>[+2.00, +4.00]"
+    assert row_of(table, "###", r"r101\_dynamic: R101\_DYNAMIC, minus r101")[1] == "0.00<br>[-1.00, +1.00]"
     assert "| r101: R101" not in table
-    assert r"**r101\_dynamic** against r101: AP 0.00 [-1.52, +1.52], no significant difference" in text
+    assert r"**r101\_dynamic** against r101: AP 0.00 [-1.00, +1.00], no significant difference" in text
     assert (
         r"r101\_dynamic minus r101, AP 0.00" in text[: text.index("## Backbones") if "## Backbones" in text else None]
     )

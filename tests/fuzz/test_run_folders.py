@@ -26,6 +26,7 @@ from tests.fuzz.damage import assert_is_message, at_most, damaged, damaged_bytes
 
 ARMS = {"baseline": "neither", "both": "DLA + DSL"}
 AP = {("baseline", 0): 0.40, ("baseline", 1): 0.42, ("both", 0): 0.50, ("both", 1): 0.53}
+EQUIVALENT = [{"arms": ["both", "baseline"], "margins": {"AP": 0.5}}]
 OWN = ("spec.json", "status.json", "provenance.json", "train.jsonl", "metrics.json", "detections.json.gz")
 
 
@@ -37,7 +38,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
     folder.shared_start()
     for (arm, seed), ap in AP.items():
         folder.done(arm, seed, ap)
-    folder.manifest(arms=ARMS, contrasts=[["both", "baseline"]], seen_seeds=[0], paper=PAPER, base="x", changed=[])
+    folder.manifest(
+        arms=ARMS,
+        contrasts=[["both", "baseline"]],
+        equivalence=EQUIVALENT,
+        seen_seeds=[0],
+        paper=PAPER,
+        base="x",
+        changed=[],
+    )
     records.main([f"runs={top / 'runs'}", f"out={top / 'records'}"])
     return {False: top / "runs", True: top / "records"}
 

@@ -123,66 +123,52 @@ def test_a_resample_has_as_many_images_as_the_data_set() -> None:
     assert 0.3 < (weights == 0).mean() < 0.43  # 1/e
 
 
-def arms() -> dict[str, list[Matches]]:
-    return {"baseline": [case(1, keep=0.5), case(2, keep=0.5)], "both": [case(3, keep=0.9)]}
+def runs() -> list[Matches]:
+    return [case(1, keep=0.5), case(2, keep=0.5), case(3, keep=0.9)]
 
 
 def test_the_result_depends_only_on_the_generator() -> None:
-    first = bootstrap(arms(), 60, np.random.default_rng(7))
-    again, spread = (bootstrap(arms(), 60, np.random.default_rng(7), workers) for workers in (1, 2))
-    other = bootstrap(arms(), 60, np.random.default_rng(8))
+    first = bootstrap(runs(), 60, np.random.default_rng(7))
+    again, spread = (bootstrap(runs(), 60, np.random.default_rng(7), workers) for workers in (1, 2))
+    other = bootstrap(runs(), 60, np.random.default_rng(8))
     assert first.samples.tobytes() == again.samples.tobytes() == spread.samples.tobytes()
     assert not np.array_equal(first.samples, other.samples, equal_nan=True)
     assert first.point.tobytes() == other.point.tobytes()
 
 
-def test_all_runs_are_evaluated_on_the_same_images_and_averaged_over_seeds() -> None:
-    given = arms()
-    found = bootstrap(given, 20, np.random.default_rng(7))
+def test_all_runs_are_evaluated_on_the_same_images() -> None:
+    found = bootstrap(runs(), 20, np.random.default_rng(7))
     weights = draw_weights(9, 20, np.random.default_rng(7))
     for at, row in enumerate(weights):
-        runs = {arm: [Accumulation(run, int(row.max())).metrics(row) for run in given[arm]] for arm in given}
-        expected = [np.mean(values, axis=0) for values in runs.values()]
-        assert np.array_equal(found.samples[at], expected, equal_nan=True)
+        expected = [Accumulation(run, int(row.max())).metrics(row) for run in runs()]
+        for metric, iou in METRICS.items():
+            column = [values[list(METRICS).index(metric)] for values in expected]
+            ours = found.samples[at].mean(axis=1) if iou is None else found.samples[at, :, round((iou - 0.5) / 0.05)]
+            assert ours == pytest.approx(column, abs=1e-15, nan_ok=True)
 
 
-def test_the_same_run_in_both_arms_has_no_difference() -> None:
-    found = bootstrap({"a": [case(1)], "b": [case(1)]}, 30, np.random.default_rng(0))
-    estimate = found.estimate("AP", "b", "a")
-    assert (estimate.value, estimate.low, estimate.high, estimate.resamples) == (0, 0, 0, 30)
-    assert found.estimate("AP", "b").low < found.estimate("AP", "b").high  # type: ignore[operator]
+def test_the_covariance_is_that_of_the_samples_with_objects() -> None:
+    samples = np.random.default_rng(0).uniform(0, 1, (12, 3, 10))
+    samples[11] = np.nan  # a resample without objects
+    found = Bootstrap(samples[0], samples).sampling()
+    assert list(found) == ["AP", "0.50", "0.55", "0.60", "0.65", "0.70", "0.75", "0.80", "0.85", "0.90", "0.95"]
+    values, covariance = found["0.90"]
+    assert np.array_equal(values, samples[0, :, 8])
+    assert covariance == pytest.approx(np.cov(samples[:11, :, 8], rowvar=False))
+    assert found["AP"][1] == pytest.approx(np.cov(samples[:11].mean(axis=2), rowvar=False))
+    assert Bootstrap(samples[0], samples[10:]).sampling() == {} == Bootstrap(samples[11], samples).sampling()
 
 
-def test_intervals_are_percentiles_of_the_samples_in_which_the_metric_is_defined() -> None:
-    samples = np.zeros((12, 2, len(METRICS)))
-    samples[:11, 1, 0] = np.arange(11) / 100
-    samples[11] = np.nan
-    found = Bootstrap(("baseline", "both"), np.full((2, len(METRICS)), 0.05), samples)
-    estimate = found.estimate("AP", "both", "baseline", confidence=0.8)
-    assert (estimate.value, estimate.resamples) == (0, 11)
-    assert (estimate.low, estimate.high) == (pytest.approx(0.01), pytest.approx(0.09))
-    frame = found.frame("baseline")
-    assert list(frame["metric"]) == list(METRICS) and set(frame["arm"]) == {"both"}
-    assert len(found.frame()) == 2 * len(METRICS)
-    undefined = Bootstrap(("a",), np.full((1, len(METRICS)), np.nan), samples[11:, :1])
-    assert undefined.estimate("AP50", "a").value is None and undefined.estimate("AP50", "a").resamples == 0
+def test_equal_runs_have_no_difference_over_images() -> None:
+    _, covariance = bootstrap([case(1), case(1)], 30, np.random.default_rng(0)).sampling()["AP"]
+    assert covariance[0, 0] == covariance[0, 1] == covariance[1, 1] > 0
 
 
 def test_bad_input_is_refused() -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(UserError, match="resamples is 0; it must be at least 1"):
-        bootstrap(arms(), 0, rng)
-    with pytest.raises(UserError, match="no arm to resample"):
-        bootstrap({}, 10, rng)
-    with pytest.raises(UserError, match="arm 'both' has no run"):
-        bootstrap({**arms(), "both": []}, 10, rng)
-    other = matches_of(coco_of([1], []), [])
-    with pytest.raises(UserError, match="arm 'other' was evaluated on different images or categories than 'baseline'"):
-        bootstrap({**arms(), "other": [other]}, 10, rng)
-    found = bootstrap(arms(), 2, rng)
-    with pytest.raises(UserError, match="unknown metric 'AP95'; valid: AP, AP50"):
-        found.estimate("AP95", "both")
-    with pytest.raises(UserError, match="unknown arm 'dsl'; valid: baseline, both"):
-        found.estimate("AP", "dsl")
-    with pytest.raises(UserError, match="confidence is 90; it must be between 0 and 1"):
-        found.estimate("AP", "both", confidence=90)
+    with pytest.raises(UserError, match="resamples is 1; it must be at least 2"):
+        bootstrap(runs(), 1, rng)
+    with pytest.raises(UserError, match="no run to resample"):
+        bootstrap([], 10, rng)
+    with pytest.raises(UserError, match="run 3 was evaluated on different images or categories than run 0"):
+        bootstrap([*runs(), matches_of(coco_of([1], []), [])], 10, rng)

