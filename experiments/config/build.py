@@ -33,6 +33,8 @@ def build_grid(config: Config) -> Grid:
         name: _run_config(config, changes_of(file.arms, name, config.choices.base), dataset, f"grid.arms.{name}")
         for name in file.arms
     }
+    for name in chosen if config.settings.task == TRAIN else ():
+        _check_losses(configs[name]["model"], f"grid.arms.{name}")
     pretrain = _pretrain(config, dataset)
     init = {"run": pretrain.id} if pretrain else config.weights
     shared_spec = RunSpec("", 0, dataset, shared, init, task=file.task)
@@ -131,7 +133,7 @@ def _check_losses(model: dict[str, Any], where: str) -> None:
         if loss != "SmoothL1Loss":
             raise UserError(
                 f"{where}: dynamic_rcnn.smooth_l1=true: needs bbox_head.loss_bbox of type SmoothL1Loss, not {loss}; "
-                "set it, or leave this arm out of a grid of your own"
+                "set it, or choose arms without DSL with arms=[...]"
             )
 
 
@@ -160,8 +162,6 @@ def _run_config(config: Config, changes: dict[str, Any], dataset: dict[str, Any]
     train = found["train"]
     if config.settings.task != EVALUATE:
         groups_per_process(train["groups"], train["processes"])
-    if config.settings.task == TRAIN:
-        _check_losses(found["model"], where)
     return {**found, "model": _with_classes(found["model"], len(dataset["classes"]), where)}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.cli import EXIT_BAD_INPUT
+from dynamic_rcnn.run.manifest import PUBLISHED_BASE
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.wording import plural
 from experiments.config.grid import Grid
@@ -85,6 +86,9 @@ def _check_setting(grid: Grid) -> Finding:
         text = f"no training; evaluation on {processes}"
     if grid.dataset != "coco":
         return Finding(OK, "setting", f"{text}; results on {grid.dataset} are not compared with the paper")
+    published = grid.paper.base if grid.paper else PUBLISHED_BASE
+    if grid.base != published:
+        return Finding(NOTE, "setting", f"{text}; base {grid.base}: results are not compared with the paper")
     if grid.changed:
         return Finding(BAD, "setting", f"{text}; changed: {', '.join(grid.changed)}: NOT COMPARABLE with the paper")
     return Finding(OK, "setting", f"{text}, as published")

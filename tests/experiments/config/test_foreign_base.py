@@ -171,6 +171,8 @@ def test_dsl_needs_a_loss_with_a_beta(coco: Path) -> None:
         UserError, match=r"grid.arms.dsl: dynamic_rcnn.smooth_l1=true: needs .* not BalancedL1Loss; set"
     ):
         resolved("mmdet:libra-faster-rcnn_r50_fpn_1x_coco", coco)
+    grid, _ = resolved("mmdet:libra-faster-rcnn_r50_fpn_1x_coco", coco, "arms=[baseline,dla]")
+    assert [run.arm for run in grid.runs if run.seed == 0] == ["baseline", "dla"]
 
 
 def test_a_replay_of_a_cascade_is_refused(coco: Path) -> None:

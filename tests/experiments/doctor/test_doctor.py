@@ -56,6 +56,14 @@ def bad(capsys: Any) -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
 
 
+def test_another_base_than_the_papers_is_noted(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(doctor, "_describe_machine", lambda configs: machine(configs))
+    assert examine(root, "base=mmdet:cascade-rcnn_r50_fpn_1x_coco") == 0
+    out = capsys.readouterr().out
+    assert "base mmdet:cascade-rcnn_r50_fpn_1x_coco: results are not compared with the paper" in out
+    assert "RPN NMS: 0.7 in training and 0.7 in test" in out and "K_beta (beta_topk) is 10 in dsl, both" in out
+
+
 def test_nothing_is_bad_on_a_machine_that_is_ready(root: Path, capsys: Any) -> None:
     assert examine(root) == 0
     out = capsys.readouterr().out
