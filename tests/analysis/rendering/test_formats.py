@@ -121,7 +121,7 @@ def test_cells_have_their_numbers_and_runs(tmp_path: Path) -> None:
     (found,) = [each for each in content["tables"] if each["name"] == name]
     (row,) = [row for row in found["rows"] if row[0]["text"].startswith("both")]
     assert found["header"][1] == "AP" and row[1]["text"] == "+10.00 [+9.00, +11.00]"
-    assert row[1]["numbers"] == {"difference": 10.0, "low": 9.001052, "high": 10.998948, "p_holm": 9e-07}
+    assert row[1]["numbers"] == {"difference": 10.0, "low": 9.001052, "high": 10.998948, "p_holm": 9.13e-07}
     assert row[1]["runs"] == [folder.path(arm, seed) for arm in ("baseline", "both") for seed in range(3)]
     assert set(row[1]["runs"]) <= set(content["runs"])
     facts = content["runs"][folder.path("both", 2)]
