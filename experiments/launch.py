@@ -43,7 +43,8 @@ from experiments.planning.trajectory import trajectory_lines
 from experiments.views import tables
 
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
-_CHANGING = ("launch", "cancel")  # these actions handle Ctrl-C themselves
+_LAUNCHING = ("launch", "advise")
+_CHANGING = (*_LAUNCHING, "cancel")  # these actions handle Ctrl-C themselves
 _WATCH_S, _WATCH_SLURM_S = 2.0, 10.0  # Slurm's controller is asked less often than the disk
 _DISK_HINT = "free some space or choose another runs="
 
@@ -83,7 +84,7 @@ def _act(arguments: Sequence[str]) -> int:
         lines += describe_overruled(config, grid.changed)
     settings = config.settings
     machine_readable = settings.json_output or settings.action == "script"
-    with output_may_close() if settings.action == "launch" else contextlib.nullcontext():
+    with output_may_close() if settings.action in _LAUNCHING else contextlib.nullcontext():
         for line in lines:
             print(line, file=sys.stderr if machine_readable else sys.stdout, flush=True)
         if settings.action in _CHANGING:
@@ -174,6 +175,12 @@ def _status(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
         time.sleep(_WATCH_SLURM_S if any(run.in_queue for run in plan) else _WATCH_S)
 
 
+def _advise(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
+    from experiments.launching.advise import advise
+
+    return advise(grid, config, arguments, _launch)
+
+
 def _logs(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
     from experiments.views.logs import print_logs
 
@@ -226,6 +233,7 @@ _ACTIONS = {
     "plan": _plan,
     "doctor": _doctor,
     "status": _status,
+    "advise": _advise,
     "logs": _logs,
     "cancel": _cancel,
     "why": _why,

@@ -101,7 +101,7 @@ class DynamicStage:
         statistics = IterationStatistics(
             ious=schedule.iou_statistics(ious),
             regression_error=schedule.regression_error(errors_of, len(overlaps)),
-            max_overlaps=torch.cat(overlaps),
+            overlaps=overlaps,
             targets=self._targets,
         )
         schedule.add(statistics.ious, statistics.regression_error)

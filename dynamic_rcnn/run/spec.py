@@ -41,6 +41,7 @@ NEUTRAL = (
     "config.train.keep_checkpoints",
     "config.train.val_interval",
     "config.train.evaluator",
+    *(f"config.model.train_cfg.{stage}.assigner.gpu_assign_thr" for stage in ("rpn", "rcnn")),  # beyond rounding
 )
 
 # Fields that do not change a result either if nothing is trained, because all weights come from a file.

@@ -55,3 +55,7 @@ class Histogram(NamedTuple):
 # Field `iou_histogram`: each proposal's IoU with its best ground-truth box. Field `target_histogram`: the regression
 # targets |dx| and |dy| of the positives, divided by the box coder's stds.
 HISTOGRAMS = {"iou": Histogram(20, 1.0), "target": Histogram(30, 3.0)}
+
+# Field `iou_by_rank`: what `iou_statistic` would be with each of these K_I, and `error_by_rank`: what `error_statistic`
+# would be with each of these K_beta, measured as in mmdet; None without positives.
+RANKS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 60, 75, 100, 150, 200, 300)

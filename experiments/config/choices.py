@@ -24,10 +24,14 @@ from experiments.config.conf_files import expand_home, load
 from experiments.config.defaults_list import chosen_files, merged_content
 from experiments.config.schema import Choices
 
+ADVISE = "advise"  # an action, and the grid that it uses by default
+
 
 def choose(overrides: Sequence[Override]) -> tuple[Choices, list[ResultDefault]]:
     """The chosen file of each group, and the files to merge for these choices."""
     groups = [each for each in overrides if chooses_file(each)]
+    if value_of(overrides, "action") == ADVISE and not any(each.key_or_group == "grid" for each in groups):
+        groups = _with_choice(groups, "grid", ADVISE)
     found, files = chosen_files(groups)
     lines: dict[str, str] = {}
     if found["dataset"] == "auto" and value_of(overrides, "dataset.name") is None:

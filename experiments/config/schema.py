@@ -83,7 +83,7 @@ class DatasetSettings(Schema):
 class Settings(Schema):
     """Every setting of a launch, after the command line is applied to the files."""
 
-    action: Literal["launch", "plan", "doctor", "status", "logs", "cancel", "why", "script"]
+    action: Literal["launch", "plan", "doctor", "status", "logs", "cancel", "why", "script", "advise"]
     seeds: Seeds | None
     arms: list[str] | None
     weights: str | None

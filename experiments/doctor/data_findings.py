@@ -17,6 +17,9 @@ from experiments.planning.cost import COCO_TRAINED_ON
 
 COCO = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images and annotations of COCO 2017
 
+_PAIR_BYTES = 32  # of GPU memory per pair of an anchor and an object, at the peak of mmdet's bbox_overlaps
+_MUCH = 10**9  # bytes
+
 
 def check_data(grid: Grid, decode: str) -> Iterator[Finding]:
     """Yield the findings on the data set. decode: see `image_reports`."""
@@ -39,6 +42,7 @@ def check_data(grid: Grid, decode: str) -> Iterator[Finding]:
         if name == "coco":
             yield _check_counts("train", content, (grid.runs[0].config["data"]["filter_cfg"] or {}).get("min_size", 0))
         yield from _check_objects(grid, content["annotations"])
+        yield from _check_crowding(grid, content["annotations"])
     if name == "coco":
         yield _check_counts("val", json.loads((root / dataset["val_ann"]).read_bytes()))
     yield from _check_images(grid, decode)
@@ -88,6 +92,32 @@ def _samples_objects(rcnn: dict[str, Any]) -> bool:
     """Whether the ground-truth boxes are among the positives of the (first stage of the) RoI head."""
     first = rcnn["stages"][0] if "stages" in rcnn else rcnn
     return bool(first["sampler"].get("add_gt_as_proposals", True))
+
+
+def _check_crowding(grid: Grid, annotations: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Yield a note if the IoUs of all anchors with the objects of the most crowded image need much GPU memory."""
+    most = max(Counter(each["image_id"] for each in annotations if not each["iscrowd"]).values(), default=0)
+    config = grid.runs[0].config
+    model = config.get("model", {})
+    generator, assigner = (
+        model.get(part, {}).get(name) or {} for part, name in (("rpn_head", "anchor_generator"), ("train_cfg", "rpn"))
+    )
+    sizes = [
+        size
+        for step in config["data"]["train_pipeline"]
+        for size in (step.get("scales") or [step.get("scale")])
+        if isinstance(size, list)
+    ]
+    if not sizes or generator.get("type") != "AnchorGenerator" or "gpu_assign_thr" not in assigner.get("assigner", {}):
+        return
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    places = sum(-(-width // stride) * -(-height // stride) for stride in generator["strides"])
+    anchors = places * len(generator["scales"]) * len(generator["ratios"])
+    threshold, needed = assigner["assigner"]["gpu_assign_thr"], _PAIR_BYTES * anchors * most
+    if needed > _MUCH and (threshold < 0 or _PAIR_BYTES * anchors * threshold > _MUCH):
+        advice = f"base.model.train_cfg.rpn.assigner.gpu_assign_thr={_MUCH // (_PAIR_BYTES * anchors)}"
+        text = f"up to {most} per image; their IoUs with {anchors:,} anchors take about {needed / 1e9:.1f} GB"
+        yield Finding(NOTE, "objects", f"{text} on a GPU; {advice} computes those of crowded images on the CPU")
 
 
 def _check_images(grid: Grid, decode: str) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ from experiments.doctor.findings import (
     check_paper_weights,
     check_pretrained_weights,
 )
+from experiments.doctor.run_findings import check_positives
 from experiments.launching.local_queue import visible_gpus
 
 _VERSIONS = {"mmdet": "3.3.0", "mmcv-lite": "2.1.0"}
@@ -58,6 +59,7 @@ def findings(grid: Grid, runs: Path, config: Config) -> Iterator[Finding]:
         yield _check_rpn_nms(grid, {arm: model for each in grid.specs.values() for arm, model in each.models.items()})
     yield from _check_versions()
     yield from check_data(grid, config.settings.decode)
+    yield from check_positives(grid, runs)
     models = {arm: model for each in grid.all_runs for arm, model in each.models.items()}
     weights = None if trains or not spec.init else spec.init["file"]
     yield Finding(DOING, "torch and mmdet", f"building {plural('model', len(models))}")

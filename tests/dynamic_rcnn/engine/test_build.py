@@ -174,6 +174,7 @@ def test_the_r50_base_differs_from_mmdets_config_only_in_the_declared_switches()
         switches + "smooth_l1": (False, None),
         switches + "all_reduce": (False, None),
         switches + "statistic": ("mmdet", None),
+        **{f"train_cfg.{stage}.assigner.gpu_assign_thr": (-1, None) for stage in ("rpn", "rcnn")},  # mmdet's default
     }
     assert ours["data"]["train_pipeline"] == _plain(theirs.train_pipeline)
     assert ours["param_scheduler"] == _plain(theirs.param_scheduler)

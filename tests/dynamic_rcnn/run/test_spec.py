@@ -44,7 +44,8 @@ TRAIN = {
     "evaluator": "hotcoco",
 }
 WEIGHTS = {"sha256": "0" * 64, "file": "/weights.pth"}
-CONFIG = {"model": {"type": "A", "heads": [{"lr": 1.0}]}, "train": TRAIN}
+TRAIN_CFG = {stage: {"assigner": {"gpu_assign_thr": -1}} for stage in ("rpn", "rcnn")}
+CONFIG = {"model": {"type": "A", "heads": [{"lr": 1.0}], "train_cfg": TRAIN_CFG}, "train": TRAIN}
 
 
 def make(path: str = "", value: Any = None, **fields: Any) -> RunSpec:

@@ -20,7 +20,7 @@ METHOD = "base.model.train_cfg.rcnn.dynamic_rcnn"
 CASES = [
     (
         ["grid=ablatoin"],
-        "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, backbones, beta, controls",
+        "grid=ablatoin: unknown grid (did you mean 'ablation'?); valid: ablation, advise, backbones, beta, cascade",
     ),
     (
         ["grid=iou_topk", "++grid.arms.ki_64.set_for={shapes: {}}"],
@@ -95,7 +95,7 @@ CASES = [
     ([f"runs={Path(__file__)}"], "test_bad_input.py: is a file; runs= must name a folder of runs"),
     (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
     (["grid.seen_seeds={shapes: 0}"], "grid.seen_seeds.shapes=0: must be a list"),
-    (["grid=null"], "grid=null: must be one name; valid: ablation, backbones, beta, controls"),
+    (["grid=null"], "grid=null: must be one name; valid: ablation, advise, backbones, beta, cascade"),
     (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),
     (["grid=smoke,ablation"], "grid=smoke,ablation: must be one name; valid: ablation"),
     (["dataset=shapse"], "unknown dataset (did you mean 'shapes'?); valid: auto, coco, coco_format, shapes"),
@@ -124,7 +124,10 @@ CASES = [
     (["runs={a: 1}"], "runs={'a': 1}: must be a folder"),
     (["seeds=0,a"], "seeds[1]=a: must be an integer from 0 to 2147483647"),
     (["seeds=[010]"], "seeds[0]=010: must be an integer from 0 to 2147483647"),
-    (["grid=ablation.yaml"], "grid=ablation.yaml: unknown grid (did you mean 'ablation'?); valid: ablation, backbones"),
+    (
+        ["grid=ablation.yaml"],
+        "grid=ablation.yaml: unknown grid (did you mean 'ablation'?); valid: ablation, advise, backbones",
+    ),
     (["hydra.run.dir=x"], "hydra.run.dir=x: settings of Hydra have no effect on the launcher; remove it"),
     (["hydra.job.chdir=true"], "hydra.job.chdir=true: settings of Hydra have no effect"),
     (["+hydra/launcher=joblib"], "+hydra/launcher=joblib: settings of Hydra have no effect"),
@@ -168,7 +171,7 @@ CASES = [
     (
         ["seeds=[-1]", "action=lunch", "grid.title=3"],
         "action=lunch: unknown action (did you mean 'launch'?); valid: launch, plan, doctor, status, logs, cancel, "
-        "why, script; seeds[0]=-1: must be an integer from 0 to 2147483647; grid.title=3: must be text",
+        "why, script, advise; seeds[0]=-1: must be an integer from 0 to 2147483647; grid.title=3: must be text",
     ),
     (
         ["base.train.workers=-1", "base.train.log_interval=0"],

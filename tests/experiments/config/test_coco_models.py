@@ -40,6 +40,7 @@ METHOD = {
     f"{RCNN}dynamic_rcnn.update_iter_interval": (100, None),
     f"{RCNN}dynamic_rcnn.initial_iou": (0.4, None),
     f"{RCNN}dynamic_rcnn.initial_beta": (1.0, None),
+    **{f"train_cfg.{stage}.assigner.gpu_assign_thr": (-1, None) for stage in ("rpn", "rcnn")},  # mmdet's default
 }
 NO_DCN = {"backbone.stage_with_dcn": ([False] * 4, None)}  # ResNet's default
 LOW_QUALITY = {f"{RCNN}assigner.match_low_quality": (False, True)}  # as in mmdet's Faster and Dynamic R-CNN
@@ -107,6 +108,7 @@ def test_a_dynamic_arm_matches_mmdets_config(
     [
         ("r101_3x_mst_dynamic", "faster_rcnn/faster-rcnn_r101_fpn_ms-3x_coco.py", NO_DCN),
         ("r101_dcn_3x_mst_dynamic", "dcnv2/faster-rcnn_r50-mdconv-c3-c5_fpn_1x_coco.py", R101),
+        ("r101_dcnv1_3x_mst_dynamic", "dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py", R101),
     ],
 )
 def test_models_with_mst_match_mmdet_except_for_scales_and_schedule(

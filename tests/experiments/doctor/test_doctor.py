@@ -255,3 +255,33 @@ def test_more_objects_per_image_than_k_beta_are_noted(root: Path, beta_topk: int
         f"{level} objects: 3.0 per image with objects, K_beta (beta_topk) is {beta_topk} in dsl, both"
     )
     assert ("then hold beta at initial_beta; choose a larger beta_topk" in lines[0]) == (level == "note ")
+
+
+@pytest.mark.parametrize(
+    ("objects", "given", "text"),
+    [
+        (100, [], ""),
+        (
+            300,
+            [],
+            "up to 300 per image; their IoUs with 267,069 anchors take about 2.6 GB on a GPU; "
+            "base.model.train_cfg.rpn.assigner.gpu_assign_thr=117 computes those of crowded images on the CPU",
+        ),
+        (300, ["base.model.train_cfg.rpn.assigner.gpu_assign_thr=117"], ""),
+        (300, ["base.model.train_cfg.rpn.assigner.gpu_assign_thr=200"], "up to 300 per image"),
+        (300, ["base.data.train_pipeline.2.scale=[400,300]"], ""),
+    ],
+)
+def test_crowded_images_are_noted(root: Path, objects: int, given: list[str], text: str) -> None:
+    settings = ["grid=ablation", "dataset=coco", f"dataset.root={root}", "cluster=local", *given]
+    grid = build_grid(resolve(settings)[0])
+    annotations = [{"image_id": 1, "iscrowd": 0}] * objects + [{"image_id": 2, "iscrowd": 1}] * 999
+    found = [finding.text for finding in data_findings._check_crowding(grid, annotations)]
+    assert len(found) == bool(text) and "".join(found).startswith(text)
+
+
+def test_where_objects_are_assigned_makes_no_other_run(root: Path) -> None:
+    settings = ["grid=ablation", "dataset=coco", f"dataset.root={root}", "cluster=local"]
+    assigner = "base.model.train_cfg.rpn.assigner.gpu_assign_thr=50"
+    plain, on_cpu = (build_grid(resolve([*settings, *more])[0]) for more in ([], [assigner]))
+    assert [run.id for run in plain.runs] == [run.id for run in on_cpu.runs] and on_cpu.changed == []
