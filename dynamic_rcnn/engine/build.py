@@ -16,7 +16,7 @@ import cv2
 import torch
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
+from mmengine.dataset import BaseDataset, Compose, DefaultSampler, pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS, DefaultScope, init_default_scope
@@ -100,6 +100,10 @@ def build_dataset(spec: RunSpec, split: str, root: Path) -> BaseDataset:
     cv2.setNumThreads(0)  # forked workers inherit the locks of OpenCV's threads, but not the threads
     data = spec.config["data"]
     train = split == "train"
+    name = f"{'train' if train else 'test'}_pipeline"
+    pipeline = _sizes_as_tuples(data[name])
+    with as_user_error(f"base.data.{name}", pipeline):
+        transforms = Compose(pipeline).transforms
     config = {
         "type": Utf8CocoDataset,
         "ann_file": str(root / spec.dataset[f"{split}_ann"]),
@@ -107,7 +111,7 @@ def build_dataset(spec: RunSpec, split: str, root: Path) -> BaseDataset:
         "metainfo": {"classes": tuple(spec.dataset["classes"])},
         "filter_cfg": data["filter_cfg"] if train else None,
         "test_mode": not train,
-        "pipeline": _sizes_as_tuples(data[f"{'train' if train else 'test'}_pipeline"]),
+        "pipeline": transforms,
     }
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         return DATASETS.build(config)

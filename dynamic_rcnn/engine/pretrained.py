@@ -18,7 +18,7 @@ def weights_url(checkpoint: str) -> str:
 
     scheme, _, name = checkpoint.partition("://")
     if scheme == "torchvision":
-        return str(known.get_torchvision_models()[name])
+        return str(known.get_torchvision_models().get(name, ""))
     if scheme in ("open-mmlab", "openmmlab"):
-        return str(known.get_external_models()[name])
+        return str(known.get_external_models().get(known.get_deprecated_model_names().get(name, name), ""))
     return checkpoint if scheme in ("http", "https") else ""

@@ -11,7 +11,7 @@ from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS, Regi
 
 from dynamic_rcnn.errors import UserError
 
-_OF_CONSTRUCTORS = (KeyError, TypeError, ValueError, AssertionError)
+_OF_CONSTRUCTORS = (ImportError, KeyError, TypeError, ValueError, AssertionError)
 _LISTED = {registry.name: registry for registry in (OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS)}
 _MOST_SHOWN = 120  # characters of a value
 

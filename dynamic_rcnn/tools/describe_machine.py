@@ -70,14 +70,15 @@ def _fault(model: torch.nn.Module, weights: Path) -> str | None:
     return None
 
 
-def _weights(init: dict[str, Any]) -> dict[str, str] | None:
-    """The URL and the local file of pretrained weights, or None if `init` names none.
+def _weights(init: Any) -> dict[str, str] | None:
+    """The URL and the local file of pretrained weights, or None if `init`, a mapping or a list of them, names none.
 
     mmengine looks for weights with a URL in the folder of torch.hub and downloads them if they are missing.
     """
-    if init.get("type") != "Pretrained":
+    named = [each for each in (init if isinstance(init, list) else [init]) if each.get("type") == "Pretrained"]
+    if not named:
         return None
-    checkpoint = str(init.get("checkpoint"))
+    checkpoint = str(named[0].get("checkpoint"))
     url = weights_url(checkpoint)
     return {"url": url, "file": str(weights_folder() / url.rsplit("/", 1)[-1]) if url else checkpoint}
 

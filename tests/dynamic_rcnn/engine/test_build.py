@@ -241,3 +241,21 @@ def test_the_optimizer_is_sgd_in_one_pass_unless_configured(tmp_path, settings):
         optimizer.step()
         reference.step()
     torch.testing.assert_close(layer.state_dict(), plain.state_dict(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"type": "Nope"}, "base.data.train_pipeline[0].type=Nope: unknown; mmdet has no such transform"),
+        (
+            {"type": "RandomFlip", "prob": 2.0},
+            "base.data.train_pipeline=[{'type': 'RandomFlip', 'prob': 2.0}]: cannot be",
+        ),
+    ],
+)
+def test_a_transform_that_cannot_be_built_is_one_line(tmp_path, step, message):
+    spec = small_spec(tmp_path, data__train_pipeline=[step])
+    root, _ = dataset.prepare(spec.dataset)
+    with pytest.raises(UserError) as caught:
+        build.build_dataset(spec, "train", root)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)

@@ -179,6 +179,17 @@ def test_both_off_is_the_static_head_to_the_last_bit(objects):
     assert ours[-1]["T"] == (0.5, 0.5, 0.5) and ours[-1]["beta"] == 1.0
 
 
+def test_a_double_head_with_both_off_is_mmdets_to_the_last_bit():
+    branches = {"type": "DoubleConvFCBBoxHead", "num_convs": 1, "num_fcs": 1, "conv_out_channels": 16}
+    heads = []
+    for kind in ("dynamic_rcnn.DynamicDoubleHeadRoIHead", "mmdet.DoubleHeadRoIHead"):
+        content = config(kind, label_assignment=False, smooth_l1=False) | {"reg_roi_scale_factor": 1.3}
+        content["bbox_head"] |= branches
+        seed_all(0, "weights")
+        heads.append(MODELS.build(ConfigDict(content)))
+    assert_same(*(trace(head, ORDINARY[:3]) for head in heads))
+
+
 def test_masks_without_a_positive_in_the_batch():
     """Images of crowds alone have no positive: the mask loss is 0, and training goes on."""
     head = make("dynamic_rcnn.DynamicRoIHead", mask=True)
