@@ -43,3 +43,21 @@ def test_on_coco_only_the_published_setting_counts(tmp_path: Path) -> None:
     manifest.unlink()
     coco.manifest(base="faster_rcnn_r50_fpn_1x", changed=["base.train.batch_size"])
     assert rows(tmp_path)["ablation"][2] == "**NOT RUN**; 1 grid with another setting or device, NOT COMPARABLE"
+
+
+def test_tables_3_and_4_are_claims_of_equivalence_that_can_fail(tmp_path: Path) -> None:
+    """Differences of 0 and 0.2 against 0.3: error sqrt(2/3) x sd; with the third arm 0.6 away the claim fails."""
+    for last, verdict in ((0.381, "EQUIVALENT"), (0.375, "DIFFERENT")):
+        coco = RunsFolder(tmp_path / verdict, "coco")
+        for arm, ap in (("ki_64", 0.381), ("ki_75", 0.381), ("ki_100", last)):
+            for seed in range(3):
+                coco.done(arm, seed, ap + seed / 1000 + (arm == "ki_64" and seed == 1) / 5000)
+        arms = {arm: arm for arm in ("ki_64", "ki_75", "ki_100")}
+        claims = [{"arms": list(arms), "margins": {"AP": 0.3}}]
+        published = {"base": "faster_rcnn_r50_fpn_1x", "changed": [], "baseline": "ki_75", "paper": None}
+        coco.manifest("iou_topk", arms=arms, equivalence=claims, **published)
+        found = rows(tmp_path / verdict)["iou_topk"][2]
+        assert found == f"9 of 9 runs done<br>ki\\_64, ki\\_75, ki\\_100 within 0.3 AP: **{verdict}**."
+    coco.start("ki_100", 3, "failed", "NaN")
+    coco.manifest("iou_topk", arms=arms, equivalence=claims, **published)
+    assert "**NOT COMPARABLE: 1 run of ki\\_100 failed (NaN)" in rows(tmp_path / verdict)["iou_topk"][2]

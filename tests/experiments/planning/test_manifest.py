@@ -75,6 +75,17 @@ def test_the_report_reads_the_manifest(tmp_path: Path) -> None:
     assert {cell.setting for cell in grid.cells} == {run["setting"] for run in manifest["runs"]}
 
 
+def test_the_manifest_has_the_comparisons_that_the_grid_declares(tmp_path: Path) -> None:
+    factorial = "++grid.factorial={DLA: [dla, both], DSL: [dsl, both]}"
+    manifest = ask(tmp_path, factorial, "++grid.equivalence=[{arms: [dla, both], margins: {AP: 0.3, AP90: 1}}]")
+    (path,) = tmp_path.glob("*/*.grid.json")
+    grid = read_manifest(path)
+    assert manifest["factorial"] == grid.factorial == {"DLA": ["dla", "both"], "DSL": ["dsl", "both"]}
+    (claim,) = grid.equivalence
+    assert claim.model_dump() == {"arms": ["dla", "both"], "margins": {"AP": 0.3, "AP90": 1.0}}
+    assert not {"factorial", "equivalence"} & ask(tmp_path / "none").keys()
+
+
 def finish(runs: Path, manifest: dict[str, Any], seed: int) -> None:
     for run in manifest["runs"]:
         if run["seed"] == seed:
