@@ -83,7 +83,7 @@ def test_the_manifest_has_the_comparisons_that_the_grid_declares(tmp_path: Path)
     assert manifest["factorial"] == grid.factorial == {"DLA": ["dla", "both"], "DSL": ["dsl", "both"]}
     (claim,) = grid.equivalence
     assert claim.model_dump() == {"arms": ["dla", "both"], "margins": {"AP": 0.3, "AP90": 1.0}}
-    assert not {"factorial", "equivalence"} & ask(tmp_path / "none").keys()
+    assert "equivalence" not in ask(tmp_path / "none")
 
 
 def finish(runs: Path, manifest: dict[str, Any], seed: int) -> None:
