@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
+from mmengine.optim import build_optim_wrapper
 
 from benchmarks.step import peer_model
 from dynamic_rcnn.engine import build, precision
@@ -47,7 +49,7 @@ class PeerArm:
     def __init__(self, spec: RunSpec, device: torch.device) -> None:
         self.settings, self.device = spec.config["train"], device
         self.model = peer_model(spec).to(device).train()
-        self.optimizer = build.build_optimizer(spec, self.model)
+        self.optimizer = build_optim_wrapper(self.model, ConfigDict(spec.config["optim_wrapper"]))
 
     def prepare(self) -> None:
         precision.configure(self.settings, self.device)
