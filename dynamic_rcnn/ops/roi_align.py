@@ -169,8 +169,10 @@ def _pairs(y: Tensor, y_weights: Tensor, x: Tensor, x_weights: Tensor) -> tuple[
     bins = torch.repeat_interleave(counts)
     place = torch.arange(len(bins), device=bins.device) - _starts(counts).index_select(0, bins)
     columns = number_x.expand(-1, number_y.shape[1], -1).flatten().index_select(0, bins)
-    at_y = _starts(number_y).expand(-1, -1, number_x.shape[2]).flatten().index_select(0, bins) + place // columns
-    at_x = _starts(number_x).expand(-1, number_y.shape[1], -1).flatten().index_select(0, bins) + place % columns
+    row = place // columns
+    at_y = _starts(number_y).expand(-1, -1, number_x.shape[2]).flatten().index_select(0, bins) + row
+    at_x = _starts(number_x).expand(-1, number_y.shape[1], -1).flatten().index_select(0, bins)
+    at_x = at_x + place - row * columns  # the remainder, which takes ten times as long as //
     pixels = y[used_y].index_select(0, at_y) + x[used_x].index_select(0, at_x)
     weights = y_weights[used_y].index_select(0, at_y) * x_weights[used_x].index_select(0, at_x)
     return pixels, weights, counts
