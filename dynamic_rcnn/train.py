@@ -35,7 +35,7 @@ from dynamic_rcnn.run.claim import Claim, claimed
 from dynamic_rcnn.run.files import METRICS, SPEC
 from dynamic_rcnn.run.lock import RunLockedError
 from dynamic_rcnn.run.process_env import ProcessEnv
-from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, RunSpec
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, PRETRAIN, RunSpec
 from dynamic_rcnn.run.status import StatusFile
 
 EXIT_DONE = 0
@@ -123,6 +123,10 @@ def _create_task(spec: RunSpec, stop: StopSignal, losses: ending.UncheckedLosses
         from dynamic_rcnn.engine.timing_run import TimingRun
 
         return TimingRun(spec, stop, losses)
+    if spec.task == PRETRAIN:
+        from dynamic_rcnn.engine.pretraining_run import PretrainingRun
+
+        return PretrainingRun(spec, stop, losses)
     from dynamic_rcnn.engine.trainer import TrainingRun
 
     return TrainingRun(spec, stop, losses)

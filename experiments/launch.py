@@ -26,6 +26,7 @@ from omegaconf import DictConfig
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import EVALUATE
+from dynamic_rcnn.wording import plural
 from experiments.config.annotations import shared_images
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
@@ -134,7 +135,7 @@ def _plan(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 
 def _summary(grid: Grid, plan: list[PlannedRun], slurm_error: str | None) -> list[str]:
     """The lines below the plan's table, except the cost."""
-    shared = " + 1 shared pretraining" if grid.pretrain else ""
+    shared = f" + {plural('pretraining', len(grid.seeds))}" if grid.pretrain else ""
     evaluations = sum(spec.task == EVALUATE for spec in grid.runs)
     shared += f", {evaluations} of them only evaluate weights of others" if evaluations else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"

@@ -48,9 +48,9 @@ class Array:
 
 
 def arrays(
-    start: str | None,
+    start: Sequence[str],
     runs: Sequence[str],
-    start_job: str | None,
+    start_jobs: Sequence[str],
     busy: Sequence[str],
     most: int,
     cap: int | None,
@@ -58,19 +58,21 @@ def arrays(
 ) -> list[Array]:
     """Plan the job arrays for `runs`.
 
-    start: the run that the others start from, if it has to run first; start_job: its job, if it is in the queue. busy:
-    this grid's jobs in the queue; they count for the cap. most: how many tasks an array may have. cap: how many tasks
-    may run at a time, over all arrays. last: runs that need others of the grid; they run after all others have ended,
-    with or without success.
+    start: the runs that others start from and that have to run first: all others wait until all of them have succeeded.
+    start_jobs: their jobs, if they are in the queue. busy: this grid's jobs in the queue; they count for the cap. most:
+    how many tasks an array may have. cap: how many tasks may run at a time, over all arrays. last: runs that need
+    others of the grid; they run after all others have ended, with or without success.
     """
     in_queue = tuple(f"afterany:{job}" for job in sorted({job.split("_")[0] for job in busy}))
     free = cap - len(busy) if cap is not None else None
     waits: tuple[str, ...] = ()
     if cap is not None and free is not None and free <= 0:
         waits, free = in_queue, cap
-    found = [Array([start], 1, waits)] if start is not None else []
+    found: list[Array] = []
+    for number, part in enumerate(portions(start, most)):
+        found.append(Array(part, min(free or len(part), len(part)), waits, (), (number - 1,) if number else ()))
     needs = tuple(range(len(found)))
-    started = () if start_job is None else (f"afterok:{start_job}",)
+    started = tuple(f"afterok:{job}" for job in start_jobs)
     parts = portions(runs, most)
     lanes = min(len(parts), free) if free is not None else len(parts)
     for number, part in enumerate(parts):

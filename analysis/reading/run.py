@@ -12,14 +12,14 @@ from analysis.reading.train_log import EMPTY, TrainLog
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import files
 from dynamic_rcnn.run.provenance import Origin, Provenance
-from dynamic_rcnn.run.results import EvaluationResults, TimingResults
+from dynamic_rcnn.run.results import Results
 from dynamic_rcnn.run.spec import RunSpec
 from dynamic_rcnn.run.status import Status
 
 MISSING, UNREADABLE = "missing", "unreadable"  # states besides those of dynamic_rcnn.run.state
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files differ from SHA256SUMS
 RECORD_FILES = (files.SPEC, files.STATUS, files.PROVENANCE, files.TRAIN_LOG, files.METRICS, files.DETECTIONS)
-OWN_FILES = {*RECORD_FILES, files.EVALUATIONS, files.LOGS, files.CHECKPOINTS, files.LOCK}
+OWN_FILES = {*RECORD_FILES, files.BOX_GRADIENTS, files.EVALUATIONS, files.LOGS, files.CHECKPOINTS, files.LOCK}
 _AGAIN = "restore it, or move the run's directory away and launch the run again"
 ARITHMETIC = {  # fields of provenance.json's arithmetic, and their names in texts
     "precision": "precision",
@@ -48,7 +48,7 @@ class Run:
     spec: RunSpec | None = None
     status: Status | None = None
     provenance: Provenance | None = None
-    results: EvaluationResults | TimingResults | None = None
+    results: Results | None = None
     log: TrainLog = EMPTY
 
 

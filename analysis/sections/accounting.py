@@ -78,23 +78,23 @@ def _started(records: RunTable) -> pd.DataFrame:
 
 
 def run_facts(records: RunTable) -> dict[str, dict[str, Any]]:
-    """Path -> the known FACTS of each run; `command` repeats this run alone."""
+    """Path -> the known FACTS of each run; `command` repeats this run and those that it needs."""
     trained = {cell.path for grid in records.grids if grid.trains for cell in grid.cells}
     known_runs = records.runs.dropna(subset=["id", "arm"])
-    arms = dict(zip(known_runs["id"], known_runs["arm"], strict=True))
+    others = {name: (arm, int(seed)) for name, arm, seed in known_runs[["id", "arm", "seed"]].itertuples(index=False)}
     facts = {}
     for row in records.runs[["path", "replay", *FACTS]].to_dict("records"):
         known = {name: row[name] for name in FACTS if pd.notna(row[name])}
         known = {name: int(value) if isinstance(value, float) else value for name, value in known.items()}
         if row["path"] in trained and known.keys() >= {"arm", "seed", "command"}:
-            replayed = [arms[row["replay"]]] if row["replay"] in arms else []
-            known["command"] = repeat_command(known["command"], [known["arm"], *replayed], known["seed"])
+            cells = [(known["arm"], known["seed"]), *([others[row["replay"]]] if row["replay"] in others else [])]
+            known["command"] = repeat_command(known["command"], cells)
         facts[str(row["path"])] = known
     return facts
 
 
-def repeat_command(launch: str, arms: list[str], seed: int) -> str:
-    """The command that launched a run among others, limited to `arms` and `seed`; other commands unchanged."""
+def repeat_command(launch: str, cells: list[tuple[str, int]]) -> str:
+    """The command that launched a run among others, limited to these arms and seeds; other commands unchanged."""
     try:
         words = shlex.split(launch)
     except ValueError:  # not written by the launcher
@@ -102,4 +102,7 @@ def repeat_command(launch: str, arms: list[str], seed: int) -> str:
     if not any(word.startswith("grid=") for word in words):
         return launch
     kept = [word for word in words if not word.startswith(("arms=", "seeds="))]
-    return shlex.join([*kept, f"arms=[{','.join(arms)}]", f"seeds=[{seed}]"])
+    arms, seeds = (list(dict.fromkeys(each)) for each in zip(*cells, strict=True))
+    if len(seeds) > 1:  # a run that replays the seed before; so does that seed's
+        seeds = list(range(max(seeds) + 1))
+    return shlex.join([*kept, f"arms=[{','.join(arms)}]", f"seeds=[{','.join(map(str, seeds))}]"])

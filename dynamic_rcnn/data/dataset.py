@@ -22,18 +22,27 @@ SHAPES_ROOT = PROJECT / "data" / "shapes"
 
 
 def shapes(recipe: ShapesRecipe, root: str | None) -> dict[str, Any]:
-    """Describe the shapes data set for a spec, without drawing it. root: None for data/shapes in the project."""
+    """Describe the shapes data set for a spec, without drawing it. root: None for data/shapes in the project.
+
+    Runs are evaluated on its test split; without one, on its validation split.
+    """
+    evaluated = "test" if recipe.test_images else "val"
     return {
         "name": "shapes",
         "root": root,
-        "recipe": recipe.model_dump(),
+        "recipe": recipe.content,
         "fingerprint": recipe.hash,
         "classes": list(CLASSES),
         "train_ann": "annotations/train.json",
-        "val_ann": "annotations/val.json",
+        "val_ann": f"annotations/{evaluated}.json",
         "train_img": "train",
-        "val_img": "val",
+        "val_img": evaluated,
     }
+
+
+def evaluated_split(dataset: dict[str, Any]) -> str:
+    """The name of the split on which runs are evaluated, of `dataset` of a spec: val or test."""
+    return "test" if dataset.get("recipe", {}).get("test_images") else "val"
 
 
 def coco_format_dataset(root: Path, paths: dict[str, str]) -> dict[str, Any]:

@@ -29,29 +29,40 @@ DRAWING_VERSION = 1  # increase with every change of a pixel, a box or a categor
 # Content by recipe hash. A different drawing was made by changed code or on a faulty machine.
 KNOWN_FINGERPRINTS = {
     "28ae7ffd2e": "31d748e3160872f2c8b497bb571fa185cf6aa61ccda163ba257378d4a04d8f18",  # the default recipe
+    "cc93c5dba1": "bb918ab75302ed293f83eafa3db8ce6eddf8e8acea01036d54d7a2c0cad906ad",  # dataset=shapes
 }
 
 
 class ShapesRecipe(Schema):
-    """Everything that determines the content of the data set. `image_size` is height and width in pixels."""
+    """Everything that determines the content of the data set.
+
+    test_images: 0 for a data set without a test split, whose results are those on the validation split.
+    image_size: height and width in pixels.
+    """
 
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
     train_images: Annotated[int, between(1, 1_000_000)] = 2000
     val_images: Annotated[int, between(1, 1_000_000)] = 300
+    test_images: Annotated[int, between(0, 1_000_000)] = 0
     image_size: Annotated[int, between(64, 1024)] = 160
     version: Annotated[
         int, value_rule(f"must be {DRAWING_VERSION}, the drawing of this code", lambda value: value == DRAWING_VERSION)
     ] = DRAWING_VERSION
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ShapesRecipe:
+    def from_dict(cls, values: Mapping[str, Any], where: str = "dataset.recipe") -> ShapesRecipe:
         """A recipe with these fields and defaults for the others. Raises UserError that names all faults."""
-        return validate(cls, dict(values), "dataset.recipe")
+        return validate(cls, dict(values), where)
 
     @property
     def hash(self) -> str:
         """The identity of the data set, ten hex digits; known before it is drawn."""
-        return digest(self.model_dump())
+        return digest(self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The fields, without a test split that is absent, as in recipes of the first versions."""
+        return self.model_dump(exclude=None if self.test_images else {"test_images"})
 
 
 class DrawnShapes(NamedTuple):
@@ -85,7 +96,7 @@ def _checked_fingerprint(folder: Path, recipe: ShapesRecipe) -> str:
         record = read_json(folder / "dataset.json")
     except UserError as error:
         raise UserError(f"{error}; {way_out}") from error
-    if record != {"recipe": recipe.model_dump(), "fingerprint": found}:
+    if record != {"recipe": recipe.content, "fingerprint": found}:
         raise UserError(f"{folder}: content is not what was drawn (now {found[:10]}); {way_out}")
     known = KNOWN_FINGERPRINTS.get(recipe.hash, found)
     if known != found:
@@ -99,8 +110,9 @@ def _draw(folder: Path, recipe: ShapesRecipe) -> None:
     _remove_abandoned(folder)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        draw_files(temporary, recipe.seed, recipe.image_size, (recipe.train_images, recipe.val_images))
-        record = {"recipe": recipe.model_dump(), "fingerprint": content_fingerprint(temporary)}
+        counts = [recipe.train_images, recipe.val_images, *filter(None, [recipe.test_images])]
+        draw_files(temporary, recipe.seed, recipe.image_size, counts)
+        record = {"recipe": recipe.content, "fingerprint": content_fingerprint(temporary)}
         (temporary / "dataset.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)  # mkdtemp makes it private
         temporary.rename(folder)

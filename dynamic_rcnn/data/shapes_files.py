@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from dynamic_rcnn.data.scene import draw_scene
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.spec import canonical
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
 
 
-def draw_files(folder: Path, seed: int, size: int, counts: tuple[int, int]) -> None:
-    """Draw `counts` images, `size` pixels high and wide, for each of SPLITS, and write their annotations."""
+def draw_files(folder: Path, seed: int, size: int, counts: Sequence[int]) -> None:
+    """Draw `counts` images, `size` pixels high and wide, for the first of SPLITS, and write their annotations."""
     categories = [{"id": number, "name": name, "supercategory": "shape"} for name, number in CATEGORY_IDS.items()]
     (folder / "annotations").mkdir()
-    for number, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
+    for number, (split, count) in enumerate(zip(SPLITS, counts, strict=False)):
         (folder / split).mkdir()
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
@@ -44,7 +45,9 @@ def draw_files(folder: Path, seed: int, size: int, counts: tuple[int, int]) -> N
 
 
 def content_fingerprint(folder: Path) -> str:
-    """sha256 over annotations (canonical JSON) and decoded pixels (RGB, with their size) of both splits.
+    """sha256 over annotations (canonical JSON) and decoded pixels (RGB, with their size) of all splits.
+
+    A data set without the last of SPLITS has only the others.
 
     Raises:
         UserError: an annotation file or an image is missing or cannot be read.
@@ -52,6 +55,8 @@ def content_fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for split in SPLITS:
         path = folder / "annotations" / f"{split}.json"
+        if split == SPLITS[-1] and not path.exists():
+            continue
         content = read_json(path)
         try:
             files = [folder / split / image["file_name"] for image in content["images"]]

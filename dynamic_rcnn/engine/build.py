@@ -23,6 +23,7 @@ from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS, DefaultScope, init_d
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from dynamic_rcnn import method  # noqa: F401  registers the head and the operators
+from dynamic_rcnn.engine import object_classifier  # noqa: F401  registers the model of pretrainings
 from dynamic_rcnn.engine.pretrained import weights_folder
 from dynamic_rcnn.engine.refusal import as_user_error, check_type
 from dynamic_rcnn.engine.seeding import seed_all

@@ -116,11 +116,11 @@ def remove_old(folder: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:
+def load_weights(model: nn.Module, path: Path, sha256: str | None = None, part: str = "") -> None:
     """Load weights strictly: a file written here, a published one, or a checkpoint of mmengine's runner.
 
-    Raises UserError if it is missing, has another digest than `sha256`, does not fit, or has weights that are not
-    finite.
+    part: the submodule whose weights are loaded, such as "backbone"; "" for all. Raises UserError if the file is
+    missing, has another digest than `sha256`, does not fit, or has weights that are not finite.
     """
     data = _read_weights(path)
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
@@ -139,9 +139,12 @@ def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> Non
     weights = next((part for part in parts if isinstance(part, dict)), content)
     if not isinstance(weights, dict):
         raise UserError(f"{path}: not a readable checkpoint (it holds a {type(weights).__name__}, not a state_dict)")
+    if part:
+        model = model.get_submodule(part)
+        weights = {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
     fault = _misfit(model.state_dict(), weights) or _not_finite(weights)
     if fault:
-        raise UserError(f"{path}: does not fit the model: {fault}")
+        raise UserError(f"{path}: does not fit the {part or 'model'}: {fault}")
     model.load_state_dict(weights, strict=True)
 
 

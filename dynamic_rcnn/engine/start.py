@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from dynamic_rcnn.data import dataset
@@ -27,7 +28,7 @@ from dynamic_rcnn.run.files import (
     write_content,
 )
 from dynamic_rcnn.run.heartbeat import beat
-from dynamic_rcnn.run.spec import TRAIN, RunSpec
+from dynamic_rcnn.run.spec import FINAL_VALUES, REVERSED, SHUFFLED, TRAIN, RunSpec
 from dynamic_rcnn.run.status import StatusFile
 
 if TYPE_CHECKING:
@@ -111,8 +112,9 @@ def load_evaluated_weights(model: BaseDetector, spec: RunSpec, run_dir: Path | N
 def load_start_weights(model: BaseDetector, spec: RunSpec, run_dir: Path | None = None) -> None:
     """Load the final weights of the run in `spec.init`. Raises UserError if they are missing or damaged."""
     path = find_start_weights(spec, run_dir)
+    assert spec.init is not None
     try:
-        checkpoint.load_weights(model, path)
+        checkpoint.load_weights(model, path, part=spec.init.get("part", ""))
     except UserError as error:
         raise UserError(f"{error}; {_AGAIN}") from None
 
@@ -124,19 +126,21 @@ def find_start_weights(spec: RunSpec, run_dir: Path | None = None) -> Path:
     return _find(run, WEIGHTS, f"the weights of run {run}, which this one needs, are missing; {_AGAIN}", run_dir)
 
 
-def read_final_schedule(spec: RunSpec) -> tuple[float, float] | None:
-    """The final (T, beta) of rank 0 of the run that this one replays; None if it replays none.
+def read_replayed(spec: RunSpec) -> list[tuple[float, float]] | None:
+    """The (T, beta) of each window that this run replays, the last one to its end; None if it replays none.
+
+    They are those of the first group of the replayed run.
 
     Rank 0 reads and broadcasts, because shared file systems may show files to other machines late. Raises UserError on
     all processes if that run is not done or its train.jsonl lacks the last iteration.
     """
     if spec.replay is None:
         return None
-    found: tuple[float, float] | None = None
+    found: list[tuple[float, float]] = []
     fault = None
     if distributed.is_main():
         try:
-            found = _final_schedule(spec.replay["run"])
+            found = _in_order(_windows(spec), spec)
         except UserError as error:
             fault = str(error)
     found, fault = distributed.broadcast((found, fault))
@@ -145,16 +149,34 @@ def read_final_schedule(spec: RunSpec) -> tuple[float, float] | None:
     return found
 
 
-def _final_schedule(run: str) -> tuple[float, float]:
-    fault = f"run {run}, whose final T and beta this one replays, is not done; launch again when it is"
-    metrics = _find(run, METRICS, fault)
+def _windows(spec: RunSpec) -> list[tuple[float, float]]:
+    """The (T, beta) of each window of the run that `spec` replays, or only those of its last iteration."""
+    assert spec.replay is not None
+    run = spec.replay["run"]
+    metrics = _find(run, METRICS, f"run {run}, whose T and beta this one replays, is not done; launch again when it is")
     log = metrics.with_name(TRAIN_LOG)
-    rows, iteration = read_jsonl(log), read_json(metrics).get("iteration")
-    last = rows[-1] if rows else {}
-    threshold, beta = last.get("T"), last.get("beta")
-    if last.get("iteration") != iteration or threshold is None or beta is None:
-        raise UserError(f"{log}: lacks T and beta of iteration {iteration}, with which run {run} ended; {_AGAIN}")
-    return float(threshold), float(beta)
+    rows, last = read_jsonl(log), read_json(metrics).get("iteration")
+    values = {row["iteration"]: (row.get("T"), row.get("beta")) for row in rows}
+    if spec.replay.get("values", FINAL_VALUES) == FINAL_VALUES:
+        found = [values.get(last, (None, None))]
+    else:
+        length = spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]["update_iter_interval"]
+        of_window = {iteration // length: pair for iteration, pair in values.items()}  # T and beta after an iteration
+        found = [of_window.get(number, (None, None)) for number in range(last // length + 1)]
+    known = [(threshold, beta) for threshold, beta in found if threshold is not None and beta is not None]
+    if len(known) < len(found):
+        what = f"T and beta of a window, or of iteration {last}, with which run {run} ended"
+        raise UserError(f"{log}: lacks {what}; {_AGAIN}")
+    return [(float(threshold), float(beta)) for threshold, beta in known]
+
+
+def _in_order(windows: list[tuple[float, float]], spec: RunSpec) -> list[tuple[float, float]]:
+    """`windows` in the order in which the run replays them."""
+    assert spec.replay is not None
+    order = spec.replay.get("values", FINAL_VALUES)
+    if order == SHUFFLED:
+        return [windows[at] for at in np.random.RandomState(spec.seed).permutation(len(windows))]
+    return windows[::-1] if order == REVERSED else windows
 
 
 def _find(run: str, name: str, fault: str, run_dir: Path | None = None) -> Path:

@@ -47,9 +47,9 @@ class TrainingRun(start.BaseRun):
         if self.head.all_reduce and self.settings["groups"] == 1:
             raise UserError("dynamic_rcnn.all_reduce: true has no effect with base.train.groups=1; set it to false")
         self.head.set_groups(len(self.own_groups))
-        final_schedule = start.read_final_schedule(spec)
-        if final_schedule is not None:
-            self.head.fix_schedule(*final_schedule)
+        replayed = start.read_replayed(spec)
+        if replayed is not None:
+            self.head.replay(replayed)
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.precision = Precision(self.settings["precision"], self.device)
@@ -139,9 +139,7 @@ class TrainingRun(start.BaseRun):
         logs = self.step.train(self.iteration, batches)
         self.iteration += 1
         self.losses.add(self.iteration, logs["loss"])
-        self.positives += len(self.head.statistics.targets)
-        if self.iteration - self.first == min(_MOST_WITHOUT_POSITIVES, self.max_iterations):
-            self._check_positives()
+        self._note_positives()
         end_of_epoch = self.iteration % len(self.batches) == 0
         for scheduler in self.schedulers:
             if end_of_epoch or not scheduler.by_epoch:
@@ -149,9 +147,11 @@ class TrainingRun(start.BaseRun):
         beat()
         return logs
 
-    def _check_positives(self) -> None:
+    def _note_positives(self) -> None:
         """Raise NoPositivesError on all processes if none had a positive in this attempt: it trains on nothing."""
-        if not distributed.any_of(self.positives > 0):
+        self.positives += len(self.head.statistics.targets)
+        due = self.iteration - self.first == min(_MOST_WITHOUT_POSITIVES, self.max_iterations)
+        if due and not distributed.any_of(self.positives > 0):
             span = f"iterations {self.first + 1} to {self.iteration} have no positives"
             advice = "no ground-truth box reaches the RoI head; action=doctor checks the annotations"
             raise NoPositivesError(f"{span}: {advice}")
@@ -186,10 +186,13 @@ class TrainingRun(start.BaseRun):
         measured = self.pace.row()
         if measured is not None:
             rate = float(self.optimizer.get_lr()["lr"][0])
-            row = {"iteration": self.iteration, **losses, **sum_stages(losses), "lr": rate}
-            row |= self.head.current_thresholds() | self.head.statistics.summary()
+            row = {"iteration": self.iteration, **losses, **sum_stages(losses), "lr": rate, **self._method_values()}
             self.record.log({**row, **measured})
             self.record.progress(self.iteration)
+
+    def _method_values(self) -> dict[str, Any]:
+        """T, beta and the statistics of the latest iteration."""
+        return self.head.current_thresholds() | self.head.statistics.summary()
 
     def _save_and_evaluate_if_due(self) -> None:
         """Save before evaluating, so that a run that is killed during an evaluation repeats it when resumed."""

@@ -81,10 +81,11 @@ class DynamicHead(BaseRoIHead):
             schedule.load_state_dict(state)
         self.use_group(0)
 
-    def fix_schedule(self, iou_threshold: float, beta: float) -> None:
-        """Train with this T and beta throughout. Both DLA and DSL must be off."""
+    def replay(self, values: Sequence[tuple[float, float]]) -> None:
+        """Train with the (T, beta) of each window in `values`, the last one to the end. DLA and DSL must be off."""
         for stage in self.stages:
-            stage.fix(iou_threshold, beta)
+            stage.replay(values)
+        self.use_group(0)
 
     def current_thresholds(self) -> dict[str, float]:
         """T and beta in use of each stage, by their names in train.jsonl."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ class DynamicStage:
         self.smooth_l1 = self.settings.pop("smooth_l1", True)
         self.parts = statistic_parts(self.settings.pop("statistic", MMDET))
         self.bbox_head = bbox_head
+        self.replayed: Sequence[tuple[float, float]] = ()
         if self.smooth_l1 and not isinstance(bbox_head.loss_bbox, SmoothL1Loss):
             raise ValueError(
                 f"dynamic_rcnn.smooth_l1 needs bbox_head.loss_bbox of type SmoothL1Loss, not "
@@ -60,8 +62,11 @@ class DynamicStage:
         self.schedules = [DynamicSchedule(**settings) for _ in range(count)]
 
     def use_group(self, group: int) -> None:
-        """Put the group's T into the assigner if DLA is on, and its beta into the loss if DSL is on."""
+        """Use the T of the group if DLA is on and its beta if DSL is on, or the ones that are replayed."""
         schedule = self.schedules[group]
+        if self.replayed:
+            threshold, self.bbox_head.loss_bbox.beta = self.replayed[min(schedule.updates, len(self.replayed) - 1)]
+            self._set_iou_thresholds((threshold,) * 3)
         if self.label_assignment:
             is_set = schedule.updates or FLOOR_AT_START in self.parts
             self._set_iou_thresholds((schedule.iou_threshold,) * 3 if is_set else self._configured)
@@ -117,11 +122,10 @@ class DynamicStage:
             targets: Tensor = self.bbox_head.bbox_coder.encode(priors.float(), boxes.float()).detach()
         return targets
 
-    def fix(self, iou_threshold: float, beta: float) -> None:
-        """Train with this T and beta throughout. Both DLA and DSL must be off."""
+    def replay(self, values: Sequence[tuple[float, float]]) -> None:
+        """Train with the (T, beta) of each window in `values`, the last one to the end. DLA and DSL must be off."""
         assert not self.label_assignment and not self.smooth_l1
-        self._set_iou_thresholds((iou_threshold,) * 3)
-        self.bbox_head.loss_bbox.beta = beta
+        self.replayed = values
 
     def current_thresholds(self) -> tuple[float, float]:
         """(T, beta) in use: of the assigner, and of the loss (0 for a loss without beta)."""

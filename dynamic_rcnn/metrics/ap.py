@@ -18,6 +18,7 @@ from pycocotools.coco import COCO
 
 from dynamic_rcnn.data import coco_format
 from dynamic_rcnn.data.annotations import read_json
+from dynamic_rcnn.data.dataset import evaluated_split
 from dynamic_rcnn.metrics import columns, names
 from dynamic_rcnn.metrics import masks as coco_masks
 from dynamic_rcnn.metrics.detections import Detection, read_detections
@@ -98,7 +99,7 @@ def compute_metrics(
     """
     annotations, detections = root / spec.dataset["val_ann"], read_detections(run_dir / DETECTIONS)
     content = evaluate(annotations, detections, spec.has_masks, evaluator or spec.evaluator)
-    return EvaluationResults(iteration=iteration, **content)
+    return EvaluationResults(iteration=iteration, split=evaluated_split(spec.dataset), **content)
 
 
 def load_ground_truth(path: Path, masks: bool = False) -> COCO:

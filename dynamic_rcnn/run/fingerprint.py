@@ -31,7 +31,9 @@ DECIDES_RESULT = (
     "engine.checkpoint",  # loads the weights that a run starts from
     "engine.evaluation_run",
     "engine.inference",
+    "engine.object_classifier",
     "engine.precision",
+    "engine.pretraining_run",
     "engine.results",
     "engine.seeding",
     "engine.start",

@@ -1,4 +1,4 @@
-"""metrics.json: the results of a run, AP or, for a run of task "benchmark", step times."""
+"""metrics.json: the results of a run: AP, of a pretraining accuracy, and of a run that times its arms step times."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dynamic_rcnn.run.schema import validate
 from dynamic_rcnn.run.values import Count, Fraction, Positive
 
 BENCHMARK: Literal["benchmark"] = "benchmark"  # the task of a run that times its arms
+PRETRAIN: Literal["pretrain"] = "pretrain"  # the task of a run that pretrains a backbone
 TRAINING, INFERENCE = "training", "inference"
 CPU = "cpu"
 
@@ -129,12 +130,27 @@ class TimingResults(FileContent):
         return any(arm in group and other in group for group in self.inference.same_network)
 
 
-def read_results(run_dir: Path) -> EvaluationResults | TimingResults:
+class PretrainingResults(FileContent):
+    """What a run that pretrains a backbone measured: the fraction of validation objects classified correctly."""
+
+    task: Literal["pretrain"] = PRETRAIN
+    iteration: int = 0
+    metrics: dict[str, None] = Field(default_factory=dict, max_length=0)
+    accuracy: Fraction
+    objects: Count
+
+
+Results = EvaluationResults | PretrainingResults | TimingResults
+_KINDS: dict[str, type[PretrainingResults | TimingResults]] = {PRETRAIN: PretrainingResults, BENCHMARK: TimingResults}
+
+
+def read_results(run_dir: Path) -> Results:
     """Read a run's metrics.json. Raises UserError if it is missing or not valid."""
     path = run_dir / METRICS
     again = f"`python -m dynamic_rcnn.evaluate {run_dir}`" if (run_dir / DETECTIONS).exists() else "another launch"
     way_out = f"move it away, then {again} writes it again"
     content = read_json(path, way_out)
-    if content.get("task") == BENCHMARK:
-        return validate(TimingResults, content, file=path)
+    task = content.get("task")
+    if isinstance(task, str) and task in _KINDS:
+        return validate(_KINDS[task], content, file=path)
     return validate(EvaluationResults, content, way_out=way_out, file=path)

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Strict
 
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import SCHEMA, SPEC, read_json, write_json_atomic
-from dynamic_rcnn.run.results import BENCHMARK
+from dynamic_rcnn.run.results import BENCHMARK, PRETRAIN
 from dynamic_rcnn.run.schema import validate
 
 # Fields that do not change a result: paths of the data, what `fingerprint` covers, and how often something is written.
@@ -60,7 +60,11 @@ _ABSENT = "(absent)"
 
 
 TRAIN, EVALUATE = "train", "evaluate"
-TASKS = (TRAIN, EVALUATE, BENCHMARK)
+TASKS = (TRAIN, PRETRAIN, EVALUATE, BENCHMARK)
+
+# What a run replays of another: "final" T and beta, "all" in their order, "reversed", or "shuffled" by the run's seed
+FINAL_VALUES, ALL_VALUES, REVERSED, SHUFFLED = "final", "all", "reversed", "shuffled"
+REPLAYS = (FINAL_VALUES, ALL_VALUES, REVERSED, SHUFFLED)
 
 HOTCOCO, PYCOCOTOOLS = "hotcoco", "pycocotools"
 EVALUATORS = (HOTCOCO, PYCOCOTOOLS)  # what computes the metrics, equal to the last bit; the first is the default
@@ -78,10 +82,11 @@ def _check_task(task: str) -> str:
 class RunSpec:
     """One run.
 
-    init: None, {"run": id of the run whose final weights it starts from}, or, for a run that evaluates, either
-        {"sha256": digest of a file of weights, "file": its absolute path} or {"run": id of the run whose final weights
-        it evaluates, "setting": of that run}.
-    replay: None or {"run": id of the run whose final T and beta it trains with throughout, "setting": of that run}.
+    init: None, {"run": id of the run whose final weights it starts from, "setting": of that run, "part": the part of
+        the model whose weights it takes}, or, for a run that evaluates, either {"sha256": digest of a file of weights,
+        "file": its absolute path} or {"run": id of the run whose final weights it evaluates, "setting": of that run}.
+    replay: None or {"run": id of the run whose T and beta it trains with, "setting": of that run, "values": one of
+        REPLAYS, FINAL_VALUES if absent, "of_other_seed": true if that run has another seed}.
     task: one of TASKS.
     """
 
@@ -100,20 +105,24 @@ class RunSpec:
 
     @cached_property
     def _content(self) -> str:
-        return canonical(_shared(self))
+        return _joined(self._parts)
 
-    @property
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        return {name: canonical(value, name) for name, value in _shared(self).items()}
+
+    @cached_property
     def setting(self) -> str:
-        """Like `id`, without the seed of this run and of its `source`."""
-        if self.source is None:
-            return _hashed(self._content)
-        field, setting = ("replay" if self.replay else "init"), {"setting": self.source["setting"]}
-        return _hashed(canonical(_shared(replace(self, **{field: setting}))))  # type: ignore[arg-type]
+        """Like `id`, without the seeds of this run, of the run that it starts from and of one that it replays."""
+        sources = {"init": self.init, "replay": self.replay}
+        without = {name: canonical(_without_run(source)) for name, source in sources.items() if name in self._parts}
+        return _hashed(_joined({**self._parts, **without}))
 
-    def with_seed(self, seed: int) -> RunSpec:
-        """The same run with another seed. The content that they share is serialised once."""
-        other = replace(self, seed=seed)
-        other.__dict__["_content"] = self._content
+    def with_seed(self, seed: int, **sources: dict[str, Any] | None) -> RunSpec:
+        """The same run with another seed, and other `init` and `replay` if given. They share serialised content."""
+        other = replace(self, seed=seed, **sources)  # type: ignore[arg-type]
+        changed = {name: canonical(source) for name, source in sources.items() if name in self._parts}
+        other.__dict__["_parts"] = {**self._parts, **changed}
         return other
 
     @property
@@ -123,7 +132,7 @@ class RunSpec:
     @property
     def source(self) -> dict[str, Any] | None:
         """The run of another arm that this one replays, or whose final weights it evaluates: {"run", "setting"}."""
-        return self.replay or (self.init if self.init and "setting" in self.init else None)
+        return self.replay or (self.init if self.task == EVALUATE and self.init and "setting" in self.init else None)
 
     @property
     def needs(self) -> list[str]:
@@ -176,17 +185,29 @@ class RunSpec:
         return validate(cls, read_json(run_dir / SPEC), file=run_dir / SPEC, way_out=way_out)
 
 
+def _joined(parts: dict[str, str]) -> str:
+    return f"{{{','.join(f'{canonical(name)}:{text}' for name, text in sorted(parts.items()))}}}"
+
+
+def _without_run(source: dict[str, Any] | None) -> dict[str, Any] | None:
+    """`init` or `replay` without the id of the run, if it has the run's setting."""
+    return {key: value for key, value in source.items() if key != "run"} if source and "setting" in source else source
+
+
 def digest(value: Any) -> str:
     """Ten hex digits of the sha256 of the canonical JSON of `value`."""
     return _hashed(canonical(value))
 
 
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal content gives equal text. Raises UserError for an infinity or NaN."""
+def canonical(value: Any, path: str = "") -> str:
+    """JSON with sorted keys and no spaces: equal content gives equal text. Raises UserError for an infinity or NaN.
+
+    path: the dotted field that has the value, for the error.
+    """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
-        infinite = [path for path, item in _leaves(value, "") if isinstance(item, float) and not math.isfinite(item)]
+        infinite = [path for path, item in _leaves(value, path) if isinstance(item, float) and not math.isfinite(item)]
         raise UserError(f"{infinite[0]}: must be a finite number" if infinite else str(error)) from None
 
 

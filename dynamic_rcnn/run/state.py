@@ -11,7 +11,7 @@ from pathlib import Path
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import METRICS, SPEC, STATUS, TRAIN_LOG, read_content
 from dynamic_rcnn.run.lock import is_locked
-from dynamic_rcnn.run.results import EvaluationResults, TimingResults, read_results
+from dynamic_rcnn.run.results import Results, read_results
 from dynamic_rcnn.run.status import Status
 
 CORRUPT = "corrupt record"  # the cause of a run whose directory must not be overwritten
@@ -31,7 +31,7 @@ class State:
     cause: str | None = None
     message: str | None = None
     status: Status | None = field(default=None, compare=False)
-    results: EvaluationResults | TimingResults | None = field(default=None, compare=False)
+    results: Results | None = field(default=None, compare=False)
 
     @property
     def metrics(self) -> dict[str, float | None]:

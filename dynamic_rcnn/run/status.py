@@ -151,7 +151,7 @@ class StatusFile:
         self._check_path()
         append_jsonl(self.run_dir / TRAIN_LOG, row)
         shown = ("loss", "T", "beta", "seconds")
-        values = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
+        values = "  ".join(f"{key} {row[key]:.4f}" for key in shown if key in row)
         print(f"iteration {row['iteration']}/{self.max_iterations}  {values}", flush=True)
 
     def progress(self, iteration: int) -> None:

@@ -129,9 +129,13 @@ class _OptimWrapper(_OpenSchema):
 
 
 class Pretrain(Schema):
-    """The shared pretraining: a run of the base with changes."""
+    """How backbones are pretrained, one per seed: a run of the base with another model, its own images and changes.
 
-    seed: Seed
+    recipe: of the drawn images. model: without the base's backbone and data_preprocessor, which are added.
+    """
+
+    recipe: dict[str, Any]
+    model: dict[str, Any]
     changes: dict[str, Any] = Field(alias="set")
 
 

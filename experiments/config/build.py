@@ -15,13 +15,13 @@ from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.batch import groups_per_process
-from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN, RunSpec
+from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, FINAL_VALUES, TRAIN, RunSpec
 from experiments.config.annotations import coco_format_dataset
 from experiments.config.foreign_base import is_foreign
 from experiments.config.grid import Grid
-from experiments.config.grid_schema import changes_of
+from experiments.config.grid_schema import Replay, changes_of
 from experiments.config.overrides import changed_fields
-from experiments.config.schema import PRETRAIN, Config, DatasetSettings, GridFile, with_changes
+from experiments.config.schema import PRETRAIN, Config, DatasetSettings, GridFile, pretraining_base, with_changes
 
 
 def build_grid(config: Config) -> Grid:
@@ -36,7 +36,7 @@ def build_grid(config: Config) -> Grid:
     for name in chosen if config.settings.task == TRAIN else ():
         _check_losses(configs[name]["model"], f"grid.arms.{name}")
     pretrain = _pretrain(config, dataset)
-    init = {"run": pretrain.id} if pretrain else config.weights
+    init = {"run": pretrain.id, "setting": pretrain.setting, "part": "backbone"} if pretrain else config.weights
     shared_spec = RunSpec("", 0, dataset, shared, init, task=file.task)
     specs = _specs(file, shared_spec, configs)
     grid = Grid(
@@ -87,7 +87,7 @@ def _specs(file: GridFile, shared: RunSpec, configs: dict[str, dict[str, Any]]) 
         arm, spec = file.arms[name], replace(shared, arm=name, config=configs[name])
         if arm.weights_of is not None:
             trained = specs[arm.weights_of]
-            spec = replace(spec, task=EVALUATE, init={"run": trained.id, "setting": trained.setting})
+            spec = replace(spec, task=EVALUATE, init={"run": "", "setting": trained.setting})
         specs[name] = _with_replay(spec, arm.replay, specs)
     return specs
 
@@ -110,10 +110,11 @@ def _timing_run(grid: GridFile, base: dict[str, Any], models: dict[str, Any], da
     return RunSpec(grid.name, 0, dataset, config, task=BENCHMARK)
 
 
-def _with_replay(spec: RunSpec, source: str | None, specs: dict[str, RunSpec]) -> RunSpec:
-    """`spec`, training with the final T and beta of arm `source`; unchanged for None."""
-    if source is None:
+def _with_replay(spec: RunSpec, replay: Replay | None, specs: dict[str, RunSpec]) -> RunSpec:
+    """`spec`, training with the T and beta of another arm; unchanged for None. `Grid.spec` sets the run."""
+    if replay is None:
         return spec
+    source = replay.arm
     losses = [_box_losses(each.config["model"]) for each in (spec, specs[source])]
     if any(len(each) > 1 for each in losses):
         raise UserError(f"arm {spec.arm}: replays {source}, whose stages each have a T and beta: not supported")
@@ -122,7 +123,10 @@ def _with_replay(spec: RunSpec, source: str | None, specs: dict[str, RunSpec]) -
     method = spec.config["model"]["train_cfg"]["rcnn"]["dynamic_rcnn"]
     if method["label_assignment"] or method["smooth_l1"]:
         raise UserError(f"arm {spec.arm}: replays {source}, so label_assignment and smooth_l1 must be false")
-    return replace(spec, replay={"run": specs[source].id, "setting": specs[source].setting})
+    found: dict[str, Any] = {"run": "", "setting": specs[source].setting}
+    found |= {"of_other_seed": True} if replay.of_other_seed else {}
+    found |= {"values": replay.values} if replay.values != FINAL_VALUES else {}
+    return replace(spec, replay=found)
 
 
 def _check_losses(model: dict[str, Any], where: str) -> None:
@@ -148,12 +152,16 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _pretrain(config: Config, dataset: dict[str, Any]) -> RunSpec | None:
-    settings = config.base.get(PRETRAIN)
-    if settings is None or config.settings.task == EVALUATE:
+    settings, where = config.base.get(PRETRAIN), f"base.{PRETRAIN}"
+    if settings is None or config.settings.task in (EVALUATE, BENCHMARK):
         return None
-    return RunSpec(
-        PRETRAIN, settings["seed"], dataset, _run_config(config, settings["set"], dataset, f"base.{PRETRAIN}")
-    )
+    root = dataset["root"] if "recipe" in dataset else None
+    recipe = ShapesRecipe.from_dict(settings["recipe"], f"{where}.recipe")
+    own = {**datasets.shapes(recipe, root), "name": dataset["name"]}
+    changed = with_changes(pretraining_base(config.base), settings["set"], where)
+    groups_per_process(changed["train"]["groups"], changed["train"]["processes"])
+    changed["model"] = _with_classes(changed["model"], len(own["classes"]), where)
+    return RunSpec(PRETRAIN, 0, own, changed, task=PRETRAIN)
 
 
 def _run_config(config: Config, changes: dict[str, Any], dataset: dict[str, Any], where: str) -> dict[str, Any]:

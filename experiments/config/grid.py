@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dynamic_rcnn.run.comparisons import Equivalence, Factorial
 from dynamic_rcnn.run.manifest import Paper
 from dynamic_rcnn.run.spec import RunSpec
+
+
+def other_seed(seed: int) -> int:
+    """The seed whose run a run of this seed replays if it replays another one: the seed before; for 0, seed 1."""
+    return seed - 1 if seed else 1
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Grid:
         arms: name -> title, of all arms.
         specs: each arm's run with seed 0, also of arms that were not chosen; `spec` gives other seeds.
         runs: the runs of the chosen arms and seeds.
-        pretrain: the run that all others start from.
+        pretrain: the run with seed 0 that pretrains the backbone from which the others of its seed start.
         setting: ten hex digits over what all arms share.
         base: the name of the base.
         changed: the fields that differ from the files, see overrides.changed_fields.
@@ -50,17 +55,31 @@ class Grid:
     timed_arms: dict[str, str] | None = None
 
     def spec(self, arm: str, seed: int) -> RunSpec:
-        """The run of an arm and seed; one that replays or evaluates another run does so with that of the same seed."""
+        """The run of an arm and seed, with the runs of this seed that it needs."""
         spec = self.specs[arm]
-        if spec.source is None:
-            return spec.with_seed(seed)
-        trained = next(other for other in self.specs.values() if spec.source["run"] == other.id)
-        source = {**spec.source, "run": trained.with_seed(seed).id}
-        return replace(spec, seed=seed, **{"replay" if spec.replay else "init": source})  # type: ignore[arg-type]
+        given = {"init": spec.init, "replay": spec.replay}
+        sources = {name: source for name, source in given.items() if source and "setting" in source}
+        return spec.with_seed(
+            seed, **{name: {**source, "run": self._needed(source, seed).id} for name, source in sources.items()}
+        )
+
+    def _needed(self, source: dict[str, Any], seed: int) -> RunSpec:
+        """The run that `init` or `replay` of a run with this seed names."""
+        if source.get("of_other_seed"):
+            seed = other_seed(seed)
+        if self.pretrain is not None and source["setting"] == self.pretrain.setting:
+            return self.pretrain.with_seed(seed)
+        arm = next(name for name, spec in self.specs.items() if spec.setting == source["setting"])
+        return self.spec(arm, seed)
+
+    @property
+    def pretrainings(self) -> list[RunSpec]:
+        """The runs that pretrain the backbones, one per seed."""
+        return [] if self.pretrain is None else [self.pretrain.with_seed(seed) for seed in self.seeds]
 
     @property
     def all_runs(self) -> list[RunSpec]:
-        return ([self.pretrain] if self.pretrain else []) + self.runs
+        return self.pretrainings + self.runs
 
     @property
     def has_masks(self) -> bool:

@@ -33,6 +33,23 @@ def _base_name(name: str) -> str:
 BaseName = Annotated[str, AfterValidator(_base_name)]
 
 
+class Replay(Schema):
+    """The runs whose T and beta an arm trains with.
+
+    values: the last ones throughout ("final"), or those of each window ("all"), also in another order. of_other_seed:
+    those of a run of another seed, see `grid.other_seed`. The name of an arm alone stands for the final values.
+    """
+
+    arm: str
+    values: Literal["final", "all", "reversed", "shuffled"] = "final"
+    of_other_seed: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, given: Any) -> Any:
+        return {"arm": given} if isinstance(given, str) else given
+
+
 class Arm(Schema):
     """An arm: what it changes in the base, with other changes for some bases.
 
@@ -42,14 +59,19 @@ class Arm(Schema):
     title: str
     changes: dict[str, Any] = Field(default_factory=dict, alias="set")
     changes_for: dict[BaseName, dict[str, Any]] = Field(default_factory=dict, alias="set_for")
-    replay: str | None = None
+    replay: Replay | None = None
     weights_of: str | None = None
     baseline: str | None = None
 
     @property
     def source(self) -> str | None:
         """The arm whose run of the same seed comes first."""
-        return self.replay or self.weights_of
+        return next(filter(None, self.sources.values()), None)
+
+    @property
+    def sources(self) -> dict[str, str | None]:
+        """Field -> the arm that it names."""
+        return {"replay": self.replay.arm if self.replay else None, "weights_of": self.weights_of}
 
     def changes_to(self, base: str) -> dict[str, Any]:
         """Dotted path -> value of what the arm changes in the base of that name."""
@@ -149,14 +171,17 @@ class GridFile(Schema):
     def _source_faults(self, name: str, arm: Arm) -> Iterator[Fault]:
         """An unknown arm, or one with a source itself, as the source of `arm`; what `weights_of` does not allow."""
         valid = [other for other, each in self.arms.items() if each.source is None]
-        for field in ("replay", "weights_of"):
-            source = getattr(arm, field)
+        for field, source in arm.sources.items():
             if source is not None and source not in valid:
                 yield ("arms", name, field), source, f"unknown arm; valid: {', '.join(valid)}"
         if arm.weights_of is None:
             return
         if arm.replay is not None:
-            yield ("arms", name, "replay"), arm.replay, "an arm with weights_of trains nothing; remove one of the two"
+            yield (
+                ("arms", name, "replay"),
+                arm.replay.arm,
+                "an arm with weights_of trains nothing; remove one of the two",
+            )
         for path in (path for path in arm.paths if not path.startswith(EVALUATION_OPTIONS)):
             rule = "an arm with weights_of sets only evaluation options: " + ", ".join(EVALUATION_OPTIONS)
             yield ("arms", name, "set"), path, rule
@@ -168,8 +193,8 @@ class GridFile(Schema):
             yield (BENCHMARK,), given, f"belongs to grid.task=benchmark; the task is {self.task}"
         if self.task == EVALUATE:
             fields: dict[tuple[str | int, ...], Any] = {(name,): getattr(self, name) for name in _TRAINING_FIELDS}
-            sources = ("replay", "weights_of")
-            fields |= {("arms", name, key): getattr(arm, key) for name, arm in self.arms.items() for key in sources}
+            arms = self.arms.items()
+            fields |= {("arms", name, field): source for name, arm in arms for field, source in arm.sources.items()}
             for place, value in fields.items():
                 if value is not None:
                     yield place, value, "a grid with task: evaluate trains nothing; remove this field"
@@ -184,9 +209,9 @@ class GridFile(Schema):
             if getattr(self, field):
                 yield (field,), getattr(self, field), _ALL_TIMED
         for name, content in self.arms.items():
-            for field in ("baseline", "replay", "weights_of"):
-                if getattr(content, field) is not None:
-                    yield ("arms", name, field), getattr(content, field), _ALL_TIMED
+            for field, value in {"baseline": content.baseline, **content.sources}.items():
+                if value is not None:
+                    yield ("arms", name, field), value, _ALL_TIMED
             for path in (each for each in content.paths if each.split(".")[0] != "model"):
                 rule = "all arms are timed on the same data and schedule; set only model.*"
                 yield ("arms", name, "set"), path, rule

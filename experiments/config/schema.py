@@ -17,6 +17,7 @@ from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, faults, sim
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.run.values import Count
 from experiments.config.base_schema import Folder, LocalCount, RunConfig, RunName, Seeds, TimedConfig
+from experiments.config.grid import other_seed
 from experiments.config.grid_schema import PRETRAIN, Arm, GridFile, changes_of
 
 if TYPE_CHECKING:
@@ -161,6 +162,11 @@ class Settings(Schema):
         if self.task == EVALUATE and self.seeds is not None:
             rule = f"grid={self.grid.name} evaluates given weights, once per arm; leave seeds= out"
             yield ("seeds",), self.seeds, rule
+        if any(arm.replay is not None and arm.replay.of_other_seed for arm in self.chosen_arms.values()):
+            missing = sorted({other_seed(seed) for seed in self.chosen_seeds} - set(self.chosen_seeds))
+            if missing:
+                rule = f"an arm replays the runs of other seeds; choose {', '.join(map(str, missing))} as well"
+                yield ("seeds",), self.chosen_seeds, rule
         if not self.chosen_seeds:
             yield ("seeds",), self.seeds, "must be a list with at least one seed, e.g. seeds=[0,1,2]"
 
@@ -215,6 +221,9 @@ def check(content: dict[str, Any], base: str) -> Settings:
         broken += in_base or [
             fault for each in _changes(grid, composed, base) for fault in _change_faults(kind, composed, *each)
         ]
+        if not in_base and composed.get(PRETRAIN) is not None:
+            changed = pretraining_base(composed), f"base.{PRETRAIN}", composed[PRETRAIN]["set"]
+            broken += _change_faults(TimedConfig, *changed)
     if broken or settings is None:
         raise UserError("; ".join(broken))
     return settings
@@ -227,8 +236,6 @@ def _changes(grid: dict[str, Any], composed: dict[str, Any], base: str) -> Itera
     arms = {name: Arm.model_validate(arm) for name, arm in items if not faults(Arm, arm)}
     for name in arms:
         yield f"grid.arms.{name}", changes_of(arms, name, base)
-    if composed.get(PRETRAIN) is not None:
-        yield f"base.{PRETRAIN}", composed[PRETRAIN]["set"]
 
 
 def _change_faults(kind: type[TimedConfig], base: dict[str, Any], where: str, changes: dict[str, Any]) -> list[str]:
@@ -245,6 +252,12 @@ def _text_numbers(value: Any, where: str) -> list[str]:
         return [text] if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", value, re.IGNORECASE) else []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [fault for key, item in items for fault in _text_numbers(item, f"{where}.{key}")]
+
+
+def pretraining_base(base: dict[str, Any]) -> dict[str, Any]:
+    """What the changes of a pretraining apply to: the base with the model that is pretrained."""
+    shared = {name: base["model"][name] for name in ("backbone", "data_preprocessor")}
+    return {**base, "model": {**base[PRETRAIN]["model"], **copy.deepcopy(shared)}}
 
 
 def with_changes(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:

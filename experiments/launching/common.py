@@ -52,10 +52,12 @@ def checked_launch(
 def _check_data(grid: Grid, decode: str) -> None:
     """Check the data set, and that its images decode; draw it if it is one of shapes."""
     dataset = grid.runs[0].dataset
-    folder = datasets.to_draw(dataset)
-    if folder is not None:
-        images = dataset["recipe"]["train_images"] + dataset["recipe"]["val_images"]
-        print(f"drawing {images} images of shapes into {folder} (only this once)", flush=True)
+    for drawn in [dataset, *(run.dataset for run in grid.pretrainings[:1])]:
+        folder = datasets.to_draw(drawn)
+        if folder is not None:
+            images = sum(count for name, count in drawn["recipe"].items() if name.endswith("_images"))
+            print(f"drawing {images} images of shapes into {folder} (only this once)", flush=True)
+            datasets.prepare(drawn)
     for note in datasets.check(dataset, grid.task != EVALUATE, grid.has_masks, grid.min_size):
         print(f"note: {note}", flush=True)
     refused = []

@@ -129,18 +129,20 @@ def _make_arrays(
 ) -> list[Array]:
     """The job arrays for the runs of `plan` to submit. jobs: the grid's in the queue; max_tasks: of one array."""
     wanted = wanted_runs(plan)
-    shared = plan[0] if grid.pretrain else None
-    job = jobs.get(relative_run_dir(shared.path, runs)) if shared is not None else None
-    if shared is not None and shared not in wanted and job is None and shared.state not in FINAL:
-        raise SlurmError(f"{shared.line}; the other runs start from it: launch again when it is done")
+    pretrainings = plan[: len(grid.pretrainings)]
+    waiting = [jobs[name].job for run in pretrainings if (name := relative_run_dir(run.path, runs)) in jobs]
+    for run in pretrainings:
+        if run not in wanted and run.state not in FINAL and relative_run_dir(run.path, runs) not in jobs:
+            raise SlurmError(f"{run.line}; other runs start from it: launch again when it is done")
+    others = [run for run in wanted if run not in pretrainings]
     return job_arrays.arrays(
-        start=relative_run_dir(shared.path, runs) if shared is not None and shared in wanted else None,
-        runs=[relative_run_dir(run.path, runs) for run in wanted if run is not shared and run.spec.source is None],
-        start_job=job.job if job else None,
+        start=[relative_run_dir(run.path, runs) for run in pretrainings if run in wanted],
+        runs=[relative_run_dir(run.path, runs) for run in others if run.spec.source is None],
+        start_jobs=waiting,
         busy=[job.job for job in jobs.values()],
         most=max_tasks,
         cap=profile.max_parallel,
-        last=[relative_run_dir(run.path, runs) for run in wanted if run.spec.source is not None],
+        last=[relative_run_dir(run.path, runs) for run in others if run.spec.source is not None],
     )
 
 

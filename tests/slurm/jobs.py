@@ -75,7 +75,7 @@ class Jobs:
         settings: Any = OmegaConf.to_container(OmegaConf.load(CONF / "cluster" / "slurm.yaml"))
         small = {"nodes": 2, "gpus_per_node": 2, "cpus_per_task": 1, "mem": "400M", "time": 10, "warning_seconds": 0}
         profile = Profile.from_dict({**settings, **small, "stall_minutes": 5, "retries": RETRIES, **changes})
-        parts = arrays(None, list(runs), None, [], queue.max_array_size(), None)
+        parts = arrays([], list(runs), [], [], queue.max_array_size(), None)
         folder = submissions_folder(self.runs, DATASET)
         first = begin(folder, self.runs, "test", parts, freeze(self.runs / ".code"), [str(TRAINER)], profile)
         first.folder.mkdir(parents=True)

@@ -33,13 +33,13 @@ def submission(folder: Path, *chunks: Chunk) -> Submission:
 
 
 def test_one_array_if_the_runs_fit_into_it():
-    assert arrays(None, RUNS, None, [], 1001, None) == [Array(RUNS, 10)]
-    assert arrays(None, RUNS, None, [], 1001, 4) == [Array(RUNS, 4)]
-    assert arrays(None, RUNS[:2], None, [], 1001, 4) == [Array(RUNS[:2], 2)]
+    assert arrays([], RUNS, [], [], 1001, None) == [Array(RUNS, 10)]
+    assert arrays([], RUNS, [], [], 1001, 4) == [Array(RUNS, 4)]
+    assert arrays([], RUNS[:2], [], [], 1001, 4) == [Array(RUNS[:2], 2)]
 
 
 def test_several_arrays_share_one_limit():
-    parts = arrays(None, RUNS, None, [], 4, 5)
+    parts = arrays([], RUNS, [], [], 4, 5)
     assert [part.runs for part in parts] == [RUNS[:4], RUNS[4:8], RUNS[8:]]
     assert [part.throttle for part in parts] == [2, 2, 1]
     assert sum(part.throttle for part in parts) == 5
@@ -47,40 +47,46 @@ def test_several_arrays_share_one_limit():
 
 
 def test_more_arrays_than_may_run_at_a_time_wait_for_each_other():
-    parts = arrays(None, RUNS, None, [], 3, 2)
+    parts = arrays([], RUNS, [], [], 3, 2)
     assert [(part.throttle, part.behind) for part in parts] == [(1, ()), (1, ()), (1, (0,)), (1, (1,))]
     assert not any(part.needs for part in parts)
 
 
 def test_jobs_in_the_queue_count_for_the_limit():
-    assert [part.throttle for part in arrays(None, RUNS, None, ["7_0", "7_1"], 100, 5)] == [3]
-    (waiting,) = arrays(None, RUNS, None, ["7_0", "7_1", "8_0"], 100, 3)
+    assert [part.throttle for part in arrays([], RUNS, [], ["7_0", "7_1"], 100, 5)] == [3]
+    (waiting,) = arrays([], RUNS, [], ["7_0", "7_1", "8_0"], 100, 3)
     assert waiting.after == ("afterany:7", "afterany:8") and waiting.throttle == 3
 
 
 def test_runs_wait_for_the_run_that_they_start_from():
-    start, rest = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, [], 1001, None)
+    start, rest = arrays(["shapes/pretrain/seed0-0123456789"], RUNS, [], [], 1001, None)
     assert start.runs == ["shapes/pretrain/seed0-0123456789"]
     assert (rest.needs, rest.behind) == ((0,), ())
-    (rest,) = arrays(None, RUNS, "9_0", [], 1001, None)
+    (rest,) = arrays([], RUNS, ["9_0"], [], 1001, None)
     assert rest.after == ("afterok:9_0",)
 
 
+def test_several_pretrainings_are_arrays_that_all_others_wait_for():
+    first, second, rest = arrays(RUNS[:3], RUNS[3:], ["9_0", "9_1"], [], 2, 7)[:3]
+    assert [first.runs, second.runs, second.behind] == [RUNS[:2], RUNS[2:3], (0,)]
+    assert rest.needs == (0, 1) and rest.after == ("afterok:9_0", "afterok:9_1")
+
+
 def test_no_array_starts_without_the_run_that_all_start_from():
-    parts = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, [], 3, 2, ["x"])
+    parts = arrays(["shapes/pretrain/seed0-0123456789"], RUNS, [], [], 3, 2, ["x"])
     assert [(part.needs, part.behind) for part in parts[1:-1]] == [((0,), ()), ((0,), ()), ((0,), (1,)), ((0,), (2,))]
     assert (parts[-1].needs, parts[-1].behind) == ((0,), (1, 2, 3, 4))
-    parts = arrays(None, RUNS, "9_0", [], 3, 2, ["x"])
+    parts = arrays([], RUNS, ["9_0"], [], 3, 2, ["x"])
     assert all(part.after == ("afterok:9_0",) for part in parts)
 
 
 def test_runs_that_need_others_of_the_grid_come_after_all_of_them():
-    *_, last = arrays("shapes/pretrain/seed0-0123456789", RUNS, None, ["7_0", "7_3"], 1001, None, ["x", "y"])
+    *_, last = arrays(["shapes/pretrain/seed0-0123456789"], RUNS, [], ["7_0", "7_3"], 1001, None, ["x", "y"])
     assert (last.runs, last.throttle, last.after, last.behind) == (["x", "y"], 2, ("afterany:7",), (1,))
     assert last.needs == (0,)
-    parts = arrays(None, RUNS[:2], None, [], 2, 1, ["x", "y", "z"])
+    parts = arrays([], RUNS[:2], [], [], 2, 1, ["x", "y", "z"])
     assert [(part.runs, part.throttle, part.behind) for part in parts[1:]] == [(["x", "y"], 1, (0,)), (["z"], 1, (1,))]
-    assert arrays(None, [], None, [], 1001, None, ["x"]) == [Array(["x"], 1)]
+    assert arrays([], [], [], [], 1001, None, ["x"]) == [Array(["x"], 1)]
 
 
 def test_the_batch_script(tmp_path):

@@ -54,7 +54,7 @@ def test_content_is_the_same_everywhere(small: DrawnShapes) -> None:
 
 
 def test_default_content_is_the_same_everywhere(default: DrawnShapes) -> None:
-    assert {ShapesRecipe().hash: default.fingerprint} == shapes.KNOWN_FINGERPRINTS
+    assert shapes.KNOWN_FINGERPRINTS[ShapesRecipe().hash] == default.fingerprint
 
 
 def test_default_is_large_enough_to_measure_every_class_and_size(default: DrawnShapes) -> None:
@@ -276,7 +276,7 @@ def test_recipe_survives_its_dictionary_and_has_its_own_hash() -> None:
 def test_unknown_recipe_fields_are_all_named() -> None:
     with pytest.raises(UserError) as caught:
         ShapesRecipe.from_dict({"train": 5, "seed": 1, "size": 160})
-    valid = "valid: image_size, seed, train_images, val_images, version"
+    valid = "valid: image_size, seed, test_images, train_images, val_images, version"
     assert str(caught.value) == (
         f"unknown setting 'train' in dataset.recipe; {valid}; unknown setting 'size' in dataset.recipe; {valid}"
     )

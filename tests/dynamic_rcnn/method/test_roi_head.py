@@ -291,11 +291,15 @@ def test_statistics_by_rank_without_proposals_or_positives():
     assert logged["iou_by_rank"] == [0.5] * len(RANKS) and logged["error_by_rank"] is None
 
 
-def test_a_fixed_schedule_does_not_change():
+def test_replayed_values_follow_the_windows_and_the_last_one_stays():
     head = make("dynamic_rcnn.DynamicRoIHead", label_assignment=False, smooth_l1=False)
-    head.fix_schedule(0.6125, 0.1875)
-    trace(head, ORDINARY)
-    assert head.schedules[0].updates > 0 and head.current_thresholds() == {"T": 0.6125, "beta": 0.1875}
+    head.replay([(0.5, 1.0), (0.55, 0.5), (0.6125, 0.1875)])
+    found = []
+    for iteration in range(4 * CONSTANTS["update_iter_interval"]):
+        found.append(tuple(head.current_thresholds().values()))
+        head.loss(*batch(iteration, (2, 3)))
+    length = CONSTANTS["update_iter_interval"]
+    assert found == [(0.5, 1.0)] * length + [(0.55, 0.5)] * length + [(0.6125, 0.1875)] * 2 * length
     head.load_schedules([copy.deepcopy(head.schedules[0].state_dict())])
     assert head.current_thresholds() == {"T": 0.6125, "beta": 0.1875}
 

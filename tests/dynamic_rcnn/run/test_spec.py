@@ -148,7 +148,7 @@ def test_a_spec_survives_the_disk(tmp_path: Path) -> None:
         ({"dataset": [], "init": "x"}, r"dataset=\[\]: must be a mapping; init=x: must be a mapping"),
         (
             {"task": "sleep"},
-            "task=sleep: must be one of train, evaluate, benchmark; if a newer version wrote it",
+            "task=sleep: must be one of train, pretrain, evaluate, benchmark; if a newer version wrote it",
         ),
     ],
 )

@@ -126,7 +126,7 @@ def test_a_replay_uses_the_run_of_its_seed_and_all_seeds_have_one_setting() -> N
     for seed in (3, 7):
         dynamic, replay = runs[f"both/seed{seed}"], runs[f"replay/seed{seed}"]
         assert replay.replay == {"run": dynamic.id, "setting": dynamic.setting}
-        assert found.pretrain is not None and replay.needs == [found.pretrain.id, dynamic.id]
+        assert found.pretrain is not None and replay.needs == [found.pretrain.with_seed(seed).id, dynamic.id]
     assert runs["replay/seed3"].setting == runs["replay/seed7"].setting != runs["both/seed3"].setting
     other = grid("grid=controls", "arms=[replay,both]", "base.model.train_cfg.rcnn.dynamic_rcnn.iou_topk=31")
     assert other.specs["replay"].setting != runs["replay/seed3"].setting
@@ -149,12 +149,39 @@ def test_an_arm_with_the_weights_of_another_uses_the_run_of_its_seed() -> None:
     assert longer.runs[1].id != runs["soft/seed3"].id  # because the training is another one
 
 
-def test_runs_of_one_arm_differ_only_in_the_seed_and_share_their_start() -> None:
-    found = grid("grid=ablation", "arms=[both]", "seeds=[3,7]")
-    assert [run.name for run in found.runs] == ["both/seed3", "both/seed7"]
-    assert differences(*found.runs) == [("seed", 3, 7)]
-    assert found.pretrain is not None
-    assert {run.init["run"] for run in found.runs if run.init} == {found.pretrain.id}
+def test_runs_of_one_arm_differ_only_in_the_seed_and_the_pretraining_of_this_seed() -> None:
+    found = grid("grid=ablation", "arms=[both,dla]", "seeds=[3,7]")
+    assert [run.name for run in found.pretrainings] == ["pretrain/seed3", "pretrain/seed7"]
+    assert [run.name for run in found.runs] == ["dla/seed3", "both/seed3", "dla/seed7", "both/seed7"]
+    first, _, second, _ = found.runs
+    three, seven = (run.id for run in found.pretrainings)
+    assert differences(first, second) == [("init.run", three, seven), ("seed", 3, 7)]
+    assert first.setting == second.setting and [run.needs for run in found.runs] == [[three], [three], [seven], [seven]]
+    assert differences(*found.pretrainings) == [("seed", 3, 7)]
+
+
+def test_the_pretraining_depends_on_its_own_settings_alone() -> None:
+    def pretraining(*arguments: str) -> str:
+        found = grid("grid=ablation", *arguments).pretrain
+        assert found is not None
+        return found.id
+
+    same = ["base.model.roi_head.bbox_head.fc_out_channels=99", "base.train.max_iters=9", "dataset.recipe.seed=3"]
+    assert {pretraining(each) for each in same} == {pretraining()}
+    others = ["base.pretrain.recipe.seed=5", "base.model.backbone.depth=34"]
+    assert len({pretraining(), *map(pretraining, others)}) == 3
+
+
+def test_a_replay_of_another_seed_uses_the_seed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = "grid.arms.replay.replay={arm: both, values: all, of_other_seed: true}"
+    found = grid("grid=controls", "arms=[replay,both]", "seeds=[0,1,2]", replay)
+    runs = {run.name: run for run in found.runs}
+    for seed, other in ((0, 1), (1, 0), (2, 1)):
+        source = runs[f"both/seed{other}"]
+        assert runs[f"replay/seed{seed}"].replay == {
+            **{"run": source.id, "setting": source.setting, "of_other_seed": True, "values": "all"}
+        }
+    assert len({runs[f"replay/seed{seed}"].setting for seed in (0, 1, 2)}) == 1
 
 
 def test_runs_made_for_several_seeds_have_the_same_ids_as_runs_made_one_by_one() -> None:

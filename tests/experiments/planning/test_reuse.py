@@ -21,7 +21,7 @@ def grid_on(root: Path) -> Grid:
     return build_grid(resolve([*CHOICE, f"dataset.root={root}", *paths])[0])
 
 
-def test_the_pretraining_and_the_run_are_evaluated_again(tmp_path: Path) -> None:
+def test_the_run_is_evaluated_again(tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     write_coco(root)
     for run in disk_plan(grid_on(root), runs):
@@ -36,7 +36,7 @@ def test_the_pretraining_and_the_run_are_evaluated_again(tmp_path: Path) -> None
 
     plan = disk_plan(grid_on(root), runs)
     assert [run.spec.arm for run in plan] == ["pretrain", "both"]
-    for run in plan:
+    for run in plan[1:]:  # the pretraining has images of its own
         assert run.training is not None and run.state == "new" and run.iteration == run.iterations
         why = f"the validation annotations changed since {run.training.name}: only the evaluation is repeated"
         assert run.why == why
