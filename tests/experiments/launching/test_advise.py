@@ -75,21 +75,21 @@ def test_runs_of_another_grid_are_read_and_never_launched(tmp_path: Path, arms: 
     assert "baseline/seed3: its train.jsonl has statistics by rank in 0 rows, and 10" in capsys.readouterr().err
     make_done(tmp_path, grid)
     for spec in grid.runs:
-        write_log(spec.directory(tmp_path), positives=15.75)
+        write_log(spec.directory(tmp_path), positives=94.5)
     assert launch.main([*given, "action=advise"]) == 0
     out = capsys.readouterr().out
     source = "dla" if "dla" in arms else "baseline"
     assert f"beta for each K_beta, from {source}/seed3" in out
     assert ("note: there is no run with DLA" in out) == (source == "baseline")
-    assert "note: positives are at the sampler's limit of 16 per image in 100% of the logged iterations" in out
+    assert "note: positives are at the sampler's limit of 96 per image in 100% of the logged iterations" in out
 
 
 def test_a_grid_without_a_static_arm_is_refused(tmp_path: Path, capsys: Any) -> None:
-    assert launch.main(arguments(tmp_path, "grid=trajectory", "action=advise")) == 2
-    assert "grid=trajectory: has no static arm, from which K_I is proposed; use grid=advise" in capsys.readouterr().err
+    assert launch.main(arguments(tmp_path, "grid=ablation", "arms=[both]", "action=advise")) == 2
+    assert "grid=ablation: has no static arm, from which K_I is proposed; use grid=advise" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("positives", "noted"), [(16.0, True), (15.25, True), (12.0, False)])
+@pytest.mark.parametrize(("positives", "noted"), [(96.0, True), (91.5, True), (72.0, False)])
 def test_the_doctor_notes_runs_with_positives_at_their_limit(tmp_path: Path, positives: float, noted: bool) -> None:
     grid = build_grid(resolve(arguments(tmp_path, "grid=ablation", "seeds=[0,1]", "arms=[baseline,dla]"))[0])
     assert list(check_positives(grid, tmp_path)) == []
@@ -97,7 +97,7 @@ def test_the_doctor_notes_runs_with_positives_at_their_limit(tmp_path: Path, pos
     write_log(grid.runs[0].directory(tmp_path), positives)
     found = [str(finding) for finding in check_positives(grid, tmp_path)]
     expected = (
-        "note  positives: in baseline, positives are at the sampler's limit of 16 per image in 100% of the logged"
+        "note  positives: in baseline, positives are at the sampler's limit of 96 per image in 100% of the logged"
     )
     assert [text.startswith(expected) for text in found] == ([True] if noted else [])
 
