@@ -85,7 +85,10 @@ def draw_ground_truth(size: dict[str, int], rng: np.random.Generator) -> COCO:
     rows = _rows(image, category, _draw_boxes(size["boxes"], rng))
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": number} for number in range(1, size["images"] + 1)],
+        "images": [
+            {"id": number, "file_name": f"{number}.jpg", "width": int(SIDE), "height": int(SIDE)}
+            for number in range(1, size["images"] + 1)
+        ],
         "categories": [{"id": number, "name": str(number)} for number in range(1, size["categories"] + 1)],
         "annotations": [
             {**row, "id": number, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}

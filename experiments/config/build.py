@@ -60,6 +60,7 @@ def build_grid(config: Config) -> Grid:
         equivalence=file.equivalence or [],
         seen_seeds=(file.seen_seeds or {}).get(dataset["name"], []),
     )
+    grid = replace(grid, specs={name: grid.spec(name, 0) for name in specs})
     if file.task != BENCHMARK:
         return replace(grid, runs=[grid.spec(name, seed) for seed in grid.seeds for name in chosen])
     spec = _timing_run(file, shared, {name: configs[name]["model"] for name in chosen}, dataset)
@@ -85,9 +86,8 @@ def _specs(file: GridFile, shared: RunSpec, configs: dict[str, dict[str, Any]]) 
     specs: dict[str, RunSpec] = {}
     for name in sorted(configs, key=lambda name: file.arms[name].source is not None):  # arms with a source last
         arm, spec = file.arms[name], replace(shared, arm=name, config=configs[name])
-        if arm.weights_of is not None:
-            trained = specs[arm.weights_of]
-            spec = replace(spec, task=EVALUATE, init={"run": "", "setting": trained.setting})
+        if arm.weights_of is not None:  # Grid.spec sets the run
+            spec = replace(spec, task=EVALUATE, init={"run": "", "setting": specs[arm.weights_of].setting})
         specs[name] = _with_replay(spec, arm.replay, specs)
     return specs
 

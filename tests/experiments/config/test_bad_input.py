@@ -27,8 +27,8 @@ CASES = [
         "grid.arms.ki_64.set_for.shapes=shapes: unknown base (did you mean 'shapes_r18_fpn'?); valid: faster",
     ),
     (
-        ["grid=controls", "arms=[baseline,replay]"],
-        "arms=replay: replays both, whose runs come first; choose both as well",
+        ["grid=dynamics", "arms=[baseline,end_point]"],
+        "arms=end_point: replays both, whose runs come first; choose both as well",
     ),
     (
         ["grid=controls", "grid.contrasts=[[both,bth]]"],
@@ -41,32 +41,32 @@ CASES = [
     (["++grid.factorial={DLA: [dla, baseline], DSL: [dsl, baseline]}"], "; the baseline has neither; valid: baseline"),
     (["++grid.factorial={X: [dla, both]}", "grid.seeds=[0]"], "grid.factorial={'DLA': ['dla', 'both'], "),
     (
-        ["grid=controls", "grid.equivalence=[{arms: [both], margins: {AP: 0.5}}]"],
+        ["grid=dynamics", "grid.equivalence=[{arms: [both], margins: {AP: 0.5}}]"],
         "grid.equivalence[0].arms=['both']: must be two or more different arms; valid: baseline, both",
     ),
     (
-        ["grid=controls", "grid.equivalence=[{arms: [both, dla], margins: {APX: 0.5}}]"],
+        ["grid=dynamics", "grid.equivalence=[{arms: [both, dla], margins: {APX: 0.5}}]"],
         "grid.equivalence[0].margins.APX=0.5: unknown metric; valid: AP, AP50",
     ),
     (
-        ["grid=controls", "grid.equivalence=[{arms: [both, dla], margins: {AP: 0}}]"],
+        ["grid=dynamics", "grid.equivalence=[{arms: [both, dla], margins: {AP: 0}}]"],
         "grid.equivalence[0].margins.AP=0: must be a positive number",
     ),
     (
-        ["grid=controls", "grid.arms.replay.replay=bth"],
-        "grid.arms.replay.replay=bth: unknown arm; valid: baseline, both, dla, dsl",
+        ["grid=dynamics", "grid.arms.end_point.replay=bth"],
+        "grid.arms.end_point.replay=bth: unknown arm; valid: baseline, both, static_joint, dla_beta_1_6",
     ),
     (
-        ["grid=controls", "++grid.arms.replay.set={model.train_cfg.rcnn.dynamic_rcnn.smooth_l1: true}"],
-        "arm replay: replays both, so label_assignment and smooth_l1 must be false",
+        ["grid=dynamics", "++grid.arms.end_point.set={model.train_cfg.rcnn.dynamic_rcnn.smooth_l1: true}"],
+        "arm end_point: replays both, so label_assignment and smooth_l1 must be false",
     ),
     (
         ["grid=controls", "++base.model.roi_head.bbox_head.loss_bbox={type: L1Loss}"],
         "grid.arms.both: dynamic_rcnn.smooth_l1=true: needs bbox_head.loss_bbox of type SmoothL1Loss, not L1Loss; set",
     ),
     (
-        ["grid=controls", "++grid.arms.replay.set={model.roi_head.bbox_head.loss_bbox.type: L1Loss}"],
-        "arm replay: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
+        ["grid=dynamics", "++grid.arms.end_point.set={model.roi_head.bbox_head.loss_bbox.type: L1Loss}"],
+        "arm end_point: replays both, so both need a beta: loss_bbox of type SmoothL1Loss",
     ),
     (
         ["grid=backbones", "arms=[r101_dcn_3x_mst_multi_scale]"],
@@ -79,8 +79,8 @@ CASES = [
         "options: model.test_cfg, data.test_pipeline",
     ),
     (
-        ["grid=controls", "++grid.arms.replay.weights_of=both"],
-        "grid.arms.replay.replay=both: an arm with weights_of trains nothing; remove one of the two",
+        ["grid=dynamics", "++grid.arms.end_point.weights_of=both"],
+        "grid.arms.end_point.replay=both: an arm with weights_of trains nothing; remove one of the two",
     ),
     (
         ["grid=mask", "base.data.test_pipeline=[{type: TestTimeAug, transforms: []}]"],
@@ -94,7 +94,7 @@ CASES = [
     ),
     ([f"runs={Path(__file__)}"], "test_bad_input.py: is a file; runs= must name a folder of runs"),
     (["grid=iou_topk", "++grid.arms.ki_64.sets={}"], "unknown setting 'sets' in grid.arms.ki_64"),
-    (["grid.seen_seeds={shapes: 0}"], "grid.seen_seeds.shapes=0: must be a list"),
+    (["++grid.seen_seeds={shapes: 0}"], "grid.seen_seeds.shapes=0: must be a list"),
     (["grid=null"], "grid=null: must be one name; valid: ablation, advise, backbones, beta, cascade"),
     (["grid=[smoke,ablation]"], "grid=[smoke,ablation]: must be one name; valid: ablation"),
     (["grid=smoke,ablation"], "grid=smoke,ablation: must be one name; valid: ablation"),
@@ -198,7 +198,7 @@ CASES = [
     ([f"{METHOD}.smooth_l1=1"], "dynamic_rcnn.smooth_l1=1: must be true or false"),
     (["base.pretrain.set=null"], "base.pretrain.set=None: must be a mapping"),
     (["base.pretrain.recipe.seed=a"], "base.pretrain.recipe.seed=a: must be an integer from 0 to 4294967295"),
-    (["grid=controls", "seeds=[0]", "grid.arms.replay.replay={arm: both, of_other_seed: true}"], "choose 1 as well"),
+    (["grid=dynamics", "seeds=[0]"], "seeds=[0]: an arm replays the runs of other seeds; choose 1 as well"),
     (["grid.arms=null"], "grid.arms=None: has no arms; give at least one under grid.arms"),
     (["grid.arms.dla=null"], "grid.arms.dla=None: must be a mapping"),
     (["grid.arms.dla.set=null"], "grid.arms.dla.set=None: must be a mapping"),

@@ -117,19 +117,19 @@ def test_the_controls_change_what_their_names_say() -> None:
 
 
 def test_a_replay_uses_the_run_of_its_seed_and_all_seeds_have_one_setting() -> None:
-    found = grid("grid=controls", "arms=[replay,both]", "seeds=[3,7]")
+    found = grid("grid=dynamics", "arms=[end_point,both]", "seeds=[3,7]")
     runs = {run.name: run for run in found.runs}
-    assert [field for field, _, _ in differences(found.specs["baseline"], found.specs["replay"])] == [
+    assert [field for field, _, _ in differences(found.specs["baseline"], found.specs["end_point"])] == [
         "replay.run",
         "replay.setting",
     ]
     for seed in (3, 7):
-        dynamic, replay = runs[f"both/seed{seed}"], runs[f"replay/seed{seed}"]
+        dynamic, replay = runs[f"both/seed{seed}"], runs[f"end_point/seed{seed}"]
         assert replay.replay == {"run": dynamic.id, "setting": dynamic.setting}
         assert found.pretrain is not None and replay.needs == [found.pretrain.with_seed(seed).id, dynamic.id]
-    assert runs["replay/seed3"].setting == runs["replay/seed7"].setting != runs["both/seed3"].setting
-    other = grid("grid=controls", "arms=[replay,both]", "base.model.train_cfg.rcnn.dynamic_rcnn.iou_topk=31")
-    assert other.specs["replay"].setting != runs["replay/seed3"].setting
+    assert runs["end_point/seed3"].setting == runs["end_point/seed7"].setting != runs["both/seed3"].setting
+    other = grid("grid=dynamics", "arms=[end_point,both]", "base.model.train_cfg.rcnn.dynamic_rcnn.iou_topk=31")
+    assert other.specs["end_point"].setting != runs["end_point/seed3"].setting
 
 
 def test_an_arm_with_the_weights_of_another_uses_the_run_of_its_seed() -> None:
@@ -172,16 +172,15 @@ def test_the_pretraining_depends_on_its_own_settings_alone() -> None:
     assert len({pretraining(), *map(pretraining, others)}) == 3
 
 
-def test_a_replay_of_another_seed_uses_the_seed_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    replay = "grid.arms.replay.replay={arm: both, values: all, of_other_seed: true}"
-    found = grid("grid=controls", "arms=[replay,both]", "seeds=[0,1,2]", replay)
+def test_a_replay_of_another_seed_uses_the_seed_before() -> None:
+    found = grid("grid=dynamics", "arms=[open_loop,both]", "seeds=[0,1,2]")
     runs = {run.name: run for run in found.runs}
     for seed, other in ((0, 1), (1, 0), (2, 1)):
         source = runs[f"both/seed{other}"]
-        assert runs[f"replay/seed{seed}"].replay == {
+        assert runs[f"open_loop/seed{seed}"].replay == {
             **{"run": source.id, "setting": source.setting, "of_other_seed": True, "values": "all"}
         }
-    assert len({runs[f"replay/seed{seed}"].setting for seed in (0, 1, 2)}) == 1
+    assert len({runs[f"open_loop/seed{seed}"].setting for seed in (0, 1, 2)}) == 1
 
 
 def test_runs_made_for_several_seeds_have_the_same_ids_as_runs_made_one_by_one() -> None:
