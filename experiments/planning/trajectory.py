@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from dynamic_rcnn.run import published_ap
 from dynamic_rcnn.run.published_curves import Point, applies, in_figure, read_early, trajectory, trends, trends_text
+from dynamic_rcnn.run.spec import TRAIN
 from experiments.planning.run_state import PlannedRun, last_row
 
 
 def describe_trajectory(run: PlannedRun) -> str | None:
     """How T, beta and AP compare with published values; None if there are none or the run has not begun."""
     place = str(run.spec.dataset["name"]), run.spec.config
-    if run.state == "new" or not run.iteration or not in_figure(*place):
+    if run.spec.task != TRAIN or run.state == "new" or not run.iteration or not in_figure(*place):
         return None
     early, row = read_early(run.path), last_row(run.path) if run.state in ("done", "stale") else {}
     last = Point(row["T"], row["beta"]) if row else None

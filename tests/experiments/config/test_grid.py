@@ -258,7 +258,7 @@ def test_coco_is_read_where_it_was_found(tmp_path: Path, monkeypatch: pytest.Mon
         (["dataset=shapes", "dataset.recipe.seed=4"], "shapes_r18_fpn", ["dataset.recipe.seed"]),
         (["dataset=shapes", "grid.arms.dla.set={}"], "shapes_r18_fpn", []),
         (["dataset=shapes", "++grid.arms.dla.set={train.groups: 2}"], "shapes_r18_fpn", ["grid.arms.dla.set"]),
-        (["dataset=shapes", "grid.baseline=dla"], "shapes_r18_fpn", ["grid.baseline"]),
+        (["dataset=shapes", "grid.baseline=dla", "grid.factorial=null"], "shapes_r18_fpn", ["grid.baseline"]),
         (["dataset=shapes", "grid.name=mine"], "shapes_r18_fpn", ["grid.name"]),
         (["dataset=coco", EIGHT], "faster_rcnn_r50_fpn_1x", []),
         (["dataset=coco"], "faster_rcnn_r50_fpn_1x", []),

@@ -146,9 +146,8 @@ def test_runs_made_by_other_code_are_stale(tmp_path: Path) -> None:
     ],
 )
 def test_a_replay_is_stale_with_what_it_replays(tmp_path: Path, source: dict[str, Any], why: str) -> None:
-    found = build_grid(
-        resolve(["grid=controls", "base.pretrain=null", "cluster=local", "dataset=shapes", "seeds=[0]"])[0]
-    )
+    here = ["grid=dynamics", "base.pretrain=null", "cluster=local", "dataset=shapes"]
+    found = build_grid(resolve([*here, "seeds=[0]", "arms=[baseline,both,end_point]"])[0])
     make_done(tmp_path, found)
     (both,) = [spec.directory(tmp_path) for spec in found.runs if spec.arm == "both"]
     row = {"iteration": 20, "loss": 1.5, "T": 0.5, "beta": 1.0, "seconds": 0.125, **source}
@@ -156,8 +155,8 @@ def test_a_replay_is_stale_with_what_it_replays(tmp_path: Path, source: dict[str
     if "code" in source:
         write_json_atomic(both / PROVENANCE, {"schema": 1, "code": source["code"]})
     states = {run.spec.arm: run for run in make_plan(found, tmp_path)}
-    assert states["replay"].why.startswith(why) and states["replay"].state == ("stale" if why else "done")
-    assert {run.state for arm, run in states.items() if arm not in ("both", "replay")} == {"done"}
+    assert states["end_point"].why.startswith(why) and states["end_point"].state == ("stale" if why else "done")
+    assert states["baseline"].state == "done"
 
 
 @pytest.mark.parametrize("code", [None, "0123456789"])

@@ -118,7 +118,7 @@ def test_help_lists_the_choices(tmp_path: Path) -> None:
     for group in ("grid", "dataset", "cluster"):
         choices = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
         assert f"{group}: {choices}\n" in done.stdout
-    assert f"base: {', '.join(sorted(path.stem for path in BASES.glob('*.yaml')))} " in done.stdout
+    assert f"base: {', '.join(sorted(path.stem for path in BASES.glob('*.yaml')))} " in " ".join(done.stdout.split())
     for name in ("action", "seeds", "arms", "runs", "rerun", "watch", "json", "run", "lines", "weights"):
         assert f"\n{name}=" in done.stdout
     assert list(tmp_path.iterdir()) == []
