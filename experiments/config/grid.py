@@ -11,7 +11,7 @@ from dynamic_rcnn.run.spec import RunSpec
 
 
 def other_seed(seed: int) -> int:
-    """The seed whose run a run of this seed replays if it replays another one: the seed before; for 0, seed 1."""
+    """The seed whose run is replayed by a run of this seed with `of_other_seed`: the seed before, or 1 for seed 0."""
     return seed - 1 if seed else 1
 
 

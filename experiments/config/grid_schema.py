@@ -65,7 +65,7 @@ class Arm(Schema):
 
     @property
     def source(self) -> str | None:
-        """The arm whose run of the same seed comes first."""
+        """The arm whose run must be done first."""
         return next(filter(None, self.sources.values()), None)
 
     @property
@@ -151,7 +151,7 @@ class GridFile(Schema):
         for name, arm in self.arms.items():
             place = ("arms", name)
             if name == PRETRAIN:
-                yield place, arm.title, f"{PRETRAIN!r} is the name of the shared pretraining; choose another"
+                yield place, arm.title, f"{PRETRAIN!r} is the name of the pretraining; choose another"
             yield from self._source_faults(name, arm)
             if arm.baseline is not None and arm.baseline not in self.arms:
                 yield (*place, "baseline"), arm.baseline, f"unknown arm; {valid}"

@@ -13,7 +13,7 @@ _SUBMISSIONS = ".slurm"  # slurm.submission_record.FOLDER: a grid that was never
 
 
 def make_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
-    """Every run of the grid, the shared pretraining first. Changes nothing.
+    """Every run of the grid, the pretrainings first. Changes nothing.
 
     Raises:
         SlurmError: submitted runs are not done and Slurm does not answer, so that their state is unknown.

@@ -83,7 +83,7 @@ class PlannedRun:
 
 
 def disk_plan(grid: Grid, runs: Path) -> list[PlannedRun]:
-    """Every run of the grid as on disk, the shared pretraining first. Arms with the same id share a directory."""
+    """Every run of the grid as on disk, the pretrainings first. Arms with the same id share a directory."""
     directories = Directories(runs, grid.dataset)
     found: dict[str, PlannedRun] = {}
     reused: dict[str, str] = {}  # id of a run that reuses a training -> id of the run that trained

@@ -5,7 +5,7 @@ grid, dataset, setting, runs_folder
 time: when the document was made, in seconds since the epoch
 slurm: the error, if Slurm did not answer and states are those on disk; else null
 counts: state -> number of runs
-runs: one object per run, the shared pretraining first:
+runs: one object per run, the pretrainings first:
     arm, seed, id, path (of its directory), task (train, evaluate or benchmark)
     state: new, queued, running, failed, done or stale; why: in words
     job, node: Slurm's job and nodes, of the queue or the newest attempt; without Slurm null and the host

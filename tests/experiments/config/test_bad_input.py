@@ -206,7 +206,7 @@ CASES = [
     (["grid.name=a/b"], "grid.name=a/b: must be a plain name: letters, digits"),
     (
         ["+grid.arms.pretrain={title: x, set: {}}"],
-        "grid.arms.pretrain=x: 'pretrain' is the name of the shared pretraining; choose another",
+        "grid.arms.pretrain=x: 'pretrain' is the name of the pretraining; choose another",
     ),
     (
         ["++grid.arms.dla.set={optim_wrapper.optimiser.lr: 1}"],
