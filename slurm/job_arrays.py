@@ -58,10 +58,14 @@ def arrays(
 ) -> list[Array]:
     """Plan the job arrays for `runs`.
 
-    start: the runs that others start from and that have to run first: all others wait until all of them have succeeded.
-    start_jobs: their jobs, if they are in the queue. busy: this grid's jobs in the queue; they count for the cap. most:
-    how many tasks an array may have. cap: how many tasks may run at a time, over all arrays. last: runs that need
-    others of the grid; they run after all others have ended, with or without success.
+    Args:
+        start: the runs that others start from. All others wait until all of these have succeeded.
+        runs: the others, without `last`.
+        start_jobs: jobs in the queue of runs that others start from.
+        busy: this grid's jobs in the queue; they count for the cap.
+        most: the number of tasks that an array may have.
+        cap: the number of tasks that may run at a time, over all arrays; None for no limit.
+        last: runs that need others of the grid; they run after all others have ended, with or without success.
     """
     in_queue = tuple(f"afterany:{job}" for job in sorted({job.split("_")[0] for job in busy}))
     free = cap - len(busy) if cap is not None else None

@@ -62,9 +62,8 @@ _ABSENT = "(absent)"
 TRAIN, EVALUATE = "train", "evaluate"
 TASKS = (TRAIN, PRETRAIN, EVALUATE, BENCHMARK)
 
-# What a run replays of another: "final" T and beta, "all" in their order, "reversed", or "shuffled" by the run's seed
-FINAL_VALUES, ALL_VALUES, REVERSED, SHUFFLED = "final", "all", "reversed", "shuffled"
-REPLAYS = (FINAL_VALUES, ALL_VALUES, REVERSED, SHUFFLED)
+# Which T and beta of another run are replayed, besides "all" in their order; SHUFFLED is drawn from the run's seed
+FINAL_VALUES, REVERSED, SHUFFLED = "final", "reversed", "shuffled"
 
 HOTCOCO, PYCOCOTOOLS = "hotcoco", "pycocotools"
 EVALUATORS = (HOTCOCO, PYCOCOTOOLS)  # what computes the metrics, equal to the last bit; the first is the default
@@ -85,8 +84,8 @@ class RunSpec:
     init: None, {"run": id of the run whose final weights it starts from, "setting": of that run, "part": the part of
         the model whose weights it takes}, or, for a run that evaluates, either {"sha256": digest of a file of weights,
         "file": its absolute path} or {"run": id of the run whose final weights it evaluates, "setting": of that run}.
-    replay: None or {"run": id of the run whose T and beta it trains with, "setting": of that run, "values": one of
-        REPLAYS, FINAL_VALUES if absent, "of_other_seed": true if that run has another seed}.
+    replay: None or {"run": id of the run whose T and beta it trains with, "setting": of that run, "values":
+        "final" (also if absent), "all", "reversed" or "shuffled", "of_other_seed": true if that run has another seed}.
     task: one of TASKS.
     """
 
