@@ -5,10 +5,10 @@ from __future__ import annotations
 from dynamic_rcnn.run.comparisons import factorial_arms
 from dynamic_rcnn.run.manifest import Manifest
 
-Contrasts = dict[str, dict[str, float]]  # name -> arm -> coefficient
+Coefficients = dict[str, dict[str, float]]  # name -> arm -> coefficient
 
 
-def main_effects(grid: Manifest) -> Contrasts:
+def main_effects(grid: Manifest) -> Coefficients:
     """The effect of each factor, mean over both levels of the other one, and their interaction.
 
     The interaction is the effect of one factor with the other one minus its effect without. Empty without a factorial.
@@ -24,7 +24,7 @@ def main_effects(grid: Manifest) -> Contrasts:
     }
 
 
-def simple_effects(grid: Manifest) -> Contrasts:
+def simple_effects(grid: Manifest) -> Coefficients:
     """The effect of each factor without the other one, and given it. Empty without a factorial."""
     if not grid.factorial:
         return {}

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 
 from analysis.reading.run_table import RunTable
 from analysis.stats import verdict
-from analysis.stats.comparison import Comparison
+from analysis.stats.comparison import PRIMARY, Comparison
 from analysis.stats.seeds import PooledSd, Summary, pool_sd, summarize
 from analysis.stats.verdict import Decision
 from dynamic_rcnn.run.manifest import Manifest
 
-METRICS = ("AP", "AP90")
 COCO = "coco"
 OTHER_DATA = 2.0  # the margin on other data sets, in margins on COCO: their noise is larger, and so are their effects
 SAME_DIGITS = "same digits"
@@ -33,7 +32,7 @@ class Result:
         arms: one arm for its mean; two for the first minus the second.
         ours, theirs: over the seeds of each set; over our seeds if is_identical.
         decision: None if no set has two seeds, so that the noise is unknown.
-        is_identical: whether each run of our set is in the other one with the same METRICS.
+        is_identical: whether each run of our set is in the other one with the same PRIMARY metrics.
         is_significant: whether the 95% interval of the gap excludes 0; None if the noise is unknown.
     """
 
@@ -109,7 +108,7 @@ def _counterpart(theirs: RunTable, grid: Manifest) -> Comparison | None:
 
 
 def _common_arms(ours: Comparison, theirs: Comparison) -> tuple[list[str], list[str]]:
-    """The arms that compare; and what does not compare, with its reason."""
+    """The arms that can be compared, and why others cannot."""
     here, there = (each.averaged.groupby("arm")["setting"].first().to_dict() for each in (ours, theirs))
     finished = [arm for arm in ours.grid.arms if arm in here]
     missing = [arm for arm in finished if arm not in there]
@@ -144,7 +143,7 @@ def _results(ours: Comparison, theirs: Comparison, arms: list[str]) -> Iterator[
     pairs = [(arm, grid.baseline_of(arm)) for arm in ours.others] + [pair for pair in grid.contrasts]
     pairs = [pair for pair in dict.fromkeys(pairs) if set(pair) <= set(arms) and not ours.same_runs(*pair)]
     for chosen in [*((arm,) for arm in arms), *pairs]:
-        for metric in METRICS:
+        for metric in PRIMARY:
             here, there = (_by_seed(each, metric, chosen) for each in (ours, theirs))
             if here and there:
                 same = all(_are_same(ours, theirs, arm, here.keys()) for arm in chosen)
@@ -152,8 +151,8 @@ def _results(ours: Comparison, theirs: Comparison, arms: list[str]) -> Iterator[
 
 
 def _are_same(ours: Comparison, theirs: Comparison, arm: str, seeds: Iterable[int]) -> bool:
-    """Whether the arm's runs of these seeds have the same METRICS in both sets, to the last bit."""
-    pairs = [(ours.values(metric, arm), theirs.values(metric, arm)) for metric in METRICS]
+    """Whether the arm's runs of these seeds have the same PRIMARY metrics in both sets, to the last bit."""
+    pairs = [(ours.values(metric, arm), theirs.values(metric, arm)) for metric in PRIMARY]
     return all(here.get(seed) == there.get(seed) for here, there in pairs for seed in seeds)
 
 
@@ -176,7 +175,7 @@ def _compare(
     on_coco: bool = False,
     looks: int = 1,
 ) -> Result:
-    """same: whether our runs are in the other set with the same METRICS. looks: see `analysis.stats.verdict`."""
+    """same: whether the other set has our runs with the same PRIMARY metrics. looks: see `analysis.stats.verdict`."""
     margin = verdict.margin(metric) * (1.0 if on_coco else OTHER_DATA)
     here, there = summarize(ours.values()), summarize(theirs.values())
     if same:
