@@ -115,8 +115,8 @@ def _effect_blocks(comparison: Comparison) -> list[Block]:
     first, second = comparison.grid.factorial
     text = (
         f"{first} and {second} as two factors, with intervals and bold as above. The interaction is the effect of one "
-        "factor given the other one minus its effect without. Below, the effects that the main effects are means of "
-        "(exploratory)."
+        "factor given the other one minus its effect without. The second table has the simple "
+        "effects, whose means are the main effects (exploratory)."
     )
     return [
         Heading("Main effects and interaction"),
@@ -129,8 +129,8 @@ def _effect_blocks(comparison: Comparison) -> list[Block]:
 def _noise_blocks(comparison: Comparison) -> list[Block]:
     text = (
         "In points of AP: the smallest difference that would be significant with a probability of "
-        f"{100 * POWER:.0f}% (the arm with the fewest seeds, not corrected); the sd of a run within its arm, which is "
-        "in means, and within its block, which is in differences, with degrees of freedom."
+        f"{100 * POWER:.0f}% (the arm with the fewest seeds, not corrected); the sd of a run within its arm, which "
+        "means have, and within its block, which differences have, with degrees of freedom."
     )
     return [Heading("Noise"), text, difference_tables.noise_table(comparison)]
 

@@ -19,7 +19,7 @@ RULE = (
     "the gap is larger than the margin and than the half-width of its 95% interval, INCONCLUSIVE otherwise. Both sets "
     "have noise, over the n seeds in brackets; differences are between runs of one seed. The margins are those of "
     f"claims, on other data than COCO {OTHER_DATA:g} times as wide. The rows are not corrected for their number: "
-    "of gaps that are noise alone, 1 in 20 is significant."
+    "if all gaps were noise, 1 in 20 would be significant."
 )
 NOTHING = "No grid of these runs has finished runs to compare."
 
