@@ -53,9 +53,10 @@ prior sd {prior} AP, and the sd is pooled over {arms} arms.
 {values}
 
 - At a true AP of 38.4, just at the margin, REPRODUCED is wrong; its chance is meant to be at most 5%. It is higher where the
-  true sd is above the prior sd, which few seeds cannot find out.
+  true sd is above the prior sd, which a few seeds cannot show.
 - With one seed the sd is not measured, and the prior sd alone decides.
-- Two seeds on target never say less than one: at a true AP of 38.9 the chance of REPRODUCED grows with every seed.
+- A second seed on target never makes the verdict less certain: at a true AP of 38.9 the chance of REPRODUCED grows with
+  every seed.
 
 ## Choosing the number of seeds
 
