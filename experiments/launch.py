@@ -137,7 +137,7 @@ def _summary(grid: Grid, plan: list[PlannedRun], slurm_error: str | None) -> lis
     """The lines below the plan's table, except the cost."""
     shared = f" + {plural('pretraining', len(grid.seeds))}" if grid.pretrain else ""
     evaluations = sum(spec.task == EVALUATE for spec in grid.runs)
-    shared += f", {evaluations} of them only evaluate weights of others" if evaluations else ""
+    shared += f"; {evaluations} of the runs only evaluate weights of others" if evaluations else ""
     size = f"{len(grid.runs)} runs ({len(grid.runs) // len(grid.seeds)} arms x {len(grid.seeds)} seeds){shared}"
     if grid.task == EVALUATE:
         size = f"{len(grid.runs)} evaluation{'s' if len(grid.runs) > 1 else ''} of given weights"

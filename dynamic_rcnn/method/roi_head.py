@@ -135,8 +135,8 @@ class DynamicCascadeRoIHead(DynamicHead, CascadeRoIHead):
     """The RoI head of Cascade R-CNN (arXiv 1712.00726), each stage with its own T, beta and windows.
 
     Nobody has published this combination; what it does is our choice. `train_cfg` maps stages to mmdet's list of
-    settings, one per stage, and dynamic_rcnn to those of `DynamicRoIHead`. One more, stages, is `all` (default) or
-    `first`, which leaves the later stages static. T of a stage starts at the stage's own threshold, which is its lower
+    settings, one per stage, and dynamic_rcnn to those of `DynamicRoIHead` and to stages: `all` (default), or `first`,
+    which leaves the later stages static. T of a stage starts at the stage's own threshold, which is its lower
     bound as well if initial_iou is None. Later stages measure the proposals that the stage before them refined: those
     that it sampled, without their ground-truth boxes.
     """

@@ -1,4 +1,4 @@
-"""metrics.json: the results of a run: AP, of a pretraining accuracy, and of a run that times its arms step times."""
+"""metrics.json, the results of a run: AP; accuracy for a pretraining; step times for a run that times its arms."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ them, `positives` and `proposals_50` to `proposals_70` (IoU with the best ground
 T, beta, statistics and counts are those of the first group of images; losses are means over all groups.
 
 The columns of TIMING are measured between two rows, without evaluations, and differ from attempt to attempt: `seconds`
-per iteration; `data_seconds`, of these, in which the process that waited longest waited for images; images per second
-of all processes; and the peak memory so far of the process with the largest, on its GPU or without GPUs resident.
+per iteration; `data_seconds`, the part of them in which the process that waited longest waited for images; images per
+second of all processes; and the largest peak memory of a process so far, on its GPU or, without GPUs, resident.
 
 Of a Cascade head, T, beta, statistics, counts and `acc` are those of the first stage, `T_stage2` and so on those of the
 later ones, and the RoI head's losses are sums over the stages.

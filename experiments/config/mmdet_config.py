@@ -88,7 +88,7 @@ def _data_faults(config: Config) -> Iterator[str]:
     if "batch_size" not in loader or "pipeline" not in (tested.get("dataset") or {}):
         yield "train_dataloader, test_dataloader: must be given, with batch_size and dataset.pipeline"
     if dataset.get("type") in _WRAPPERS or "pipeline" not in dataset:
-        yield f"train_dataloader.dataset.type={dataset.get('type')}: the launch gives the data set; name a plain one"
+        yield f"train_dataloader.dataset.type={dataset.get('type')}: must be a plain data set; dataset= replaces it"
     yield from _unless_in(
         "train_dataloader.sampler.type", (loader.get("sampler") or {}).get("type"), ("DefaultSampler",)
     )

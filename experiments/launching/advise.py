@@ -59,7 +59,7 @@ def _launch_missing(arguments: Sequence[str], more: Sequence[str], launch: Launc
     code = launch(grid, config, arguments)
     if disk_plan(grid, config.runs)[-1].state in FINAL:
         return None
-    print("when this run is done, the same command goes on from it")
+    print("when this run is done, the same command continues from it")
     return code
 
 

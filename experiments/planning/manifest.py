@@ -56,9 +56,9 @@ def write_manifest(grid: Grid, runs: Path, paths: dict[str, Path]) -> None:
 
 
 def _look(earlier: list[PlannedCell], asked: set[tuple[str, int]], runs: Path) -> list[int]:
-    """The number of finished seeds of the arms that get seeds which no earlier launch asked for; [] if there are none.
+    """The number of finished seeds of the arms to which this launch adds seeds, as a list of one; [] if there are none.
 
-    Their results may have been the reason to add seeds.
+    Their results may have been the reason to add seeds. earlier, asked: the runs of earlier launches and of this one.
     """
     planned = {(cell.arm, cell.seed) for cell in earlier}
     grown = {arm for arm, _ in planned} & {arm for arm, _ in asked - planned}

@@ -53,8 +53,10 @@ def nearest_rank(by_rank: NDArray[np.float64], target: float, least: float = 0.0
 def targets(rows: Rows, is_pretrained: bool) -> tuple[float, float]:
     """T and beta at the end of a run with these rows, as in Figure 5.
 
-    Where the learning rate has fallen, or training began with the weights of a detector, the ends of its curves. Else
-    T at the same iteration of the published run, interpolated over the logarithm of the iteration.
+    Both are those at the end of the figure if the learning rate has fallen. Before that, beta is BETA_BEFORE_DECAY and
+    T that of the published run at the same iteration, interpolated over the logarithm of the iteration.
+
+    is_pretrained: whether training began with the weights of another run. Then T is always that at the end.
     """
     rates = [row["lr"] for row in rows]
     if is_pretrained or rates[-1] < max(rates) / 2:

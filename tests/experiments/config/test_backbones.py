@@ -123,7 +123,7 @@ def test_the_cost_covers_the_arms_whose_step_time_is_known(root: Path, tmp_path:
     settings = ["grid=backbones", "dataset=coco", f"dataset.root={root}", "cluster=slurm", "seeds=[0]"]
     assert launch.main([*settings, f"runs={tmp_path}", "action=plan"]) == 0
     out = capsys.readouterr().out
-    assert "18 runs (18 arms x 1 seeds), 4 of them only evaluate weights of others: 18 new" in out
+    assert "18 runs (18 arms x 1 seeds); 4 of the runs only evaluate weights of others: 18 new" in out
     assert (
         "cost: 410.48 GPU-hours for the runs to launch, at 0.350 s per iteration (declared in the grid for 8 processes)"
         in out

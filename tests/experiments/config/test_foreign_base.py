@@ -114,7 +114,7 @@ REFUSED = {  # what is set in the config -> the message
         "default_hooks.checkpoint.type=MyHook: not supported; valid: Checkpoint",
     ),
     "train_dataloader.sampler.type": ("ClassAwareSampler", "train_dataloader.sampler.type=ClassAwareSampler: not supp"),
-    "train_dataloader.dataset.type": ("RepeatDataset", "train_dataloader.dataset.type=RepeatDataset: the launch gives"),
+    "train_dataloader.dataset.type": ("RepeatDataset", "train_dataloader.dataset.type=RepeatDataset: must be a plain"),
     "train_dataloader.batch_size": (3, "base_batch_size=16: must be a multiple of train_dataloader.batch_size=3"),
     "model.type": ("PanopticFPN", "model.type=PanopticFPN: not supported; valid: CascadeRCNN, FasterRCNN"),
     "model.roi_head.type": ("PISARoIHead", "model.roi_head.type=PISARoIHead: not supported; valid: CascadeRoIHead"),

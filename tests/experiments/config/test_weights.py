@@ -94,7 +94,7 @@ def test_an_arm_evaluates_the_weights_of_another_with_views_and_soft_nms(trained
     ]
     given = trained.arguments("arms=[both,views,soft]", "cluster.threads=1", "dataset.recipe.val_images=6", *arms)
     assert launch.main([*given, "action=plan"]) == 0
-    assert "(3 arms x 1 seeds), 2 of them only evaluate weights of others: 2 new, 1 done" in capsys.readouterr().out
+    assert "(3 arms x 1 seeds); 2 of the runs only evaluate weights of others: 2 new, 1 done" in capsys.readouterr().out
     assert launch.main(given) == 0
     own, views_run, soft = (trained.run(arm) for arm in ("both", "views", "soft"))
     detections = [(run / "detections.json.gz").read_bytes() for run in (own, views_run, soft)]

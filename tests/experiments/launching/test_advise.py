@@ -64,7 +64,7 @@ def test_a_run_that_is_not_done_ends_the_command(tmp_path: Path, monkeypatch: py
     """As on Slurm, where a launch submits and returns."""
     monkeypatch.setattr(launch, "_launch", lambda grid, config, given: 0)
     assert launch.main(arguments(tmp_path, "action=advise")) == 0
-    assert "when this run is done, the same command goes on from it" in capsys.readouterr().out
+    assert "when this run is done, the same command continues from it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arms", ["[baseline,dla]", "[baseline]"])
