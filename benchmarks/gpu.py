@@ -58,8 +58,12 @@ LEAST_ROUNDS = 2
 Arms = dict[str, tuple[str, Callable[[], Arm]]]  # name -> title, and what builds the arm
 
 
-class Comparison(NamedTuple):
-    """What is compared: `arms` with the first. share: of the time; iterations: per block; warmup: before, per arm."""
+class PlannedComparison(NamedTuple):
+    """Arms to compare with the first one.
+
+    share: of the time. iterations: of each block. warmup: iterations of each arm before its first block. has_peaks:
+    whether peak memory is recorded.
+    """
 
     name: str
     title: str
@@ -127,7 +131,7 @@ class Bench:
     def suite(self, **changes: Any) -> SuiteArm:
         return SuiteArm(changed(self.spec, **changes), self.device, self.losses)
 
-    def compare(self, plan: Comparison, end: float) -> ComparedTimes:
+    def compare(self, plan: PlannedComparison, end: float) -> ComparedTimes:
         """Time rounds until all are done or `end` has passed, a time of `time.monotonic`."""
         warm = list(self.batches.between(0, self.size["iterations"]))
         arms: dict[str, Arm] = {}
@@ -152,7 +156,9 @@ class Bench:
             blocks=blocks,
         )
 
-    def _rounds(self, plan: Comparison, arms: dict[str, Arm], held: dict[str, int], end: float) -> Iterator[Block]:
+    def _rounds(
+        self, plan: PlannedComparison, arms: dict[str, Arm], held: dict[str, int], end: float
+    ) -> Iterator[Block]:
         for number in range(self.size["rounds"]):
             if number >= LEAST_ROUNDS and time.monotonic() > end:
                 return
@@ -166,7 +172,7 @@ class Bench:
                 yield Block(round=number, arm=name, seconds=each, peak_bytes=peak if plan.has_peaks else None)
 
 
-def comparisons(bench: Bench, workers: list[int]) -> list[Comparison]:
+def comparisons(bench: Bench, workers: list[int]) -> list[PlannedComparison]:
     """All comparisons, the most important first. Precisions that the device does not have are left out."""
     block, warmup = bench.size["iterations"], bench.size["warmup"]
     suite = partial(partial, bench.suite)
@@ -191,9 +197,9 @@ def comparisons(bench: Bench, workers: list[int]) -> list[Comparison]:
     loaders |= {f"workers_{n}": (f"workers: {n}", partial(loading, n)) for n in workers}
     few = -(-warmup // 10)
     return [
-        Comparison(COMPONENTS, "both components against the baseline", 0.4, components, block, warmup),
-        Comparison("peer", "this suite against mmdet's model, head and training step", 0.15, peer, block, few),
-        Comparison(
+        PlannedComparison(COMPONENTS, "both components against the baseline", 0.4, components, block, warmup),
+        PlannedComparison("peer", "this suite against mmdet's model, head and training step", 0.15, peer, block, few),
+        PlannedComparison(
             "precision",
             "precisions, both components",
             0.2,
@@ -201,8 +207,8 @@ def comparisons(bench: Bench, workers: list[int]) -> list[Comparison]:
             block,
             few,
         ),
-        Comparison("deterministic", "deterministic mode, both components", 0.1, modes, block, few),
-        Comparison("loading", "training while images are loaded", 0.15, loaders, longer, few, has_peaks=False),
+        PlannedComparison("deterministic", "deterministic mode, both components", 0.1, modes, block, few),
+        PlannedComparison("loading", "training while images are loaded", 0.15, loaders, longer, few, has_peaks=False),
     ]
 
 
