@@ -174,7 +174,7 @@ def _status_row(run: PlannedRun) -> dict[str, str]:
 
 def _pace(row: dict[str, Any]) -> dict[str, str]:
     """Images per second, the share of the time in which the run waited for them, and its peak memory."""
-    if not is_measured(row):
+    if not _is_measured(row):
         return {"img/s": "", "wait%": "", "GB": ""}
     return {
         "img/s": f"{row['images_per_second']:.1f}",
@@ -183,7 +183,7 @@ def _pace(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def is_measured(row: dict[str, Any]) -> bool:
+def _is_measured(row: dict[str, Any]) -> bool:
     """Whether a row of train.jsonl has all columns of TIMING, which those of earlier versions lack."""
     return all(isinstance(row.get(name), int | float) for name in TIMING)
 
