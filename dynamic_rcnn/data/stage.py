@@ -28,7 +28,7 @@ from dynamic_rcnn.run.files import FileContent, read_content, write_content
 from dynamic_rcnn.run.lock import open_lock, take
 from dynamic_rcnn.run.spec import digest
 
-_THREADS = 8  # that copy: a network file system answers each of them late
+_THREADS = 8  # that copy in parallel, because a network file system answers late
 _BLOCK = 4096  # of a file system, in bytes
 _in_use: list[IO[bytes]] = []  # the locks of the copies that this process reads, held until it ends
 
