@@ -44,7 +44,10 @@ TABLES = {  # grid -> what it reproduces
     "speed": "Table 6: inference speed",
     "mask": "Table 7: Mask R-CNN",
     "released": "released weights, evaluated again",
-    "controls": "not in the paper: fixed T and beta, L1, RPN NMS, replay",
+    "controls": "not in the paper: fixed T and beta, L1, RPN NMS",
+    "dynamics": "not in the paper: dynamics, schedule or end point; other statistics",
+    "dsl": "not in the paper: when a smaller beta helps",
+    "cascade": "not in the paper: Cascade R-CNN with both components",
 }
 
 

@@ -39,7 +39,7 @@ def advise(grid: Grid, config: Config, arguments: Sequence[str], launch: Launch)
         found = f"its train.jsonl has statistics by rank in {len(rows)} rows, and {_LEAST_ROWS} are needed"
         raise UserError(f"{static.name}: {found}; train it, or use grid={ADVISE}, which trains short runs")
     if grid.name == ADVISE and assigned is not None:
-        iou_topk = advice.propose_iou_topk(rows, static.init is not None)
+        iou_topk = advice.propose_iou_topk(rows)
         changes = f"{{{_METHOD}.label_assignment: true, {_METHOD}.iou_topk: {iou_topk}}}"
         more = [f"arms=[{assigned.arm}]", f"++grid.arms.{assigned.arm}.set={changes}"]
         if (code := _launch_missing(arguments, more, launch)) is not None:
@@ -89,12 +89,8 @@ def _rows(spec: RunSpec, runs: Path) -> list[dict[str, Any]]:
 
 def _text(static: RunSpec, rows: list[dict[str, Any]], source: RunSpec, later: list[dict[str, Any]]) -> list[str]:
     """The tables, notes on their limits, and what to paste into a grid. `rows` are of `static`, `later` of `source`."""
-    is_pretrained = static.init is not None
-    iou_topk, beta_topk = (
-        propose(given, is_pretrained)
-        for propose, given in ((advice.propose_iou_topk, rows), (advice.propose_beta_topk, later))
-    )
-    goals = advice.targets(rows, is_pretrained)[0], advice.targets(later, is_pretrained)[1]
+    iou_topk, beta_topk = advice.propose_iou_topk(rows), advice.propose_beta_topk(later)
+    goals = advice.targets(rows)[0], advice.targets(later)[1]
     lines = [
         f"T for each K_I, from {static.name}, {rows[-1]['iteration']} iterations; should end at {goals[0]:.2f}",
         *advice.table("K_I", advice.points(rows, "iou_by_rank"), iou_topk, _method(static)),

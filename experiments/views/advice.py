@@ -50,29 +50,27 @@ def nearest_rank(by_rank: NDArray[np.float64], target: float, least: float = 0.0
     return min(range(first, RANKS[-1] + 1), key=lambda rank: float(abs(at_rank(by_rank, rank)[-1] - target)))
 
 
-def targets(rows: Rows, is_pretrained: bool) -> tuple[float, float]:
+def targets(rows: Rows) -> tuple[float, float]:
     """T and beta at the end of a run with these rows, as in Figure 5.
 
     Both are those at the end of the figure if the learning rate has fallen. Before that, beta is BETA_BEFORE_DECAY and
     T that of the published run at the same iteration, interpolated over the logarithm of the iteration.
-
-    is_pretrained: whether training began with the weights of another run. Then T is always that at the end.
     """
     rates = [row["lr"] for row in rows]
-    if is_pretrained or rates[-1] < max(rates) / 2:
-        return FINAL_T, FINAL_BETA if rates[-1] < max(rates) / 2 else BETA_BEFORE_DECAY
+    if rates[-1] < max(rates) / 2:
+        return FINAL_T, FINAL_BETA
     known = {**PUBLISHED, _FINAL_ITERATION: FINAL_T}
     return float(np.interp(np.log(rows[-1]["iteration"]), np.log(list(known)), list(known.values()))), BETA_BEFORE_DECAY
 
 
-def propose_iou_topk(rows: Rows, is_pretrained: bool) -> int:
+def propose_iou_topk(rows: Rows) -> int:
     """K_I for the run with these rows."""
-    return nearest_rank(points(rows, "iou_by_rank"), targets(rows, is_pretrained)[0])
+    return nearest_rank(points(rows, "iou_by_rank"), targets(rows)[0])
 
 
-def propose_beta_topk(rows: Rows, is_pretrained: bool) -> int:
+def propose_beta_topk(rows: Rows) -> int:
     """K_beta for the run with these rows."""
-    return nearest_rank(points(rows, "error_by_rank"), targets(rows, is_pretrained)[1], least=_EPSILON)
+    return nearest_rank(points(rows, "error_by_rank"), targets(rows)[1], least=_EPSILON)
 
 
 def table(name: str, by_rank: NDArray[np.float64], proposed: int, method: Mapping[str, Any]) -> list[str]:

