@@ -87,7 +87,7 @@ def test_an_arm_evaluates_the_weights_of_another_with_views_and_soft_nms(trained
     """No iteration is trained; with the options of the other arm, the detections are the same."""
     transforms = "[[{type: Resize, scale: [160, 160]}], [{type: RandomFlip, prob: 0.0}], [{type: PackDetInputs}]]"
     views = f"[{{type: LoadImageFromFile}}, {{type: TestTimeAug, transforms: {transforms}}}]"
-    nms = "{type: soft_nms, iou_threshold: 0.5}"
+    nms = "{type: soft_nms, iou_threshold: 0.1}"
     arms = [
         f"++grid.arms.views={{title: one view, weights_of: both, set: {{data.test_pipeline: {views}}}}}",
         f"++grid.arms.soft={{title: Soft-NMS, weights_of: both, set: {{model.test_cfg.rcnn.nms: {nms}}}}}",
