@@ -69,7 +69,8 @@ class Layout:
         """The degrees of freedom of the variance within arms (Satterthwaite), since arms share the seeds' effects.
 
         Args:
-            between, rest: the variances of seeds and of the rest.
+            between: the variance of seeds.
+            rest: the variance of the rest.
         """
         if between + rest == 0:
             return self.level_df

@@ -59,8 +59,10 @@ class ObjectClassifier(BaseDetector):
         return int((logits.argmax(1) == labels).sum()), len(labels)
 
     def _classify(self, images: Tensor, samples: SampleList) -> tuple[Tensor, Tensor]:
-        """Logits [N, classes] and labels [N] of the objects."""
+        """Logits [N, classes] and labels [N] of the objects; a single one is cropped twice in training."""
         instances = [sample.gt_instances for sample in samples]
+        if self.training and sum(map(len, instances)) == 1:  # batch norm needs more than one value per channel
+            images, instances = torch.cat([images, images]), [*instances, *instances]
         boxes = [self._crops(get_box_tensor(each.bboxes)) for each in instances]
         crops = roi_align(images, boxes, self.crop_size, sampling_ratio=2, aligned=True)
         features = self.backbone(crops.contiguous(memory_format=torch.channels_last))[-1]
