@@ -213,7 +213,7 @@ def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
     result = run(main_job.replace("grid=ablation", "grid=smoke"), f"runs={tmp_path / 'runs'}")
     assert result.returncode == 0, result.stdout + result.stderr
     runs, records, out = tmp_path / "runs", tmp_path / "records", tmp_path / "REPORT.md"
-    images, write, against, copy, rebuild, check = starting("python analysis/")
+    images, write, copy, rebuild, against, check = starting("python analysis/")
     assert run(f"{images} runs={runs} resamples=20").returncode == 0
     assert run(f"{write} runs={runs} out={out}").returncode == 0
     compared = run(f"{against} runs={runs} out={tmp_path / 'COMPARED.md'}")
@@ -230,7 +230,7 @@ def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
     assert run(rebuild.replace("analysis/records", str(records)).replace("REPORT.md", str(out))).returncode == 0
     assert out.read_bytes() == first
     assert run(check, f"runs={records}", f"out={out}").returncode == 0
-    assert b"4 of 4 runs done" in first and b"### Bootstrap over images" in first and b"Not computed" not in first
+    assert b"4 of 4 runs done" in first and b"standard error over images" in first and b"not computed" not in first
 
 
 def test_the_example_in_python(tmp_path):
