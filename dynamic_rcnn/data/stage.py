@@ -123,11 +123,14 @@ def _make(found: PreparedData, source: Path, dataset: dict[str, Any], tick: Call
 
 def _list_files(source: Path, dataset: dict[str, Any]) -> dict[str, int]:
     """The annotation files and the images that they name: path below `source` -> size in bytes."""
+    splits = [(dataset[f"{split}_ann"], dataset[f"{split}_img"]) for split in ("train", "val")]
+    if "recipe" in dataset:  # the fingerprint of drawn images is that of all splits
+        drawn = sorted((source / "annotations").glob("*.json"))
+        splits = [(path.relative_to(source).as_posix(), path.stem) for path in drawn]
     names: dict[str, None] = {}
-    for split in ("train", "val"):
-        annotations, folder = dataset[f"{split}_ann"], dataset[f"{split}_img"]
-        images = read_images(source / annotations)
-        names |= dict.fromkeys([annotations, *(f"{folder}/{image.file_name}" for image in images)])
+    for file, folder in splits:
+        images = read_images(source / file)
+        names |= dict.fromkeys([file, *(f"{folder}/{image.file_name}" for image in images)])
     outside = [name for name in names if os.path.normpath(name).startswith(("..", "/"))]
     if outside:
         raise UserError(f"dataset.stage={dataset['stage']}: {outside[0]} is not below {source}; set dataset.stage=null")

@@ -16,6 +16,7 @@ import pytest
 
 from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.data import stage as module
+from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.data.stage import stage
 from dynamic_rcnn.errors import InterruptedRunError, UserError
 from tests.dynamic_rcnn.data.coco_fixture import edit_json, write_coco
@@ -73,6 +74,16 @@ def test_annotations_and_the_images_that_they_name_are_copied_once(source: Sourc
     assert content(root).items() <= content(Path(source.dataset["root"])).items()
     assert source.stage() == root and len(copied) == 12
     assert root.parent == Path(source.dataset["stage"]) / f"dynamic_rcnn.{os.getuid()}"
+
+
+def test_drawn_images_are_copied_with_all_their_splits(tmp_path: Path) -> None:
+    """The fingerprint is that of all splits, also of the one that no run reads."""
+    recipe = ShapesRecipe(train_images=3, val_images=2, test_images=2, image_size=64)
+    drawn = datasets.shapes(recipe, str(tmp_path / "data")) | {"stage": str(tmp_path / "scratch")}
+    found = datasets.prepare(drawn)
+    copied = content(stage(found, drawn, lambda: None).root)
+    assert copied == {path: data for path, data in content(found.root).items() if path.name != "dataset.json"}
+    assert len(copied) == 3 + 7
 
 
 def test_without_a_folder_nothing_is_copied(source: Source) -> None:
