@@ -1,7 +1,7 @@
 """ObjectClassifier: the model that pretrains a backbone, by classifying crops around the objects of its images.
 
-It has mmdet's interface of a detector, so that data, training loop and checkpoints are those of any run. A detector
-starts from the weights of its backbone alone, as from a backbone that was trained on ImageNet.
+It has the interface by which detectors are trained, so that data, training loop and checkpoints are those of any run. A
+detector starts from the weights of its backbone alone, as from a backbone that was trained on ImageNet.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmdet.models.detectors import BaseDetector
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import get_box_tensor
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
@@ -21,7 +21,7 @@ _LARGEST = 2.0  # side of the largest crop, relative to the longer side of the o
 
 
 @MODELS.register_module()
-class ObjectClassifier(BaseDetector):
+class ObjectClassifier(BaseModel):
     """Classifies each object of an image by a square crop around it.
 
     In training, crops are 1 to 2 times as wide as the longer side of the object, and shifted by up to a quarter of that
@@ -48,14 +48,15 @@ class ObjectClassifier(BaseDetector):
         self.classifier = nn.Linear(in_channels, num_classes)
         self.crop_size = crop_size
 
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """The cross-entropy over all objects of the images [B, 3, H, W]."""
-        logits, labels = self._classify(batch_inputs, batch_data_samples)
+    def forward(self, inputs: Tensor, data_samples: SampleList, mode: str = "loss") -> dict[str, Tensor]:
+        """The cross-entropy over all objects of the images [B, 3, H, W]. mode: there is no other than "loss"."""
+        assert mode == "loss"
+        logits, labels = self._classify(inputs, data_samples)
         return {"loss_cls": nn.functional.cross_entropy(logits, labels)}
 
-    def count_correct(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple[int, int]:
+    def count_correct(self, inputs: Tensor, data_samples: SampleList) -> tuple[int, int]:
         """The number of objects that are classified correctly, and of all objects."""
-        logits, labels = self._classify(batch_inputs, batch_data_samples)
+        logits, labels = self._classify(inputs, data_samples)
         return int((logits.argmax(1) == labels).sum()), len(labels)
 
     def _classify(self, images: Tensor, samples: SampleList) -> tuple[Tensor, Tensor]:
@@ -77,14 +78,3 @@ class ObjectClassifier(BaseDetector):
         else:
             side = side * (1 + _LARGEST) / 2
         return torch.cat([center - side / 2, center + side / 2], 1)
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
-    def _forward(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
-    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of the backbone."""
-        features: tuple[Tensor, ...] = self.backbone(batch_inputs)
-        return features

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
@@ -20,29 +19,8 @@ from dynamic_rcnn.run.results import PretrainingResults
 _AT_ONCE = 16  # images
 
 
-class _NoHead:
-    """In the place of the RoI head, which the model does not have."""
-
-    all_reduce = False
-    stages = schedules = ()
-
-    def set_groups(self, count: int) -> None:
-        pass
-
-    def load_schedules(self, states: list[dict[str, Any]]) -> None:
-        pass
-
-
 class PretrainingRun(TrainingRun):
     """One process's share of the pretraining; implements `train.Task`."""
-
-    head = _NoHead()
-
-    def _note_positives(self) -> None:
-        """There are none: every object of an image is classified."""
-
-    def _method_values(self) -> dict[str, Any]:
-        return {}
 
     def finish(self) -> None:
         """Write the weights, and metrics.json with the accuracy on the validation split."""

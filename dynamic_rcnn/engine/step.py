@@ -51,7 +51,7 @@ class Step:
         self.groups = groups
         self.own = own
         self.parameters = [each for each in model.parameters() if each.requires_grad]
-        self.heads = [module for module in model.modules() if isinstance(module, DynamicHead)]
+        self.heads = dynamic_heads(model)
         self.running = [buffer for module in model.modules() for buffer in _running_statistics(module)]
 
     def train(self, iteration: int, batches: list[Any]) -> dict[str, Tensor]:
@@ -95,6 +95,11 @@ class Step:
         """Set the running statistics of batch normalisation: those of the first of all groups are kept."""
         for buffer, value in zip(self.running, values, strict=True):
             buffer.copy_(value)
+
+
+def dynamic_heads(model: torch.nn.Module) -> list[DynamicHead]:
+    """The RoI head with T and beta, if the model has one."""
+    return [module for module in model.modules() if isinstance(module, DynamicHead)]
 
 
 def _running_statistics(module: torch.nn.Module) -> list[Tensor]:

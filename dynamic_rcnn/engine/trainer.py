@@ -16,7 +16,7 @@ from dynamic_rcnn.engine import build, checkpoint, results, start
 from dynamic_rcnn.engine.ending import UncheckedLosses, raise_if_bad
 from dynamic_rcnn.engine.pace import Pace
 from dynamic_rcnn.engine.precision import Precision
-from dynamic_rcnn.engine.step import Step
+from dynamic_rcnn.engine.step import Step, dynamic_heads
 from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import InterruptedRunError, NaNLossError, NoPositivesError, UserError
 from dynamic_rcnn.parallel import comm as distributed
@@ -44,12 +44,14 @@ class TrainingRun(start.BaseRun):
         self.own_groups = own_groups(self.settings["groups"])
         self.batches = build.Batches(images, spec.seed, self.settings, self.own_groups)
         self.model = build.build_model(spec).to(self.device)
-        if self.head.all_reduce and self.settings["groups"] == 1:
-            raise UserError("dynamic_rcnn.all_reduce: true has no effect with base.train.groups=1; set it to false")
-        self.head.set_groups(len(self.own_groups))
+        self.heads = dynamic_heads(self.model)
         replayed = start.read_replayed(spec)
-        if replayed is not None:
-            self.head.replay(replayed)
+        for head in self.heads:
+            if head.all_reduce and self.settings["groups"] == 1:
+                raise UserError("dynamic_rcnn.all_reduce: true has no effect with base.train.groups=1; set it to false")
+            head.set_groups(len(self.own_groups))
+            if replayed is not None:
+                head.replay(replayed)
         self.optimizer = build.build_optimizer(spec, self.model)
         self.schedulers = build.build_schedulers(spec, self.optimizer)
         self.precision = Precision(self.settings["precision"], self.device)
@@ -58,10 +60,6 @@ class TrainingRun(start.BaseRun):
         self.pace = Pace(self.device)
         self.first = self.positives = 0  # the iteration that this attempt continues after, and its positives so far
         beat()
-
-    @property
-    def head(self) -> Any:
-        return self.model.roi_head
 
     def restore(self, note: str | None) -> None:
         """Start from the newest intact checkpoint, the final weights, the run in `spec.init`, or the initial weights.
@@ -119,8 +117,10 @@ class TrainingRun(start.BaseRun):
         for scheduler, state in zip(self.schedulers, content["param_schedulers"], strict=True):
             scheduler.load_state_dict(state)
         self.precision.load_state_dict(content["scaler"])
-        own, stages = self.own_groups, len(self.head.stages)
-        self.head.load_schedules(content["schedules"][own.start * stages : own.stop * stages])
+        own = self.own_groups
+        for head in self.heads:
+            stages = len(head.stages)
+            head.load_schedules(content["schedules"][own.start * stages : own.stop * stages])
 
     def run(self) -> None:
         """Train to the last iteration. A signal raises InterruptedRunError after an iteration and its checkpoint."""
@@ -139,7 +139,7 @@ class TrainingRun(start.BaseRun):
         logs = self.step.train(self.iteration, batches)
         self.iteration += 1
         self.losses.add(self.iteration, logs["loss"])
-        self._note_positives()
+        self._check_positives()
         end_of_epoch = self.iteration % len(self.batches) == 0
         for scheduler in self.schedulers:
             if end_of_epoch or not scheduler.by_epoch:
@@ -147,11 +147,11 @@ class TrainingRun(start.BaseRun):
         beat()
         return logs
 
-    def _note_positives(self) -> None:
+    def _check_positives(self) -> None:
         """Raise NoPositivesError on all processes if none had a positive in this attempt: it trains on nothing."""
-        self.positives += len(self.head.statistics.targets)
+        self.positives += sum(len(head.statistics.targets) for head in self.heads)
         due = self.iteration - self.first == min(_MOST_WITHOUT_POSITIVES, self.max_iterations)
-        if due and not distributed.any_of(self.positives > 0):
+        if self.heads and due and not distributed.any_of(self.positives > 0):
             span = f"iterations {self.first + 1} to {self.iteration} have no positives"
             advice = "no ground-truth box reaches the RoI head; action=doctor checks the annotations"
             raise NoPositivesError(f"{span}: {advice}")
@@ -186,13 +186,11 @@ class TrainingRun(start.BaseRun):
         measured = self.pace.row()
         if measured is not None:
             rate = float(self.optimizer.get_lr()["lr"][0])
-            row = {"iteration": self.iteration, **losses, **sum_stages(losses), "lr": rate, **self._method_values()}
+            row = {"iteration": self.iteration, **losses, **sum_stages(losses), "lr": rate}
+            for head in self.heads:
+                row |= head.current_thresholds() | head.statistics.summary()
             self.record.log({**row, **measured})
             self.record.progress(self.iteration)
-
-    def _method_values(self) -> dict[str, Any]:
-        """T, beta and the statistics of the latest iteration."""
-        return self.head.current_thresholds() | self.head.statistics.summary()
 
     def _save_and_evaluate_if_due(self) -> None:
         """Save before evaluating, so that a run that is killed during an evaluation repeats it when resumed."""
@@ -212,7 +210,7 @@ class TrainingRun(start.BaseRun):
     def _save(self) -> None:
         """Write a checkpoint, unless a weight is not finite."""
         self._check_finite()
-        schedules = distributed.gather([schedule.state_dict() for schedule in self.head.schedules])
+        schedules = distributed.gather([each.state_dict() for head in self.heads for each in head.schedules])
         if schedules is not None:
             content = {
                 "meta": {"schema": SCHEMA, "run": self.spec.id, "iteration": self.iteration},

@@ -15,13 +15,15 @@ from dynamic_rcnn.data import dataset as datasets
 from dynamic_rcnn.data.shapes import ShapesRecipe
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.batch import groups_per_process
+from dynamic_rcnn.run.results import PRETRAIN
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, FINAL_VALUES, TRAIN, RunSpec
 from experiments.config.annotations import coco_format_dataset
 from experiments.config.foreign_base import is_foreign
 from experiments.config.grid import Grid
 from experiments.config.grid_schema import Replay, changes_of
+from experiments.config.mmdet_config import box_losses
 from experiments.config.overrides import changed_fields
-from experiments.config.schema import PRETRAIN, Config, DatasetSettings, GridFile, pretraining_base, with_changes
+from experiments.config.schema import Config, DatasetSettings, GridFile, pretraining_base, with_changes
 
 
 def build_grid(config: Config) -> Grid:
@@ -115,7 +117,7 @@ def _with_replay(spec: RunSpec, replay: Replay | None, specs: dict[str, RunSpec]
     if replay is None:
         return spec
     source = replay.arm
-    losses = [_box_losses(each.config["model"]) for each in (spec, specs[source])]
+    losses = [box_losses(each.config["model"]) for each in (spec, specs[source])]
     if any(len(each) > 1 for each in losses):
         raise UserError(f"arm {spec.arm}: replays {source}, whose stages each have a T and beta: not supported")
     if losses != [["SmoothL1Loss"]] * 2:
@@ -132,23 +134,13 @@ def _with_replay(spec: RunSpec, replay: Replay | None, specs: dict[str, RunSpec]
 def _check_losses(model: dict[str, Any], where: str) -> None:
     """Raise UserError if DSL is on where a box loss has no beta."""
     method = model["train_cfg"]["rcnn"]["dynamic_rcnn"]
-    losses = _box_losses(model)[: 1 if method.get("stages") == "first" else None]
+    losses = box_losses(model)[: 1 if method.get("stages") == "first" else None]
     for loss in losses if method["smooth_l1"] else ():
         if loss != "SmoothL1Loss":
             raise UserError(
                 f"{where}: dynamic_rcnn.smooth_l1=true: needs bbox_head.loss_bbox of type SmoothL1Loss, not {loss}; "
                 "set it, or choose arms without DSL with arms=[...]"
             )
-
-
-def _box_losses(model: dict[str, Any]) -> list[str]:
-    """The type of the box loss of each stage of the RoI head."""
-    heads = model["roi_head"]["bbox_head"]
-    return [head.get("loss_bbox", {}).get("type", "SmoothL1Loss") for head in _listed(heads)]
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _pretrain(config: Config, dataset: dict[str, Any]) -> RunSpec | None:

@@ -17,7 +17,7 @@ from typing import Any
 from dynamic_rcnn import PROJECT
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.schema import similar_hint
-from experiments.config.mmdet_config import find_faults, to_base
+from experiments.config.mmdet_config import box_losses, find_faults, to_base
 
 MMDET = "mmdet:"
 VALID = f"{MMDET}NAME of one of mmdet's configs, or the path of a config file (.py)"
@@ -80,9 +80,7 @@ def describe(name: str, path: Path) -> list[str]:
     taken = "model, image pipelines, batch, optimizer and schedule"
     rest = "data set, evaluation, hooks, logging and environment are the suite's"
     lines = [f"base={name}: {taken} are those of {path.name} (mmdet {version('mmdet')}); {rest}"]
-    heads = config["model"]["roi_head"]["bbox_head"]
-    losses = {head.get("loss_bbox", {}).get("type") for head in (heads if isinstance(heads, list) else [heads])}
-    if "L1Loss" in losses:
+    if "L1Loss" in box_losses(config["model"]):
         text = "the box loss is SmoothL1Loss with beta 1.0 in every arm, not the config's L1Loss, which has no beta"
         lines.append(f"base={name}: {text}")
     return lines

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from dynamic_rcnn.metrics.names import AP_METRICS, MASK_METRICS
 from dynamic_rcnn.run.comparisons import Contrasts, Equivalence, Factorial, comparison_faults
 from dynamic_rcnn.run.manifest import Paper, PlainName
+from dynamic_rcnn.run.results import PRETRAIN
 from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, similar_hint
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE
 from dynamic_rcnn.run.values import Count, value_rule
@@ -17,7 +18,6 @@ from experiments.config.base_schema import DeclaredSeconds, Rounds, Seeds
 from experiments.config.conf_files import names_of
 from experiments.config.foreign_base import is_foreign
 
-PRETRAIN = "pretrain"
 EVALUATION_OPTIONS = ("model.test_cfg", "data.test_pipeline")
 _COMPARISONS = ("contrasts", "factorial", "equivalence")
 _TRAINING_FIELDS = ("seeds", "cost", *_COMPARISONS, "seen_seeds")  # only of grids whose runs train

@@ -160,6 +160,11 @@ def _loop(loop: Config) -> str:
     return str(loop.get("type") or ("EpochBasedTrainLoop" if loop.get("by_epoch") else "IterBasedTrainLoop"))
 
 
+def box_losses(model: dict[str, Any]) -> list[str]:
+    """The type of the box loss of each stage of a model's RoI head."""
+    return [head.get("loss_bbox", {}).get("type", "SmoothL1Loss") for head in _listed(model["roi_head"]["bbox_head"])]
+
+
 def _listed(value: Any) -> list[Any]:
     if value is None:
         return []

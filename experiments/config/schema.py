@@ -13,12 +13,13 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.run.manifest import PlainName
+from dynamic_rcnn.run.results import PRETRAIN
 from dynamic_rcnn.run.schema import BrokenRulesError, Fault, Schema, faults, similar_hint, validate
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, TRAIN
 from dynamic_rcnn.run.values import Count
 from experiments.config.base_schema import Folder, LocalCount, RunConfig, RunName, Seeds, TimedConfig
 from experiments.config.grid import other_seed
-from experiments.config.grid_schema import PRETRAIN, Arm, GridFile, changes_of
+from experiments.config.grid_schema import Arm, GridFile, changes_of
 
 if TYPE_CHECKING:
     from slurm.site_profile import Profile
@@ -163,8 +164,10 @@ class Settings(Schema):
             rule = f"grid={self.grid.name} evaluates given weights, once per arm; leave seeds= out"
             yield ("seeds",), self.seeds, rule
         if any(arm.replay is not None and arm.replay.of_other_seed for arm in self.chosen_arms.values()):
-            missing = sorted({other_seed(seed) for seed in self.chosen_seeds} - set(self.chosen_seeds))
-            if missing:
+            needed = set(self.chosen_seeds)
+            while not needed >= (others := set(map(other_seed, needed))):
+                needed |= others
+            if missing := sorted(needed - set(self.chosen_seeds)):
                 rule = f"an arm replays the runs of other seeds; choose {', '.join(map(str, missing))} as well"
                 yield ("seeds",), self.chosen_seeds, rule
         if not self.chosen_seeds:

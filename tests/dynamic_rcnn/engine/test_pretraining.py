@@ -86,5 +86,5 @@ def test_every_object_is_classified_by_its_own_crop(tmp_path: Path) -> None:
     correct, objects = model.count_correct(images, samples)
     assert (correct, objects) == (int((logits.argmax(1) == labels).sum()), 3)
     expected = torch.nn.functional.cross_entropy(logits, labels)
-    torch.testing.assert_close(model.loss(images, samples)["loss_cls"], expected)
-    assert model.train().loss(images[1:], samples[1:])["loss_cls"].isfinite()  # of a single object
+    torch.testing.assert_close(model(images, samples)["loss_cls"], expected)
+    assert model.train()(images[1:], samples[1:])["loss_cls"].isfinite()  # of a single object

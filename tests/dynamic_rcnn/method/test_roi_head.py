@@ -15,9 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynamic_rcnn.engine import build
 from dynamic_rcnn.engine.seeding import seed_all
-from dynamic_rcnn.method.schedule import DynamicSchedule
-from dynamic_rcnn.method.statistics import IterationStatistics
-from dynamic_rcnn.run.train_log import RANKS
 
 build.use_mmdet_scope()
 from mmdet.models.roi_heads import DynamicRoIHead as MmdetDynamicRoIHead  # noqa: E402
@@ -248,47 +245,6 @@ def test_more_objects_than_beta_topk_keeps_beta():
     head = make("dynamic_rcnn.DynamicRoIHead")
     trace(head, [(12, 12)] * 3)
     assert head.schedules[0].beta == 1.0
-
-
-def test_logged_statistics():
-    head = make("dynamic_rcnn.DynamicRoIHead")
-    head.loss(*batch(0, (2, 3)))
-    logged = head.statistics.summary()
-    assert logged["iou_statistic"] == pytest.approx(float(head.statistics.ious.mean()), abs=1e-7)
-    assert logged["positives"] == len(head.statistics.targets) / 2
-    overlaps = head.statistics.max_overlaps
-    assert logged["proposals_50"] == float((overlaps >= 0.5).sum()) / 2 >= logged["proposals_70"] > 0
-    assert head.current_thresholds() == {"T": 0.5, "beta": 1.0}
-
-
-def test_histograms_count_every_proposal_and_every_target():
-    overlaps = torch.tensor([0.0, 0.049, 0.05, 0.5, 0.999, 1.0, 1.0000001])
-    targets = torch.tensor([[0.0, -0.1, 9.0, 9.0], [0.25, -2.95, 9.0, 9.0], [3.0, -7.0, 9.0, 9.0]])
-    logged = IterationStatistics(torch.ones(1), None, [overlaps], targets).summary()
-    assert {at: count for at, count in enumerate(logged["iou_histogram"]) if count} == {0: 2, 1: 1, 10: 1, 19: 3}
-    assert {at: count for at, count in enumerate(logged["target_histogram"]) if count} == {0: 1, 1: 1, 2: 1, 29: 3}
-    assert (len(logged["iou_histogram"]), len(logged["target_histogram"])) == (20, 30)
-
-
-def test_statistics_by_rank_are_those_of_heads_with_these_constants():
-    """iou_by_rank and error_by_rank hold what a head with another K_I and K_beta measures on the same batch."""
-    plain = make("dynamic_rcnn.DynamicRoIHead")
-    plain.loss(*batch(0, (2, 3)))
-    logged = plain.statistics.summary()
-    for rank in (1, 3, 10, 300):
-        ranks = {"iou_topk": rank, "beta_topk": rank}
-        others = {"update_iter_interval": 5, "initial_iou": 0.4, "initial_beta": 1.0, "iou_threshold": 0.5, "beta": 1.0}
-        schedule = DynamicSchedule(**ranks, **others)
-        ious = schedule.iou_statistics(plain.statistics.overlaps)
-        assert logged["iou_by_rank"][RANKS.index(rank)] == pytest.approx(float(ious.mean()), abs=1e-5)
-        error = schedule.regression_error(plain.statistics.targets, 2)
-        assert logged["error_by_rank"][RANKS.index(rank)] == pytest.approx(float(error), abs=1e-5)
-    assert len(logged["iou_by_rank"]) == len(logged["error_by_rank"]) == len(RANKS)
-
-
-def test_statistics_by_rank_without_proposals_or_positives():
-    logged = IterationStatistics(torch.zeros(2), None, [torch.ones(1), torch.zeros(0)], torch.zeros(0, 4)).summary()
-    assert logged["iou_by_rank"] == [0.5] * len(RANKS) and logged["error_by_rank"] is None
 
 
 def test_replayed_values_follow_the_windows_and_the_last_one_stays():

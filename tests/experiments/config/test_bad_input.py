@@ -199,6 +199,7 @@ CASES = [
     (["base.pretrain.set=null"], "base.pretrain.set=None: must be a mapping"),
     (["base.pretrain.recipe.seed=a"], "base.pretrain.recipe.seed=a: must be an integer from 0 to 4294967295"),
     (["grid=dynamics", "seeds=[0]"], "seeds=[0]: an arm replays the runs of other seeds; choose 1 as well"),
+    (["grid=dynamics", "seeds=[3]"], "seeds=[3]: an arm replays the runs of other seeds; choose 0, 1, 2 as well"),
     (["grid.arms=null"], "grid.arms=None: has no arms; give at least one under grid.arms"),
     (["grid.arms.dla=null"], "grid.arms.dla=None: must be a mapping"),
     (["grid.arms.dla.set=null"], "grid.arms.dla.set=None: must be a mapping"),
