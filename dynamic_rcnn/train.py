@@ -26,7 +26,7 @@ from typing import Protocol
 
 from dynamic_rcnn import cli
 from dynamic_rcnn.engine import ending
-from dynamic_rcnn.engine.stop_signal import StopSignal, end_with_parent
+from dynamic_rcnn.engine.stop_signal import StopSignal
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.processes import run_processes
 from dynamic_rcnn.parallel.rank import EXIT_LOCKED, Rank
@@ -37,6 +37,7 @@ from dynamic_rcnn.run.lock import RunLockedError
 from dynamic_rcnn.run.process_env import ProcessEnv
 from dynamic_rcnn.run.spec import BENCHMARK, EVALUATE, ID_DIGITS, PRETRAIN, RunSpec
 from dynamic_rcnn.run.status import StatusFile
+from dynamic_rcnn.run.worker import end_with_parent
 
 EXIT_DONE = 0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -27,10 +27,10 @@ from dynamic_rcnn.engine import object_classifier  # noqa: F401  registers the m
 from dynamic_rcnn.engine.pretrained import weights_folder
 from dynamic_rcnn.engine.refusal import as_user_error, check_type
 from dynamic_rcnn.engine.seeding import seed_all
-from dynamic_rcnn.engine.stop_signal import start_worker
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.ops.faster_modules import can_be_channels_last, use_faster_modules
 from dynamic_rcnn.run.spec import RunSpec
+from dynamic_rcnn.run.worker import start_worker
 
 if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector

@@ -10,11 +10,11 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import BaseDataset, pseudo_collate
 from torch.utils.data import DataLoader, Subset
 
-from dynamic_rcnn.engine.stop_signal import start_worker
 from dynamic_rcnn.engine.test_time_aug import merging_views
 from dynamic_rcnn.metrics import masks
 from dynamic_rcnn.parallel import comm as distributed
 from dynamic_rcnn.run.heartbeat import beat
+from dynamic_rcnn.run.worker import start_worker
 
 if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector

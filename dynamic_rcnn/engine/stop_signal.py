@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from dynamic_rcnn.errors import InterruptedRunError
-
-_PR_SET_PDEATHSIG = 1
 
 
 class StopSignal:
@@ -50,20 +46,3 @@ class StopSignal:
         again, self.received = self.received, True
         if self._at_once and not again:  # a second signal must not disturb the cleanup after the first
             self.check()
-
-
-def start_worker(worker: int) -> None:
-    """Let only the end of its parent end a data loading worker.
-
-    Slurm and Ctrl-C signal it too, but its parent still needs it. A worker that outlives its parent holds the lock of
-    the run.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    end_with_parent(signal.SIGKILL)
-
-
-def end_with_parent(number: signal.Signals) -> None:
-    """Have the kernel send a signal to this process when its parent dies (Linux only)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -46,6 +46,7 @@ DOES_NOT_DECIDE_RESULT = (
     "run.status",
     "run.train_log",
     "run.values",
+    "run.worker",
 )
 
 SOURCE = '"""Module."""\n\n\ndef f(x):\n    """Add one."""\n    return x + 1  # one\n'
