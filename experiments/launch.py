@@ -38,7 +38,7 @@ from experiments.launching.output import output_may_close
 from experiments.planning import cost
 from experiments.planning.chance import chance_lines
 from experiments.planning.directories import Directories, nearest_differences
-from experiments.planning.plan import is_submitted, plan_or_disk, plan_reporting_errors
+from experiments.planning.plan import in_progress, is_submitted, plan_or_disk, plan_reporting_errors, refresh_seconds
 from experiments.planning.run_state import PlannedRun, lost_copies
 from experiments.planning.trajectory import trajectory_lines
 from experiments.views import tables
@@ -46,7 +46,6 @@ from experiments.views import tables
 _FLAGS = ("--help", "-h", "--cfg", "-c", "--info", "--shell-completion", "-sc")
 _LAUNCHING = ("launch", "advise")
 _CHANGING = (*_LAUNCHING, "cancel")  # these actions handle Ctrl-C themselves
-_WATCH_S, _WATCH_SLURM_S = 2.0, 10.0  # Slurm's controller is asked less often than the disk
 _DISK_HINT = "free some space or choose another runs="
 
 
@@ -155,7 +154,12 @@ def _doctor(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 
 
 def _status(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
-    console, watch = tables.console(), config.settings.watch
+    console = tables.console()
+    if config.settings.watch:
+        from experiments.views.watch import can_watch, watch
+
+        if can_watch(console) and watch(grid, config.runs, console):
+            return 0
     while True:
         plan, slurm_error = plan_or_disk(grid, config.runs)
         if config.settings.json_output:
@@ -163,17 +167,13 @@ def _status(grid: Grid, config: Config, arguments: Sequence[str]) -> int:
 
             print(document(plan, grid, config.runs, slurm_error))
             return 0
-        if watch and console.is_terminal:
-            console.clear()
-            console.print(tables.live_table(plan, console.width, console.height))
-        else:
-            console.print(tables.status_table(plan, console.width))
+        console.print(tables.status_table(plan, console.width))
         causes = tables.hidden_causes(plan, console.width)
         for line in filter(None, [*causes, *trajectory_lines(plan), lost_copies(plan), slurm_error]):
             print(line, flush=True)
-        if not watch or not any(run.state in ("queued", "running") for run in plan):
+        if not config.settings.watch or not in_progress(plan):
             return 0
-        time.sleep(_WATCH_SLURM_S if any(run.in_queue for run in plan) else _WATCH_S)
+        time.sleep(refresh_seconds(plan))
 
 
 def _advise(grid: Grid, config: Config, arguments: Sequence[str]) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from dynamic_rcnn.errors import UserError
 from experiments.config.grid import Grid
 from experiments.planning.run_state import PlannedRun, disk_plan, note_failed_needs
 
+_REFRESH_S, _REFRESH_SLURM_S = 2.0, 10.0  # Slurm's controller is asked less often than the disk
 _SUBMISSIONS = ".slurm"  # slurm.submission_record.FOLDER: a grid that was never submitted imports nothing of slurm
 
 
@@ -36,6 +38,16 @@ def plan_reporting_errors(grid: Grid, runs: Path) -> list[PlannedRun]:
     if slurm_error is not None:
         print(slurm_error, file=sys.stderr, flush=True)
     return plan
+
+
+def in_progress(plan: Iterable[PlannedRun]) -> bool:
+    """Whether any run is queued or running."""
+    return any(run.state in ("queued", "running") for run in plan)
+
+
+def refresh_seconds(plan: Iterable[PlannedRun]) -> float:
+    """How long to wait before the plan is made again, to watch it."""
+    return _REFRESH_SLURM_S if any(run.in_queue for run in plan) else _REFRESH_S
 
 
 def is_submitted(grid: Grid, runs: Path) -> bool:

@@ -26,7 +26,7 @@ from experiments.planning.directories import Directories, names_in, nearest_diff
 FINAL = ("done", "stale")
 HELD = "held until `scontrol release"  # in the reason of a job that starts only after this command
 STALE_HEARTBEAT_S = 30 * 60.0  # age of a running run's record from which it counts as making no progress
-_TAIL_BYTES = 4096
+_TAIL_BYTES = 4096  # holds a row of any file that is read from its end
 
 
 @dataclass(frozen=True)
@@ -246,24 +246,23 @@ def _why_new(spec: RunSpec, path: Path, directories: Directories) -> str:
 
 def last_row(path: Path) -> dict[str, Any]:
     """The last complete line of a run's train.jsonl, read from its end; {} if there is none."""
-    row = _last_line(path / TRAIN_LOG)
+    row = _last_rows(path / TRAIN_LOG, 1)[-1]
     numbers = ("iteration", "loss", "T", "beta", "seconds")
     return row if all(isinstance(row.get(key), int | float) for key in numbers) else {}
 
 
-def last_evaluation(path: Path) -> dict[str, Any]:
-    """The newest metrics of a run that were evaluated during training; {} if there are none."""
-    row = _last_line(path / EVALUATIONS)
-    return row if isinstance(row.get("AP"), int | float) else {}
+def last_evaluations(path: Path) -> list[dict[str, Any]]:
+    """The last metrics, two rows or fewer, that a run evaluated during training, oldest first."""
+    return [row for row in _last_rows(path / EVALUATIONS, 2) if isinstance(row.get("AP"), int | float)]
 
 
-def _last_line(path: Path) -> dict[str, Any]:
+def _last_rows(path: Path, count: int) -> list[dict[str, Any]]:
+    """The last complete lines of a file, oldest first; [{}] if they cannot be read."""
     try:
-        lines = read_end(path, _TAIL_BYTES).split("\n")[:-1]
-        row = json.loads(lines[-1]) if lines else {}
+        rows = [json.loads(line) for line in read_end(path, count * _TAIL_BYTES).split("\n")[:-1][-count:]]
     except (OSError, ValueError):
-        return {}
-    return row if isinstance(row, dict) else {}
+        return [{}]
+    return rows if rows and all(isinstance(row, dict) for row in rows) else [{}]
 
 
 def read_end(path: Path, size: int) -> str:

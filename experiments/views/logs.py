@@ -31,6 +31,11 @@ def tail(path: Path, lines: int) -> list[str]:
     return read_end(path, _TAIL_BYTES).splitlines()[-lines:]
 
 
+def all_logs(run: PlannedRun, grid: Grid, runs: Path) -> list[Path]:
+    """Each log that shows how the newest attempt of a run failed, or goes on."""
+    return [*_failed_logs(run), *_job_outputs([run], grid, runs).get(run.path, [])]
+
+
 def print_logs(plan: Sequence[PlannedRun], grid: Grid, runs: Path, name: str | None, lines: int) -> None:
     """Print the last `lines` lines of each log that shows how the newest attempt of a run failed.
 

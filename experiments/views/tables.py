@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dynamic_rcnn.run.spec import EVALUATE
 from dynamic_rcnn.run.train_log import LATER_STAGES, TIMING, stage_column
-from experiments.planning.run_state import HELD, PlannedRun, last_evaluation, last_row
+from experiments.planning.run_state import HELD, PlannedRun, last_evaluations, last_row
 from experiments.views import logs
 
 # state -> its color
@@ -68,7 +68,7 @@ def status_table(plan: Sequence[PlannedRun], width: int) -> Text:
     """
     hidden = [] if any(run.job for run in plan) else _JOB_COLUMNS
     names = [name for name, least in _COLUMNS.items() if width >= least and name not in hidden]
-    return _table([_status_row(run) for run in plan], names, width)
+    return _table([status_row(run) for run in plan], names, width)
 
 
 def hidden_causes(plan: Sequence[PlannedRun], width: int) -> list[str]:
@@ -141,7 +141,8 @@ def newest_metrics(run: PlannedRun) -> dict[str, Any]:
     """The run's metrics; of a run that is not done, those of its last evaluation; {} without any."""
     if run.metrics or not run.status or not run.spec.config["train"].get("val_interval"):
         return run.metrics
-    return last_evaluation(run.path)
+    evaluations = last_evaluations(run.path)
+    return evaluations[-1] if evaluations else {}
 
 
 def seconds_left(run: PlannedRun, row: dict[str, Any]) -> float | None:
@@ -151,7 +152,8 @@ def seconds_left(run: PlannedRun, row: dict[str, Any]) -> float | None:
     return float((run.iterations - run.iteration) * row["seconds"])
 
 
-def _status_row(run: PlannedRun) -> dict[str, str]:
+def status_row(run: PlannedRun) -> dict[str, str]:
+    """What the status shows of a run, by column."""
     row = last_row(run.path) if run.status else {}
     metrics = newest_metrics(run)
     log = logs.newest_log(run) if run.state == "failed" else None

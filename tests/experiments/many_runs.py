@@ -27,7 +27,9 @@ from experiments.config.compose import resolve
 from experiments.config.grid import Grid
 from experiments.config.schema import GridFile
 from experiments.planning.manifest import write_manifest
+from experiments.planning.plan import plan_or_disk
 from experiments.planning.run_state import code_now
+from experiments.views.watch import View
 
 PROJECT = Path(__file__).resolve().parents[2]
 ARMS, SEEDS, ROWS = 200, 5, 200
@@ -128,7 +130,8 @@ def main(folder: Path) -> None:
     config = resolve(["grid=ablation", *arguments])[0]
     many = OmegaConf.to_container(OmegaConf.load(launcher.parent / "conf" / "grid" / "many.yaml").grid)
     settings = config.settings.model_copy(update={"grid": GridFile.model_validate(many)})
-    make_runs(runs, build_grid(replace(config, settings=settings)))
+    grid = build_grid(replace(config, settings=settings))
+    make_runs(runs, grid)
     print("python alone", f"{measure([sys.executable, '-c', 'pass']):.2f} s")
     for action in ("plan", "status", "status json=true"):
         command = [
@@ -140,6 +143,10 @@ def main(folder: Path) -> None:
             f"action={action.split()[0]}",
         ]
         print(action, f"{measure([*command, *action.split()[1:]]):.2f} s", flush=True)
+    view = View(grid, runs, *plan_or_disk(grid, runs))
+    started = time.perf_counter()
+    view.draw(160, 50)
+    print("a screen of status watch=true", f"{time.perf_counter() - started:.3f} s")
 
 
 if __name__ == "__main__":
