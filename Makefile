@@ -44,7 +44,7 @@ lock:
 	.venv/lock/bin/pip install uv==0.13.9
 	printf '%s\n' $(foreach release,$(NEWEST_TORCH),'$(release)') > .venv/lock/newest.txt
 	.venv/lock/bin/uv pip compile pyproject.toml --constraints .venv/lock/newest.txt $(if $(UPGRADE),--upgrade) \
-		--universal --python-version 3.10 --all-extras --no-annotate --quiet \
+		--universal --python-version 3.10 --extra dev --extra docs --no-annotate --quiet \
 		--custom-compile-command 'make lock' --output-file requirements.lock
 
 slurm-start: install

@@ -20,7 +20,7 @@ TORCH_FREE += ("dynamic_rcnn.metrics", "dynamic_rcnn.evaluate", "experiments", "
 ROOMS = {  # in the order of imports; other modules of a package may be imported by all of them
     "experiments": "launch doctor launching views planning config",
     "dynamic_rcnn": "train tools engine evaluate method ops metrics parallel data run",
-    "analysis": "report images records frames sections stats reading detections rendering",
+    "analysis": "report export images records frames exporting sections stats reading detections rendering",
 }
 
 

@@ -49,7 +49,8 @@ def test_the_lock_satisfies_every_requirement_of_pyproject(python: str) -> None:
     """If this fails, add what is missing with `make lock`."""
     project = read_pyproject()["project"]
     assert Version(f"{python}.9") in SpecifierSet(project["requires-python"])
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    extras = project["optional-dependencies"]
+    groups = [project["dependencies"], *(extras[name] for name in ("dev", "docs", "tensorboard"))]
     locked = locked_versions(python)
     for requirement in (Requirement(line) for group in groups for line in group):
         if requirement.marker and not requirement.marker.evaluate({"python_version": python}):

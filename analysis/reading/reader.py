@@ -28,6 +28,7 @@ from dynamic_rcnn.run.status import Status
 REPORT = "REPORT.md"
 RECORDS = (checksums.NAME, superseded.NAME, GPU_TIMES)  # beside the runs
 REPORT_FILES = (REPORT, "report.html", "REPORT_files")  # written beside the runs by analysis/report.py
+EXPORTS = ("tensorboard", "mlflow", "wandb")  # folders written beside the runs by analysis/export.py
 _Result = TypeVar("_Result")
 
 
@@ -87,7 +88,7 @@ class Reader:
     def _run_directories(self) -> Iterator[Path]:
         """The folders <dataset>/<arm>/<run>. Anything unknown is a problem."""
         for dataset in self._children(self.root):
-            if dataset.name in (*RECORDS, *REPORT_FILES) or not self._is_folder(dataset):
+            if dataset.name in (*RECORDS, *REPORT_FILES, *EXPORTS) or not self._is_folder(dataset):
                 continue
             for arm in self._children(dataset):
                 if not arm.name.endswith(GRID_FILES) and self._is_folder(arm):

@@ -134,10 +134,10 @@ class RunTable:
         return self.runs[self.runs["id"].isin(ids) & (self.runs["dataset"] == grid.dataset)]
 
 
-def collect(folder: Path, option: str = "runs") -> RunTable:
-    """Read the folder of runs that `option` names.
+def read_folder(folder: Path, option: str = "runs") -> tuple[list[Manifest], list[Run], Reader]:
+    """The manifests and runs of the folder that `option` names, and the reader with its problems.
 
-    Raises UserError if there is none, or if it contains neither a run nor a grid.
+    Raises UserError if there is no such folder, or if it contains neither a run nor a grid.
     """
     if not folder.is_dir():
         raise UserError(
@@ -151,7 +151,13 @@ def collect(folder: Path, option: str = "runs") -> RunTable:
         raise UserError(f"{folder}: nothing in this folder can be read: {reader.problems[0]}")
     if not grids and not runs:
         raise UserError(f"{folder}: no runs and no grids in this folder; create some with experiments/launch.py")
-    table = _build_table(sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting)), runs, reader)
+    return sorted(grids, key=lambda grid: (grid.dataset, grid.name, grid.setting)), runs, reader
+
+
+def collect(folder: Path, option: str = "runs") -> RunTable:
+    """Read the folder of runs that `option` names. Raises UserError as `read_folder`."""
+    grids, runs, reader = read_folder(folder, option)
+    table = _build_table(grids, runs, reader)
     if (folder / GPU_TIMES).exists():
         table.gpu = reader.attempt(partial(read_content, GpuTimes), folder / GPU_TIMES)
     table.problems += [f"{path}: in no grid of this folder, therefore in no table" for path in table.runs_in_no_grid()]
