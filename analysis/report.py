@@ -38,6 +38,7 @@ from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.latex import to_latex
 from analysis.rendering.markdown import to_markdown
 from analysis.rendering.model import IDENTIFIER, Page
+from analysis.rendering.terminal import to_terminal
 from analysis.sections import replication_section
 from analysis.sections.page import TITLE, build
 from analysis.stats.replication import replications
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     _check_replaced(out)
     write(page, out)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
+    print(to_terminal(page.sections[0].blocks) + "\n")
     print(f"{out}: {', '.join(plural(noun, len(found)) for noun, found in counts)}")
     records.print_problems()
     if other:
@@ -124,18 +126,27 @@ def write(page: Page, out: Path) -> None:
     files = {folder / picture.name: picture.png for picture in page.pictures}
     files |= {folder / name: figure.svg for name, figure in figures.items()}
     files |= {folder / TABLES / name: text.encode() for name, text in tables.items()}
-    files |= {html_page(out): to_html(page, figures).encode(), out: to_markdown(page, folder.name).encode()}
+    files |= {html_page(out): to_html(page, figures).encode()}
+    files |= {path: text.encode() for path, text in reversed(_markdown_pages(page, out).items())}  # main page last
     for path, content in files.items():
         write_bytes_atomic(path, content)
     for path in previous - set(files):
         path.unlink(missing_ok=True)
 
 
+def _markdown_pages(page: Page, out: Path) -> dict[Path, str]:
+    """The main page and those of its sections."""
+    folder = figure_folder(out)
+    return {folder / name if name else out: text for name, text in to_markdown(page, out.name, folder.name).items()}
+
+
 def _previous_files(out: Path) -> set[Path]:
-    """What the report at `out` consists of: its figures, the pictures that it links to, and its tables."""
+    """What the report at `out` consists of: its pages, its figures, the pictures that they show, and its tables."""
     folder = figure_folder(out)
     drawn = {path for path in folder.glob("*.svg") if IDENTIFIER in _text(path)}
     links = re.findall(rf"]\({re.escape(quote(folder.name))}/([^/)]+)\)", _text(out))
+    for name in [unquote(link) for link in links if link.endswith(".md")]:
+        links += re.findall(r"!\[[^]]*]\(([^/)]+)\)", _text(folder / name))
     try:
         tables = [f"{Path(each['name']).name}.csv" for each in read_json(folder / TABLES / "tables.json")["tables"]]
     except (UserError, LookupError, TypeError):
@@ -145,18 +156,25 @@ def _previous_files(out: Path) -> set[Path]:
 
 def first_difference(page: Page, out: Path) -> str | None:
     """Where `out` and its figures differ from `page`, or None. Figures are compared by the numbers behind them."""
-    if not out.is_file():
-        return f"{out}: missing"
     folder = figure_folder(out)
-    lines = (text.split("\n") for text in (out.read_bytes().decode(errors="replace"), to_markdown(page, folder.name)))
-    for number, (ours, theirs) in enumerate(zip_longest(*lines), start=1):
-        if ours != theirs:
-            return f"{out}: line {number} is {_shown(ours)}, the records give {_shown(theirs)}"
+    for path, expected in _markdown_pages(page, out).items():
+        if difference := _first_different_line(path, expected):
+            return difference
     different = [figure.name for figure in page.figures if figure.identifier not in _text(folder / figure.name)]
     for picture in page.pictures:
         path = folder / picture.name
         different += [] if path.is_file() and path.read_bytes() == picture.png else [picture.name]
     return f"{folder / different[0]}: not drawn from these records" if different else None
+
+
+def _first_different_line(path: Path, expected: str) -> str | None:
+    if not path.is_file():
+        return f"{path}: missing"
+    lines = path.read_bytes().decode(errors="replace").split("\n"), expected.split("\n")
+    for number, (ours, theirs) in enumerate(zip_longest(*lines), start=1):
+        if ours != theirs:
+            return f"{path}: line {number} is {_shown(ours)}, the records give {_shown(theirs)}"
+    return None
 
 
 def _shown(line: str | None) -> str:

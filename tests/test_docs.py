@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.analysis.synthetic import RunsFolder
+from tests.analysis.synthetic import RunsFolder, read_report
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.experiments.coco_layout import write_coco_2017
 
@@ -125,7 +125,7 @@ def test_the_example_of_an_arm_fits_the_base(tmp_path):
 
 def test_the_results_are_the_reports():
     """The numbers, their intervals, and whether they are significant (bold)."""
-    report = (ROOT / "REPORT.md").read_text()
+    report = read_report(ROOT / "REPORT.md")
     table = README.split("## Results")[1].split("\n\n")[1].replace("&nbsp;", " ")
     *results, claims = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     assert len(results) == 4
@@ -228,11 +228,11 @@ def test_the_main_job_and_the_report_at_the_smallest_scale(tmp_path):
         ).returncode
         == 0
     )
-    first = out.read_bytes()
+    first = read_report(out)
     assert run(rebuild.replace("analysis/records", str(records)).replace("REPORT.md", str(out))).returncode == 0
-    assert out.read_bytes() == first
+    assert read_report(out) == first
     assert run(check, f"runs={records}", f"out={out}").returncode == 0
-    assert b"4 of 4 runs done" in first and b"standard error over images" in first and b"not computed" not in first
+    assert "4 of 4 runs done" in first and "standard error over images" in first and "not computed" not in first
 
 
 def test_the_commands_for_other_tools(tmp_path):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.rendering.model import Figure, Page, TableCell
-from analysis.rendering.text import LINE_BREAK, NOTHING, PLAIN, Line, Span, to_text
+from analysis.rendering.model import Figure, Heading, Page, Section, TableCell
+from analysis.rendering.text import LINE_BREAK, LINK, NOTHING, PLAIN, Line, Span, slug, to_text
 
 if TYPE_CHECKING:
     from analysis.rendering.plots import DrawnFigure
@@ -30,7 +30,13 @@ def to_html(page: Page, figures: Mapping[str, DrawnFigure]) -> str:
     environment.filters |= {"kind": lambda block: type(block).__name__, "base64": lambda png: b64encode(png).decode()}
     numbers = {path: number for number, path in enumerate(page.runs)}
     environment.filters["run_number"] = numbers.__getitem__
-    functions = {"panels": _panels, "sort_key": _sort_key}
+    names = {id(each.table): each.name for each in page.tables}
+    functions = {
+        "panels": _panels,
+        "sort_key": _sort_key,
+        "anchor": _anchor,
+        "table_name": lambda block: names[id(block)],
+    }
     template = environment.get_template("report.html.j2")
     return template.render(page=page, figures=figures, run_numbers=numbers, **functions)
 
@@ -40,6 +46,10 @@ def _sort_key(cell: TableCell, is_text: bool) -> str:
     if not is_text and cell.numbers:
         return f"{next(iter(cell.numbers.values())):.9g}"
     return "" if (text := str(cell.text)) == NOTHING else text
+
+
+def _anchor(section: Section, heading: Heading) -> str:
+    return f"{section.key}-{slug(str(to_text(heading.text)))}"
 
 
 def _panels(figure: Figure, drawn: DrawnFigure) -> Markup:
@@ -67,4 +77,6 @@ def _span(span: Span) -> Markup:
         return Markup("<br>")
     if span.style == PLAIN:
         return Markup.escape(span.text)
+    if span.style == LINK:
+        return Markup('<a href="#{}">{}</a>').format(span.target, span.text)
     return Markup(f"<{span.style}>{{}}</{span.style}>").format(span.text)

@@ -190,11 +190,17 @@ Block = Line | Heading | Bullets | CodeBlock | Table | Figure | Picture  # a lin
 
 @dataclass(frozen=True)
 class Section:
-    """key: short, part of the names of its files."""
+    """A part of the report.
+
+    Attributes:
+        key: short, part of the names of its files.
+        summary: if given, the blocks are behind this line: in Markdown on a page of their own, in HTML folded.
+    """
 
     key: str
     title: Line
     blocks: Sequence[Block]
+    summary: Line | None = None
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,9 @@ class Page:
 
     @property
     def figures(self) -> list[Figure]:
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
+        """Each once: a section may repeat a figure of another one."""
+        found = [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
+        return list({figure.name: figure for figure in found}.values())
 
     @property
     def pictures(self) -> list[Picture]:

@@ -7,15 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 NOTHING = "–"  # shown in place of a missing value
-PLAIN, STRONG, EMPHASIS, CODE, LINE_BREAK = "", "strong", "em", "code", "br"  # HTML's names
+PLAIN, STRONG, EMPHASIS, CODE, LINK, LINE_BREAK = "", "strong", "em", "code", "a", "br"  # HTML's names
 
 
 @dataclass(frozen=True)
 class Span:
-    """Text in one style. A line break has no text."""
+    """Text in one style. A line break has no text.
+
+    target: of a link, the key of a section.
+    """
 
     text: str
     style: str = PLAIN
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ def emphasis(text: object) -> Text:
 
 def code(text: object) -> Text:
     return Text((Span(one_line(str(text)), CODE),))
+
+
+def link(text: object, section: str) -> Text:
+    """A link to the section with this key."""
+    return Text((Span(one_line(str(text)), LINK, section),))
 
 
 def join(separator: Line, lines: Iterable[Line]) -> Text:

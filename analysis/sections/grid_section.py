@@ -10,7 +10,7 @@ from analysis.rendering.text import Line, code, emphasis, join, strong
 from analysis.sections import against_paper, difference_tables, image_section, paper_numbers, tables
 from analysis.sections.comparability import looks_text
 from analysis.sections.grid_figures import figures
-from analysis.sections.summary import paragraph
+from analysis.sections.summary import paragraph, summary_line
 from analysis.stats.comparison import PRIMARY, PRIMARY_FIRST, Comparison
 from analysis.stats.equivalence import DIFFERENT, EQUIVALENT
 from analysis.stats.estimate import POWER
@@ -57,7 +57,7 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         "changes. s / iteration is the median over the run; other jobs may have run at the same time.",
         tables.trained_run_table(records, comparison),
     ]
-    return Section(grid.key, grid_title(grid), blocks)
+    return Section(grid.key, grid_title(grid), blocks, summary_line(comparison))
 
 
 def grid_title(grid: Manifest) -> str:

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Bullets, CodeBlock, Page, Row, Section, Table, table
 from analysis.rendering.text import BREAK, Line, code, join, strong
-from analysis.sections import accounting, gpu_section, grid_section, released_section, timing_section
-from analysis.sections.claims import ABLATION, FULL_METHOD, claims_table, coco_command, difference_text
+from analysis.sections import accounting, answers_section, gpu_section, grid_section, released_section, timing_section
+from analysis.sections.claims import ABLATION, claims_table, coco_command
 from analysis.sections.comparability import COCO, deviation, incomplete
 from analysis.sections.paper_numbers import RULE
 from analysis.sections.summary import equivalence_sentences
-from analysis.stats.comparison import PRIMARY, Comparison, describe_state
+from analysis.stats.comparison import Comparison, describe_state
 from analysis.stats.timing import TimingComparison
 from analysis.stats.verdict import NOT_COMPARABLE, NOT_RUN
 from dynamic_rcnn.wording import plural
 
 TITLE = "Dynamic R-CNN: what was measured"  # report.py recognises earlier reports by it
-SIGNIFICANCE = {True: " (significant)", False: " (no significant difference)", None: ""}
 REBUILD_TEXT = (
     "The first two commands write a report of your runs into the run folder. The third copies the records that are "
     "committed, the fourth writes this page from them, and the last compares this page with the records."
@@ -55,9 +54,13 @@ def build(records: RunTable, against: Section | None = None) -> Page:
     """The whole report. against: the section that compares it with another set of runs, if there is one."""
     comparisons = [Comparison(records, grid) for grid in records.grids if grid.timed_arms is None]
     timings = [TimingComparison(records, grid) for grid in records.grids if grid.timed_arms is not None]
+    overhead = timing_section.overhead_verdicts(timings, gpu_section.overhead_verdicts(records.gpu))
+    not_run = _not_run(records, comparisons, timings)
     sections = [
-        *_first_sections(comparisons, timings, gpu_section.overhead_verdicts(records.gpu)),
+        answers_section.section(records, comparisons, timings),
         *([against] if against else []),
+        Section("claims", "The paper's headline claims", [CLAIM_RULE, claims_table(comparisons, overhead)]),
+        Section("not-run", "What was not run", [paper_tables([*comparisons, *timings]), Bullets(not_run)]),
         *(
             (grid_section if comparison.grid.trains else released_section).section(records, comparison)
             for comparison in comparisons
@@ -65,64 +68,10 @@ def build(records: RunTable, against: Section | None = None) -> Page:
         *(timing_section.section(records, each) for each in timings),
         *gpu_section.sections(records.gpu),
         accounting.section(records),
-        Section("not-run", "What was not run", [Bullets(_not_run(records, comparisons, timings))]),
         Section("problems", "Problems found while reading", [Bullets(records.problems or ["None."])]),
         Section("rebuild", "How to rebuild this page", [REBUILD_TEXT, CodeBlock(REBUILD)]),
     ]
     return Page(TITLE, sections, accounting.run_facts(records))
-
-
-def _first_sections(
-    comparisons: list[Comparison], timings: list[TimingComparison], on_gpu: list[Line]
-) -> list[Section]:
-    grids: list[Comparison | TimingComparison] = [*comparisons, *timings]
-    states = {row.path: row.state for each in grids for row in each.runs.itertuples()}  # grids share runs
-    done = f"{list(states.values()).count('done')} of {plural('run', len(states))} done"
-    head = f"Generated from the records of {plural('grid', len(grids))}: {done}. Do not edit; see the last section."
-    elsewhere = [each for each in comparisons if each.grid.dataset != COCO and each.grid.trains]
-    summaries = [_summary(each) for each in elsewhere if not _is_part(each, elsewhere)]
-    note = (
-        "Results at small scale: they show whether the mechanism works here, and are not evidence on the claims above."
-    )
-    overhead = timing_section.overhead_verdicts(timings, on_gpu)
-    return [
-        Section("head", "", [head]),
-        Section("claims", "The paper's headline claims", [CLAIM_RULE, claims_table(comparisons, overhead)]),
-        Section("paper-tables", "The paper's tables", [paper_tables(grids)]),
-        Section("other-data", "Results on other data sets", [note, Bullets(summaries or ["None."])]),
-    ]
-
-
-def _compared_arm(comparison: Comparison) -> str:
-    """The arm of the summary: the full method, or the last."""
-    grid = comparison.grid
-    return FULL_METHOD if FULL_METHOD in grid.arms else (comparison.others or [grid.baseline])[-1]
-
-
-def _is_part(comparison: Comparison, others: list[Comparison]) -> bool:
-    """Whether an earlier summary is over the same runs, or another one over more: no second result."""
-
-    def compared_runs(each: Comparison) -> set[str]:
-        return set(each.paths(_compared_arm(each), each.grid.baseline))
-
-    own, at = compared_runs(comparison), others.index(comparison)
-    earlier = any(own == compared_runs(other) for other in others[:at])
-    return earlier or any(own < compared_runs(other) for other in others)
-
-
-def _summary(comparison: Comparison) -> Line:
-    """The full method against the baseline in one line."""
-    grid, arm = comparison.grid, _compared_arm(comparison)
-    texts = []
-    for metric in PRIMARY:
-        difference, text = comparison.difference(metric, arm), difference_text(comparison, metric, arm)
-        if difference is not None and text is not None:
-            texts.append(f"{metric} {text}{SIGNIFICANCE[difference.is_significant]}")
-    head = strong(grid.dataset) + f", {grid.title}: "
-    if not texts:
-        runs = f"{comparison.n_done} of {plural('run', len(comparison.runs))} done"
-        return head + f"nothing to compare yet ({runs})."
-    return head + f"{arm} minus {grid.baseline_of(arm)}, {'; '.join(texts)}."
 
 
 def _not_run(records: RunTable, comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Line]:

@@ -15,6 +15,7 @@ from analysis.sections.tables import arm_title, state_counts, trained_run_table
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn.metrics.names import AP_METRICS
+from dynamic_rcnn.wording import plural
 
 
 def section(records: RunTable, comparison: Comparison) -> Section:
@@ -33,7 +34,9 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         "The name of a run's directory ends in its id. A commit is dirty if it had uncommitted changes.",
         trained_run_table(records, comparison),
     ]
-    return Section(grid.key, grid_title(grid), blocks)
+    return Section(
+        grid.key, grid_title(grid), blocks, f"{comparison.n_done} of {plural('run', len(comparison.runs))} done."
+    )
 
 
 def _ap_table(comparison: Comparison) -> Table:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from analysis.rendering.model import Block, Bullets, Heading, Number, Row, Section, TableCell, table
+from analysis.rendering.terminal import str_table
 from analysis.rendering.text import Line, code
 from analysis.stats import verdict
 from analysis.stats.replication import OTHER_DATA, Replication, Result
@@ -43,11 +44,8 @@ def to_terminal(found: list[Replication], name: str) -> str:
     compared = [each for each in found if each.results]
     lines = [f"what reproduced, compared with {name}:"]
     if compared:
-        cells = [(each, table(HEADER, _rows(each), 2).rows) for each in compared]
-        rows = [["grid", *HEADER]]
-        rows += [[each.grid.name, *(str(cell.text) for cell in row)] for each, own in cells for row in own]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        rows = [[each.grid.name, *row] for each in compared for row in _rows(each)]
+        lines.append(str_table(table(("grid", *HEADER), rows, 3)))
     lines += [f"{each.grid.name} ({each.grid.dataset}): {_counts(each.results)}" for each in compared]
     lines += _left_out(found) or ([] if compared else [NOTHING])
     return "\n".join(lines)

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from analysis.rendering.text import Line, interval, join, signed, strong
+from analysis.rendering.text import Line, interval, join, signed, strong, to_text
 from analysis.sections.against_paper import disagreements
+from analysis.sections.claims import FULL_METHOD
 from analysis.sections.comparability import COCO, deviation
 from analysis.sections.tables import SAME_RUNS, whose_baseline
 from analysis.stats.comparison import PRIMARY, Comparison
 from analysis.stats.estimate import Estimate
 from analysis.stats.seeds import LEVEL
+from dynamic_rcnn.wording import plural
 
 NOTHING_YET = "No run of this grid has finished yet."
+
+
+def summary_line(comparison: Comparison) -> Line:
+    """The runs of a grid, and its last arm or the full method against its baseline, in one line."""
+    grid = comparison.grid
+    runs = f"{comparison.n_done} of {plural('run', len(comparison.runs))} done"
+    if not comparison.n_done or not comparison.others:
+        return runs + "."
+    arm = FULL_METHOD if FULL_METHOD in comparison.others else comparison.others[-1]
+    found = [f"{metric} " + (number_text(comparison.difference(metric, arm))) for metric in PRIMARY]
+    return f"{runs}; {arm} minus {grid.baseline_of(arm)}: " + join(", ", found) + "."
+
+
+def number_text(estimate: Estimate | None) -> Line:
+    """'**+2.54** [+2.17, +2.91]'; bold: significant."""
+    if estimate is None:
+        return "not known"
+    limits = interval(*estimate.interval()) or "(no interval: one seed per arm)"
+    return (strong if estimate.is_significant else to_text)(signed(estimate.value)) + f" {limits}"
 
 
 def paragraph(comparison: Comparison) -> Line:

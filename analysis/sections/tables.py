@@ -11,7 +11,7 @@ from analysis.reading.run import MISSING
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Content, Number, Row, Table, TableCell, table
 from analysis.rendering.text import NOTHING, Line, code
-from analysis.stats.comparison import Comparison, describe_state
+from analysis.stats.comparison import PRIMARY, Comparison, describe_state
 from analysis.stats.image_noise import Metric
 from dynamic_rcnn.run.manifest import Manifest
 
@@ -40,6 +40,26 @@ def mean_table(
             cells.append(TableCell(shown, runs))
         rows.append([arm_title(comparison.grid, arm), *(known[fact] for fact in facts), *cells])
     return table(["arm", *facts, *titles(metrics)], rows, text_columns=1 + ("runs" in facts))
+
+
+def level_and_difference_table(comparison: Comparison, metrics: Sequence[Metric]) -> Table:
+    """One row per arm: its number of seeds, its mean in each metric, and AP and AP90 minus those of its baseline."""
+    rows: list[Row] = []
+    for arm in comparison.grid.arms:
+        runs = comparison.paths(arm)
+        cells: list[TableCell | Content] = [
+            TableCell(Number(comparison.summary(metric, arm).mean, "mean"), runs) for metric in metrics
+        ]
+        for metric in PRIMARY:
+            found = comparison.difference(metric, arm) if arm in comparison.others else None
+            if found is None:
+                cells.append(NOTHING)
+                continue
+            low, high = found.interval()
+            shown = Number(found.value, "difference", 2, True, bool(found.is_significant), low=low, high=high)
+            cells.append(TableCell(shown, [*runs, *comparison.paths(comparison.grid.baseline_of(arm))]))
+        rows.append([arm_title(comparison.grid, arm), str(comparison.summary("AP", arm).n), *cells])
+    return table(["arm", "n", *titles(metrics), *(f"{metric} minus baseline" for metric in PRIMARY)], rows)
 
 
 def class_table(records: RunTable, comparison: Comparison) -> Table:

@@ -32,7 +32,8 @@ RUNS: RunColumns = {
 def section(records: RunTable, speed: TimingComparison) -> Section:
     """The section of a grid whose runs time several arms."""
     grid = speed.grid
-    return Section(grid.key, grid_title(grid), [grid_facts(grid) + ".", *_blocks(records, speed)])
+    summary = overhead_text(speed) if speed.n_done and FULL_METHOD in speed.arms else NOTHING_YET
+    return Section(grid.key, grid_title(grid), [grid_facts(grid) + ".", *_blocks(records, speed)], summary)
 
 
 def _blocks(records: RunTable, speed: TimingComparison) -> Iterable[Block]:

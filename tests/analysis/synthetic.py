@@ -11,6 +11,7 @@ from typing import Any
 from analysis import report
 from analysis.reading.run_table import collect
 from analysis.rendering.markdown import to_markdown
+from analysis.rendering.model import Page
 from analysis.sections.page import build
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS
 from dynamic_rcnn.run.spec import RunSpec
@@ -176,8 +177,12 @@ def ablation(root: Path) -> RunsFolder:
 
 
 def markdown(runs: Path) -> str:
-    """The report as Markdown, without its files."""
-    return to_markdown(build(collect(runs)), "REPORT_files")
+    """The pages of the report as Markdown, one after the other, without its files."""
+    return all_pages(build(collect(runs)))
+
+
+def all_pages(page: Page) -> str:
+    return "\n".join(to_markdown(page, "REPORT.md", "REPORT_files").values())
 
 
 def row_of(text: str, heading: str, start: str) -> list[str]:
@@ -189,4 +194,9 @@ def row_of(text: str, heading: str, start: str) -> list[str]:
 def write_report(runs: Path, out: Path) -> str:
     """The Markdown that the command writes."""
     assert report.main([f"runs={runs}", f"out={out}"]) == 0
-    return out.read_text(encoding="utf-8")
+    return read_report(out)
+
+
+def read_report(out: Path) -> str:
+    """All pages of a report, one after the other."""
+    return "\n".join(path.read_text("utf-8") for path in (out, *sorted(report.figure_folder(out).glob("*.md"))))

@@ -54,19 +54,23 @@ def test_check_names_the_first_differing_line(tmp_path: Path, capsys: pytest.Cap
     folder = ablation(tmp_path / "runs")
     out = tmp_path / "R.md"
     assert check_fails(tmp_path, capsys) == f"{out}: missing\n"
-    text = write_report(tmp_path / "runs", out)
-    out.write_text(text.replace("41.00 ± 1.00", "41.50 ± 1.00", 1))
+    write_report(tmp_path / "runs", out)
+    (page,) = (tmp_path / "R_files").glob("*.md")
+    text = page.read_text()
+    page.write_text(text.replace("41.00 ± 1.00", "41.50 ± 1.00", 1))
     line = 1 + text[: text.index("41.00 ± 1.00")].count("\n")
     message = check_fails(tmp_path, capsys)
     assert (
-        message.startswith(f"{out}: line {line} is '| baseline: neither")
+        message.startswith(f"{page}: line {line} is '| baseline: neither")
         and "41.50 ± 1.00" in message.split("records give")[0]
     )
-    out.write_text(text + "more\n")
-    assert "the records give ''" in check_fails(tmp_path, capsys)
-    out.write_text(text)
+    page.write_text(text)
+    main = out.read_text()
+    out.write_text(main + "more\n")
+    assert f"{out}: line " in (message := check_fails(tmp_path, capsys)) and "the records give ''" in message
+    out.write_text(main)
     (tmp_path / "runs" / folder.path("dla", 1) / "metrics.json").unlink()
-    assert f"{out}: line 3 is " in check_fails(tmp_path, capsys)
+    assert f"{out}: line 5 is " in check_fails(tmp_path, capsys)
 
 
 def test_check_finds_a_figure_of_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +114,12 @@ def test_the_default_report_is_beside_the_runs(tmp_path: Path, capsys: pytest.Ca
     ablation(tmp_path / "runs")
     for _ in range(2):  # the second time the folder holds a report
         assert report.main([f"runs={tmp_path / 'runs'}"]) == 0
-        assert capsys.readouterr().out == f"{tmp_path / 'runs/REPORT.md'}: 1 grid, 13 runs, 0 problems\n"
+        printed = capsys.readouterr().out.splitlines()
+        assert printed[-1] == f"{tmp_path / 'runs/REPORT.md'}: 1 grid, 13 runs, 0 problems"
+        (both,) = (line for line in printed if line.startswith("both: "))
+        assert " ".join(both.split()) == (
+            "both: DLA + DSL 3 51.00 50.00 50.00 22.00 +10.00 [+9.00, +11.00] +10.00 [+8.00, +12.00]"
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {
         "REPORT.md",
@@ -159,7 +168,7 @@ def test_the_script_runs_from_any_folder_with_its_exit_codes(tmp_path: Path) -> 
     script = str(ROOT / "analysis/report.py")
     result = run_command([script, "runs=runs", "out=R.md"], tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "R.md: 1 grid, 13 runs, 0 problems\n"
+    assert result.stdout.endswith("\nR.md: 1 grid, 13 runs, 0 problems\n")
     assert (tmp_path / "R.md").exists()
     wrong = run_command([script, "seeds=3"], tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")

@@ -17,11 +17,10 @@ from analysis import records
 from analysis.reading.run_table import RunTable, collect
 from analysis.rendering.data import to_csv, to_json
 from analysis.rendering.latex import to_latex
-from analysis.rendering.markdown import to_markdown
 from analysis.sections.page import build
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.state import read_state
-from tests.analysis.synthetic import PAPER, RunsFolder
+from tests.analysis.synthetic import PAPER, RunsFolder, all_pages
 from tests.fuzz.damage import assert_is_message, at_most, damaged, damaged_bytes, to_bytes
 
 ARMS = {"baseline": "neither", "both": "DLA + DSL"}
@@ -72,7 +71,7 @@ def read_everything(folder: Path) -> RunTable:
     """The tables, the report in every format that needs no drawing, and each run's state."""
     table = collect(folder)
     page = build(table)
-    text = to_markdown(page, "files") + to_json(page) + to_latex(page)
+    text = all_pages(page) + to_json(page) + to_latex(page)
     text += "".join(to_csv(each.table) for each in page.tables)
     text.encode()
     for path in table.runs["path"]:

@@ -17,12 +17,64 @@ for (const button of document.querySelectorAll("th button")) {
   });
 }
 
-// Cells: a click shows the runs behind the number.
+// Sections: one that a link leads into is unfolded; all are for printing. The contents mark what is in sight.
+function unfold() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const folded = target?.closest("details");
+  if (!folded || folded.open) return;
+  folded.open = true;
+  target.scrollIntoView();
+}
+addEventListener("hashchange", unfold);
+unfold();
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
+const inSight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const link = document.querySelector(`nav a[href="#${CSS.escape(target.id)}"]`);
+    if (isIntersecting) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
+  }
+}, { rootMargin: "-10% 0px -60% 0px" });
+document.querySelectorAll("main > [id]").forEach((section) => inSight.observe(section));
+
+// Filters: rows and columns with one of the words in their titles.
+for (const filter of document.querySelectorAll(".filter")) {
+  const words = (name) => filter.elements[name].value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+  const has = (title, wanted) => !wanted.length || title.toLowerCase().split(/[\s:,]+/).some((word) => wanted.includes(word));
+  filter.addEventListener("submit", (event) => event.preventDefault());
+  filter.addEventListener("input", () => {
+    for (const { tHead, tBodies } of filter.parentElement.querySelectorAll("table")) {
+      const titles = [...tHead.rows[0].cells];
+      const shown = titles.map((title, index) => !index || has(title.textContent, words("columns")));
+      const columns = shown.filter(Boolean).length > 1 ? shown : titles.map(() => true);  // another kind of table
+      const rows = [...tBodies[0].rows], matching = rows.filter((row) => has(row.cells[0].textContent, words("rows")));
+      for (const row of rows) row.hidden = matching.length > 0 && !matching.includes(row);
+      for (const row of [tHead.rows[0], ...rows]) [...row.cells].forEach((cell, at) => { cell.hidden = !columns[at]; });
+    }
+  });
+}
+
+// Commands: a button copies them.
+for (const command of document.querySelectorAll("pre code, code")) {
+  if (!command.closest("pre") && !command.textContent.startsWith("python ")) continue;
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", className: "copy", textContent: "Copy" });
+  button.setAttribute("aria-label", "Copy this command");
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(command.textContent.trim());
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+  (command.closest("pre") ?? command).after(button);
+}
+
+// Cells: a click marks the cell and shows the runs behind its number.
 const dialog = document.querySelector("dialog");
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-runs]");
   if (!link) return;
   event.preventDefault();
+  document.querySelector(".clicked")?.classList.remove("clicked");
+  link.closest("td").classList.add("clicked");
   const runs = link.dataset.runs.split(" ").map((number) => document.getElementById(`run-${number}`).cloneNode(true));
   for (const run of runs) run.removeAttribute("id");
   dialog.querySelector(".list").replaceChildren(...runs);

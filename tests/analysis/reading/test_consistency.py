@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from analysis.reading.run_table import collect
-from analysis.rendering.markdown import to_markdown
 from analysis.sections.page import build
 from dynamic_rcnn.run.spec import RunSpec
-from tests.analysis.synthetic import ARMS, START, RunsFolder, ablation, edit_json, make_another_run, row_of
+from tests.analysis.synthetic import ARMS, START, RunsFolder, ablation, all_pages, edit_json, make_another_run, row_of
 
 GRID = "shapes-ablation-0123456789"
 
@@ -22,7 +21,7 @@ GRID = "shapes-ablation-0123456789"
 def report_and_problems(runs: Path) -> tuple[str, list[str]]:
     """Return the page as Markdown, and the problems."""
     records = collect(runs)
-    return to_markdown(build(records), "f"), records.problems
+    return all_pages(build(records)), records.problems
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,13 @@ import pytest
 
 from analysis import records
 from analysis.reading.run_table import collect
-from analysis.rendering.markdown import to_markdown
 from analysis.sections.page import build
 from analysis.stats.seeds import paired_ratio
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.lock import locked
 from dynamic_rcnn.run.results import read_results
 from dynamic_rcnn.run.spec import RunSpec
-from tests.analysis.synthetic import edit_json, markdown, row_of, write_json
+from tests.analysis.synthetic import all_pages, edit_json, markdown, row_of, write_json
 
 ARMS = {"baseline": "Faster R-CNN", "both": "Dynamic R-CNN", "cascade": "Cascade R-CNN"}
 PAPER = {
@@ -269,7 +268,7 @@ def test_invalid_timing_results_are_a_problem_and_not_shown(
     write_json(path, json.loads(path.read_text()) | {field: value})
     found = collect(tmp_path)
     assert [line for line in found.problems if message in line] and not found.timings
-    assert "unreadable" in to_markdown(build(found), "files")
+    assert "unreadable" in all_pages(build(found))
 
 
 def test_the_records_of_a_timing_run_can_be_committed(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from experiments import launch
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
 from experiments.doctor import data_findings, doctor
+from tests.analysis.synthetic import read_report
 from tests.dynamic_rcnn.runs import plain_config
 from tests.experiments.coco_layout import write_coco_2017
 from tests.experiments.launches import Folder
@@ -111,7 +112,7 @@ def test_an_arm_evaluates_the_weights_of_another_with_views_and_soft_nms(trained
     assert table.problems == [] and len(table.finished_runs(grid)) == 3
     assert len(table.start_runs(grid)) == 0  # this grid has no pretraining
     assert report.main([f"runs={trained.runs}", f"out={trained.path / 'REPORT.md'}"]) == 0
-    assert "| soft" in (trained.path / "REPORT.md").read_text()
+    assert "| soft" in read_report(trained.path / "REPORT.md")
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from dynamic_rcnn.run.files import read_json
 from dynamic_rcnn.run.spec import RunSpec
 from experiments.config.build import build_grid
 from experiments.config.compose import resolve
+from tests.analysis.synthetic import read_report
 from tests.dynamic_rcnn.runs import assert_same_run, prepare, train
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -78,6 +79,6 @@ def test_the_mask_grid_is_launched_and_reported(tmp_path: Path) -> None:
     (run,) = (tmp_path / "runs").glob("*/r50_dynamic/seed0-*")
     assert set(SEGM) <= set(json.loads((run / "evaluations.jsonl").read_text().splitlines()[0]))
     assert report.main([f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'REPORT.md'}"]) == 0
-    text = (tmp_path / "REPORT.md").read_text().replace("\\_", "_")
+    text = read_report(tmp_path / "REPORT.md").replace("\\_", "_")
     assert "### Masks" in text and "| arm | n | segm_AP | segm_AP50 | segm_AP75 |" in text
     assert "segm_AP" in text[text.index("### The paper's numbers: COCO, NOT comparable with shapes") :]

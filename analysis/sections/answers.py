@@ -1,0 +1,203 @@
+"""The questions that the suite asks, and the answer to each in words, from the numbers by the rules in this module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from analysis.rendering.text import Line, Text, join
+from analysis.sections.claims import FULL_METHOD
+from analysis.sections.comparability import COCO, deviation
+from analysis.sections.summary import number_text
+from analysis.sections.timing_section import why_not_comparable
+from analysis.stats.comparison import PRIMARY, Comparison
+from analysis.stats.equivalence import EQUIVALENT, NOT_DECIDED, EquivalenceTest
+from analysis.stats.estimate import Estimate
+from analysis.stats.timing import TimingComparison, overhead_verdict
+from analysis.stats.verdict import NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from dynamic_rcnn.wording import plural
+
+WORKS = "Does Dynamic R-CNN work?"
+COMPONENTS = "Which component, and do they interact?"
+DYNAMICS = "Dynamics, schedule or end point?"
+STATISTIC = "Does mmdet's statistic differ from the author's?"
+SMALL_BETA = "When does a smaller beta help?"
+COST = "What does it cost?"
+
+BETTER, WORSE = "better", "worse"
+MEANING = {
+    "END POINT": "Static training with the final T and beta does as well: the way there does not matter.",
+    "SCHEDULE": "The final T and beta alone are worse; the schedule of another seed does as well, without feedback.",
+    "DYNAMICS": "The final T and beta alone are worse, and so is the schedule of another seed: the feedback matters.",
+    NOT_DECIDED: "Static training with the final T and beta is neither shown to be worse nor to be as good, or the "
+    "schedule of another seed is not.",
+}
+POSITIVE_CONTROLS = ("beta_2", "beta_4", "weight_1_3", "weight_3")  # another box loss
+SMALL_BETAS = ("dsl", "beta_1_3", "beta_1_6")  # at T 0.50
+AT_A_HIGHER_T = (("t_62_beta_1_3", "t_62"), ("t_62_beta_1_6", "t_62"))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """verdict: in a word or two. text: the numbers behind it. grid: the key of the grid that they are of, if any."""
+
+    question: str
+    verdict: str
+    text: Line = ""
+    grid: str | None = None
+
+
+def answers(comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Answer]:
+    """One answer to each question."""
+    rules: list[tuple[str, str, Callable[[Comparison], Answer]]] = [
+        (WORKS, "ablation", _works),
+        (COMPONENTS, "ablation", _components),
+        (DYNAMICS, "dynamics", _dynamics),
+        (STATISTIC, "dynamics", _statistic),
+        (SMALL_BETA, "dsl", _small_beta),
+    ]
+    found = []
+    for question, grid, rule in rules:
+        comparison = best_comparison(comparisons, grid)
+        found.append(rule(comparison) if comparison else Answer(question, NOT_RUN, f"Needs grid={grid}"))
+    return [*found, _cost(timings)]
+
+
+def best_comparison(comparisons: Iterable[Comparison], name: str) -> Comparison | None:
+    """The grid of this name that answers: the published setting on COCO if it was run, else the one with most runs."""
+    found = [each for each in comparisons if each.grid.name == name and each.n_done]
+    return max(found, key=lambda each: (_is_published(each), each.n_done), default=None)
+
+
+def _is_published(comparison: Comparison) -> bool:
+    return comparison.grid.dataset == COCO and deviation(comparison.grid) is None
+
+
+def _works(comparison: Comparison) -> Answer:
+    """YES: AP and AP90 are both above the baseline. PARTLY: one is. NO: one is below, and none above."""
+    found = {metric: comparison.difference(metric, FULL_METHOD) for metric in PRIMARY}
+    signs = [_sign(estimate) for estimate in found.values()]
+    verdict, words = NOT_DECIDED, "Neither AP nor AP90 differs significantly from the baseline."
+    if BETTER in signs:
+        is_both = signs.count(BETTER) == len(signs)
+        verdict, words = ("YES", "AP and AP90 are") if is_both else ("PARTLY", "Only one of AP and AP90 is")
+        words += " above the baseline."
+    elif WORSE in signs:
+        verdict, words = "NO", "AP or AP90 is below the baseline."
+    numbers = f"{FULL_METHOD} minus {comparison.grid.baseline}: " + _numbers(found)
+    return Answer(WORKS, verdict, f"{words} " + numbers, comparison.grid.key)
+
+
+def _components(comparison: Comparison) -> Answer:
+    """The components whose main effect on AP or AP90 is positive, and whether they interact in either."""
+    if not comparison.grid.factorial:
+        return Answer(COMPONENTS, NOT_RUN, "This grid declares no factors", comparison.grid.key)
+    names = [*comparison.grid.factorial, "interaction"]
+    effects = {metric: comparison.effects(metric).values() for metric in PRIMARY}
+    found = {name: dict(zip(PRIMARY, each, strict=True)) for name, *each in zip(names, *effects.values(), strict=True)}
+    helping = [name for name in comparison.grid.factorial if BETTER in map(_sign, found[name].values())]
+    is_shown = any(map(_sign, found["interaction"].values()))
+    words = "They interact." if is_shown else "No interaction is shown: their effects add up as far as can be seen."
+    text = f"{words} Main effects and interaction: " + join(
+        "; ", [f"{name} " + _numbers(found[name]) for name in names]
+    )
+    return Answer(COMPONENTS, " and ".join(helping) or NOT_DECIDED, text, comparison.grid.key)
+
+
+def _dynamics(comparison: Comparison) -> Answer:
+    """From the controls that take something away from the dynamics: all but the end point, or the feedback."""
+    end, schedule = (_state(comparison, arm) for arm in ("end_point", "open_loop"))
+    verdict = NOT_DECIDED
+    if end == EQUIVALENT:
+        verdict = "END POINT"
+    elif end == WORSE and schedule in (EQUIVALENT, WORSE):
+        verdict = "SCHEDULE" if schedule == EQUIVALENT else "DYNAMICS"
+    controls = _controls(comparison, ("end_point", "open_loop", "static_joint", "shuffled", "reversed"))
+    return Answer(DYNAMICS, verdict, f"{MEANING[verdict]} " + controls, comparison.grid.key)
+
+
+def _statistic(comparison: Comparison) -> Answer:
+    """NO: equivalent. YES: a significant difference."""
+    verdict = {EQUIVALENT: "NO", BETTER: "YES", WORSE: "YES"}.get(_state(comparison, "author") or "", NOT_DECIDED)
+    return Answer(STATISTIC, verdict, _controls(comparison, ("author",)), comparison.grid.key)
+
+
+def _small_beta(comparison: Comparison) -> Answer:
+    """Whether AP90 moves with the box loss at all (the positive controls), and at which T a smaller beta raises it."""
+    grid = comparison.grid
+    found = {arm: comparison.difference("AP90", arm) for arm in (*POSITIVE_CONTROLS, *SMALL_BETAS) if arm in grid.arms}
+    pairs = {pair: comparison.contrast("AP90", pair) for pair in AT_A_HIGHER_T if pair in grid.contrasts}
+    moving = [arm for arm in POSITIVE_CONTROLS if _sign(found.get(arm))]
+    verdict = NOT_DECIDED if moving else "CANNOT BE SEEN HERE"
+    if BETTER in map(_sign, pairs.values()):
+        verdict = "AT A HIGHER T"
+    if BETTER in (_sign(found.get(arm)) for arm in SMALL_BETAS):
+        verdict = "ALSO WITH A FIXED T"
+    words = f"AP90 moves in {len(moving)} of {plural('arm', len(POSITIVE_CONTROLS))} with another box loss."
+    parts = [f"{arm} " + number_text(each) for arm, each in found.items()]
+    parts += [f"{arm} minus {other} " + number_text(each) for (arm, other), each in pairs.items()]
+    return Answer(SMALL_BETA, verdict, f"{words} AP90 minus {grid.baseline}: " + join("; ", parts), grid.key)
+
+
+def _cost(timings: list[TimingComparison]) -> Answer:
+    """NOTHING: no cost is beyond the margin of "no extra overhead", of what was timed; SOMETHING: one is."""
+    timed = [each for each in timings if each.n_done and FULL_METHOD in each.arms]
+    if not timed:
+        return Answer(COST, NOT_RUN, "Needs grid=speed")
+    best = min(timed, key=lambda each: why_not_comparable(each) is not None)
+    costs, is_same = best.costs(FULL_METHOD), best.same_network(FULL_METHOD, best.baseline)
+    known = [cost for cost in costs if cost.decision is not None]
+    verdict = {REPRODUCED: "NOTHING", NOT_REPRODUCED: "SOMETHING"}.get(overhead_verdict(known, is_same), NOT_DECIDED)
+    parts = [f"{cost.name} {cost.ratio.value:.3f} times the baseline" for cost in known if cost.ratio]
+    where: Line = "The network at inference is the same. " if is_same else ""
+    where += why_not_comparable(best) or f"on {best.grid.dataset}"
+    return Answer(COST, verdict, where + ": " + ", ".join(parts), best.grid.key)
+
+
+def _sign(estimate: Estimate | None) -> str | None:
+    """BETTER or WORSE if the estimate is significant, else None."""
+    if estimate is None or not estimate.is_significant:
+        return None
+    return BETTER if estimate.value > 0 else WORSE
+
+
+def _state(comparison: Comparison, arm: str) -> str | None:
+    """How `arm` does against the full method.
+
+    WORSE or BETTER: significantly in AP or AP90 (both in different metrics: WORSE). EQUIVALENT: within all margins that
+    the grid declares for the two. None: neither, or the grid declares no such contrast.
+    """
+    pair = (FULL_METHOD, arm)
+    if pair not in comparison.grid.contrasts:
+        return None
+    signs = {_sign(comparison.contrast(metric, pair)) for metric in PRIMARY}
+    if signs & {BETTER, WORSE}:
+        return WORSE if BETTER in signs else BETTER  # the difference is the full method minus the arm
+    tests = _tests(comparison, pair)
+    return EQUIVALENT if tests and all(test.verdict == EQUIVALENT for test in tests) else None
+
+
+def _tests(comparison: Comparison, pair: tuple[str, str]) -> list[EquivalenceTest]:
+    claims = [claim for claim in comparison.grid.equivalence if set(claim.arms) == set(pair)]
+    tests = [comparison.equivalence(claim, metric) for claim in claims for metric in claim.margins]
+    return [test for test in tests if test is not None]
+
+
+def _controls(comparison: Comparison, arms: Iterable[str]) -> Line:
+    """The full method minus each of the arms that the grid contrasts with it, and what that shows."""
+    parts = []
+    for arm in arms:
+        pair = (FULL_METHOD, arm)
+        if pair not in comparison.grid.contrasts:
+            continue
+        state = _state(comparison, arm)
+        undecided = [test.text for test in _tests(comparison, pair) if test.verdict == NOT_DECIDED]
+        words = f"{arm} is {state}" if state in (WORSE, BETTER) else state or (undecided or [NOT_DECIDED])[0]
+        numbers = _numbers({metric: comparison.contrast(metric, pair) for metric in PRIMARY})
+        parts.append(f"{arm} " + numbers + f": {words}")
+    return f"{FULL_METHOD} minus " + join("; ", parts)
+
+
+def _numbers(found: Mapping[str, Estimate | None]) -> Text:
+    """'AP **+2.54** [+2.17, +2.91], AP90 +0.30 [-0.11, +0.71]'; bold: significant."""
+    return join(", ", [f"{metric} " + number_text(estimate) for metric, estimate in found.items()])

@@ -1,0 +1,62 @@
+"""The first section: what was asked, the answers, the arms of the ablation, and whether COCO was run."""
+
+from __future__ import annotations
+
+from analysis.reading.run_table import RunTable
+from analysis.rendering.model import Block, Bullets, Figure, Section, Table
+from analysis.rendering.text import Line, code, join, link, strong
+from analysis.sections import grid_figures, tables
+from analysis.sections.answers import Answer, answers, best_comparison
+from analysis.sections.claims import ABLATION, coco_command
+from analysis.sections.comparability import COCO
+from analysis.stats import verdict
+from analysis.stats.comparison import Comparison
+from analysis.stats.timing import TimingComparison
+from dynamic_rcnn.wording import plural
+
+KEY = "answers"
+METRICS = ("AP", "AP50", "AP75", "AP90")
+NOTE = (
+    "Points of AP, differences with 95% intervals; bold: significant, p < 0.05 after Holm's correction. The images of "
+    "shapes are drawn by the suite: they show the mechanism, and neither confirm nor refute a number on COCO."
+)
+FIGURES = ("-differences.svg", "-training-state.svg")  # of the ablation, that the first screen shows
+
+
+def section(records: RunTable, comparisons: list[Comparison], timings: list[TimingComparison]) -> Section:
+    """The section, whose title is that of the page."""
+    found = answers(comparisons, timings)
+    ablation = best_comparison(comparisons, ABLATION)
+    blocks: list[Block] = [_runs_line(comparisons, timings), Bullets([_line(answer) for answer in found]), NOTE]
+    if ablation is not None:
+        blocks += [four_arms(ablation), *_figures(records, ablation)]
+    return Section(KEY, "What was asked, and the answers", [*blocks, coco_line(comparisons)])
+
+
+def four_arms(ablation: Comparison) -> Table:
+    """AP, AP50, AP75 and AP90 of each arm, and the differences in AP and AP90."""
+    return tables.level_and_difference_table(ablation, METRICS)
+
+
+def coco_line(comparisons: list[Comparison]) -> Line:
+    """Whether COCO was run, with the command that runs the ablation."""
+    runs = {path for each in comparisons if each.grid.dataset == COCO for path in each.runs["path"]}
+    done = {path for each in comparisons if each.grid.dataset == COCO for path in each.paths(*each.grid.arms)}
+    state = strong(verdict.NOT_RUN) if not done else f"{len(done)} of {plural('run', len(runs))} done"
+    return strong("COCO") + ", on which the paper's claims are decided: " + state + ". " + code(coco_command(ABLATION))
+
+
+def _runs_line(comparisons: list[Comparison], timings: list[TimingComparison]) -> Line:
+    grids: list[Comparison | TimingComparison] = [*comparisons, *timings]
+    states = {row.path: row.state for each in grids for row in each.runs.itertuples()}  # grids share runs
+    done = f"{list(states.values()).count('done')} of {plural('run', len(states))} done"
+    return f"Generated from the records of {plural('grid', len(grids))}: {done}. Do not edit; see the last section."
+
+
+def _line(answer: Answer) -> Line:
+    question = link(answer.question, answer.grid) if answer.grid else answer.question
+    return join(" ", [question, strong(answer.verdict) + ".", *([answer.text + "."] if answer.text else [])])
+
+
+def _figures(records: RunTable, ablation: Comparison) -> list[Figure]:
+    return [figure for figure in grid_figures.figures(records, ablation) if figure.name.endswith(FIGURES)]

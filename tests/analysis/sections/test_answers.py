@@ -1,0 +1,136 @@
+"""The answers to the five questions, from numbers for which each answer is known by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.reading.run_table import collect
+from analysis.sections.answers import (
+    COMPONENTS,
+    COST,
+    DYNAMICS,
+    SMALL_BETA,
+    STATISTIC,
+    WORKS,
+    Answer,
+    answers,
+)
+from analysis.stats.comparison import Comparison
+from tests.analysis.synthetic import RunsFolder, ablation, edit_json
+
+NOISE = (0.0, 0.001, -0.001)  # of three seeds, in AP as a fraction
+EXACT = {"AP": 0.5, "AP90": 1.0}  # margins
+
+
+def answered(root: Path) -> dict[str, Answer]:
+    records = collect(root)
+    assert records.problems == []
+    return {each.question: each for each in answers([Comparison(records, grid) for grid in records.grids], [])}
+
+
+def grid(root: Path, name: str, levels: dict[str, tuple[float, float]], **declared: Any) -> dict[str, Answer]:
+    """The answers from a grid with three seeds, whose arms have these AP and AP90 in percent."""
+    folder = RunsFolder(root)
+    for arm, (ap, ap90) in levels.items():
+        for seed, noise in enumerate(NOISE):
+            own = noise * (1 + len(arm) % 3) / 10  # so that differences have noise
+            folder.done(arm, seed, ap / 100 + noise + own, ap90 / 100 + noise + own)
+    folder.manifest(name, arms={arm: arm for arm in levels}, paper=None, **declared)
+    return answered(root)
+
+
+def test_without_runs_each_question_names_the_grid_that_answers(tmp_path: Path) -> None:
+    found = answers([], [])
+    assert [each.question for each in found] == [WORKS, COMPONENTS, DYNAMICS, STATISTIC, SMALL_BETA, COST]
+    assert {each.verdict for each in found} == {"NOT RUN"}
+    needed = ["ablation", "ablation", "dynamics", "dynamics", "dsl", "speed"]
+    assert [each.text for each in found] == [f"Needs grid={name}" for name in needed]
+
+
+@pytest.mark.parametrize(
+    ("both", "verdict"),
+    [
+        ((42, 12), "YES"),
+        ((42, 10), "PARTLY"),
+        ((40, 10), "NOT DECIDED"),
+        ((38, 10), "NO"),
+        ((38, 12), "PARTLY"),
+    ],
+)
+def test_it_works_if_ap_and_ap90_are_above_the_baseline(tmp_path: Path, both: Any, verdict: str) -> None:
+    found = grid(tmp_path, "ablation", {"baseline": (40, 10), "both": both})[WORKS]
+    assert found.verdict == verdict
+    assert f"both minus baseline: AP {both[0] - 40:+.2f}".replace("+0.00", "0.00") in str(found.text).replace("*", "")
+
+
+def test_components_are_the_factors_with_a_positive_main_effect(tmp_path: Path) -> None:
+    """ablation(): main effects of 5.5 and 4.5 AP, an interaction of 9."""
+    ablation(tmp_path)
+    assert answered(tmp_path)[COMPONENTS].verdict == "NOT RUN"  # without factors
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    edit_json(manifest, factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "both"]})
+    found = answered(tmp_path)[COMPONENTS]
+    assert found.verdict == "DLA and DSL" and str(found.text).startswith("They interact. ")
+    assert "DLA AP +5.50 [+4.79, +6.21]" in str(found.text) and "interaction AP +9.00" in str(found.text)
+
+
+def test_one_component_without_interaction(tmp_path: Path) -> None:
+    factors = {"DLA": ["dla", "both"], "DSL": ["dsl", "both"]}
+    levels = {"baseline": (40, 10), "dla": (42, 13), "dsl": (40, 10), "both": (42, 13)}
+    found = grid(tmp_path, "ablation", levels, factorial=factors)[COMPONENTS]
+    assert found.verdict == "DLA" and str(found.text).startswith("No interaction is shown")
+
+
+@pytest.mark.parametrize(
+    ("end_point", "open_loop", "verdict"),
+    [
+        ((44, 14), (44, 14), "END POINT"),
+        ((42, 14), (44, 14), "SCHEDULE"),
+        ((42, 12), (42, 12), "DYNAMICS"),
+        ((46, 14), (44, 14), "NOT DECIDED"),
+    ],
+)
+def test_dynamics_from_the_controls(tmp_path: Path, end_point: Any, open_loop: Any, verdict: str) -> None:
+    levels = {"baseline": (40, 10), "both": (44, 14), "end_point": end_point, "open_loop": open_loop}
+    pairs = [["both", "end_point"], ["both", "open_loop"]]
+    claims = [{"arms": pair, "margins": EXACT} for pair in pairs]
+    found = grid(tmp_path, "dynamics", levels, contrasts=pairs, equivalence=claims)
+    assert found[DYNAMICS].verdict == verdict
+    assert found[STATISTIC].verdict == "NOT DECIDED"  # the grid has no such arm
+
+
+def test_equivalence_that_is_not_shown_is_not_decided(tmp_path: Path) -> None:
+    """Differences of 0 with intervals that are wider than the margin of 0.01."""
+    levels = {"baseline": (40, 10), "both": (44, 14), "end_point": (44, 14)}
+    claims = [{"arms": ["both", "end_point"], "margins": {"AP": 0.01}}]
+    found = grid(tmp_path, "dynamics", levels, contrasts=[["both", "end_point"]], equivalence=claims)[DYNAMICS]
+    assert found.verdict == "NOT DECIDED" and "would " in str(found.text)
+
+
+@pytest.mark.parametrize(("author", "verdict"), [((44, 14), "NO"), ((42, 14), "YES"), ((44, 16), "YES")])
+def test_whether_the_statistics_differ(tmp_path: Path, author: Any, verdict: str) -> None:
+    levels = {"baseline": (40, 10), "both": (44, 14), "author": author}
+    claims = [{"arms": ["both", "author"], "margins": EXACT}]
+    found = grid(tmp_path, "dynamics", levels, contrasts=[["both", "author"]], equivalence=claims)
+    assert found[STATISTIC].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("beta_4", "beta_1_6", "t_62_beta_1_6", "verdict"),
+    [
+        (10, 10, 10, "CANNOT BE SEEN HERE"),
+        (8, 10, 10, "NOT DECIDED"),
+        (8, 10, 12, "AT A HIGHER T"),
+        (8, 12, 12, "ALSO WITH A FIXED T"),
+    ],
+)
+def test_when_a_smaller_beta_helps(
+    tmp_path: Path, beta_4: float, beta_1_6: float, t_62_beta_1_6: float, verdict: str
+) -> None:
+    ap90 = {"baseline": 10, "beta_4": beta_4, "beta_1_6": beta_1_6, "t_62": 10, "t_62_beta_1_6": t_62_beta_1_6}
+    levels = {arm: (40.0, value) for arm, value in ap90.items()}
+    found = grid(tmp_path, "dsl", levels, contrasts=[["t_62_beta_1_6", "t_62"]])
+    assert found[SMALL_BETA].verdict == verdict
