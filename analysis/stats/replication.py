@@ -34,6 +34,8 @@ class Result:
         decision: None if no set has two seeds, so that the noise is unknown.
         is_identical: whether each run of our set is in the other one with the same PRIMARY metrics.
         is_significant: whether the 95% interval of the gap excludes 0; None if the noise is unknown.
+        is_within: whether the 95% interval of the set with more seeds, ours if they have as many, contains the value of
+            the other set; None if that interval is unknown. It is that of the reports, for seeds and images.
     """
 
     arms: tuple[str, ...]
@@ -44,6 +46,7 @@ class Result:
     decision: Decision | None = None
     is_identical: bool = False
     is_significant: bool | None = None
+    is_within: bool | None = None
 
     @property
     def gap(self) -> float:
@@ -147,7 +150,22 @@ def _results(ours: Comparison, theirs: Comparison, arms: list[str]) -> Iterator[
             here, there = (_by_seed(each, metric, chosen) for each in (ours, theirs))
             if here and there:
                 same = all(_are_same(ours, theirs, arm, here.keys()) for arm in chosen)
-                yield _compare(chosen, metric, here, there, same, grid.dataset == COCO, looks)
+                found = _compare(chosen, metric, here, there, same, grid.dataset == COCO, looks)
+                yield replace(found, is_within=_is_within(ours, theirs, found))
+
+
+def _is_within(ours: Comparison, theirs: Comparison, result: Result) -> bool | None:
+    larger = theirs if result.theirs.n > result.ours.n else ours
+    value = (result.ours if larger is theirs else result.theirs).mean
+    metric, arms = result.metric, result.arms
+    if len(arms) == 1:
+        estimate = larger.mean(metric, arms[0])
+    elif arms[1] == larger.grid.baseline_of(arms[0]):
+        estimate = larger.difference(metric, arms[0])
+    else:
+        estimate = larger.contrast(metric, (arms[0], arms[1])) if arms in larger.grid.contrasts else None
+    low, high = estimate.interval() if estimate else (None, None)
+    return None if value is None or low is None or high is None else low <= value <= high
 
 
 def _are_same(ours: Comparison, theirs: Comparison, arm: str, seeds: Iterable[int]) -> bool:

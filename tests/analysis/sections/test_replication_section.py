@@ -23,16 +23,17 @@ def test_the_table_is_on_the_terminal_and_in_the_report(tmp_path: Path, capsys: 
     (gain,) = (line for line in printed[start:] if "both minus baseline" in line and " AP " in line)
     # sds of the differences 0.1 and 0.1581, pooled 0.1414 on 6 degrees of freedom: 1.9432 x 0.1414 x sqrt(1/3 + 1/5)
     assert " ".join(gain.split()) == (
-        "ablation both minus baseline AP +2.10 (3) +2.20 (5) 1.0 -0.10 [-0.30, +0.10] REPRODUCED"
+        "ablation both minus baseline AP +2.10 (3) +2.20 (5) 1.0 -0.10 [-0.30, +0.10] yes REPRODUCED"
     )
     assert (
         printed[-1]
-        == "ablation (shapes): 4 of 6 results REPRODUCED, 2 NOT REPRODUCED; significant gaps (p < 0.05): 2 of 6"
+        == "ablation (shapes): 4 of 6 results REPRODUCED, 2 NOT REPRODUCED, within the printed intervals: 4 of 6; "
+        "significant gaps (p < 0.05): 2 of 6"
     )
     text = out.read_text(encoding="utf-8")
     heading = f"## What reproduced, compared with `{tmp_path / 'there'}`"
     assert row_of(text, heading, "both minus baseline")[1:] == [
-        *("AP", "+2.10 (3)", "+2.20 (5)", "1.0", "-0.10<br>[-0.30, +0.10]", "REPRODUCED")
+        *("AP", "+2.10 (3)", "+2.20 (5)", "1.0", "-0.10<br>[-0.30, +0.10]", "yes", "REPRODUCED")
     ]
     assert text.index("## What was asked") < text.index(heading) < text.index("## The paper's headline claims")
     assert (tmp_path / "REPORT_files/tables/against-which-component-does-it-shapes.csv").is_file()
