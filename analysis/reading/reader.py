@@ -17,6 +17,7 @@ from analysis.reading.train_log import EMPTY, TrainLog, read_train_log
 from dynamic_rcnn.cli import is_text
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import files
+from dynamic_rcnn.run.box_gradients import BoxGradients
 from dynamic_rcnn.run.files import read_content
 from dynamic_rcnn.run.gpu_times import GPU_TIMES
 from dynamic_rcnn.run.provenance import Provenance
@@ -128,6 +129,8 @@ class Reader:
                 run.state, run.cause = UNREADABLE, files.PROVENANCE
         log = self.attempt(read_train_log, run_dir / files.TRAIN_LOG)
         run.log = log or EMPTY
+        if (path := run_dir / files.BOX_GRADIENTS).exists():
+            run.box_gradients = self.attempt(partial(read_content, BoxGradients), path)
         if run.state == "done":
             self._check_finished(run_dir, run, log)
         return run

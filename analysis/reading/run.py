@@ -11,6 +11,7 @@ from typing import Any
 from analysis.reading.train_log import EMPTY, TrainLog
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run import files
+from dynamic_rcnn.run.box_gradients import BoxGradients
 from dynamic_rcnn.run.provenance import Origin, Provenance
 from dynamic_rcnn.run.results import Results
 from dynamic_rcnn.run.spec import RunSpec
@@ -18,8 +19,18 @@ from dynamic_rcnn.run.status import Status
 
 MISSING, UNREADABLE = "missing", "unreadable"  # states besides those of dynamic_rcnn.run.state
 CHECKSUM = "checksum"  # the cause of an unreadable run whose files differ from SHA256SUMS
-RECORD_FILES = (files.SPEC, files.STATUS, files.PROVENANCE, files.TRAIN_LOG, files.METRICS, files.DETECTIONS)
-OWN_FILES = {*RECORD_FILES, files.BOX_GRADIENTS, files.EVALUATIONS, files.LOGS, files.CHECKPOINTS, files.LOCK}
+RECORD_FILES = (
+    *(
+        files.SPEC,
+        files.STATUS,
+        files.PROVENANCE,
+        files.TRAIN_LOG,
+        files.METRICS,
+        files.DETECTIONS,
+        files.BOX_GRADIENTS,
+    ),
+)
+OWN_FILES = {*RECORD_FILES, files.EVALUATIONS, files.LOGS, files.CHECKPOINTS, files.LOCK}
 _AGAIN = "restore it, or move the run's directory away and launch the run again"
 ARITHMETIC = {  # fields of provenance.json's arithmetic, and their names in texts
     "precision": "precision",
@@ -39,7 +50,7 @@ class Run:
         path: relative to the folder of runs: <dataset>/<arm>/seed<k>-<id>.
         state: done, failed, running, MISSING (never started) or UNREADABLE.
         cause: of a failure; for UNREADABLE, the file.
-        spec, status, provenance, results: contents of the files; None if a file is missing or not valid.
+        spec, status, provenance, results, box_gradients: contents of the files; None if a file is missing or not valid.
     """
 
     path: str
@@ -50,6 +61,7 @@ class Run:
     provenance: Provenance | None = None
     results: Results | None = None
     log: TrainLog = EMPTY
+    box_gradients: BoxGradients | None = None
 
 
 def origin_row(origin: Origin) -> dict[str, Any]:

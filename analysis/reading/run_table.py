@@ -22,11 +22,12 @@ from analysis.reading.run import ARITHMETIC, MISSING, Run, origin_row
 from analysis.reading.superseded import SupersededRun
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.metrics.names import BOX_METRICS, IOU_THRESHOLDS, MASK_METRICS
+from dynamic_rcnn.run.box_gradients import BoxGradients
 from dynamic_rcnn.run.files import GRID_SUFFIX, read_content
 from dynamic_rcnn.run.gpu_times import GPU_TIMES, GpuTimes
 from dynamic_rcnn.run.manifest import Manifest, read_manifest
 from dynamic_rcnn.run.provenance import Origin
-from dynamic_rcnn.run.results import EvaluationResults, TimingResults
+from dynamic_rcnn.run.results import EvaluationResults, PretrainingResults, TimingResults
 from dynamic_rcnn.run.spec import TRAIN
 from dynamic_rcnn.run.train_log import LOG_COLUMNS
 
@@ -34,7 +35,7 @@ from dynamic_rcnn.run.train_log import LOG_COLUMNS
 RUN_COLUMNS = [
     "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
     "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256", "command",
-    "processes", "torch", *ARITHMETIC, "seconds", "images",
+    "processes", "torch", *ARITHMETIC, "seconds", "images", "accuracy",
     *BOX_METRICS, *MASK_METRICS,
 ]
 # fmt: on
@@ -54,6 +55,7 @@ class RunTable:
         problems: one line per file that cannot be read or contradicts another one.
         images: key of a grid -> statistics over its images, if they were computed.
         timings: path -> results of a run that times its arms.
+        box_gradients: path -> which errors the box loss of a run learns from, if it was measured.
         gpu: what was timed on a GPU (gpu.json); None if nothing was.
         superseded: run directories that are in no table and not in `runs`; None if their list cannot be read.
     """
@@ -68,6 +70,7 @@ class RunTable:
     superseded: list[SupersededRun] | None
     problems: list[str]
     images: dict[str, ImageStatistics] = field(default_factory=dict)
+    box_gradients: dict[str, BoxGradients] = field(default_factory=dict)
     gpu: GpuTimes | None = None
 
     def print_problems(self) -> None:
@@ -193,6 +196,7 @@ def _build_table(grids: list[Manifest], runs: list[Run], reader: Reader) -> RunT
         classes=pd.DataFrame(classes, columns=["path", "name", "AP", "AP90"]),
         histograms=pd.DataFrame(histograms, columns=["path", "kind", "when", "counts"]),
         timings={run.path: run.results for run in runs if isinstance(run.results, TimingResults)},
+        box_gradients={run.path: run.box_gradients for run in runs if run.box_gradients is not None},
         superseded=reader.superseded(),
         problems=reader.problems,
     )
@@ -215,6 +219,8 @@ def _row(run: Run) -> dict[str, Any]:
     row |= {"seconds": float(np.median(seconds)) if len(seconds) else None}
     if isinstance(run.results, EvaluationResults):
         row |= {"images": run.results.images, **run.results.metrics}
+    if isinstance(run.results, PretrainingResults):
+        row |= {"accuracy": run.results.accuracy}
     return row
 
 

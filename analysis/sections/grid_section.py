@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.reading import consistency
 from analysis.reading.image_statistics import COMMAND
 from analysis.reading.run_table import RunTable
-from analysis.rendering.model import Block, Heading, Section
+from analysis.rendering.model import Block, Heading, Number, Row, Section, TableCell, table
 from analysis.rendering.text import Line, code, emphasis, join, strong
 from analysis.sections import against_paper, difference_tables, image_section, paper_numbers, tables
 from analysis.sections.comparability import looks_text
@@ -36,6 +36,7 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         *_effect_blocks(comparison),
         *_contrast_blocks(comparison),
         *_equivalence_blocks(comparison),
+        *_gradient_blocks(records, comparison),
         *_noise_blocks(comparison),
         *_unseen_blocks(comparison),
         *([note] if (note := consistency_note(records, grid)) else []),
@@ -126,6 +127,31 @@ def _effect_blocks(comparison: Comparison) -> list[Block]:
     ]
 
 
+def _gradient_blocks(records: RunTable, comparison: Comparison) -> list[Block]:
+    """Which errors the box losses of runs of this grid learn from, where it was measured."""
+    measured = [path for path in comparison.runs["path"] if path in records.box_gradients]
+    if not measured:
+        return []
+    found = [records.box_gradients[path] for path in measured]
+    text = (
+        f"The share of the box loss's gradient that comes from errors below {found[0].below} (of the normalised "
+        f"targets), for the final weights of a run, on {found[0].images} training images with fixed T and beta. "
+        "Nothing was trained. Where the share is small, a smaller beta has little to shift."
+    )
+    betas = list(found[0].thresholds[0].shares)
+    rows: list[Row] = [
+        [
+            TableCell(path.split("/", 1)[1].rsplit("-", 1)[0], [path]),
+            *(Number(row.T), Number(float(row.positives), digits=0), Number(row.median, digits=3)),
+            *(Number(row.shares.get(beta)) for beta in betas),
+        ]
+        for path, each in zip(measured, found, strict=True)
+        for row in each.thresholds
+    ]
+    header = ["run", "T", "positives", "median error", *(f"beta {float(beta):.2f}" for beta in betas)]
+    return [Heading("Which errors the box loss learns from"), text, table(header, rows)]
+
+
 def _noise_blocks(comparison: Comparison) -> list[Block]:
     text = (
         "In points of AP: the smallest difference that would be significant with a probability of "
@@ -136,8 +162,12 @@ def _noise_blocks(comparison: Comparison) -> list[Block]:
 
 
 def _start_note(records: RunTable, comparison: Comparison) -> Line:
-    """What the intervals do not cover if all runs start from the same weights."""
+    """What the runs start from, and what the intervals do not cover if it is the same for all."""
     starts = records.start_runs(comparison.grid)
+    known = 100 * starts["accuracy"].dropna()
+    if len(known) > 1:
+        shares = f"{known.min():.0f}% to {known.max():.0f}%"
+        return f" Each seed has a pretraining of its own; they classify {shares} of the validation objects correctly."
     if len(starts) != 1:
         return ""
     start = " All runs start from the weights of one run (" + code(starts["id"].iloc[0])

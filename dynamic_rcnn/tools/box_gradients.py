@@ -30,7 +30,8 @@ from dynamic_rcnn.data import dataset
 from dynamic_rcnn.engine import build, checkpoint
 from dynamic_rcnn.engine.seeding import seed_all
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import BOX_GRADIENTS, METRICS, SCHEMA, WEIGHTS, write_json_atomic
+from dynamic_rcnn.run.box_gradients import BoxGradients, GradientShares
+from dynamic_rcnn.run.files import BOX_GRADIENTS, METRICS, WEIGHTS, write_json_atomic
 from dynamic_rcnn.run.spec import TRAIN, RunSpec
 
 SMALL = 0.3  # an error of a regression target that was divided by the box coder's stds
@@ -49,7 +50,7 @@ def gradient_share(errors: Tensor, beta: float) -> float:
     return float(gradient[errors < SMALL].sum() / gradient.sum())
 
 
-def measure(run_dir: Path, images: int) -> dict[str, Any]:
+def measure(run_dir: Path, images: int) -> BoxGradients:
     """The content of box_gradients.json. Raises UserError if the run is not done, or has no head of one stage."""
     spec = _checked_spec(run_dir)
     model = build.build_model(spec, initialise=False)
@@ -63,8 +64,9 @@ def measure(run_dir: Path, images: int) -> dict[str, Any]:
     for threshold in THRESHOLDS:
         errors = _errors(model, batches, threshold, spec.seed)
         shares = {f"{beta:.4f}": gradient_share(errors, beta) for beta in BETAS}
-        rows.append({"T": threshold, "positives": len(errors) // 4, "median": float(errors.median()), "shares": shares})
-    return {"schema": SCHEMA, "images": len(batches) * train["images_per_group"], "below": SMALL, "thresholds": rows}
+        median = float(errors.median())
+        rows.append(GradientShares(T=threshold, positives=len(errors) // 4, median=median, shares=shares))
+    return BoxGradients(images=len(batches) * train["images_per_group"], below=SMALL, thresholds=rows)
 
 
 def _checked_spec(run_dir: Path) -> RunSpec:
@@ -107,12 +109,12 @@ def main(arguments: Sequence[str]) -> int:
     (run_dir,) = cli.paths(arguments[:1], "RUN_DIR")
     images = cli.count("images", cli.parse(arguments[1:], {"images": "200"})["images"], 1)
     content = measure(run_dir, images)
-    write_json_atomic(run_dir / BOX_GRADIENTS, content)
-    print(f"share of the gradient from errors below {SMALL}, {content['images']} images")
+    write_json_atomic(run_dir / BOX_GRADIENTS, content.model_dump(by_alias=True))
+    print(f"share of the gradient from errors below {SMALL}, {content.images} images")
     print("   T  positives  median error  " + "  ".join(f"beta {beta:.2f}" for beta in BETAS))
-    for row in content["thresholds"]:
-        shares = "  ".join(f"{share:9.2f}" for share in row["shares"].values())
-        print(f"{row['T']:.2f}  {row['positives']:9}  {row['median']:12.3f}  {shares}")
+    for row in content.thresholds:
+        shares = "  ".join(f"{share:9.2f}" for share in row.shares.values())
+        print(f"{row.T:.2f}  {row.positives:9}  {row.median:12.3f}  {shares}")
     return 0
 
 

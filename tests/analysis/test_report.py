@@ -14,7 +14,18 @@ import pytest
 from analysis.reading.run_table import collect
 from analysis.sections.page import build
 from dynamic_rcnn.run.lock import locked
-from tests.analysis.synthetic import ARMS, PAPER, START, RunsFolder, ablation, edit_json, markdown, row_of, write_report
+from tests.analysis.synthetic import (
+    ARMS,
+    PAPER,
+    START,
+    RunsFolder,
+    ablation,
+    edit_json,
+    markdown,
+    row_of,
+    write_json,
+    write_report,
+)
 
 
 def test_hand_computed_numbers_are_in_the_tables(tmp_path: Path) -> None:
@@ -102,6 +113,18 @@ def test_equivalence_is_tested_against_the_margin_of_the_grid(tmp_path: Path) ->
     assert row_of(text, "### Equivalence", "dla, dsl, both")[2:3] == ["dsl minus both"]
     assert row_of(text, "### Equivalence", "dla, dsl, both")[6] == "DIFFERENT"
     assert "baseline, dsl within 0.8 AP: **EQUIVALENT**." in text
+
+
+def test_the_share_of_small_errors_is_shown_where_it_was_measured(tmp_path: Path) -> None:
+    folder = ablation(tmp_path)
+    assert "### Which errors" not in markdown(tmp_path)
+    row = {"T": 0.5, "positives": 120, "median": 0.4, "shares": {"1.0000": 0.125, "0.1667": 0.25}}
+    path = tmp_path / folder.path("baseline", 0) / "box_gradients.json"
+    write_json(path, {"schema": 1, "images": 200, "below": 0.3, "thresholds": [row]})
+    found = row_of(markdown(tmp_path), "### Which errors the box loss learns from", "baseline/seed0")
+    assert found[1:] == ["0.50", "120", "0.400", "0.12", "0.25"]
+    edit_json(path, thresholds="none")
+    assert "box_gradients.json: thresholds=" in "".join(collect(tmp_path).problems)
 
 
 def test_disagreements_with_the_paper_are_named(tmp_path: Path) -> None:
