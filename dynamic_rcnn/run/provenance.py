@@ -6,6 +6,7 @@ requirements.lock has the version of every package that the committed results we
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ PACKAGES = (
     "opencv-python",
     "opencv-python-headless",
 )
+INSTRUCTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")  # variables that change last bits
 REQUIREMENTS_LOCK = PROJECT / "requirements.lock"
 FROZEN = PACKAGE.parent / "frozen.json"  # beside the packages in a copy that slurm/code_snapshot.py made
 
@@ -169,8 +171,11 @@ def _git(*arguments: str) -> str:
 
 
 def _processor() -> str:
+    """'AMD EPYC'; with the variables that are set of those that choose its instructions, ', ONEDNN_MAX_CPU_ISA=AVX'."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    chosen = [f"{variable}={os.environ[variable]}" for variable in INSTRUCTIONS if variable in os.environ]
+    return ", ".join([name, *chosen])
