@@ -84,8 +84,9 @@ def _works(comparison: Comparison) -> Answer:
         words += " above the baseline."
     elif WORSE in signs:
         verdict, words = "NO", "AP or AP90 is below the baseline."
-    numbers = f"{FULL_METHOD} minus {comparison.grid.baseline}: " + _numbers(found)
-    return Answer(WORKS, verdict, f"{words} " + numbers, comparison.grid.key)
+    counts = [comparison.summary("AP", arm).n for arm in (FULL_METHOD, comparison.grid.baseline_of(FULL_METHOD))]
+    numbers = f"{_title(comparison)} minus {comparison.grid.baseline_of(FULL_METHOD)}: " + _numbers(found)
+    return Answer(WORKS, verdict, f"{words} " + numbers + f"; {counts[0]} and {counts[1]} seeds", comparison.grid.key)
 
 
 def _components(comparison: Comparison) -> Answer:
@@ -149,9 +150,14 @@ def _cost(timings: list[TimingComparison]) -> Answer:
     known = [cost for cost in costs if cost.decision is not None]
     verdict = {REPRODUCED: "NOTHING", NOT_REPRODUCED: "SOMETHING"}.get(overhead_verdict(known, is_same), NOT_DECIDED)
     parts = [f"{cost.name} {cost.ratio.value:.3f} times the baseline" for cost in known if cost.ratio]
-    where: Line = "The network at inference is the same. " if is_same else ""
+    where: Line = "The network at inference is the same. Timed " if is_same else "Timed "
     where += why_not_comparable(best) or f"on {best.grid.dataset}"
     return Answer(COST, verdict, where + ": " + ", ".join(parts), best.grid.key)
+
+
+def _title(comparison: Comparison) -> str:
+    """'DLA + DSL'."""
+    return comparison.grid.arms[FULL_METHOD]
 
 
 def _sign(estimate: Estimate | None) -> str | None:
@@ -195,7 +201,7 @@ def _controls(comparison: Comparison, arms: Iterable[str]) -> Line:
         words = f"{arm} is {state}" if state in (WORSE, BETTER) else state or (undecided or [NOT_DECIDED])[0]
         numbers = _numbers({metric: comparison.contrast(metric, pair) for metric in PRIMARY})
         parts.append(f"{arm} " + numbers + f": {words}")
-    return f"{FULL_METHOD} minus " + join("; ", parts)
+    return f"{_title(comparison)} minus " + join("; ", parts)
 
 
 def _numbers(found: Mapping[str, Estimate | None]) -> Text:
