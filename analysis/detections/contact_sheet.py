@@ -21,7 +21,8 @@ from pycocotools.coco import COCO
 
 from analysis.detections.changes import MIN_SCORE, images_that_differ
 from analysis.detections.matching import Matches
-from analysis.rendering.plots import COLOURS, STYLE, drawable
+from analysis.rendering.panels import COLOURS
+from analysis.rendering.plots import STYLE, drawable
 from dynamic_rcnn.data.pixels import COLOR, read_pixels
 from dynamic_rcnn.metrics.columns import Detections, Floats, Integers, Objects
 

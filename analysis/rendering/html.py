@@ -56,7 +56,7 @@ def _panels(figure: Figure, drawn: DrawnFigure) -> Markup:
     """The area of each panel in the figure, and each arm's four series, as JSON for the page's script."""
     panels = [
         {
-            **{"title": panel.name, "box": area.box, "span": area.span, "xlabel": panel.xlabel},
+            **{"title": panel.name, "box": area.box, "span": area.span, "xlabel": panel.xlabel, "labels": panel.labels},
             "arms": {arm: [list(map(_short, s)) for s in vars(band).values()] for arm, band in panel.curves.items()},
         }
         for panel, area in zip(figure.panels, drawn.areas, strict=True)

@@ -49,8 +49,8 @@ def _block(block: Block, place: str, links: Mapping[str, str]) -> str:
         case Table():
             return _table(block, links)
         case Figure() | Picture():
-            title = inline(block.title)
-            return f"![{title}]({place}{block.name})\n\n*{title}.* {inline(block.caption)}"
+            alt = block.alt if isinstance(block, Figure) else block.title
+            return f"![{inline(alt)}]({place}{block.name})\n\n*{inline(block.title)}.* {inline(block.caption)}"
         case Heading():
             return f"### {inline(block.text)}"
         case Bullets():

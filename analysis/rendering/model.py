@@ -112,6 +112,8 @@ class Band:
 
 Curves = Mapping[str, Band]  # arm -> its curve, in table order
 
+LINES, INTERVALS, ROWS = "lines", "intervals", "rows"  # kinds of panels
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -119,10 +121,15 @@ class Panel:
 
     Attributes:
         name: the name of its values, in the HTML page and in the figure's identifier.
-        has_error_bars: whether bands are drawn as error bars with markers, `dodge` apart along x, and not shaded.
+        kind: LINES have shaded bands; INTERVALS are markers with error bars, `dodge` apart along x; ROWS are a forest
+            plot: one row per curve, each of one point at x = 0, whose value lies along the x axis.
         starts_at_zero: whether the y axis does.
-        ticks: along x; None: chosen by matplotlib.
+        ticks: along x; None: chosen by matplotlib. labels: of the ticks, which are then 0, 1, ...
         marks_zero: whether a line is drawn at y = 0.
+        reference: curves that are drawn faintly, without bands; their labels are in the legend.
+        joined: of INTERVALS: the title of a line -> the two curves whose points it joins.
+        headings: of ROWS: the first curve of a group -> the group's title.
+        hollow: the curves whose markers are not filled.
     """
 
     name: str
@@ -130,20 +137,33 @@ class Panel:
     xlabel: str
     ylabel: str
     curves: Curves
-    has_error_bars: bool = False
+    kind: str = LINES
     dodge: float = 0.0
     starts_at_zero: bool = True
     ticks: Sequence[float] | None = None
+    labels: Sequence[str] = ()
     marks_zero: bool = False
+    reference: Curves = field(default_factory=dict)
+    joined: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    headings: Mapping[str, str] = field(default_factory=dict)
+    hollow: Collection[str] = ()
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side in `columns`, 10 inches wide and `height` inches high. name: of its file."""
+    """Panels side by side in `columns`, 10 inches wide and `height` inches high.
+
+    Attributes:
+        name: of its file.
+        alt: what it shows, for those who do not see it.
+        arms: those that have a colour, in table order.
+    """
 
     name: str
     title: str
     caption: Line
+    alt: str
+    arms: Sequence[str]
     panels: Sequence[Panel]
     columns: int
     height: float
@@ -153,7 +173,7 @@ class Figure:
         """A hash of its numbers, for its file's metadata. To six decimals: further ones depend on scipy's version."""
         rows: dict[str, list[Any]] = {panel.name: [] for panel in self.panels}
         for panel in self.panels:
-            for arm, band in panel.curves.items():
+            for arm, band in (*panel.curves.items(), *panel.reference.items()):
                 rows[panel.name].append([arm, *([round(v, 6) + 0.0 for v in each] for each in vars(band).values())])
         return IDENTIFIER + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 

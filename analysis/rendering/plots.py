@@ -1,38 +1,26 @@
-"""The figures of the report as SVG, the same bytes each time. Plots draw prepared numbers and compute nothing.
-
-Colours are Okabe and Ito's, safe for colour-blind readers. Every arm has its own marker and dashes as well, since lines
-of different arms may lie on each other.
-"""
+"""The figures of the report as SVG, the same bytes each time. `panels` draws what is in them."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.font_manager import findfont, get_font
 
-from analysis.rendering.model import Figure, Panel
+from analysis.rendering.model import ROWS, Figure
+from analysis.rendering.panels import draw_panel
 from analysis.rendering.text import one_line
 
-COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
-DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-ERROR_BARS: dict[str, Any] = {"markersize": 4.5, "linewidth": 0.9, "elinewidth": 1.1, "capsize": 2}
 WIDTH = 10.0  # inches
-LEFT, RIGHT, BOTTOM, TITLE = (
-    0.68,
-    0.12,
-    0.55,
-    0.32,
-)  # inches around each panel: y labels, space, x labels, title
+LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: y labels, space, x labels, title
+LABELS, VALUES, CHARACTER = 0.3, 0.45, 0.082  # inches beside rows: between labels and panel, values, a character
 FONT = "DejaVu Sans"  # included in matplotlib
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
@@ -48,6 +36,8 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+
+_DECIMALS = re.compile(r"-?\d+\.\d{3,}")
 
 
 @dataclass(frozen=True)
@@ -72,52 +62,40 @@ def draw(figure: Figure) -> DrawnFigure:
     with rc_context(STYLE):
         canvas = Canvas(figsize=(WIDTH, figure.height))
         axes = list(canvas.subplots(rows, figure.columns, squeeze=False).flat)
-    order = list(figure.panels[0].curves)
     for ax, panel in zip(axes, figure.panels, strict=False):
-        draw_panel(ax, panel, order)
+        draw_panel(ax, panel, figure.arms)
     for ax in axes[len(figure.panels) :]:
         ax.set_visible(False)
-    _add_legend(canvas, axes[0])
+    if figure.panels[0].kind == ROWS:
+        _lay_out_rows(canvas, axes, figure)
+    else:
+        _add_legend(canvas, axes[0], figure)
     buffer = io.BytesIO()
     with rc_context(STYLE):
         # Like savefig, which would draw the figure twice
         FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None, "Identifier": figure.identifier})
     areas = [PanelArea(ax.get_position().bounds, ax.get_xlim()) for ax in axes[: len(figure.panels)]]
-    lines = buffer.getvalue().decode().splitlines()
-    return DrawnFigure(("\n".join(line.rstrip() for line in lines) + "\n").encode(), areas)
+    return DrawnFigure(_shorten(buffer.getvalue().decode()).encode(), areas)
 
 
-def draw_panel(ax: Axes, panel: Panel, order: Sequence[str]) -> None:
-    """Draw one panel. order: the arms by colour, some of which may have no curve here."""
-    for index, (label, band) in enumerate(panel.curves.items()):
-        style = order.index(label) if panel.has_error_bars else index
-        colour = COLOURS[style % len(COLOURS)]
-        if panel.has_error_bars:
-            x = np.array(band.x) + panel.dodge * (index - (len(panel.curves) - 1) / 2)
-            middle = np.array(band.middle)
-            ends = [middle - band.low, band.high - middle]
-            ax.errorbar(x, middle, ends, label=label, color=colour, marker=MARKERS[style % len(MARKERS)], **ERROR_BARS)
-        else:
-            dashes = DASHES[style % len(DASHES)]
-            ax.fill_between(band.x, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
-            ax.plot(band.x, band.middle, color=colour, label=label, linewidth=1.6, dashes=dashes)
-    ax.set_xlabel(panel.xlabel)
-    ax.set_ylabel(panel.ylabel)
-    if panel.marks_zero:
-        ax.axhline(0, color=COLOURS[0], linewidth=1.0)
-    ax.set_title(panel.title, loc="left")
-    if panel.ticks is not None:
-        ax.set_xticks(panel.ticks)
-    if panel.starts_at_zero:
-        ax.set_ylim(bottom=0)
+def _shorten(svg: str) -> str:
+    """The same drawing with coordinates to a hundredth of a point."""
+    return "\n".join(_DECIMALS.sub(_rounded, line.rstrip()) for line in svg.splitlines()) + "\n"
 
 
-def _add_legend(canvas: Canvas, ax: Axes) -> None:
-    """One legend for all panels, above them, where it hides no data.
+def _rounded(match: re.Match[str]) -> str:
+    value = float(match[0])
+    return f"{value:.{2 if abs(value) >= 1 else 6}f}"
+
+
+def _add_legend(canvas: Canvas, ax: Axes, figure: Figure) -> None:
+    """One legend for all panels, above them, where it hides no data; arms come first.
 
     Margins are set instead of fitted (tight_layout), which takes as long as drawing.
     """
-    handles, labels = ax.get_legend_handles_labels()
+    found, titles = ax.get_legend_handles_labels()
+    order = sorted(range(len(titles)), key=lambda position: titles[position] not in figure.arms)
+    handles, labels = [found[position] for position in order], [titles[position] for position in order]
     with rc_context(STYLE):
         canvas.legend(handles, labels, loc="upper center", ncols=min(4, len(labels)), handlelength=3.2)
     grid = ax.get_gridspec()
@@ -128,6 +106,17 @@ def _add_legend(canvas: Canvas, ax: Axes) -> None:
     high = (height - top - BOTTOM - (grid.nrows - 1) * (TITLE + BOTTOM)) / grid.nrows
     canvas.subplots_adjust(left=LEFT / width, right=1 - RIGHT / width, bottom=BOTTOM / height, top=1 - top / height)
     canvas.subplots_adjust(wspace=(LEFT + RIGHT) / wide, hspace=(TITLE + BOTTOM) / high)
+
+
+def _lay_out_rows(canvas: Canvas, axes: list[Axes], figure: Figure) -> None:
+    """Panels of the same rows side by side, with the rows' labels to the left of the first."""
+    longest = max(map(len, [*figure.panels[0].curves, *figure.panels[0].headings.values()]), default=0)
+    left, between = LABELS + CHARACTER * longest, VALUES + 2 * RIGHT
+    wide = (WIDTH - left - len(axes) * between) / len(axes)
+    bounds = {"bottom": BOTTOM / figure.height, "top": 1 - TITLE / figure.height}
+    canvas.subplots_adjust(left=left / WIDTH, right=1 - between / WIDTH, wspace=between / wide, **bounds)
+    for ax in axes[1:]:
+        ax.tick_params(labelleft=False)
 
 
 def drawable(text: str) -> str:

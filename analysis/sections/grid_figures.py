@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from analysis.reading.run_table import RunTable
-from analysis.rendering.model import Figure, Panel
+from analysis.rendering.model import INTERVALS, Figure, Panel
 from analysis.sections import curves
+from analysis.sections.forest import forest_figure
+from analysis.sections.interaction import interaction_figure
 from analysis.sections.tables import whose_baseline
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
@@ -41,15 +43,16 @@ def figures(records: RunTable, comparison: Comparison) -> list[Figure]:
     arms, what = shown_arms(comparison), _what(comparison)
     runs = curves.training_runs(records, comparison, arms)
     key = comparison.grid.key
-    ap_figure = _ap_figure(comparison, arms, key, what)
+    differences = [forest_figure(comparison, arms), interaction_figure(comparison, arms)]
+    of_ap = [*filter(None, differences), _ap_figure(comparison, arms, key, what)]
     if not any(runs.values()):
-        return [ap_figure]
+        return of_ap
     loss_note = (
         " A smaller beta makes SmoothL1 larger for the same error, and T decides which proposals are counted: box "
         "regression losses of different arms are on different scales."
     )
     return [
-        ap_figure,
+        *of_ap,
         _state_figure(runs, key, what),
         *_distribution_figures(records, comparison, arms, key, what),
         _training_figure(f"{key}-positives.svg", "Positives over training", COUNT_PANELS, runs, what, 2),
@@ -78,15 +81,17 @@ def _ap_figure(comparison: Comparison, arms: list[str], key: str, what: str) -> 
     against = "its baseline" if grid.baselines else grid.baseline
     axis, ticks = "IoU threshold", (0.5, 0.6, 0.7, 0.8, 0.9)
     differences = curves.difference_by_iou(comparison, arms)
-    left = Panel("AP", "AP", axis, "AP (%)", curves.ap_by_iou(comparison, arms), has_error_bars=True, ticks=ticks)
-    right = Panel("difference", f"arm minus {against}", axis, "difference in AP (points)", differences)
-    right = replace(right, has_error_bars=True, dodge=0.008, starts_at_zero=False, ticks=ticks, marks_zero=True)
+    left = Panel("AP", "AP", axis, "AP (%)", curves.ap_by_iou(comparison, arms), INTERVALS, ticks=ticks)
+    right = Panel("difference", f"arm minus {against}", axis, "difference in AP (points)", differences, INTERVALS)
+    right = replace(right, dodge=0.008, starts_at_zero=False, ticks=ticks, marks_zero=True)
     caption = (
         f"{what}. Left: mean over seeds. Right: difference from {whose_baseline(grid)} in points of AP, with the arms "
         f"side by side at each threshold. Error bars: {LEVEL} intervals as in the tables, not corrected for multiple "
         "comparisons; none with one seed."
     )
-    return Figure(f"{key}-ap-by-iou.svg", "AP against the IoU threshold", caption, [left, right], 2, 4.6)
+    alt = "Two plots over the IoU threshold: AP of each arm, and its difference from the baseline."
+    title, panels = "AP against the IoU threshold", [left, right]
+    return Figure(f"{key}-ap-by-iou.svg", title, caption, alt, arms, panels, 2, 4.6)
 
 
 def _state_figure(runs: curves.Runs, key: str, what: str) -> Figure:
@@ -104,7 +109,8 @@ def _state_figure(runs: curves.Runs, key: str, what: str) -> Figure:
         ]
     height = 4.4 if len(stages) == 1 else _height(len(stages))
     caption = f"{what}. {BAND} Not smoothed."
-    return Figure(f"{key}-t-and-beta.svg", "T and beta over training", caption, panels, 2, height)
+    title, alt = "T and beta over training", "T and beta of each arm over the iterations."
+    return Figure(f"{key}-t-and-beta.svg", title, caption, alt, list(runs), panels, 2, height)
 
 
 def _has_values(runs: curves.Runs, column: str) -> bool:
@@ -128,7 +134,8 @@ def _distribution_figures(
         f"all larger values. Both include the ground-truth boxes (IoU 1, target 0). {BAND}"
     )
     title = "Proposals and regression targets, early and late"
-    return [Figure(f"{key}-distributions.svg", title, caption, panels, 2, _height(2))]
+    alt = "Histograms of each arm at the start and at the end of training: IoU of the proposals, regression targets."
+    return [Figure(f"{key}-distributions.svg", title, caption, alt, arms, panels, 2, _height(2))]
 
 
 def _training_figure(
@@ -145,7 +152,9 @@ def _training_figure(
         for each, (column, label) in columns.items()
     ]
     smoothed = f"Each run is smoothed by a running mean over {100 * curves.SMOOTHING:.0f}% of its logged points."
-    return Figure(name, title, f"{what}. {smoothed} {BAND}{note}", panels, across, _height(-(-len(panels) // across)))
+    alt = f"Each arm over the iterations: {', '.join(columns)}."
+    caption, height = f"{what}. {smoothed} {BAND}{note}", _height(-(-len(panels) // across))
+    return Figure(name, title, caption, alt, list(runs), panels, across, height)
 
 
 def _height(rows: int) -> float:

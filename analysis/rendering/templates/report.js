@@ -88,7 +88,7 @@ function nearest(values, x) {
   return best;
 }
 function described(panel, x) {
-  const lines = [`${panel.title}, ${panel.xlabel} ${x}`];
+  const lines = [`${panel.title}, ${panel.xlabel} ${panel.labels[x] ?? x}`];
   for (const [arm, [xs, middle, low, high]] of Object.entries(panel.arms)) {
     const i = nearest(xs, x);
     if (middle[i] !== null) lines.push(`${arm}: ${middle[i]}` + (low[i] === high[i] ? "" : `  [${low[i]}, ${high[i]}]`));

@@ -24,7 +24,7 @@ COLOURS = """() => [...document.querySelectorAll("body *:not(script)")]
     return [element.tagName + " " + element.textContent.trim(), getComputedStyle(element).color, background(behind)];
   })"""
 UNFOLD = "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
-PLOT = ".plot:has(img[alt='AP against the IoU threshold'])"
+PLOT = ".plot[aria-label^='AP against the IoU threshold']"
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 
 
