@@ -27,8 +27,10 @@ if __name__ == "__main__":
     cli.prepare_process()
 
 from analysis.exporting.exported_run import export_run
+from analysis.exporting.mlflow import MLflow
 from analysis.exporting.tensorboard import TensorBoard
 from analysis.exporting.tracker import Tracker
+from analysis.exporting.wandb import WandB
 from analysis.reading import checksums
 from analysis.reading.run import MISSING, UNREADABLE
 from analysis.reading.run_table import read_folder
@@ -36,7 +38,11 @@ from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.wording import plural
 
-TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard}
+TRACKERS: dict[str, type[TensorBoard] | type[MLflow] | type[WandB]] = {
+    "tensorboard": TensorBoard,
+    "mlflow": MLflow,
+    "wandb": WandB,
+}
 DEFAULTS = {"to": "", "runs": "", "out": "", "watch": "false"}
 WATCH_S = 10
 

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 
 from analysis import export
-from analysis.exporting.exported_run import export_run
+from analysis.exporting.exported_run import ExportedRun, export_run
 from analysis.exporting.tracker import Tracker
 from analysis.reading.run_table import collect, read_folder
 from dynamic_rcnn import cli
 from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.run.lock import locked
 from tests.analysis.exporting.back_ends import READERS, Shown
 from tests.analysis.synthetic import RunsFolder, curve_row, edit_json
 
 
-@pytest.fixture(params=READERS)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name == "mlflow" else ()) for name in READERS])
 def tool(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
     pytest.importorskip(name, reason=f"needs pip install -e '.[{name}]'")
@@ -123,20 +124,29 @@ def test_an_interrupted_export_is_completed(folder: RunsFolder, tool: str, monke
     assert len(shown) == 2 and shown[1].curves["train/loss"] == logged(folder, "loss")
 
 
-def test_watching_follows_a_run_to_its_end(folder: RunsFolder, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+def test_watching_appends_to_a_run_until_its_end(
+    folder: RunsFolder, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = export.TRACKERS[tool].write, []
+
+    def write_and_note(tracker: Tracker, run: ExportedRun, first: int | None) -> None:
+        if run.tags["arm"] == "both":
+            written.append((first, len(run.points), run.tags["state"]))
+        write(tracker, run, first)
 
     def train(seconds: float) -> None:
-        seen.append(len(logged(folder, "loss")))
-        resume(folder, 10 * seen[-1], 10 * seen[-1] + 30)
-        if seen[-1] == 7:
+        rows = len(logged(folder, "loss"))
+        resume(folder, 10 * rows, 10 * rows + 30)
+        if rows == 7:
             folder.done("both", 0, ap=0.5)
 
     monkeypatch.setattr(export.time, "sleep", train)
-    assert export.main([f"to={tool}", f"runs={folder.root}", "watch=true"]) == 0
+    monkeypatch.setattr(export.TRACKERS[tool], "write", write_and_note)
+    with locked(folder.root / folder.path("both", 0)):
+        assert export.main([f"to={tool}", f"runs={folder.root}", "watch=true"]) == 0
+    assert written == [(None, 4, "running"), (4, 7, "running"), (7, 11, "done")]
     shown = read(folder, tool)
-    assert seen == [4, 7] and len(shown) == 2
-    assert shown[1].curves["schedule/T"] == logged(folder, "T") and len(shown[1].curves["schedule/T"]) == 10
+    assert len(shown) == 2 and shown[1].curves["schedule/T"] == logged(folder, "T")
     assert shown[1].curves["final/AP"] == [(100, 50.0)] and shown[1].tags["state"] == "done"
 
 
