@@ -8,9 +8,11 @@ resamples  number of bootstrap resamples of the images
 seed       random seed of the resampling
 workers    number of processes; the results do not depend on it
 
-Writes, beside each grid's manifest, <grid>-<setting>.images.json and <grid>-<setting>.images.png: the images on which
-the full method (or the first arm) and its baseline differ most. Writes neither if the detections of a run do not give
-the AP in its metrics.json. The runs' specs say where the ground truth is; missing shapes are drawn.
+Writes, beside each grid's manifest, <grid>-<setting>.images.json, and the images on which two arms differ most:
+<grid>-<setting>.images.png, a picture of 4, and <grid>-<setting>.detections.html, a page to browse 40. The arms are the
+full method and its baseline; in a grid without it, the arm whose AP differs most from its baseline's. Writes none of
+them if the detections of a run do not give the AP in its metrics.json, and no pictures if the images are not on this
+machine. The runs' specs say where the ground truth is; missing shapes are drawn.
 analysis/report.py shows the results, and reports those that are missing or out of date.
 """
 
@@ -21,7 +23,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dynamic_rcnn import cli
 
@@ -33,13 +35,21 @@ import pandas as pd
 from pycocotools.coco import COCO
 
 from analysis.detections.bootstrap import bootstrap
+from analysis.detections.browser import draw_browser
 from analysis.detections.changes import ap_by_category_and_size, largest_changes
 from analysis.detections.contact_sheet import draw_contact_sheet
 from analysis.detections.matching import Matches, match
 from analysis.detections.tide import error_frame, find_errors
 from analysis.detections.weighted_ap import METRICS, Accumulation
-from analysis.reading.image_statistics import SHEET_SUFFIX, ImageStatistics, detection_digests, path_for
+from analysis.reading.image_statistics import (
+    BROWSER_SUFFIX,
+    SHEET_SUFFIX,
+    ImageStatistics,
+    detection_digests,
+    path_for,
+)
 from analysis.reading.run_table import RunTable, collect
+from analysis.rendering.plots import COLOURS
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn import PROJECT as ROOT
@@ -57,6 +67,7 @@ from dynamic_rcnn.run.spec import RunSpec
 DEFAULTS = {"runs": "", "grids": "", "resamples": "200", "seed": "0", "workers": "1"}
 LIMITS = {"resamples": (2, 100_000), "seed": (0, 999_999_999), "workers": (1, 256)}
 MOST_CHANGES = 8
+_Facts = TypeVar("_Facts")
 TOLERANCE = 1e-9  # in AP as a fraction, because sums in another order differ
 
 
@@ -101,33 +112,51 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     matches = {arm: [matched[path] for path in own] for arm, own in arms.items()}
     resampled = bootstrap([matched[path] for path in paths], resamples, np.random.default_rng(seed), workers)
     pairs = [(arm, grid.baseline_of(arm)) for arm in compared]
-    shown = next((pair for pair in pairs if pair[0] == FULL_METHOD), pairs[0])
+    shown = _shown_pair(comparison, pairs)
     errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in detections.items()})
-    draw = partial(draw_contact_sheet, coco, objects, folder, shown, detections, matches, color_type)
+    own = (coco, objects, folder, shown, detections, matches, color_type)
+    title = f"Detections of {shown[1]} and {shown[0]}: {grid.key}"
+    browser = partial(draw_browser, *own, title=title, runs=arms, colours=_colours(grid))
     content = {
         **{"grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
         "runs": detection_digests(runs, paths),
         "sampling": {name: _sampling(*each) for name, each in resampled.sampling().items()},
         "errors": _json_rows(errors),
-        "sheet": _write_sheet(runs, grid, draw),
+        "sheet": _write_drawn(runs, grid, SHEET_SUFFIX, "contact sheet", partial(draw_contact_sheet, *own)),
         "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
     }
+    _write_drawn(runs, grid, BROWSER_SUFFIX, "browser of detections", browser)
     write_content(runs / path_for(grid), validate(ImageStatistics, content))
     return f"{runs / path_for(grid)}: {len(paths)} runs on {len(objects.image_ids)} images"
 
 
-def _write_sheet(runs: Path, grid: Manifest, draw: Callable[[], tuple[dict[str, Any], bytes]]) -> dict[str, Any] | None:
-    """Write the contact sheet. Returns what it shows; None, and the grid has no sheet, if an image cannot be read."""
-    path = runs / path_for(grid, SHEET_SUFFIX)
+def _shown_pair(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """The arm and the baseline whose images are shown: the full method, or the arm whose mean AP differs most."""
+    means = comparison.averaged.astype({"AP": float}).groupby("arm")["AP"].mean()
+    by_difference = sorted(pairs, key=lambda pair: -abs(means[pair[0]] - means[pair[1]]))
+    return next((pair for pair in pairs if pair[0] == FULL_METHOD), by_difference[0])
+
+
+def _colours(grid: Manifest) -> dict[str, str]:
+    """Arm -> its colour, as in the report's figures; black for the first arm alone."""
+    first, *rest = COLOURS
+    return {arm: rest[(number - 1) % len(rest)] if number else first for number, arm in enumerate(grid.arms)}
+
+
+def _write_drawn(
+    runs: Path, grid: Manifest, suffix: str, what: str, draw: Callable[[], tuple[_Facts, bytes]]
+) -> _Facts | None:
+    """Write what is drawn over images. Returns what it shows; None, and there is no file, if they cannot be drawn."""
+    path = runs / path_for(grid, suffix)
     try:
-        shown, png = draw()
+        facts, content = draw()
     except UserError as error:
-        print(f"{grid.key}: no contact sheet: {error}")
+        print(f"{grid.key}: no {what}: {error}")
         path.unlink(missing_ok=True)
         return None
-    write_bytes_atomic(path, png)
-    return shown
+    write_bytes_atomic(path, content)
+    return facts
 
 
 def check_recorded(runs: pd.DataFrame, matches: Mapping[str, Matches]) -> None:

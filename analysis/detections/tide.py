@@ -33,7 +33,7 @@ from dynamic_rcnn.metrics.columns import Booleans, Detections, Floats, Integers,
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(KINDS))
-NO_ERROR = -1
+NO_ERROR, IGNORED = -1, -2
 IOUS = (0.5, 0.75, 0.9)
 BACKGROUND_IOU = 0.1
 MAX_DETECTIONS = 100  # per image
@@ -55,6 +55,28 @@ def find_errors(objects: Objects, detections: Detections, ious: Sequence[float] 
     return [_errors_at(objects, images, iou) for iou in ious]
 
 
+@dataclass(frozen=True)
+class BoxErrors:
+    """The kind of error of each box of one run at one IoU threshold.
+
+    Attributes:
+        detection: (d,), positions in `Detections`, by image and descending score, at most 100 per image.
+        kind: (d,), a position in `KINDS`; NO_ERROR for a true positive, IGNORED for a false one in a crowd.
+        missed: (N,), whether each object is missed.
+    """
+
+    detection: Integers
+    kind: Integers
+    missed: Booleans
+
+
+def find_box_errors(objects: Objects, detections: Detections, ious: Sequence[float] = IOUS) -> list[BoxErrors]:
+    """The kind of error of each box at each IoU threshold."""
+    images = _by_image(objects, detections)
+    classified = [_classify_all(objects, images, iou) for iou in ious]
+    return [BoxErrors(rows.detection, np.where(rows.ignored, IGNORED, rows.kind), lost) for rows, lost in classified]
+
+
 def error_frame(arms: Mapping[str, Sequence[Sequence[Errors]]]) -> pd.DataFrame:
     """One row per arm and IoU threshold: AP and the gain of each kind, mean over seeds.
 
@@ -70,6 +92,7 @@ def error_frame(arms: Mapping[str, Sequence[Sequence[Errors]]]) -> pd.DataFrame:
 class _Image:
     """The d detections of an image by descending score, at most 100, and its g objects without crowds."""
 
+    detection: Integers  # (d,), position in Detections
     category: Integers  # (d,)
     score: Floats  # (d,)
     object: Integers  # (g,), position in Objects
@@ -82,6 +105,7 @@ class _Image:
 class _Rows:
     """Detections of one or all images. `fixed` is the category that fixes an error, else -1."""
 
+    detection: Integers
     category: Integers
     score: Floats
     true: Booleans
@@ -101,7 +125,7 @@ def _by_image(objects: Objects, detections: Detections) -> list[_Image]:
         crowd = (shares * (category[:, None] == objects.category[crowds])).max(axis=1, initial=0)
         ious = _ious(detections.box[rows], objects.box[plain], crowd=False)
         same = category[:, None] == objects.category[plain]
-        grouped.append(_Image(category, detections.score[rows], plain, ious, same, crowd))
+        grouped.append(_Image(rows, category, detections.score[rows], plain, ious, same, crowd))
     return grouped
 
 
@@ -111,10 +135,16 @@ def _ious(box: Floats, others: Floats, crowd: bool) -> Floats:
     return np.asarray(mask.iou(box, others, np.full(len(others), crowd, np.uint8)))
 
 
-def _errors_at(objects: Objects, images: Sequence[_Image], iou: float) -> Errors:
+def _classify_all(objects: Objects, images: Sequence[_Image], iou: float) -> tuple[_Rows, Booleans]:
+    """The detections of all images, and which objects are missed."""
     missed = np.zeros(len(objects.image), np.bool_)
     parts = [_classify(image, objects.category, missed, iou) for image in images]
     rows = _Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__dataclass_fields__))
+    return rows, missed
+
+
+def _errors_at(objects: Objects, images: Sequence[_Image], iou: float) -> Errors:
+    rows, missed = _classify_all(objects, images, iou)
     positives = np.bincount(objects.category[~objects.crowd], minlength=len(objects.category_ids))
     remaining = positives - np.bincount(objects.category[missed], minlength=len(positives))
 
@@ -150,7 +180,7 @@ def _classify(image: _Image, category: Integers, missed: Booleans, iou: float) -
             targeted[target] = True
             fixed[row] = category[image.object[target]]
     missed[image.object[~used & ~targeted]] = True
-    return _Rows(image.category, image.score, true, ~true & (image.crowd > iou), kind, fixed)
+    return _Rows(image.detection, image.category, image.score, true, ~true & (image.crowd > iou), kind, fixed)
 
 
 def _take(same: Floats, iou: float) -> Integers:

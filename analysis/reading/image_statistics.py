@@ -17,7 +17,8 @@ from dynamic_rcnn.run.values import Count, Fraction, SignedFraction
 
 SUFFIX = ".images.json"
 SHEET_SUFFIX = ".images.png"
-GRID_FILES = (GRID_SUFFIX, SUFFIX, SHEET_SUFFIX)  # suffixes of the files of a grid
+BROWSER_SUFFIX = ".detections.html"
+GRID_FILES = (GRID_SUFFIX, SUFFIX, SHEET_SUFFIX, BROWSER_SUFFIX)  # suffixes of the files of a grid
 COMMAND = "python analysis/images.py"
 _REPEAT = f"{COMMAND} writes it again"
 
@@ -77,6 +78,7 @@ class ImageStatistics(FileContent):
         sampling: "AP" or an IoU threshold such as "0.75" -> the runs in the order of `runs`. Empty in older files.
         errors: AP that fixing one kind of error would gain, by arm and IoU threshold.
         changes: arm -> the categories and sizes in which it differs most from its baseline.
+        browser: the path of the page to browse detections, relative to the folder of runs; empty if there is none.
     """
 
     grid: str
@@ -90,6 +92,7 @@ class ImageStatistics(FileContent):
     errors: list[ErrorRow]
     changes: dict[str, list[ChangeRow]]
     sheet: Sheet | None = None
+    browser: str = Field(default="", exclude=True)
 
     @model_validator(mode="after")
     def _check_sampling(self) -> ImageStatistics:
@@ -104,7 +107,7 @@ class ImageStatistics(FileContent):
 
 
 def path_for(grid: Manifest, suffix: str = SUFFIX) -> str:
-    """The path of the grid's file, or of its contact sheet (SHEET_SUFFIX), relative to the folder of runs."""
+    """The path of the grid's file relative to the folder of runs, or with another suffix of its sheet or its page."""
     return f"{grid.manifest.removesuffix(GRID_SUFFIX)}{suffix}"
 
 
@@ -130,6 +133,8 @@ def read(grid: Manifest, path: Path) -> ImageStatistics | None:
     digests = {name: statistics.runs[name] for name in present}
     if not set(statistics.runs) <= planned or detection_digests(runs, present) != digests:
         raise UserError(f"{path}: computed from detections that have changed since; {_REPEAT}")
+    browser = path_for(grid, BROWSER_SUFFIX)
+    statistics = statistics.model_copy(update={"browser": browser if (runs / browser).is_file() else ""})
     if statistics.sheet is None:
         return statistics
     picture = runs / path_for(grid, SHEET_SUFFIX)

@@ -27,6 +27,7 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
         _error_table(results, comparison),
         *_change_blocks(results, comparison),
         *_sheet_blocks(results, comparison),
+        *_browser_blocks(results),
     ]
 
 
@@ -81,3 +82,10 @@ def _sheet_blocks(results: ImageStatistics, comparison: Comparison) -> list[Bloc
         "chosen by this difference, so they are extremes and not representative."
     )
     return [Picture(f"{comparison.grid.key}-images.png", "Where two arms differ most", caption, sheet.png)]
+
+
+def _browser_blocks(results: ImageStatistics) -> list[Block]:
+    """Where the page is that shows more images. Records have none: it contains the images."""
+    if not results.browser:
+        return []
+    return ["A page to browse such images, filtered by class, size and kind of error: " + code(results.browser) + "."]

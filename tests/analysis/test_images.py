@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from analysis import images, records, report
@@ -104,11 +106,16 @@ def test_the_report_shows_the_results_and_the_records_keep_them(runs: Path, tmp_
         != row_of(text, "### Where AP is lost", "0.90 | dla")[3:]
     )
     assert "### What changed most" in text and "![Where two arms differ most](" in text
+    (browser,) = runs.glob("mine/*.detections.html")
+    named = f"filtered by class, size and kind of error: `mine/{browser.name}`."
+    assert named in text and "Detections of baseline and both: mine-ablation-" in browser.read_text()
     picture = next(tmp_path.rglob("*_files/*-images.png")).read_bytes()
     assert picture == next(runs.glob("mine/*.images.png")).read_bytes() and picture.startswith(b"\x89PNG")
     records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])
     records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])  # replaces the existing records
-    assert page(tmp_path / "records", tmp_path) == text
+    assert not list((tmp_path / "records").rglob("*.html"))  # it contains images
+    (line,) = set(text.split("\n\n")) - set(page(tmp_path / "records", tmp_path).split("\n\n"))
+    assert line.endswith(named)
 
 
 def page(runs: Path, folder: Path) -> str:
@@ -163,7 +170,7 @@ def test_results_of_fewer_runs_than_are_finished_are_not_shown(runs: Path, tmp_p
     assert "### What changed most" not in text
 
 
-def test_without_the_images_only_the_sheet_is_missing(
+def test_without_the_images_the_sheet_and_the_browser_are_missing(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compute(runs)
@@ -172,10 +179,24 @@ def test_without_the_images_only_the_sheet_is_missing(
         image.write_bytes(b"")
     content = compute(runs)
     message = capsys.readouterr().out
-    assert "no contact sheet: file " in message and "is empty" in message
+    for what in ("contact sheet", "browser of detections"):
+        (line,) = [line for line in message.splitlines() if f"no {what}: file " in line]
+        assert "is empty" in line
     assert content["sheet"] is None and not list(runs.glob("mine/*.images.png"))
+    assert not list(runs.glob("mine/*.detections.html")) and "page to browse" not in page(runs, tmp_path)
     text = page(runs, tmp_path)
     assert "### What changed most" in text and "Where two arms differ most" not in text
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [({"dla": 0.1, "both": 0.4}, "both"), ({"a": 0.3, "b": 0.1, "c": 0.6}, "b"), ({"a": 0.3, "b": 0.39}, "a")],
+)
+def test_the_arms_shown_are_the_full_method_or_the_largest_difference(means: dict[str, float], expected: str) -> None:
+    rows = [(arm, mean + shift) for arm, mean in {"baseline": 0.4, **means}.items() for shift in (-0.01, 0.01)]
+    comparison = SimpleNamespace(averaged=pd.DataFrame(rows, columns=["arm", "AP"], dtype=object))
+    pairs = [(arm, "baseline") for arm in means]
+    assert images._shown_pair(comparison, pairs) == (expected, "baseline")  # type: ignore[arg-type]
 
 
 def test_records_without_detections_are_accepted(runs: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.detections.tide import IOUS, KINDS, Errors, error_frame, find_errors
+from analysis.detections.tide import IGNORED, IOUS, KINDS, NO_ERROR, Errors, error_frame, find_box_errors, find_errors
 from dynamic_rcnn.metrics.ap import evaluate
 from dynamic_rcnn.metrics.columns import read_detections, read_objects
 from tests.analysis import tide
@@ -106,6 +106,23 @@ def test_a_detection_in_a_crowd_of_its_category_is_neither_true_nor_false() -> N
     objects = [thing(BOX), thing(AWAY, crowd=1)]
     assert errors(objects, [detection(1, A, BOX, 0.5), inside]).ap == 1
     assert errors([thing(BOX), thing(AWAY, B, crowd=1)], [detection(1, A, BOX, 0.5), inside]).ap == 0.5
+
+
+def test_the_kinds_of_boxes_are_those_that_are_counted() -> None:
+    """Detections and objects of the second image; a false detection in a crowd counts, too, and is marked."""
+    second = {"image_id": 2, "category_id": A, "bbox": BOX}
+    read = read_objects(coco_of([1, 2], [second, {**second, "bbox": AWAY, "iscrowd": 1}, thing(BOX)], (A, B)))
+    found = [detection(2, A, THIRTY, 0.8), detection(2, A, [310, 10, 20, 20], 0.6), detection(2, A, BOX, 0.9)]
+    (boxes,) = find_box_errors(read, read_detections(read, found), [0.5])
+    kind = dict(zip(boxes.detection.tolist(), boxes.kind.tolist(), strict=True))
+    assert kind == {2: NO_ERROR, 0: KINDS.index("localisation"), 1: IGNORED}
+    assert [read.image[number] for number in np.flatnonzero(boxes.missed)] == [0]
+    images, annotations, odd = odd_case(0)
+    read = read_objects(coco_of(images, [{**row, "iscrowd": 0} for row in annotations]))
+    detections = read_detections(read, odd)
+    for boxes, result in zip(find_box_errors(read, detections), find_errors(read, detections), strict=True):
+        counted = {name: int(np.count_nonzero(boxes.kind == number)) for number, name in enumerate(KINDS)}
+        assert {**counted, "missed": int(boxes.missed.sum())} == result.count
 
 
 def test_no_detections_and_no_objects() -> None:
