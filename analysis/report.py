@@ -32,6 +32,7 @@ if __name__ == "__main__":
     cli.prepare_process()
 
 from analysis.reading import checksums
+from analysis.reading.image_statistics import ImageStatistics
 from analysis.reading.reader import REPORT
 from analysis.reading.run_table import collect
 from analysis.rendering.data import to_csv, to_json
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     if values["out"] and (out.is_dir() or not out.parent.is_dir() or out.suffix != ".md"):
         raise UserError(f"out={out}: must name a file in an existing folder, ending in .md")
     records, other = collect(runs), values["against"]
+    records.images = {key: _relative(each, runs, out) for key, each in records.images.items()}
     found = replications(records, collect(Path(other), "against")) if other else []
     page = build(records, replication_section.section(found, other) if other else None)
     if check:
@@ -80,6 +82,12 @@ def main(arguments: Sequence[str]) -> int:
     if other:
         print(replication_section.to_terminal(found, other))
     return 0
+
+
+def _relative(statistics: ImageStatistics, runs: Path, out: Path) -> ImageStatistics:
+    """The path of the page to browse detections, relative to the folder of the report."""
+    path = statistics.browser and os.path.relpath(runs / statistics.browser, out.parent)
+    return statistics.model_copy(update={"browser": path})
 
 
 def _default_out(runs: Path, check: bool) -> Path:

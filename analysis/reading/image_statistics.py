@@ -78,7 +78,8 @@ class ImageStatistics(FileContent):
         sampling: "AP" or an IoU threshold such as "0.75" -> the runs in the order of `runs`. Empty in older files.
         errors: AP that fixing one kind of error would gain, by arm and IoU threshold.
         changes: arm -> the categories and sizes in which it differs most from its baseline.
-        browser: the path of the page to browse detections, relative to the folder of runs; empty if there is none.
+        browser: the path of the page to browse detections, relative to the folder of runs, or in a report to
+            its own; empty if there is none.
     """
 
     grid: str

@@ -7,12 +7,13 @@ from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.rendering.model import Figure, Heading, Page, Section, TableCell
-from analysis.rendering.text import LINE_BREAK, LINK, NOTHING, PLAIN, Line, Span, slug, to_text
+from analysis.rendering.text import FILE_LINK, LINE_BREAK, LINK, NOTHING, PLAIN, Line, Span, slug, to_text
 
 if TYPE_CHECKING:
     from analysis.rendering.plots import DrawnFigure
@@ -79,4 +80,6 @@ def _span(span: Span) -> Markup:
         return Markup.escape(span.text)
     if span.style == LINK:
         return Markup('<a href="#{}">{}</a>').format(span.target, span.text)
+    if span.style == FILE_LINK:
+        return Markup('<a href="{}">{}</a>').format(quote(span.target), span.text)
     return Markup(f"<{span.style}>{{}}</{span.style}>").format(span.text)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from analysis.rendering.model import Block, Bullets, CodeBlock, Figure, Heading, Page, Picture, Section, Table
-from analysis.rendering.text import CODE, LINE_BREAK, LINK, PLAIN, STRONG, Line, Span, one_line, to_text
+from analysis.rendering.text import CODE, FILE_LINK, LINE_BREAK, LINK, PLAIN, STRONG, Line, Span, one_line, to_text
 
 # no markup: "<" before a space, ">" after a space, and "]" that is not followed by a link, reference or definition
 _SPECIAL = re.compile(r"[\\`*_|#~]|\](?=[(\[:])|<(?! )|(?<! )>|&(?=#?\w)")
@@ -27,7 +27,7 @@ def to_markdown(page: Page, name: str, folder: str) -> dict[str, str]:
     for section in page.sections:
         if section.key in own:
             back = f"Part of [{inline(page.title)}](../{quote(name)})."
-            texts = [_block(block, "", {}) for block in section.blocks]
+            texts = [_block(block, "", {FILE_LINK: "../"}) for block in section.blocks]
             pages[own[section.key]] = [f"# {inline(section.title)}", back, *texts]
     return {file: "\n\n".join(texts) + "\n" for file, texts in pages.items()}
 
@@ -44,7 +44,7 @@ def _on_main_page(section: Section, place: str, links: Mapping[str, str]) -> Ite
 
 
 def _block(block: Block, place: str, links: Mapping[str, str]) -> str:
-    """place: what the path of a figure begins with. links: where sections are, by key."""
+    """place: what the path of a figure begins with. links: where sections are, by key, and the report's folder."""
     match block:
         case Table():
             return _table(block, links)
@@ -84,4 +84,6 @@ def _span(span: Span, links: Mapping[str, str]) -> str:
     text = _SPECIAL.sub(lambda match: _ENTITIES.get(match[0], f"\\{match[0]}"), span.text)
     if span.style == LINK:
         return f"[{text}]({links[span.target]})" if span.target in links else text
+    if span.style == FILE_LINK:
+        return f"[{text}]({links.get(FILE_LINK, '')}{quote(span.target)})"
     return {PLAIN: text, STRONG: f"**{text}**"}.get(span.style, f"*{text}*")

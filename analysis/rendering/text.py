@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 NOTHING = "–"  # shown in place of a missing value
 PLAIN, STRONG, EMPHASIS, CODE, LINK, LINE_BREAK = "", "strong", "em", "code", "a", "br"  # HTML's names
+FILE_LINK = "file"
 
 
 @dataclass(frozen=True)
 class Span:
     """Text in one style. A line break has no text.
 
-    target: of a link, the key of a section.
+    target: of a link, the key of a section; of a link to a file, its path relative to the report's folder.
     """
 
     text: str
@@ -64,6 +65,11 @@ def code(text: object) -> Text:
 def link(text: object, section: str) -> Text:
     """A link to the section with this key."""
     return Text((Span(one_line(str(text)), LINK, section),))
+
+
+def file_link(text: object, path: str) -> Text:
+    """A link to the file with this path, relative to the report's folder."""
+    return Text((Span(one_line(str(text)), FILE_LINK, path),))
 
 
 def join(separator: Line, lines: Iterable[Line]) -> Text:

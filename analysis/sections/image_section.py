@@ -6,7 +6,7 @@ from analysis.detections.changes import MIN_SCORE
 from analysis.detections.tide import KINDS
 from analysis.reading.image_statistics import COMMAND, ImageStatistics
 from analysis.rendering.model import Block, Heading, Number, Picture, Row, Table, TableCell, table
-from analysis.rendering.text import code
+from analysis.rendering.text import code, file_link
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
 
@@ -88,4 +88,4 @@ def _browser_blocks(results: ImageStatistics) -> list[Block]:
     """Where the page is that shows more images. Records have none: it contains the images."""
     if not results.browser:
         return []
-    return ["A page to browse such images, filtered by class, size and kind of error: " + code(results.browser) + "."]
+    return [file_link("Browse such images", results.browser) + ", filtered by class, size and kind of error."]

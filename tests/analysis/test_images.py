@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis import images, records, report
+from analysis import images, records
 from analysis.reading import checksums
 from analysis.reading.run_table import collect
 from dynamic_rcnn.data import dataset
@@ -18,7 +18,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import evaluate
 from dynamic_rcnn.metrics.detections import read_detections, write_detections
 from dynamic_rcnn.run.spec import RunSpec
-from tests.analysis.synthetic import RunsFolder, edit_json, make_another_run, row_of
+from tests.analysis.synthetic import RunsFolder, edit_json, make_another_run, row_of, write_report
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 
 SHIFTS = {"baseline": (6.0, 4.0), "dla": (2.0, 0.0), "both": (0.0, 0.5)}  # by seed: how far boxes are off, in pixels
@@ -107,20 +107,21 @@ def test_the_report_shows_the_results_and_the_records_keep_them(runs: Path, tmp_
     )
     assert "### What changed most" in text and "![Where two arms differ most](" in text
     (browser,) = runs.glob("mine/*.detections.html")
-    named = f"filtered by class, size and kind of error: `mine/{browser.name}`."
+    link = f"runs/mine/{browser.name}"
+    named = f"[Browse such images](../{link}), filtered by class, size and kind of error."
     assert named in text and "Detections of baseline and both: mine-ablation-" in browser.read_text()
+    assert f'<a href="{link}">Browse such images</a>' in (tmp_path / "r.html").read_text()
     picture = next(tmp_path.rglob("*_files/*-images.png")).read_bytes()
     assert picture == next(runs.glob("mine/*.images.png")).read_bytes() and picture.startswith(b"\x89PNG")
     records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])
     records.main([f"runs={runs}", f"out={tmp_path / 'records'}"])  # replaces the existing records
     assert not list((tmp_path / "records").rglob("*.html"))  # it contains images
     (line,) = set(text.split("\n\n")) - set(page(tmp_path / "records", tmp_path).split("\n\n"))
-    assert line.endswith(named)
+    assert line == named
 
 
 def page(runs: Path, folder: Path) -> str:
-    report.main([f"runs={runs}", f"out={folder / 'R.md'}"])
-    return (folder / "R.md").read_text()
+    return write_report(runs, folder / "R.md")
 
 
 def test_results_of_other_detections_are_a_problem(runs: Path, tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_without_the_images_the_sheet_and_the_browser_are_missing(
         (line,) = [line for line in message.splitlines() if f"no {what}: file " in line]
         assert "is empty" in line
     assert content["sheet"] is None and not list(runs.glob("mine/*.images.png"))
-    assert not list(runs.glob("mine/*.detections.html")) and "page to browse" not in page(runs, tmp_path)
+    assert not list(runs.glob("mine/*.detections.html")) and "Browse such images" not in page(runs, tmp_path)
     text = page(runs, tmp_path)
     assert "### What changed most" in text and "Where two arms differ most" not in text
 
