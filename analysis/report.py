@@ -8,11 +8,12 @@ out      the Markdown file; default: REPORT.md in the folder of runs. Beside it:
          JSON and as LaTeX (booktabs). A folder of records needs out=: it holds nothing but records.
 against  another folder of runs or records: say which means and differences of `runs` reproduce those of this folder, on
          the terminal and in a section of the report. What cannot be compared is named, and is no error.
-check    true: write nothing and compare `out` with the records. Defaults: runs=analysis/records and the project's
-         REPORT.md. Exit code 0 if they agree; 1 with one line on the first difference if they do not.
+check    true: write nothing and compare `out` with the records. Defaults: runs=analysis/records, the project's
+         REPORT.md and against=analysis/replication. Exit code 0 if they agree; 1 with one line on the first difference
+         if they do not.
 
 Problems found while reading are printed and listed in the report. The committed report is written by:
-    python analysis/report.py runs=analysis/records out=REPORT.md
+    python analysis/report.py runs=analysis/records against=analysis/replication out=REPORT.md
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from dynamic_rcnn.run.files import read_json, write_bytes_atomic
 from dynamic_rcnn.wording import plural
 
 RECORDS = ROOT / "analysis/records"
+REPLICATION = "analysis/replication"  # of the ablation in other arithmetic; the committed report compares the two
 TABLES = "tables"
 DEFAULTS = {"runs": "", "out": "", "against": "", "check": "false"}
 
@@ -63,9 +65,11 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"out={values['out']!a}: its name is not valid UTF-8; choose another name")
     if values["out"] and (out.is_dir() or not out.parent.is_dir() or out.suffix != ".md"):
         raise UserError(f"out={out}: must name a file in an existing folder, ending in .md")
-    records, other = collect(runs), values["against"]
+    records, given = collect(runs), values["against"]
     records.images = {key: _relative(each, runs, out) for key, each in records.images.items()}
-    found = replications(records, collect(Path(other), "against")) if other else []
+    is_committed = check and runs.resolve() == RECORDS and (ROOT / REPLICATION).is_dir()
+    other = given or (REPLICATION if is_committed else "")
+    found = replications(records, collect(Path(given or ROOT / REPLICATION), "against")) if other else []
     page = build(records, replication_section.section(found, other) if other else None)
     if check:
         if difference := first_difference(page, out):

@@ -38,10 +38,17 @@ def differences(finished: pd.DataFrame, names: dict[str, str] = ORIGIN) -> dict[
     """
     properties = {}
     for column, name in names.items():
-        groups = {str(value): rows for value, rows in finished.groupby(finished[column].map(_text), sort=True)}
+        runs = _of_one_start(finished) if column == "init_sha256" else finished
+        groups = {str(value): rows for value, rows in runs.groupby(runs[column].map(_text), sort=True)}
         if len(groups) > 1:
             properties[name] = groups
     return properties
+
+
+def _of_one_start(finished: pd.DataFrame) -> pd.DataFrame:
+    """The runs that start from one run, but not from the same weights: each seed may have a pretraining of its own."""
+    starts = finished["init"].fillna("")
+    return finished[finished["init_sha256"].map(_text).groupby(starts).transform("nunique") > 1]
 
 
 def problems(grid: Manifest, finished: pd.DataFrame) -> list[str]:

@@ -26,7 +26,7 @@ REBUILD = (
     "python analysis/images.py",
     "python analysis/report.py",
     "python analysis/records.py runs=runs out=analysis/records",
-    "python analysis/report.py runs=analysis/records out=REPORT.md",
+    "python analysis/report.py runs=analysis/records against=analysis/replication out=REPORT.md",
     "python analysis/report.py check=true",
 )
 CLAIM_RULE = (

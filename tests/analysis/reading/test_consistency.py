@@ -24,6 +24,19 @@ def report_and_problems(runs: Path) -> tuple[str, list[str]]:
     return all_pages(build(records)), records.problems
 
 
+def test_each_seed_may_start_from_a_pretraining_of_its_own(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    for seed in range(2):
+        folder.fields = {"init": {"run": f"{seed:064x}"}}
+        for arm in ("baseline", "both"):
+            edit_json(folder.done(arm, seed, 0.4) / "provenance.json", init_sha256=f"{seed}" * 64)
+    folder.manifest()
+    assert not [line for line in report_and_problems(tmp_path)[1] if "start weights" in line]
+    edit_json(tmp_path / folder.path("both", 1) / "provenance.json", init_sha256="2" * 64)
+    (line,) = [line for line in report_and_problems(tmp_path)[1] if "start weights" in line]
+    assert line.endswith("differ in start weights: 1111111111 in baseline seed 1; 2222222222 in both seed 1")
+
+
 @pytest.mark.parametrize(
     ("changes", "name", "values"),
     [
