@@ -20,7 +20,7 @@ NOTE = (
     "Points of AP, differences with 95% intervals; bold: significant, p < 0.05 after Holm's correction. The images of "
     "shapes are drawn by the suite: they show the mechanism, and neither confirm nor refute a number on COCO."
 )
-FIGURES = ("-differences.svg", "-training-state.svg")  # of the ablation, that the first screen shows
+FIGURES = ("-differences.svg", "-t-and-beta.svg")  # of the ablation
 
 
 def section(records: RunTable, comparisons: list[Comparison], timings: list[TimingComparison]) -> Section:
@@ -28,9 +28,10 @@ def section(records: RunTable, comparisons: list[Comparison], timings: list[Timi
     found = answers(comparisons, timings)
     ablation = best_comparison(comparisons, ABLATION)
     blocks: list[Block] = [_runs_line(comparisons, timings), Bullets([_line(answer) for answer in found]), NOTE]
-    if ablation is not None:
-        blocks += [four_arms(ablation), *_figures(records, ablation)]
-    return Section(KEY, "What was asked, and the answers", [*blocks, coco_line(comparisons)])
+    blocks += [four_arms(ablation)] if ablation else []
+    blocks.append(coco_line(comparisons))
+    blocks += _figures(records, ablation) if ablation else []
+    return Section(KEY, "What was asked, and the answers", blocks)
 
 
 def four_arms(ablation: Comparison) -> Table:
