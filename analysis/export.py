@@ -7,9 +7,9 @@ runs   the folder of runs, relative to the current directory; default: runs in t
 out    the folder to write to; default: one of the tool's name in the folder of runs. A folder of records needs out=
 watch  true: export what is new every 10 seconds until all runs are done; Ctrl-C ends it
 
-Each run becomes one run of the tool, whatever the number of its attempts. Exporting again adds what is new. Curves are
-those of train.jsonl, over the iteration; metrics are in percent. Nothing is sent over the network, unless
-MLFLOW_TRACKING_URI names a server.
+Each run becomes one run of the tool, whatever the number of its attempts; one more, `report`, has the report's figures.
+Exporting again adds what is new. Curves are those of train.jsonl, over the iteration; metrics are in percent. Nothing
+is sent over the network, unless MLFLOW_TRACKING_URI names a server.
 Exit codes: 0 exported, 2 bad input, 130 interrupted.
 """
 
@@ -28,12 +28,14 @@ if __name__ == "__main__":
 
 from analysis.exporting.exported_run import export_run
 from analysis.exporting.mlflow import MLflow
+from analysis.exporting.report_figures import export_figures
 from analysis.exporting.tensorboard import TensorBoard
 from analysis.exporting.tracker import Tracker
 from analysis.exporting.wandb import WandB
 from analysis.reading import checksums
 from analysis.reading.run import MISSING, UNREADABLE
-from analysis.reading.run_table import read_folder
+from analysis.reading.run_table import collect, read_folder
+from analysis.sections.page import build
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.errors import UserError, unknown_name
 from dynamic_rcnn.wording import plural
@@ -73,6 +75,7 @@ class Exporter:
     def __init__(self, tracker: Tracker, runs: Path, waits: bool) -> None:
         self.tracker, self.runs, self.waits = tracker, runs, waits
         self._said: set[str] = set()  # problems
+        self._done: set[str] = set()  # the runs that the exported figures show
 
     def export(self) -> bool:
         """Export what is new. Returns whether some run is not done."""
@@ -88,8 +91,18 @@ class Exporter:
             written += exported is not None and self.tracker.export(exported)
         self._print_new(reader.problems)
         print(f"{self.tracker.out}: {plural('run', len(started))}, {written} with something new", flush=True)
+        done = {run.path for run in started if run.state == "done"}
+        if done != self._done:
+            self._export_figures()
+            self._done = done
         planned = {path for path, _ in cells} | {run.path for run in runs}
-        return bool(planned - {run.path for run in started if run.state == "done"})
+        return bool(planned - done)
+
+    def _export_figures(self) -> None:
+        records = collect(self.runs)
+        page = build(records)
+        if page.figures and self.tracker.export(export_figures(records, page)):
+            print(f"{self.tracker.out}: figures of the report", flush=True)
 
     def _print_new(self, problems: Sequence[str]) -> None:
         for line in problems:

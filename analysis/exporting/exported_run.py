@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -59,6 +59,7 @@ class ExportedRun:
         config: its spec.
         tags: what people filter by.
         points: in the order of iterations. Those of one iteration are in the order in which they were recorded.
+        figures: what draws each as PNG. They are written once: their digests are in `config`.
     """
 
     id: str
@@ -66,6 +67,7 @@ class ExportedRun:
     config: Mapping[str, Any]
     tags: Mapping[str, str]
     points: Sequence[Point] = field(default_factory=list)
+    figures: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
 
     @property
     def iteration(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from pathlib import Path
@@ -73,6 +74,7 @@ class MLflow(Tracker):
 
     def _create(self, run: ExportedRun) -> str:
         from mlflow.entities import Param
+        from PIL import Image
 
         started = int(1000 * run.points[0].time) if run.points else None
         created = self.client.create_run(self.experiment, started, {"run": run.id}, run.name)
@@ -81,4 +83,6 @@ class MLflow(Tracker):
         for start in range(0, len(parameters), _MOST_PARAMETERS):
             self.client.log_batch(own, params=parameters[start : start + _MOST_PARAMETERS])
         self.client.log_dict(own, dict(run.config), "spec.json")
+        for name, draw in run.figures.items():
+            self.client.log_image(own, Image.open(io.BytesIO(draw())), artifact_file=f"{name}.png")
         return own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,8 @@ def _events(run: ExportedRun, first: int | None) -> Iterator[Any]:
     if first is None:
         yield Event(wall_time=time, file_version="brain.Event:2")
         yield Event(wall_time=time, summary=Summary(value=[_config(run), _hyperparameters(run)]))
+        for name, draw in run.figures.items():
+            yield Event(wall_time=time, step=run.iteration, summary=Summary(value=[_image(name, draw())]))
     for point in points:
         scalars = [Summary.Value(tag=name, simple_value=value) for name, value in point.values.items()]
         yield Event(wall_time=point.time, step=point.iteration, summary=Summary(value=scalars))
@@ -59,6 +62,15 @@ def _config(run: ExportedRun) -> Any:
 def _tags(run: ExportedRun) -> Any:
     rows = [f"| {name} | {value} |" for name, value in run.tags.items()]
     return _text("run", "\n".join(["| | |", "| --- | --- |", *rows]))
+
+
+def _image(name: str, png: bytes) -> Any:
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    width, height = Image.open(io.BytesIO(png)).size
+    image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
+    return Summary.Value(tag=name, image=image)
 
 
 def _text(name: str, markdown: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -20,7 +21,7 @@ class WandB(Tracker):
 
     def __init__(self, out: Path) -> None:
         require("wandb")
-        super().__init__(out, f"wandb sync {out}/*/*/*/wandb/offline-run-*")
+        super().__init__(out, f"wandb sync {out}/*/*/*/wandb/offline-run-* {out}/report/wandb/offline-run-*")
         self.sessions: dict[str, Any] = {}
         self.states: dict[str, State | None] = {}  # of the sessions; on disk are those of complete runs
 
@@ -50,6 +51,7 @@ class WandB(Tracker):
 
     def _start(self, run: ExportedRun) -> Any:
         import wandb
+        from PIL import Image
 
         # nothing of this process and its machine, which did not train the run
         settings = wandb.Settings(
@@ -77,4 +79,6 @@ class WandB(Tracker):
         session.define_metric("iteration")
         session.define_metric("*", step_metric="iteration")
         self.open.callback(session.finish)
+        for name, draw in run.figures.items():
+            session.log({"iteration": run.iteration, name: wandb.Image(Image.open(io.BytesIO(draw())))})
         return session

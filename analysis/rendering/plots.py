@@ -58,6 +58,25 @@ class DrawnFigure:
 
 def draw(figure: Figure) -> DrawnFigure:
     """Draw a figure, with its identifier in the metadata."""
+    canvas, axes = _drawn_canvas(figure)
+    buffer = io.BytesIO()
+    with rc_context(STYLE):
+        # Like savefig, which would draw the figure twice
+        FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None, "Identifier": figure.identifier})
+    areas = [PanelArea(ax.get_position().bounds, ax.get_xlim()) for ax in axes[: len(figure.panels)]]
+    return DrawnFigure(_shorten(buffer.getvalue().decode()).encode(), areas)
+
+
+def draw_png(figure: Figure) -> bytes:
+    """Draw a figure as PNG, for programs that show no SVG."""
+    canvas, _ = _drawn_canvas(figure)
+    buffer = io.BytesIO()
+    with rc_context(STYLE):
+        canvas.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _drawn_canvas(figure: Figure) -> tuple[Canvas, list[Axes]]:
     rows = -(-len(figure.panels) // figure.columns)
     with rc_context(STYLE):
         canvas = Canvas(figsize=(WIDTH, figure.height))
@@ -70,12 +89,7 @@ def draw(figure: Figure) -> DrawnFigure:
         _lay_out_rows(canvas, axes, figure)
     else:
         _add_legend(canvas, axes[0], figure)
-    buffer = io.BytesIO()
-    with rc_context(STYLE):
-        # Like savefig, which would draw the figure twice
-        FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None, "Identifier": figure.identifier})
-    areas = [PanelArea(ax.get_position().bounds, ax.get_xlim()) for ax in axes[: len(figure.panels)]]
-    return DrawnFigure(_shorten(buffer.getvalue().decode()).encode(), areas)
+    return canvas, axes
 
 
 def _shorten(svg: str) -> str:

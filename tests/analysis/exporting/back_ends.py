@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ class Shown:
     curves: dict[str, list[tuple[int, float]]]
     tags: dict[str, str]
     config: str
+    images: list[str] = field(default_factory=list)
 
 
 def read_tensorboard(out: Path) -> list[Shown]:
@@ -33,7 +34,9 @@ def read_tensorboard(out: Path) -> list[Shown]:
         )
         tags = dict(line[2:-2].split(" | ", 1) for line in tables[-1].splitlines()[2:])
         assert len(configs) == 1 and "_hparams_/session_start_info" in events.Tags()["tensors"]
-        shown.append(Shown(folder.relative_to(out).as_posix(), curves, tags, configs[0]))
+        images = events.Tags()["images"]
+        assert all(events.Images(name)[0].encoded_image_string.startswith(b"\x89PNG") for name in images)
+        shown.append(Shown(folder.relative_to(out).as_posix(), curves, tags, configs[0], images))
     return shown
 
 
@@ -46,10 +49,12 @@ def read_mlflow(out: Path) -> list[Shown]:
         names = [name for name in run.data.metrics]
         history = {name: client.get_metric_history(run.info.run_id, name) for name in names}
         curves = {name: [(each.step, each.value) for each in own] for name, own in history.items()}
-        assert run.data.params["config.of"] == run.data.tags["arm"]
+        assert run.data.params.get("config.of", "report") == run.data.tags["arm"]
         assert run.info.status == {"done": "FINISHED", "failed": "FAILED"}[run.data.tags["state"]]
         config = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/spec.json")
-        shown.append(Shown(run.info.run_name, curves, run.data.tags, config))
+        files = client.list_artifacts(run.info.run_id, "figures")
+        images = [file.path.removesuffix(".png") for file in files]
+        shown.append(Shown(run.info.run_name, curves, run.data.tags, config, images))
     return shown
 
 
@@ -58,6 +63,7 @@ def read_wandb(out: Path) -> list[Shown]:
     shown = []
     for path in sorted(out.rglob("*.wandb")):
         curves: dict[str, list[tuple[int, float]]] = {}
+        images: list[str] = []
         config: dict[str, Any] = {}
         for content in _records(path.read_bytes()):
             record = internal.Record.FromString(content)
@@ -67,10 +73,12 @@ def read_wandb(out: Path) -> list[Shown]:
             config |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in updates}
             values = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
             for key in values.keys() - {"iteration"}:
-                if not key.startswith("_"):
+                if key.startswith("figures/"):
+                    images.append(key)
+                elif not key.startswith("_"):
                     curves.setdefault(key, []).append((values["iteration"], values[key]))
-        assert name.endswith(run_id)
-        shown.append(Shown(name, curves, config, json.dumps(config["spec"])))
+        assert name.endswith(run_id) or name == "report"
+        shown.append(Shown(name, curves, config, json.dumps(config["spec"]), images))
     return shown
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from analysis import export
 from analysis.exporting.exported_run import ExportedRun, export_run
@@ -27,6 +29,14 @@ def tool(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(autouse=True)
+def _small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws one pixel in place of each figure."""
+    pixel = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(pixel, "png")
+    monkeypatch.setattr("analysis.rendering.plots.draw_png", lambda figure: pixel.getvalue())
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> RunsFolder:
     """A finished run of `baseline`, and one of `both` at iteration 40 of 100."""
@@ -44,7 +54,10 @@ def export_once(folder: RunsFolder, tool: str) -> list[Shown]:
 
 
 def read(folder: RunsFolder, tool: str) -> list[Shown]:
-    return sorted(READERS[tool](folder.root / tool), key=lambda shown: shown.name)
+    """The runs by name. The figures are in one more, the first."""
+    report, *runs = sorted(READERS[tool](folder.root / tool), key=lambda shown: shown.name)
+    assert report.name == "report"
+    return runs
 
 
 def resume(folder: RunsFolder, first: int, last: int, shift: float = 0.0) -> None:
@@ -80,13 +93,24 @@ def test_curves_metrics_tags_and_configuration(folder: RunsFolder, tool: str) ->
     assert "baseline" in baseline.config and "baseline" not in both.config
 
 
+def test_the_figures_of_the_report_are_a_run_of_their_own(folder: RunsFolder, tool: str) -> None:
+    export_once(folder, tool)
+    (report,) = (shown for shown in READERS[tool](folder.root / tool) if shown.name == "report")
+    assert "figures/shapes-ablation-0123456789-ap-by-iou" in report.images
+    assert report.curves == {"runs_done": [(1, 1.0)]}
+    folder.done("both", 0, ap=0.5)
+    export_once(folder, tool)
+    (report,) = (shown for shown in READERS[tool](folder.root / tool) if shown.name == "report")
+    assert report.curves == {"runs_done": [(2, 2.0)]}
+
+
 def test_exporting_again_writes_nothing(folder: RunsFolder, tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     first = export_once(folder, tool)
     before = {path: path.read_bytes() for path in (folder.root / tool).rglob("*") if path.is_file()}
     assert export_once(folder, tool) == first
     assert {path: path.read_bytes() for path in (folder.root / tool).rglob("*") if path.is_file()} == before
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith(": 2 runs, 2 with something new") and lines[2].endswith(": 2 runs, 0 with something new")
+    assert lines[0].endswith(": 2 runs, 2 with something new") and lines[3].endswith(": 2 runs, 0 with something new")
 
 
 def test_a_later_export_continues_the_curves(folder: RunsFolder, tool: str) -> None:
