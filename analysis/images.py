@@ -49,7 +49,7 @@ from analysis.reading.image_statistics import (
     path_for,
 )
 from analysis.reading.run_table import RunTable, collect
-from analysis.rendering.plots import COLOURS
+from analysis.rendering.panels import COLOURS
 from analysis.sections.claims import FULL_METHOD
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn import PROJECT as ROOT
