@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from analysis.rendering.plots import DrawnFigure
 
 TEMPLATES = Path(__file__).parent / "templates"
+_URI_SAFE = " !$&()*+,-./:;=?@[]^_{|}~'"  # within a data URI in quotes
 _DIGITS = 5  # significant digits of the values that a figure shows at the mouse pointer
 
 
@@ -30,7 +31,7 @@ def to_html(page: Page, figures: Mapping[str, DrawnFigure]) -> str:
     environment.filters |= {"inline": inline, "plain": lambda line: str(to_text(line))}
     environment.filters |= {"kind": lambda block: type(block).__name__, "base64": lambda png: b64encode(png).decode()}
     numbers = {path: number for number, path in enumerate(page.runs)}
-    environment.filters["run_number"] = numbers.__getitem__
+    environment.filters |= {"run_number": numbers.__getitem__, "svg_data": _svg_data}
     names = {id(each.table): each.name for each in page.tables}
     functions = {
         "panels": _panels,
@@ -47,6 +48,11 @@ def _sort_key(cell: TableCell, is_text: bool) -> str:
     if not is_text and cell.numbers:
         return f"{next(iter(cell.numbers.values())):.9g}"
     return "" if (text := str(cell.text)) == NOTHING else text
+
+
+def _svg_data(svg: bytes) -> str:
+    """A data URI, shorter than base64. Line breaks of an SVG are white space."""
+    return "data:image/svg+xml," + quote(svg.decode().replace("\n", " "), safe=_URI_SAFE)
 
 
 def _anchor(section: Section, heading: Heading) -> str:
