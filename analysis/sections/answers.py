@@ -49,23 +49,26 @@ class Answer:
 
 def answers(comparisons: list[Comparison], timings: list[TimingComparison]) -> list[Answer]:
     """One answer to each question."""
-    rules: list[tuple[str, str, Callable[[Comparison], Answer]]] = [
-        (WORKS, "ablation", _works),
-        (COMPONENTS, "ablation", _components),
-        (DYNAMICS, "dynamics", _dynamics),
-        (STATISTIC, "dynamics", _statistic),
-        (SMALL_BETA, "dsl", _small_beta),
+    rules: list[tuple[str, str, str, Callable[[Comparison], Answer]]] = [
+        (WORKS, "ablation", FULL_METHOD, _works),
+        (COMPONENTS, "ablation", FULL_METHOD, _components),
+        (DYNAMICS, "dynamics", FULL_METHOD, _dynamics),
+        (STATISTIC, "dynamics", FULL_METHOD, _statistic),
+        (SMALL_BETA, "dsl", POSITIVE_CONTROLS[1], _small_beta),
     ]
     found = []
-    for question, grid, rule in rules:
-        comparison = best_comparison(comparisons, grid)
+    for question, grid, arm, rule in rules:
+        comparison = best_comparison(comparisons, grid, arm)
         found.append(rule(comparison) if comparison else Answer(question, NOT_RUN, f"Needs grid={grid}"))
     return [*found, _cost(timings)]
 
 
-def best_comparison(comparisons: Iterable[Comparison], name: str) -> Comparison | None:
-    """The grid of this name that answers: the published setting on COCO if it was run, else the one with most runs."""
-    found = [each for each in comparisons if each.grid.name == name and each.n_done]
+def best_comparison(comparisons: Iterable[Comparison], name: str, arm: str) -> Comparison | None:
+    """The grid of this name that answers: the published setting on COCO if it was run, else the one with most runs.
+
+    arm: one that it must have.
+    """
+    found = [each for each in comparisons if each.grid.name == name and each.n_done and arm in each.grid.arms]
     return max(found, key=lambda each: (_is_published(each), each.n_done), default=None)
 
 
@@ -78,6 +81,8 @@ def _works(comparison: Comparison) -> Answer:
     found = {metric: comparison.difference(metric, FULL_METHOD) for metric in PRIMARY}
     signs = [_sign(estimate) for estimate in found.values()]
     verdict, words = NOT_DECIDED, "Neither AP nor AP90 differs significantly from the baseline."
+    if None in found.values():
+        words = "The runs that decide are not done."
     if BETTER in signs:
         is_both = signs.count(BETTER) == len(signs)
         verdict, words = ("YES", "AP and AP90 are") if is_both else ("PARTLY", "Only one of AP and AP90 is")

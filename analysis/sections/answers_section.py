@@ -7,7 +7,7 @@ from analysis.rendering.model import Block, Bullets, Figure, Section, Table
 from analysis.rendering.text import Line, code, join, link, strong
 from analysis.sections import grid_figures, tables
 from analysis.sections.answers import Answer, answers, best_comparison
-from analysis.sections.claims import ABLATION, coco_command
+from analysis.sections.claims import ABLATION, FULL_METHOD, coco_command
 from analysis.sections.comparability import COCO
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
@@ -26,7 +26,7 @@ FIGURES = ("-differences.svg", "-t-and-beta.svg")  # of the ablation
 def section(records: RunTable, comparisons: list[Comparison], timings: list[TimingComparison]) -> Section:
     """The section, whose title is that of the page."""
     found = answers(comparisons, timings)
-    ablation = best_comparison(comparisons, ABLATION)
+    ablation = best_comparison(comparisons, ABLATION, FULL_METHOD)
     blocks: list[Block] = [_runs_line(comparisons, timings), Bullets([_line(answer) for answer in found]), NOTE]
     blocks += [four_arms(ablation)] if ablation else []
     blocks.append(coco_line(comparisons))

@@ -50,6 +50,18 @@ def test_without_runs_each_question_names_the_grid_that_answers(tmp_path: Path) 
     assert [each.text for each in found] == [f"Needs grid={name}" for name in needed]
 
 
+def test_grids_without_the_arms_or_the_runs_that_decide(tmp_path: Path) -> None:
+    found = grid(tmp_path / "other", "ablation", {"baseline": (40, 10), "mine": (42, 12)})
+    assert {each.verdict for each in found.values()} == {"NOT RUN"}
+    folder = RunsFolder(tmp_path / "half")
+    folder.done("baseline", 0, 0.4)
+    folder.ask("both", 0)
+    folder.manifest(factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "both"]})
+    found = answered(tmp_path / "half")
+    assert found[WORKS].verdict == found[COMPONENTS].verdict == "NOT DECIDED"
+    assert str(found[WORKS].text).startswith("The runs that decide are not done.")
+
+
 @pytest.mark.parametrize(
     ("both", "verdict"),
     [
