@@ -116,7 +116,7 @@ def test_committed_runs_keep_their_identities() -> None:
         spec = RunSpec.read(path.parent)
         assert spec.id == json.loads(path.read_text())["id"] == path.parent.name.split("-")[1]
     ids = {path.parent.parent.name: path.parent.name for path in specs if path.parent.name.startswith("seed0")}
-    assert (ids["baseline"], ids["both"]) == ("seed0-21f06747d1", "seed0-0f48b8c525")  # as in 0.1.0
+    assert (ids["baseline"], ids["both"]) == ("seed0-ac90e59bea", "seed0-ee14af9df5")
 
 
 def test_seed_and_start_change_the_identity_and_the_arm_does_not() -> None:
