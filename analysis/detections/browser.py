@@ -50,10 +50,9 @@ def draw_browser(
     runs: Mapping[str, Sequence[str]],
     colours: Mapping[str, str],
 ) -> tuple[int, bytes]:
-    """Write the page that shows an arm and its baseline.
+    """Write the page of an arm and its baseline. Takes the arguments of `contact_sheet.draw_contact_sheet`, and these.
 
     Args:
-        coco, objects, folder, arms, detections, matches, color_type: as of `contact_sheet.draw_contact_sheet`.
         title: of the page.
         runs: arm -> the directories of its runs, of which the first one's detections are shown.
         colours: arm -> the colour of its boxes.
