@@ -66,9 +66,14 @@ PRECISIONS = [
 
 @pytest.mark.parametrize(("device", "name"), PRECISIONS)
 def test_statistics_t_and_beta_are_float32_in_every_precision(tmp_path: Path, device: str, name: str) -> None:
-    """A window of iterations that leave the weights as they are, against fp32 on the CPU."""
-    exact = Training(tmp_path, CPU, optim_wrapper__optimizer__lr=1e-30)
-    rounded = Training(tmp_path, device, name, optim_wrapper__optimizer__lr=1e-30)
+    """A window of iterations that leave the weights as they are, against fp32 on the CPU.
+
+    All anchors are proposals: with random weights the scores are nearly the same, and rounding would decide.
+    """
+    fields: dict[str, Any] = {"optim_wrapper__optimizer__lr": 1e-30}
+    fields |= {f"model__train_cfg__rpn_proposal__{limit}": 10_000 for limit in ("nms_pre", "max_per_img")}
+    fields["model__train_cfg__rpn_proposal__nms__iou_threshold"] = 1.0
+    exact, rounded = Training(tmp_path, CPU, **fields), Training(tmp_path, device, name, **fields)
     precision.configure(rounded.spec.config["train"], rounded.device)
     window = exact.model.roi_head.schedules[0].update_iter_interval
     losses = [each.train(0, window) for each in (exact, rounded)]
