@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.analysis.detections.test_browser import draw
 from tests.analysis.rendering.test_html import COLOURS, contrast, luminance
-from tests.programs import program
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    path = program("chromium")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +17,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     (folder / "page.html").write_text(draw(folder)[1])
     return folder / "page.html"
-
-
-@pytest.fixture
-def page(browser: sync_api.Browser, page_file: Path) -> Iterator[sync_api.Page]:
-    """The page. An error in its script, or anything that it loads, fails the test."""
-    shown = browser.new_page(viewport={"width": 1280, "height": 900})
-    faults: list[str] = []
-    shown.on("pageerror", lambda error: faults.append(str(error)))
-    shown.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-    shown.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
-    shown.goto(page_file.as_uri())
-    yield shown
-    assert faults == [] and shown.evaluate("window.hacked") is None
-    shown.close()
 
 
 def labels(page: sync_api.Page) -> list[str]:
