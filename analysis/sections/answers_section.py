@@ -20,7 +20,7 @@ NOTE = (
     "Points of AP, differences with 95% intervals; bold: significant, p < 0.05 after Holm's correction. The images of "
     "shapes are drawn by the suite: they show the mechanism, and neither confirm nor refute a number on COCO."
 )
-FIGURES = ("-differences.svg", "-t-and-beta.svg")  # of the ablation
+FIGURES = ("-differences.svg", "-training-state.svg")  # of the ablation
 
 
 def section(records: RunTable, comparisons: list[Comparison], timings: list[TimingComparison]) -> Section:

@@ -28,6 +28,7 @@ FIGURE_SOURCE = "arXiv 2004.06002, Figure 5"
 T_TOLERANCE, BETA_TOLERANCE = 0.03, 0.04
 _FINAL_T = {64: 0.626, 75: 0.597, 100: 0.55}  # end point of T, by K_I
 _FINAL_BETA = {15: 0.24, 10: 0.16, 8: 0.11}  # end point of beta, by K_beta
+FINAL_T, FINAL_BETA = _FINAL_T[75], _FINAL_BETA[10]  # with the paper's constants
 _EARLY_T, _T_AT_EARLY = 350, 0.50
 _EARLY_BETA, _BETA_AT_START = 300, 1.0
 
@@ -137,7 +138,7 @@ def trends_text(found: Sequence[Trend]) -> str:
 def _trends_of_t(early: Point | None, last: Point | None, final: float | None) -> list[Trend]:
     rises = None if early is None or last is None else last.T > early.T
     found = [Trend(f"T rises slowly after {_EARLY_T}", rises)]
-    if final == _FINAL_T[75]:
+    if final == FINAL_T:
         found.insert(0, _near(f"T at {_EARLY_T}", early.T if early else None, _T_AT_EARLY, T_TOLERANCE))
     return found if final is None else [*found, _near("final T", last.T if last else None, final, T_TOLERANCE)]
 

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamic_rcnn.run.published_curves import PUBLISHED
+from dynamic_rcnn.run.published_curves import FINAL_BETA, FINAL_T, PUBLISHED
 from dynamic_rcnn.run.train_log import RANKS
 
-FINAL_T, FINAL_BETA = 0.597, 0.16  # where T and beta end in Figure 5, with K_I = 75 and K_beta = 10
 BETA_BEFORE_DECAY = 0.25  # declared: beta falls further when the learning rate falls; no value is published
 
 _FINAL_ITERATION = 90_000  # of the paper's schedule

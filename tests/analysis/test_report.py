@@ -221,7 +221,7 @@ def test_figures_of_a_half_finished_grid(tmp_path: Path) -> None:
     folder.ask("dla", 0)
     folder.manifest()
     write_report(tmp_path / "runs", tmp_path / "R.md")
-    assert len(list((tmp_path / "R_files").glob("*.svg"))) == 6
+    assert len(list((tmp_path / "R_files").glob("*.svg"))) == 5
 
 
 def test_nothing_finished_yet(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Path, "iterdir", shuffled)
     assert write_report(tmp_path / "elsewhere/other", tmp_path / "elsewhere/REPORT.md") == first
     assert files_of(tmp_path / "elsewhere") == kept
-    assert [Path(name).suffix for name in kept].count(".svg") == 6 and "report.html" in kept
+    assert [Path(name).suffix for name in kept].count(".svg") == 5 and "report.html" in kept
     assert str(tmp_path) not in first + str(kept)
 
 

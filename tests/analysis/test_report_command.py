@@ -78,7 +78,7 @@ def test_check_finds_a_figure_of_other_numbers(tmp_path: Path, capsys: pytest.Ca
     write_report(tmp_path / "runs", tmp_path / "R.md")
     log = tmp_path / "runs" / folder.path("dla", 1) / "train.jsonl"
     log.write_text(log.read_text().replace('"beta": 1.0', '"beta": 0.9'))
-    assert check_fails(tmp_path, capsys).endswith("-t-and-beta.svg: not drawn from these records\n")
+    assert check_fails(tmp_path, capsys).endswith("-training-state.svg: not drawn from these records\n")
 
 
 ERRORS = {

@@ -38,4 +38,4 @@ def test_records_without_histograms_are_read(tmp_path: Path) -> None:
     records = collect(tmp_path)
     assert len(records.histograms) == 0 and records.problems == []
     names = [figure.name for figure in figures(records, Comparison(records, records.grids[0]))]
-    assert len(names) == 5 and not any("distributions" in name for name in names)
+    assert len(names) == 4 and not any("distributions" in name for name in names)

@@ -1,0 +1,42 @@
+"""The sheet of training: its panels, and the paper's values beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.reading.run_table import collect
+from analysis.rendering.model import Band
+from analysis.sections.curves import Runs
+from analysis.sections.training_figures import PAPER, sheet
+from analysis.stats.comparison import Comparison
+from dynamic_rcnn.run.train_log import LOG_COLUMNS
+from tests.analysis.synthetic import ablation
+
+END_T, END_BETA = 0.597, 0.16  # Figure 5 with K_I 75 and K_beta 10
+T_AT = {100: 0.4208, 200: 0.4913, 300: 0.5167, 400: 0.5330, 500: 0.5379}
+
+
+ITERATIONS = [50.0, 1000.0, 90_000.0]
+VALUES = [0.5, 0.6, 0.7]
+RUNS: Runs = {"both": [dict.fromkeys(LOG_COLUMNS, VALUES) | {"iteration": ITERATIONS}]}
+
+
+@pytest.mark.parametrize("dataset", ["shapes", "coco"])
+def test_the_sheet_shows_the_paper_faintly(tmp_path: Path, dataset: str) -> None:
+    """T after 100 to 500 iterations is known on COCO alone; elsewhere the end is a line over all iterations."""
+    ablation(tmp_path)
+    records = collect(tmp_path)
+    comparison = Comparison(records, records.grids[0])
+    comparison.grid = comparison.grid.model_copy(update={"dataset": dataset})
+    figure = sheet(RUNS, comparison, "what")
+    columns = ["T", "beta", "positives", "proposals_50", "proposals_60", "proposals_70"]
+    assert [panel.name for panel in figure.panels][:6] == columns
+    t, beta, *others = figure.panels
+    found = dict(zip(t.reference[PAPER].x, t.reference[PAPER].middle, strict=True))
+    assert found == ({50: END_T} if dataset == "shapes" else T_AT) | {90_000: END_T}
+    assert beta.reference[PAPER].middle == [END_BETA, END_BETA] and not any(panel.reference for panel in others)
+    assert t.curves["both"] == Band(ITERATIONS, *[VALUES] * 3)
+    assert [panel.name for panel in figure.panels][6:] == ["T_stage2", "beta_stage2", "T_stage3", "beta_stage3"]
+    assert ("need not be reached on shapes" in str(figure.caption)) == (dataset == "shapes")
