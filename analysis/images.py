@@ -39,6 +39,8 @@ from analysis.detections.browser import draw_browser
 from analysis.detections.changes import ap_by_category_and_size, largest_changes
 from analysis.detections.contact_sheet import draw_contact_sheet
 from analysis.detections.matching import Matches, match
+from analysis.detections.pair import ArmPair
+from analysis.detections.scores import calibration_rows, confusion_of, curve_rows, read_scores
 from analysis.detections.tide import error_frame, find_errors
 from analysis.detections.weighted_ap import METRICS, Accumulation
 from analysis.reading.image_statistics import (
@@ -112,18 +114,18 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     matches = {arm: [matched[path] for path in own] for arm, own in arms.items()}
     resampled = bootstrap([matched[path] for path in paths], resamples, np.random.default_rng(seed), workers)
     pairs = [(arm, grid.baseline_of(arm)) for arm in compared]
-    shown = _shown_pair(comparison, pairs)
     errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in detections.items()})
-    own = (coco, objects, folder, shown, detections, matches, color_type)
-    title = f"Detections of {shown[1]} and {shown[0]}: {grid.key}"
-    browser = partial(draw_browser, *own, title=title, runs=arms, colours=_colours(grid))
+    pair = ArmPair(*_shown_arms(comparison, pairs), coco, objects, folder, detections, matches, color_type)
+    title = f"Detections of {pair.baseline} and {pair.arm}: {grid.key}"
+    browser = partial(draw_browser, pair, title, arms, _colours(grid))
     content = {
         **{"grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
         "runs": detection_digests(runs, paths),
         "sampling": {name: _sampling(*each) for name, each in resampled.sampling().items()},
         "errors": _json_rows(errors),
-        "sheet": _write_drawn(runs, grid, SHEET_SUFFIX, "contact sheet", partial(draw_contact_sheet, *own)),
+        **_scores(objects, detections, matches),
+        "sheet": _write_drawn(runs, grid, SHEET_SUFFIX, "contact sheet", partial(draw_contact_sheet, pair)),
         "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
     }
     _write_drawn(runs, grid, BROWSER_SUFFIX, "browser of detections", browser)
@@ -131,7 +133,7 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     return f"{runs / path_for(grid)}: {len(paths)} runs on {len(objects.image_ids)} images"
 
 
-def _shown_pair(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
+def _shown_arms(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """The arm and the baseline whose images are shown: the full method, or the arm whose mean AP differs most."""
     means = comparison.averaged.astype({"AP": float}).groupby("arm")["AP"].mean()
     by_difference = sorted(pairs, key=lambda pair: -abs(means[pair[0]] - means[pair[1]]))
@@ -203,6 +205,18 @@ def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path, str]:
 def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Detections]) -> list[dict[str, Any]]:
     ours, theirs = ([ap_by_category_and_size(objects, each) for each in part] for part in (arm, baseline))
     return _json_rows(largest_changes(ours, theirs).head(MOST_CHANGES))
+
+
+def _scores(
+    objects: Objects, detections: Mapping[str, Sequence[Detections]], matches: Mapping[str, Sequence[Matches]]
+) -> dict[str, Any]:
+    """What the scores of each arm tell, as the fields of `ImageStatistics`."""
+    by_arm = {
+        arm: [read_scores(objects, *each) for each in zip(own, matches[arm], strict=True)]
+        for arm, own in detections.items()
+    }
+    confusion = confusion_of(objects.names, by_arm)
+    return {"curves": curve_rows(by_arm), "calibration": calibration_rows(by_arm), "confusion": confusion}
 
 
 def _sampling(values: Floats, covariance: Floats) -> dict[str, Any]:

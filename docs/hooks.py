@@ -1,4 +1,4 @@
-"""MkDocs hook: takes files at the top of the project into the site, README.md as its front page."""
+"""MkDocs hook: takes files at the top of the project into the site, README.md as its front page, and the notebook."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"index.md": "README.md", "results.md": "REPORT.md", "CHANGELOG.md": "CHANGELOG.md"}  # page: file
@@ -17,6 +18,13 @@ def on_files(files: Files, config: Any) -> Files:
     report = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "REPORT_files").glob("*.*")}
     for name, path in {**{name: ROOT / source for name, source in PAGES.items()}, **report}.items():
         files.append(File.generated(config, name, abs_src_path=str(path)))
+    for path in sorted((ROOT / "docs").glob("*.ipynb")):
+        text, resources = MarkdownExporter().from_filename(str(path))
+        pictures = {f"{path.stem}/{name}": content for name, content in resources["outputs"].items()}
+        for name in resources["outputs"]:
+            text = text.replace(f"]({name})", f"]({path.stem}/{name})")
+        for name, content in {f"{path.stem}.md": text, **pictures}.items():
+            files.append(File.generated(config, name, content=content))
     return files
 
 
@@ -26,4 +34,4 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return markdown.replace("](../REPORT.md)", "](../results.md)")
     for name, source in PAGES.items():
         markdown = markdown.replace(f"]({source})", f"]({name})").replace(f"](../{source})", f"]({name})")
-    return markdown.replace("](docs/", "](")
+    return markdown.replace("](docs/", "](").replace(".ipynb)", ".md)")

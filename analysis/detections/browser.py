@@ -10,21 +10,19 @@ import io
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
-from pycocotools.coco import COCO
 
-from analysis.detections.changes import MIN_SCORE, images_that_differ
-from analysis.detections.contact_sheet import Pixels, displayable
-from analysis.detections.matching import AREAS, Matches
+from analysis.detections.changes import MIN_SCORE
+from analysis.detections.matching import AREAS
+from analysis.detections.pair import ArmPair, Pixels
 from analysis.detections.tide import IGNORED, IOUS, KINDS, MISSED, NO_ERROR, BoxErrors, find_box_errors
 from analysis.rendering.html import TEMPLATES
-from dynamic_rcnn.data.pixels import COLOR, read_pixels
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.columns import Booleans, Detections, Floats, Integers, Objects
 
@@ -38,21 +36,12 @@ CORRECT, IN_CROWD = len(KINDS), len(KINDS) + 1
 
 
 def draw_browser(
-    coco: COCO,
-    objects: Objects,
-    folder: Path,
-    arms: tuple[str, str],
-    detections: Mapping[str, Sequence[Detections]],
-    matches: Mapping[str, Sequence[Matches]],
-    color_type: str = COLOR,
-    *,
-    title: str,
-    runs: Mapping[str, Sequence[str]],
-    colours: Mapping[str, str],
+    pair: ArmPair, title: str, runs: Mapping[str, Sequence[str]], colours: Mapping[str, str]
 ) -> tuple[int, bytes]:
-    """Write the page of an arm and its baseline. Takes the arguments of `contact_sheet.draw_contact_sheet`, and these.
+    """Write the page of an arm and its baseline.
 
     Args:
+        pair: the arm and its baseline.
         title: of the page.
         runs: arm -> the directories of its runs, of which the first one's detections are shown.
         colours: arm -> the colour of its boxes.
@@ -63,34 +52,39 @@ def draw_browser(
     Raises:
         UserError: an image cannot be read or decoded, or no image differs between the arms.
     """
-    arm, baseline = arms
-    pair = (baseline, arm)
-    frame = images_that_differ(matches[arm], matches[baseline])
+    objects, arms = pair.objects, (pair.baseline, pair.arm)
+    frame = pair.images_by_difference()
     frame = frame[frame["difference"].round(12) != 0].head(MOST_IMAGES)
     if frame.empty:
-        raise UserError(f"F1 of all images is the same for {baseline} and {arm}")
-    at = np.searchsorted(objects.image_ids, frame["image_id"])
-    errors = [_Arm(objects, _shown(detections[each][0], at)) for each in pair]
-    images = []
-    for position, row in zip(at, frame.to_dict("records"), strict=True):
-        own = {
-            **{"id": row["image_id"], "file": str(coco.imgs[row["image_id"]]["file_name"])},
-            **{"f1": [round(row["baseline"], 4), round(row["arm"], 4)]},
-            **{"objects": _objects_on(objects, errors, position)},
-            **{"found": [each.on(position) for each in errors]},
-        }
-        pixels = displayable(read_pixels(folder / own["file"], color_type))
-        source = encode(pixels, MOST_BYTES - len(json.dumps(own)))
-        if source is not None:
-            images.append({**own, "width": pixels.shape[1], "height": pixels.shape[0], "source": source})
+        raise UserError(f"F1 of all images is the same for {pair.baseline} and {pair.arm}")
+    images = _images(pair, frame)
     names = {number: objects.names[number] for number in _categories(images)}
     page = _render(
-        {"arms": pair, "names": names, "kinds": BOX_KINDS, "images": images},
-        **{"title": title, "runs": [runs[each][0] for each in pair], "colours": [colours[each] for each in pair]},
+        {"arms": arms, "names": names, "kinds": BOX_KINDS, "images": images},
+        **{"title": title, "runs": [runs[arm][0] for arm in arms], "colours": [colours[arm] for arm in arms]},
         **{"total": len(objects.image_ids), "min_score": MIN_SCORE, "ious": IOUS},
         options={"classes": names.items(), "sizes": enumerate(SIZES), "kinds": enumerate(BOX_KINDS)},
     )
     return len(images), page.encode()
+
+
+def _images(pair: ArmPair, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The images of the frame with their boxes; without those that do not fit."""
+    at = np.searchsorted(pair.objects.image_ids, frame["image_id"])
+    errors = [_Arm(pair.objects, _shown(pair.shown(arm), at)) for arm in (pair.baseline, pair.arm)]
+    images = []
+    for position, row in zip(at, frame.to_dict("records"), strict=True):
+        own = {
+            **{"id": row["image_id"], "file": row["file"]},
+            **{"f1": [round(row["baseline"], 4), round(row["arm"], 4)]},
+            **{"objects": _objects_on(pair.objects, errors, position)},
+            **{"found": [each.on(position) for each in errors]},
+        }
+        pixels = pair.pixels(own["file"])
+        source = encode(pixels, MOST_BYTES - len(json.dumps(own)))
+        if source is not None:
+            images.append({**own, "width": pixels.shape[1], "height": pixels.shape[0], "source": source})
+    return images
 
 
 def encode(pixels: Pixels, most_characters: int) -> str | None:

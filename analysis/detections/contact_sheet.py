@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,17 +15,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
-from pycocotools.coco import COCO
 
-from analysis.detections.changes import MIN_SCORE, images_that_differ
-from analysis.detections.matching import Matches
+from analysis.detections.changes import MIN_SCORE
+from analysis.detections.pair import ArmPair, Pixels
 from analysis.rendering.panels import COLOURS
 from analysis.rendering.plots import STYLE, drawable
-from dynamic_rcnn.data.pixels import COLOR, read_pixels
 from dynamic_rcnn.metrics.columns import Detections, Floats, Integers, Objects
 
-Pixels = NDArray[np.uint8]  # (height, width, 3) in the order red, green, blue; (height, width) for grey
 IMAGES = 4
 CELL = 2.4  # inches
 DPI = 100
@@ -40,25 +35,8 @@ class DrawnBoxes(NamedTuple):
     labels: list[str]  # n
 
 
-def draw_contact_sheet(
-    coco: COCO,
-    objects: Objects,
-    folder: Path,
-    arms: tuple[str, str],
-    detections: Mapping[str, Sequence[Detections]],
-    matches: Mapping[str, Sequence[Matches]],
-    color_type: str = COLOR,
-) -> tuple[dict[str, Any], bytes]:
+def draw_contact_sheet(pair: ArmPair) -> tuple[dict[str, Any], bytes]:
     """Draw the images on which an arm and its baseline differ most.
-
-    Args:
-        coco: the ground truth, for the names of the image files.
-        objects: its columns.
-        folder: the folder of the images.
-        arms: the arm and its baseline.
-        detections: arm -> one per seed; only those of the first seed are drawn.
-        matches: arm -> one per seed.
-        color_type: with which the runs load images, see `dynamic_rcnn.data.pixels.read_pixels`.
 
     Returns:
         What the sheet shows, for the grid's statistics file, and the sheet as PNG.
@@ -66,31 +44,24 @@ def draw_contact_sheet(
     Raises:
         UserError: an image cannot be read or decoded.
     """
-    arm, baseline = arms
-    frame = images_that_differ(matches[arm], matches[baseline]).head(IMAGES)
-    frame["file"] = [coco.imgs[number]["file_name"] for number in frame["image_id"].tolist()]
+    objects, arms = pair.objects, (pair.baseline, pair.arm)
+    frame = pair.images_by_difference().head(IMAGES)
     shown: list[Any] = frame[["image_id", "file", "arm", "baseline"]].to_dict("records")
     with rc_context(STYLE):
         fig = Figure(figsize=(3 * CELL + 0.3, CELL * len(shown) + 0.3), layout="constrained")
         axes = fig.subplots(len(shown), 3, squeeze=False)
         for line, row in zip(axes, shown, strict=True):
             at = int(np.searchsorted(objects.image_ids, row["image_id"]))
-            found = [detections_on(detections[each][0], at, objects.names) for each in (baseline, arm)]
-            pixels = displayable(read_pixels(folder / row["file"], color_type))
+            found = [detections_on(pair.shown(arm), at, objects.names) for arm in arms]
+            pixels = pair.pixels(row["file"])
             for ax, boxes in zip(line, [objects_on(objects, at), *found], strict=True):
                 draw_boxes(ax, pixels, boxes)
             line[0].set_ylabel(f"image {row['image_id']}: F1 {row['baseline']:.2f}, {row['arm']:.2f}", fontsize=7)
-        for ax, title in zip(axes[0], ["ground truth", baseline, arm], strict=True):
+        for ax, title in zip(axes[0], ["ground truth", *arms], strict=True):
             ax.set_title(title, fontsize=9)
         png = to_png(fig)
-    return {"arm": arm, "baseline": baseline, "images": shown, "sha256": hashlib.sha256(png).hexdigest()}, png
-
-
-def displayable(pixels: NDArray[Any]) -> Pixels:
-    """Decoded pixels as matplotlib shows them: 8 bits, red first, without transparency."""
-    if pixels.dtype == np.uint16:
-        pixels = pixels >> 8
-    return pixels.astype(np.uint8) if pixels.ndim == 2 else pixels[..., 2::-1].astype(np.uint8)
+    digest = hashlib.sha256(png).hexdigest()
+    return {"arm": pair.arm, "baseline": pair.baseline, "images": shown, "sha256": digest}, png
 
 
 def objects_on(objects: Objects, image: int) -> DrawnBoxes:

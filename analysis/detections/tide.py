@@ -51,7 +51,7 @@ class Errors:
 
 def find_errors(objects: Objects, detections: Detections, ious: Sequence[float] = IOUS) -> list[Errors]:
     """The errors of one run at each IoU threshold; AP is NaN without objects."""
-    images = _by_image(objects, detections)
+    images = group_by_image(objects, detections)
     return [_errors_at(objects, images, iou) for iou in ious]
 
 
@@ -72,7 +72,7 @@ class BoxErrors:
 
 def find_box_errors(objects: Objects, detections: Detections, ious: Sequence[float] = IOUS) -> list[BoxErrors]:
     """The kind of error of each box at each IoU threshold."""
-    images = _by_image(objects, detections)
+    images = group_by_image(objects, detections)
     classified = [_classify_all(objects, images, iou) for iou in ious]
     return [BoxErrors(rows.detection, np.where(rows.ignored, IGNORED, rows.kind), lost) for rows, lost in classified]
 
@@ -89,7 +89,7 @@ def error_frame(arms: Mapping[str, Sequence[Sequence[Errors]]]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class _Image:
+class ImageBoxes:
     """The d detections of an image by descending score, at most 100, and its g objects without crowds."""
 
     detection: Integers  # (d,), position in Detections
@@ -114,7 +114,8 @@ class _Rows:
     fixed: Integers
 
 
-def _by_image(objects: Objects, detections: Detections) -> list[_Image]:
+def group_by_image(objects: Objects, detections: Detections) -> list[ImageBoxes]:
+    """The boxes of each image."""
     images, grouped = len(objects.image_ids), []
     ranked = rows_by_image(detections.image, images, -detections.score)
     for rows, here in zip(ranked, rows_by_image(objects.image, images), strict=True):
@@ -125,7 +126,7 @@ def _by_image(objects: Objects, detections: Detections) -> list[_Image]:
         crowd = (shares * (category[:, None] == objects.category[crowds])).max(axis=1, initial=0)
         ious = _ious(detections.box[rows], objects.box[plain], crowd=False)
         same = category[:, None] == objects.category[plain]
-        grouped.append(_Image(rows, category, detections.score[rows], plain, ious, same, crowd))
+        grouped.append(ImageBoxes(rows, category, detections.score[rows], plain, ious, same, crowd))
     return grouped
 
 
@@ -135,7 +136,7 @@ def _ious(box: Floats, others: Floats, crowd: bool) -> Floats:
     return np.asarray(mask.iou(box, others, np.full(len(others), crowd, np.uint8)))
 
 
-def _classify_all(objects: Objects, images: Sequence[_Image], iou: float) -> tuple[_Rows, Booleans]:
+def _classify_all(objects: Objects, images: Sequence[ImageBoxes], iou: float) -> tuple[_Rows, Booleans]:
     """The detections of all images, and which objects are missed."""
     missed = np.zeros(len(objects.image), np.bool_)
     parts = [_classify(image, objects.category, missed, iou) for image in images]
@@ -143,7 +144,7 @@ def _classify_all(objects: Objects, images: Sequence[_Image], iou: float) -> tup
     return rows, missed
 
 
-def _errors_at(objects: Objects, images: Sequence[_Image], iou: float) -> Errors:
+def _errors_at(objects: Objects, images: Sequence[ImageBoxes], iou: float) -> Errors:
     rows, missed = _classify_all(objects, images, iou)
     positives = np.bincount(objects.category[~objects.crowd], minlength=len(objects.category_ids))
     remaining = positives - np.bincount(objects.category[missed], minlength=len(positives))
@@ -162,7 +163,7 @@ def _errors_at(objects: Objects, images: Sequence[_Image], iou: float) -> Errors
     return Errors(iou, ap, gain, {**count, KINDS[MISSED]: int(np.count_nonzero(missed))})
 
 
-def _classify(image: _Image, category: Integers, missed: Booleans, iou: float) -> _Rows:
+def _classify(image: ImageBoxes, category: Integers, missed: Booleans, iou: float) -> _Rows:
     """Classify the detections of an image and mark its missed objects. category: (N,), of all objects."""
     same = image.ious * image.same
     taken = _take(same, iou)
@@ -195,7 +196,7 @@ def _take(same: Floats, iou: float) -> Integers:
     return taken
 
 
-def _kinds(image: _Image, same: Floats, used: Booleans, iou: float) -> Integers:
+def _kinds(image: ImageBoxes, same: Floats, used: Booleans, iou: float) -> Integers:
     """(d,): the kind of error of each detection, if the detection is an error."""
     best = same.max(axis=1, initial=0)
     other = (image.ious * ~image.same).max(axis=1, initial=0)

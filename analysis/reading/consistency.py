@@ -7,6 +7,8 @@ import pandas as pd
 from analysis.reading.run import ARITHMETIC, origin_row
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.provenance import Provenance
+from dynamic_rcnn.run.replay import State, is_replay
+from dynamic_rcnn.run.spec import FINAL_VALUES
 
 ORIGIN = {
     "code": "code",
@@ -90,23 +92,25 @@ def wrong_cells(runs: pd.DataFrame, grid: Manifest) -> list[str]:
 
 
 def wrong_replays(runs: pd.DataFrame, curves: pd.DataFrame) -> list[str]:
-    """One line per finished run whose T and beta are not the final ones of the run that it replays."""
+    """One line per finished run whose T and beta are not those of the run that it replays."""
     finished = runs[runs["state"] == "done"]
     paths = dict(zip(finished["id"], finished["path"], strict=True))
     lines = []
-    for path, replayed in finished.loc[finished["replay"].notna(), ["path", "replay"]].itertuples(index=False):
+    replays = finished.loc[finished["replay"].notna(), ["path", "replay", "replayed_values"]]
+    for path, replayed, values in replays.itertuples(index=False):
         source = paths.get(replayed)
         if source is None:
             lines.append(f"{path}: replays run {replayed}, which is missing or not finished; T and beta unchecked")
         elif not (ended := _states(curves, source)) or not (trained := _states(curves, path)):
             bare = path if ended else source
             lines.append(f"{bare}: no curves, so T and beta of the replay {path} are not checked against {source}")
-        elif set(trained) != {ended[-1]}:
-            lines.append(f"{path}: did not train with the final T and beta of {source}, which it replays")
+        elif not is_replay(trained, ended, values):
+            which = "the final" if values == FINAL_VALUES else "the"
+            lines.append(f"{path}: did not train with {which} T and beta of {source}, which it replays")
     return lines
 
 
-def _states(curves: pd.DataFrame, path: str) -> list[tuple[float, float]]:
+def _states(curves: pd.DataFrame, path: str) -> list[State]:
     rows = curves[curves["path"] == path]
     return list(zip(rows["T"], rows["beta"], strict=True))
 

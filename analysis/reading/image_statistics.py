@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -59,6 +59,39 @@ class ChangeRow(Part):
     difference: SignedFraction
 
 
+class ScoreCurve(Part):
+    """A curve of an arm over recall or score (see detections.scores): mean, lowest and highest run at each x."""
+
+    arm: str
+    kind: Literal["precision", "fit", "correct"]
+    iou: Fraction | None
+    x: list[Fraction]
+    middle: list[Fraction]
+    low: list[Fraction]
+    high: list[Fraction]
+
+
+class CalibrationRow(Part):
+    """The expected calibration error of an arm at one IoU threshold."""
+
+    arm: str
+    iou: Fraction
+    error: Fraction
+
+
+class Confusion(Part):
+    """Which classes are detected as which.
+
+    Attributes:
+        classes: those that are confused most.
+        shares: arm -> for each class, the shares of its objects detected as each class, then not found; the last row:
+            the share of each class among detections without an object.
+    """
+
+    classes: list[str]
+    shares: dict[str, list[list[Fraction]]]
+
+
 class Sheet(Part):
     """The contact sheet: the arms that it compares, the images that it shows, and the PNG file with its digest."""
 
@@ -78,6 +111,7 @@ class ImageStatistics(FileContent):
         sampling: "AP" or an IoU threshold such as "0.75" -> the runs in the order of `runs`. Empty in older files.
         errors: AP that fixing one kind of error would gain, by arm and IoU threshold.
         changes: arm -> the categories and sizes in which it differs most from its baseline.
+        curves, calibration, confusion: what the scores tell. Older files have none.
         browser: the path of the page to browse detections, relative to the folder of runs, or in a report to
             its own; empty if there is none.
     """
@@ -92,6 +126,9 @@ class ImageStatistics(FileContent):
     sampling: dict[str, Sampling] = Field(default_factory=dict)
     errors: list[ErrorRow]
     changes: dict[str, list[ChangeRow]]
+    curves: list[ScoreCurve] = Field(default_factory=list)
+    calibration: list[CalibrationRow] = Field(default_factory=list)
+    confusion: Confusion | None = None
     sheet: Sheet | None = None
     browser: str = Field(default="", exclude=True)
 

@@ -28,14 +28,14 @@ from dynamic_rcnn.run.gpu_times import GPU_TIMES, GpuTimes
 from dynamic_rcnn.run.manifest import Manifest, read_manifest
 from dynamic_rcnn.run.provenance import Origin
 from dynamic_rcnn.run.results import EvaluationResults, PretrainingResults, TimingResults
-from dynamic_rcnn.run.spec import TRAIN
+from dynamic_rcnn.run.spec import FINAL_VALUES, TRAIN
 from dynamic_rcnn.run.train_log import LOG_COLUMNS
 
 # fmt: off
 RUN_COLUMNS = [
-    "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "state", "cause", "iteration",
-    "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256", "command",
-    "processes", "torch", *ARITHMETIC, "seconds", "images", "accuracy",
+    "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "replayed_values", "state", "cause",
+    "iteration", "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256",
+    "command", "processes", "torch", *ARITHMETIC, "seconds", "images", "accuracy",
     *BOX_METRICS, *MASK_METRICS,
 ]
 # fmt: on
@@ -210,7 +210,8 @@ def _row(run: Run) -> dict[str, Any]:
         row |= {"dataset": str(spec.dataset["name"]), "arm": spec.arm, "seed": spec.seed}
         row |= {"id": spec.id, "setting": spec.setting}
         row |= {"init": (spec.init or {}).get("run") if spec.task == TRAIN else None}
-        row |= {"replay": (spec.replay or {}).get("run")}
+        if spec.replay is not None:
+            row |= {"replay": spec.replay["run"], "replayed_values": spec.replay.get("values", FINAL_VALUES)}
     if run.status is not None:
         row |= {"iteration": run.status.iteration, "max_iterations": run.status.max_iterations}
         row |= {"attempts": len(run.status.attempts)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 from base64 import b64encode
 from collections.abc import Mapping
@@ -11,6 +13,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from analysis.rendering.model import Figure, Heading, Page, Section, TableCell
 from analysis.rendering.text import FILE_LINK, LINE_BREAK, LINK, NOTHING, PLAIN, Line, Span, slug, to_text
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from analysis.rendering.plots import DrawnFigure
 
 TEMPLATES = Path(__file__).parent / "templates"
-_URI_SAFE = " !$&()*+,-./:;=?@[]^_{|}~'"  # within a data URI in quotes
+_QUALITY = 80  # of WebP
 _DIGITS = 5  # significant digits of the values that a figure shows at the mouse pointer
 
 
@@ -29,12 +32,12 @@ def to_html(page: Page, figures: Mapping[str, DrawnFigure]) -> str:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"inline": inline, "plain": lambda line: str(to_text(line))}
-    environment.filters |= {"kind": lambda block: type(block).__name__, "base64": lambda png: b64encode(png).decode()}
+    environment.filters |= {"kind": lambda block: type(block).__name__, "webp": _webp}
     numbers = {path: number for number, path in enumerate(page.runs)}
-    environment.filters |= {"run_number": numbers.__getitem__, "svg_data": _svg_data}
+    environment.filters |= {"run_number": numbers.__getitem__}
     names = {id(each.table): each.name for each in page.tables}
     functions = {
-        "panels": _panels,
+        "compressed": _compressed,
         "sort_key": _sort_key,
         "anchor": _anchor,
         "table_name": lambda block: names[id(block)],
@@ -50,17 +53,12 @@ def _sort_key(cell: TableCell, is_text: bool) -> str:
     return "" if (text := str(cell.text)) == NOTHING else text
 
 
-def _svg_data(svg: bytes) -> str:
-    """A data URI, shorter than base64. Line breaks of an SVG are white space."""
-    return "data:image/svg+xml," + quote(svg.decode().replace("\n", " "), safe=_URI_SAFE)
-
-
 def _anchor(section: Section, heading: Heading) -> str:
     return f"{section.key}-{slug(str(to_text(heading.text)))}"
 
 
-def _panels(figure: Figure, drawn: DrawnFigure) -> Markup:
-    """The area of each panel in the figure, and each arm's four series, as JSON for the page's script."""
+def _compressed(figure: Figure, drawn: DrawnFigure) -> str:
+    """For the page's script: the SVG, the area of each panel in it, and each arm's four series. JSON, gzip, base64."""
     panels = [
         {
             **{"title": panel.name, "box": area.box, "span": area.span, "xlabel": panel.xlabel, "labels": panel.labels},
@@ -68,7 +66,15 @@ def _panels(figure: Figure, drawn: DrawnFigure) -> Markup:
         }
         for panel, area in zip(figure.panels, drawn.areas, strict=True)
     ]
-    return Markup(json.dumps(panels).replace("<", "\\u003c"))  # so that the text cannot end the script element
+    content = {"svg": drawn.svg.decode(), "panels": panels if figure.shows_values else []}
+    return b64encode(gzip.compress(json.dumps(content).encode(), mtime=0)).decode()
+
+
+def _webp(png: bytes) -> str:
+    """The picture as a data URI, at about a tenth of the size. The PNG is a file beside the report."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "webp", quality=_QUALITY)
+    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def _short(value: float) -> float | None:

@@ -112,7 +112,7 @@ class Band:
 
 Curves = Mapping[str, Band]  # arm -> its curve, in table order
 
-LINES, INTERVALS, ROWS = "lines", "intervals", "rows"  # kinds of panels
+LINES, INTERVALS, ROWS, BARS, MATRIX = "lines", "intervals", "rows", "bars", "matrix"  # kinds of panels
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,12 @@ class Panel:
     Attributes:
         name: the name of its values, in the HTML page and in the figure's identifier.
         kind: LINES have shaded bands; INTERVALS are markers with error bars, `dodge` apart along x; ROWS are a forest
-            plot: one row per curve, each of one point at x = 0, whose value lies along the x axis.
+            plot: one row per curve, each of one point at x = 0, whose value lies along the x axis. BARS are stacked
+            along the x axis: a curve is a segment of every bar, x the bar's position from the top. MATRIX: a curve is
+            a row of cells, x the column.
         starts_at_zero: whether the y axis does.
-        ticks: along x; None: chosen by matplotlib. labels: of the ticks, which are then 0, 1, ...
+        ticks: along x; None: chosen by matplotlib. labels: of the ticks, which are then 0, 1, ...; of
+            BARS; of the columns of a MATRIX.
         marks_zero: whether a line is drawn at y = 0.
         reference: curves that are drawn faintly, without bands; their labels are in the legend.
         joined: of INTERVALS: the title of a line -> the two curves whose points it joins.
@@ -167,6 +170,11 @@ class Figure:
     panels: Sequence[Panel]
     columns: int
     height: float
+
+    @property
+    def shows_values(self) -> bool:
+        """Whether the HTML page shows the values at a place: there are tables of the others, or they are written."""
+        return self.panels[0].kind not in (BARS, MATRIX)
 
     @property
     def identifier(self) -> str:

@@ -1,7 +1,8 @@
 """Draws panels on matplotlib's axes: prepared numbers, nothing is computed.
 
-Colours are Okabe and Ito's, safe for colour-blind readers. Every arm has its own marker and dashes as well, since lines
-of different arms may lie on each other. The arms of the paper's ablation have the same colours in all figures.
+Colours of arms are Okabe and Ito's, those of bars Paul Tol's light ones: both are safe for colour-blind readers. Every
+arm has its own marker and dashes as well, since lines of different arms may lie on each other. The arms of the paper's
+ablation have the same colours in all figures.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.rendering.model import INTERVALS, ROWS, Band, Panel
+from analysis.rendering.model import BARS, INTERVALS, MATRIX, ROWS, Band, Panel
 from analysis.rendering.text import NOTHING, signed
 
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
@@ -21,6 +22,8 @@ FIXED_STYLES = {"baseline": 0, "dla": 1, "dsl": 2, "both": 3}
 GREY = "#666666"  # of what is no arm, and of arms beyond the colours
 REFERENCE = "#999999"
 REFERENCE_LINE: dict[str, Any] = {"linewidth": 1.4, "linestyle": ":"}
+SEGMENTS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#44BB99", "#BBCC33", "#99DDFF", "#DDDDDD")  # Tol's "light"
+CELLS = "Greys"
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (6, 2, 2, 2), (1, 1.5), (8, 2, 1, 2, 1, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 ERROR_BARS: dict[str, Any] = {"markersize": 4.5, "linewidth": 0.9, "elinewidth": 1.1, "capsize": 2}
@@ -40,7 +43,8 @@ def arm_styles(arms: Sequence[str]) -> Styles:
 
 def draw_panel(ax: Axes, panel: Panel, arms: Sequence[str]) -> None:
     """Draw one panel. arms: those that have a colour."""
-    {INTERVALS: _draw_intervals, ROWS: _draw_rows}.get(panel.kind, _draw_lines)(ax, panel, arm_styles(arms))
+    drawers = {INTERVALS: _draw_intervals, ROWS: _draw_rows, BARS: _draw_bars, MATRIX: _draw_matrix}
+    drawers.get(panel.kind, _draw_lines)(ax, panel, arm_styles(arms))
     for label, band in panel.reference.items():
         ax.plot(band.x, band.middle, color=REFERENCE, label=label, zorder=1, **REFERENCE_LINE)
     ax.set_xlabel(panel.xlabel)
@@ -50,9 +54,9 @@ def draw_panel(ax: Axes, panel: Panel, arms: Sequence[str]) -> None:
     ax.set_title(panel.title, loc="left")
     if panel.ticks is not None:
         ax.set_xticks(panel.ticks, panel.labels or None)
-    if panel.labels:
+    if panel.labels and panel.ticks is not None:
         ax.set_xlim(-0.5, len(panel.labels) - 0.5)
-    if panel.starts_at_zero:
+    if panel.starts_at_zero and panel.kind not in (BARS, MATRIX):
         ax.set_ylim(bottom=0)
 
 
@@ -106,6 +110,34 @@ def _draw_row(ax: Axes, height: int, band: Band, is_hollow: bool, style: int | N
         own = {"color": colour, "marker": marker, "markerfacecolor": fill, **ERROR_BARS}
         ax.errorbar([value], [height], xerr=_ends(band), **own)
     ax.text(1.02, height, NOTHING if math.isnan(value) else signed(value), **_beside(ax, "left"))
+
+
+def _draw_bars(ax: Axes, panel: Panel, styles: Styles) -> None:
+    """Stacked bars from the top, all in the same colours; the labels beside them."""
+    ends = np.zeros(len(panel.labels))
+    for (label, band), colour in zip(panel.curves.items(), SEGMENTS, strict=False):
+        rows = np.array(band.x, np.int64)
+        ax.barh(rows, band.middle, 0.7, ends[rows], label=label, color=colour, edgecolor="#555555", linewidth=0.4)
+        ends[rows] += band.middle
+    ax.set_yticks(range(len(panel.labels)), panel.labels)
+    ax.set_ylim(len(panel.labels) - 0.4, -0.6)
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+
+
+def _draw_matrix(ax: Axes, panel: Panel, styles: Styles) -> None:
+    """Cells with their values, which are from 0 to 100, as whole numbers; those that round to 0 are empty."""
+    values = np.array([band.middle for band in panel.curves.values()])
+    ax.pcolormesh(values, cmap=CELLS, vmin=0, vmax=130, edgecolors="#dddddd", linewidth=0.4)
+    for (row, column), value in np.ndenumerate(values):
+        if round(value):
+            colour = "white" if value > 65 else "black"
+            ax.text(column + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, panel.labels, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(np.arange(values.shape[0]) + 0.5, list(panel.curves))
+    ax.set_ylim(values.shape[0], 0)
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
 
 
 def _beside(ax: Axes, align: str) -> dict[str, Any]:

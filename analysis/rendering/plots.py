@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.font_manager import findfont, get_font
 
-from analysis.rendering.model import ROWS, Figure
+from analysis.rendering.model import BARS, INTERVALS, LINES, MATRIX, ROWS, Figure, Panel
 from analysis.rendering.panels import draw_panel
 from analysis.rendering.text import one_line
 
@@ -85,10 +85,12 @@ def _drawn_canvas(figure: Figure) -> tuple[Canvas, list[Axes]]:
         draw_panel(ax, panel, figure.arms)
     for ax in axes[len(figure.panels) :]:
         ax.set_visible(False)
-    if figure.panels[0].kind == ROWS:
-        _lay_out_rows(canvas, axes, figure)
+    kind = figure.panels[0].kind
+    top = _add_legend(canvas, axes[0], figure) if kind in (LINES, INTERVALS, BARS) else TITLE
+    if kind in (LINES, INTERVALS):
+        _lay_out_grid(canvas, axes[0], top)
     else:
-        _add_legend(canvas, axes[0], figure)
+        _lay_out_rows(canvas, axes, figure, top)
     return canvas, axes
 
 
@@ -102,35 +104,44 @@ def _rounded(match: re.Match[str]) -> str:
     return f"{value:.{2 if abs(value) >= 1 else 6}f}"
 
 
-def _add_legend(canvas: Canvas, ax: Axes, figure: Figure) -> None:
-    """One legend for all panels, above them, where it hides no data; arms come first.
-
-    Margins are set instead of fitted (tight_layout), which takes as long as drawing.
-    """
+def _add_legend(canvas: Canvas, ax: Axes, figure: Figure) -> float:
+    """One legend for all panels, above them, where it hides no data; arms come first. Returns the inches above them."""
     found, titles = ax.get_legend_handles_labels()
     order = sorted(range(len(titles)), key=lambda position: titles[position] not in figure.arms)
     handles, labels = [found[position] for position in order], [titles[position] for position in order]
     with rc_context(STYLE):
         canvas.legend(handles, labels, loc="upper center", ncols=min(4, len(labels)), handlelength=3.2)
+    return TITLE + 0.1 + 0.25 * -(-len(labels) // 4)
+
+
+def _lay_out_grid(canvas: Canvas, ax: Axes, top: float) -> None:
+    """Margins around panels in rows and columns. Fitting them (tight_layout) takes as long as drawing."""
     grid = ax.get_gridspec()
     assert grid is not None
     width, height = canvas.get_size_inches()
-    top = TITLE + 0.1 + 0.25 * -(-len(labels) // 4)
     wide = (width - LEFT - RIGHT - (grid.ncols - 1) * (LEFT + RIGHT)) / grid.ncols
     high = (height - top - BOTTOM - (grid.nrows - 1) * (TITLE + BOTTOM)) / grid.nrows
     canvas.subplots_adjust(left=LEFT / width, right=1 - RIGHT / width, bottom=BOTTOM / height, top=1 - top / height)
     canvas.subplots_adjust(wspace=(LEFT + RIGHT) / wide, hspace=(TITLE + BOTTOM) / high)
 
 
-def _lay_out_rows(canvas: Canvas, axes: list[Axes], figure: Figure) -> None:
+def _lay_out_rows(canvas: Canvas, axes: list[Axes], figure: Figure, top: float) -> None:
     """Panels of the same rows side by side, with the rows' labels to the left of the first."""
-    longest = max(map(len, [*figure.panels[0].curves, *figure.panels[0].headings.values()]), default=0)
-    left, between = LABELS + CHARACTER * longest, VALUES + 2 * RIGHT
+    panel = figure.panels[0]
+    left = LABELS + CHARACTER * max(map(len, _row_labels(panel)), default=0)
+    between = (VALUES if panel.kind == ROWS else 0) + 2 * RIGHT
+    below = BOTTOM
+    if panel.kind == MATRIX:  # its labels are turned
+        below += 0.7 * CHARACTER * max(map(len, panel.labels), default=0)
     wide = (WIDTH - left - len(axes) * between) / len(axes)
-    bounds = {"bottom": BOTTOM / figure.height, "top": 1 - TITLE / figure.height}
+    bounds = {"bottom": below / figure.height, "top": 1 - top / figure.height}
     canvas.subplots_adjust(left=left / WIDTH, right=1 - between / WIDTH, wspace=between / wide, **bounds)
     for ax in axes[1:]:
         ax.tick_params(labelleft=False)
+
+
+def _row_labels(panel: Panel) -> list[str]:
+    return list(panel.labels) if panel.kind == BARS else [*panel.curves, *panel.headings.values()]
 
 
 def drawable(text: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from analysis.detections.changes import MIN_SCORE
-from analysis.detections.tide import KINDS
+from analysis.detections.tide import IOUS, KINDS
 from analysis.reading.image_statistics import COMMAND, ImageStatistics
 from analysis.rendering.model import Block, Heading, Number, Picture, Row, Table, TableCell, table
 from analysis.rendering.text import code, file_link
+from analysis.sections import detection_figures
 from analysis.sections.claims import FULL_METHOD
+from analysis.sections.grid_figures import shown_arms
 from analysis.stats.comparison import Comparison
 
 HEADING = Heading("Where AP is lost")
@@ -25,6 +27,8 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
         f"On the {results.images} validation images: the gain in AP at one IoU threshold, in points, if all errors of "
         "one kind were fixed (TIDE kinds; background is below IoU 0.1); mean over seeds. Gains do not add up.",
         _error_table(results, comparison),
+        detection_figures.error_figure(results, comparison, shown_arms(comparison)),
+        *_score_blocks(results, comparison),
         *_change_blocks(results, comparison),
         *_sheet_blocks(results, comparison),
         *_browser_blocks(results),
@@ -49,6 +53,34 @@ def _error_table(results: ImageStatistics, comparison: Comparison) -> Table:
             runs = comparison.paths(arm)
             rows.append([f"{iou:.2f}", arm, *(TableCell(Number(value, "mean"), runs) for value in percents)])
     return table(["IoU", "arm", "AP", *KINDS], rows, text_columns=2)
+
+
+def _score_blocks(results: ImageStatistics, comparison: Comparison) -> list[Block]:
+    """What the scores tell; nothing if the file is of an older version."""
+    if not results.curves:
+        return []
+    arms = shown_arms(comparison)
+    by_arm = {(row.arm, row.iou): row.error for row in results.calibration}
+    rows: list[Row] = []
+    for arm in comparison.grid.arms:
+        if (arm, IOUS[0]) in by_arm:
+            runs = comparison.paths(arm)
+            rows.append([arm, *(TableCell(Number(100 * by_arm[arm, iou], "mean"), runs) for iou in IOUS)])
+    confusion = detection_figures.confusion_figure(results, comparison, _confused_arms(results, comparison))
+    return [
+        detection_figures.precision_figure(results, comparison, arms),
+        Heading("Is a confident box a well-placed one?"),
+        "Expected calibration error in percent: the mean gap between the score of detections and the share of true "
+        "positives among them. Mean over seeds, of hotcoco. Exploratory.",
+        table(["arm", *(f"IoU {iou}" for iou in IOUS)], rows),
+        detection_figures.calibration_figure(results, comparison, arms),
+        *([confusion] if confusion else []),
+    ]
+
+
+def _confused_arms(results: ImageStatistics, comparison: Comparison) -> list[str]:
+    """The arms whose confusion is shown: those of the contact sheet, or the baseline alone."""
+    return [results.sheet.baseline, results.sheet.arm] if results.sheet else [comparison.grid.baseline]
 
 
 def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Block]:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import EVALUATIONS, METRICS, PROVENANCE, SPEC, STATUS, TRAIN_LOG, read_content
+from dynamic_rcnn.run.files import EVALUATIONS, METRICS, PROVENANCE, SPEC, STATUS, TRAIN_LOG, read_content, read_jsonl
 from dynamic_rcnn.run.fingerprint import code_fingerprint
 from dynamic_rcnn.run.provenance import Provenance
+from dynamic_rcnn.run.replay import State as ReplayedState
+from dynamic_rcnn.run.replay import is_replay
 from dynamic_rcnn.run.reuse import find_training, read_trained
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec
 from dynamic_rcnn.run.state import CORRUPT, State, read_state
@@ -116,20 +118,29 @@ def _check_replays(plan: list[PlannedRun]) -> list[PlannedRun]:
 
 
 def _check_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
-    """`run`, marked as stale if the run that it replays or evaluates is, or has since ended with another T or beta."""
+    """`run`, marked as stale if the run that it replays or evaluates is, or has trained with other T or beta since."""
     needed = run.spec.source
     if needed is None or run.state != "done":
         return run
     source = next((other for other in plan if other.spec.id == needed["run"]), None)
     if source is None or source.state not in FINAL:
         return run
-    rows = [last_row(path) for path in (run.path, source.path)] if run.spec.replay else [{}, {}]
-    values = [[row.get(name) for name in ("T", "beta")] for row in rows]
-    if source.state == "done" and values[0] == values[1]:
+    replay = run.spec.replay
+    if source.state == "stale":
+        why = "is stale"
+    elif replay and not is_replay(_states(run.path), theirs := _states(source.path), replay.get("values")):
+        why = f"trained with other T and beta and ended with {list(theirs[-1]) if theirs else 'none'}"
+    else:
         return run
-    why = "is stale" if source.state == "stale" else f"ended with T and beta {values[1]}, not {values[0]}"
-    verb = "replays" if run.spec.replay else "evaluates"
+    verb = "replays" if replay else "evaluates"
     return replace(run, state="stale", why=f"{verb} {source.spec.name}, which {why}; rerun=stale runs it again")
+
+
+def _states(run_dir: Path) -> list[ReplayedState]:
+    """T and beta at each logged iteration; none if the log cannot be read."""
+    with contextlib.suppress(OSError, UserError):
+        return [(row.get("T"), row.get("beta")) for row in read_jsonl(run_dir / TRAIN_LOG)]
+    return []
 
 
 def note_failed_needs(plan: list[PlannedRun]) -> list[PlannedRun]:

@@ -95,7 +95,7 @@ def test_the_report_shows_the_results_and_the_records_keep_them(runs: Path, tmp_
     before = page(runs, tmp_path)
     assert "Not computed. `python analysis/images.py` computes it" in before
     assert "for the noise between seeds alone (over images: not computed; `python analysis/images.py`" in before
-    compute(runs)
+    content = compute(runs)
     text = page(runs, tmp_path)
     shown = [row_of(each, "### Difference from", "both")[1] for each in (before, text)]
     assert shown[0].split("<br>")[0].strip("*") == shown[1].split("<br>")[0].strip("*") and shown[0] != shown[1]
@@ -105,6 +105,10 @@ def test_the_report_shows_the_results_and_the_records_keep_them(runs: Path, tmp_
         row_of(text, "### Where AP is lost", "0.90 | both")[3:]
         != row_of(text, "### Where AP is lost", "0.90 | dla")[3:]
     )
+    error = next(row["error"] for row in content["calibration"] if (row["arm"], row["iou"]) == ("both", 0.75))
+    assert row_of(text, "### Is a confident box", "both")[1] == f"{100 * error:.2f}"
+    names = ("errors", "precision-recall", "calibration", "confusion")
+    assert all(len(list(tmp_path.glob(f"R_files/*-{name}.svg"))) == 1 for name in names)
     assert "### What changed most" in text and "![Where two arms differ most](" in text
     (browser,) = runs.glob("mine/*.detections.html")
     link = f"runs/mine/{browser.name}"
@@ -149,14 +153,16 @@ def test_results_that_contradict_the_runs_are_not_used(runs: Path, tmp_path: Pat
 
 
 def test_a_file_of_an_earlier_version_shows_its_tables(runs: Path, tmp_path: Path) -> None:
-    """It has differences and no covariance: the intervals are those between seeds."""
+    """It has differences, but no covariance, so the intervals are those between seeds, and nothing about scores."""
     compute(runs)
     (file,) = runs.glob("mine/*.images.json")
     content = json.loads(file.read_text())
-    del content["sampling"]
+    for name in ("sampling", "curves", "calibration", "confusion"):
+        del content[name]
     file.write_text(json.dumps(content | {"differences": []}))
     text = page(runs, tmp_path)
     assert "### Where AP is lost" in text and "noise between seeds alone (over images: not computed" in text
+    assert "### Is a confident box" not in text
 
 
 def test_results_of_fewer_runs_than_are_finished_are_not_shown(runs: Path, tmp_path: Path) -> None:
@@ -197,7 +203,7 @@ def test_the_arms_shown_are_the_full_method_or_the_largest_difference(means: dic
     rows = [(arm, mean + shift) for arm, mean in {"baseline": 0.4, **means}.items() for shift in (-0.01, 0.01)]
     comparison = SimpleNamespace(averaged=pd.DataFrame(rows, columns=["arm", "AP"], dtype=object))
     pairs = [(arm, "baseline") for arm in means]
-    assert images._shown_pair(comparison, pairs) == (expected, "baseline")  # type: ignore[arg-type]
+    assert images._shown_arms(comparison, pairs) == (expected, "baseline")  # type: ignore[arg-type]
 
 
 def test_records_without_detections_are_accepted(runs: Path, tmp_path: Path) -> None:

@@ -81,6 +81,19 @@ document.addEventListener("click", (event) => {
   dialog.showModal();
 });
 
+// Figures are compressed (JSON, gzip, base64): the page is half as large and shown before they are unpacked.
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+for (const plot of document.querySelectorAll(".plot")) {
+  unpacked(plot.querySelector("script").textContent).then(({ svg, panels }) => {
+    plot.querySelector("img").src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
+    const filled = panels.filter(({ arms }) => Object.keys(arms).length);
+    if (filled.length) showValues(plot, filled);
+  });
+}
+
 // Figures: show the values at the mouse pointer, at a tap, or at the x that the arrow keys select.
 function nearest(values, x) {
   let best = 0;
@@ -95,8 +108,7 @@ function described(panel, x) {
   }
   return lines.join("\n");
 }
-for (const plot of document.querySelectorAll(".plot")) {
-  const panels = JSON.parse(plot.querySelector("script").textContent).filter(({ arms }) => Object.keys(arms).length);
+function showValues(plot, panels) {
   const stops = panels.flatMap((panel) => Object.values(panel.arms)[0][0].map((x) => ({ panel, x })));
   const [line, values] = [plot.querySelector(".line"), plot.querySelector(".values")];
   let shown = -1;

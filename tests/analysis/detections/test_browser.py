@@ -16,6 +16,7 @@ from PIL import Image
 from analysis.detections.browser import BOX_KINDS, MOST_BYTES, MOST_IMAGES, draw_browser, encode
 from analysis.detections.contact_sheet import Pixels
 from analysis.detections.matching import match
+from analysis.detections.pair import ArmPair
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.columns import read_detections, read_objects
 from tests.analysis.drawn_detections import Row, coco_of, detection
@@ -72,10 +73,8 @@ def page_of(
     matches = {arm: [match(read, each) for each in own] for arm, own in detections.items()}
     runs = {arm: [f"mine/{arm}/seed0", f"mine/{arm}/seed1"] for arm in detections}
     colours = {"baseline": "#000000", "both": "#D55E00"}
-    arms = ("both", "baseline")
-    count, page = draw_browser(
-        coco, read, folder, arms, detections, matches, title="Detections <i>", runs=runs, colours=colours
-    )
+    pair = ArmPair("both", "baseline", coco, read, folder, detections, matches)
+    count, page = draw_browser(pair, "Detections <i>", runs, colours)
     return count, page.decode()
 
 

@@ -15,13 +15,13 @@ from PIL import Image
 from analysis.detections.contact_sheet import (
     DrawnBoxes,
     detections_on,
-    displayable,
     draw_boxes,
     draw_contact_sheet,
     objects_on,
     to_png,
 )
 from analysis.detections.matching import match
+from analysis.detections.pair import ArmPair, displayable
 from analysis.rendering.plots import drawable
 from dynamic_rcnn.data.pixels import read_pixels
 from dynamic_rcnn.metrics.columns import read_detections, read_objects
@@ -45,7 +45,7 @@ def sheet(folder: Path, found: list[Row] = FOUND, shade: int = 0) -> bytes:
         Image.fromarray(shown).save(folder / f"{image}.png")
     detections = {arm: [read_detections(OBJECTS, rows)] for arm, rows in (("both", found), ("baseline", []))}
     matches = {arm: [match(OBJECTS, each) for each in own] for arm, own in detections.items()}
-    facts, png = draw_contact_sheet(COCO, OBJECTS, folder, ("both", "baseline"), detections, matches)
+    facts, png = draw_contact_sheet(ArmPair("both", "baseline", COCO, OBJECTS, folder, detections, matches))
     assert {row["file"] for row in facts["images"]} == {"3.png", "9.png"}
     return png
 

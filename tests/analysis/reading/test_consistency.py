@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,31 +178,58 @@ def test_the_note_on_the_start_run_ignores_a_stale_start_run(tmp_path: Path) -> 
     assert "All runs start from the weights of one run" in report_and_problems(tmp_path)[0]
 
 
-def test_a_replay_must_have_trained_with_the_final_state_of_its_source(tmp_path: Path) -> None:
-    """A replay keeps T and beta fixed; `both` changes them until its last iteration."""
-    folder = RunsFolder(tmp_path)
-    source, replay = folder.done("both", 0, 0.5), folder.done("baseline", 0, 0.4)
-    folder.manifest()
-    spec = replace(
-        RunSpec.read(replay), replay={"run": RunSpec.read(source).id, "setting": RunSpec.read(source).setting}
-    )
-    moved = spec.directory(tmp_path)
+def replaying(folder: Path, values: str) -> tuple[Path, Path]:
+    """The directories of a run, which changes T and beta to its end, and of one that says that it replays it."""
+    runs = RunsFolder(folder)
+    source, replay = runs.done("both", 0, 0.5), runs.done("baseline", 0, 0.4)
+    runs.manifest()
+    known = RunSpec.read(source)
+    spec = replace(RunSpec.read(replay), replay={"run": known.id, "setting": known.setting, "values": values})
+    moved = spec.directory(folder)
     replay.rename(moved)
     spec.write(moved)
-    name = moved.relative_to(tmp_path).as_posix()
-    lines = [line for line in collect(tmp_path).problems if "replays" in line]
-    assert lines == [
-        f"{name}: did not train with the final T and beta of {source.relative_to(tmp_path)}, which it replays"
-    ]
-    last = json.loads((source / "train.jsonl").read_text().splitlines()[-1])
-    rows = [json.loads(line) for line in (moved / "train.jsonl").read_text().splitlines()]
-    held = [json.dumps({**row, "T": last["T"], "beta": last["beta"]}) for row in rows]
-    (moved / "train.jsonl").write_text("\n".join(held) + "\n")
-    assert [line for line in collect(tmp_path).problems if "replays" in line] == []
-    for run in (source, moved):
+    return source, moved
+
+
+def replay_problems(folder: Path) -> list[str]:
+    return [line for line in collect(folder).problems if "replays" in line]
+
+
+def set_states(log: Path, states: Sequence[tuple[float, float]]) -> None:
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    changed = [{**row, "T": state[0], "beta": state[1]} for row, state in zip(rows, states, strict=True)]
+    log.write_text("".join(json.dumps(row) + "\n" for row in changed))
+
+
+def states_of(run_dir: Path) -> list[tuple[float, float]]:
+    rows = [json.loads(line) for line in (run_dir / "train.jsonl").read_text().splitlines()]
+    return [(row["T"], row["beta"]) for row in rows]
+
+
+def test_a_replay_must_have_trained_with_the_final_state_of_its_source(tmp_path: Path) -> None:
+    source, replay = replaying(tmp_path, "final")
+    of_source = f"T and beta of {source.relative_to(tmp_path)}, which it replays"
+    name = replay.relative_to(tmp_path).as_posix()
+    assert replay_problems(tmp_path) == [f"{name}: did not train with the final {of_source}"]
+    states = states_of(source)
+    set_states(replay / "train.jsonl", [states[-1]] * len(states))
+    assert replay_problems(tmp_path) == []
+    for run in (source, replay):
         (run / "train.jsonl").rename(run / "away")
         message = f"{run.relative_to(tmp_path)}: no curves, so T and beta of the replay {name} are not checked against"
         assert any(line.startswith(message) for line in collect(tmp_path).problems)
         (run / "away").rename(run / "train.jsonl")
     (source / "metrics.json").unlink()
     assert any("which is missing or not finished; T and beta unchecked" in line for line in collect(tmp_path).problems)
+
+
+@pytest.mark.parametrize("values", ["all", "reversed", "shuffled"])
+def test_a_replay_of_all_states_must_have_trained_with_states_of_its_source(tmp_path: Path, values: str) -> None:
+    source, replay = replaying(tmp_path, values)
+    states = states_of(source)
+    set_states(replay / "train.jsonl", states[::-1])
+    assert len(set(states)) > 1 and replay_problems(tmp_path) == []
+    set_states(replay / "train.jsonl", [*states[1:], (0.123, 1.0)])
+    of_source = f"T and beta of {source.relative_to(tmp_path)}, which it replays"
+    name = replay.relative_to(tmp_path).as_posix()
+    assert replay_problems(tmp_path) == [f"{name}: did not train with the {of_source}"]

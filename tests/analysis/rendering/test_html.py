@@ -130,7 +130,7 @@ def place_of(page: sync_api.Page, value: float) -> tuple[float, float]:
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box is not None
-    panel = plot.evaluate("plot => JSON.parse(plot.querySelector('script').textContent)[0]")
+    panel = plot.evaluate("async (plot) => (await unpacked(plot.querySelector('script').textContent)).panels[0]")
     left, bottom, width, height = panel["box"]
     share = (value - panel["span"][0]) / (panel["span"][1] - panel["span"][0])
     return box["x"] + (left + share * width) * box["width"], box["y"] + (1 - bottom - height / 2) * box["height"]
@@ -296,3 +296,12 @@ def test_the_first_column_stays_in_place_when_a_table_is_scrolled(page: sync_api
     assert frame.evaluate("frame => { frame.scrollLeft = 200; return frame.scrollLeft }") == 200
     arm, edge = frame.locator("tbody td").first.bounding_box(), frame.bounding_box()
     assert arm is not None and edge is not None and arm["x"] == edge["x"]
+
+
+def test_figures_are_unpacked_without_moving_the_text(page: sync_api.Page) -> None:
+    """Each has its size before its picture is there."""
+    page.wait_for_function("[...document.querySelectorAll('.plot img')].every((image) => image.naturalWidth)")
+    sizes = (
+        "[...document.querySelectorAll('.plot img')].map((i) => i.width / i.height - i.naturalWidth / i.naturalHeight)"
+    )
+    assert max(map(abs, page.evaluate(sizes))) < 0.02

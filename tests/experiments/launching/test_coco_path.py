@@ -38,9 +38,9 @@ SMALL = (
 )
 
 
-def start(tmp_path: Path, *more: str) -> subprocess.Popen[str]:
+def start(tmp_path: Path, *more: str, seeds: str = "[0]") -> subprocess.Popen[str]:
     command = [sys.executable, str(PROJECT / "experiments" / "launch.py"), "dataset=coco", "cluster=local"]
-    command += [f"dataset.root={tmp_path / 'coco'}", f"runs={tmp_path / 'runs'}", "seeds=[0]", *SMALL, *more]
+    command += [f"dataset.root={tmp_path / 'coco'}", f"runs={tmp_path / 'runs'}", f"seeds={seeds}", *SMALL, *more]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
@@ -92,3 +92,30 @@ def test_r50_runs_on_coco_are_stopped_resumed_evaluated_and_reported(tmp_path: P
     headline = next(line for line in page.read_text().splitlines() if line.startswith("| 38.9 AP"))
     assert "**NOT RUN**" in headline and ("NOT COMPARABLE" in headline) == (grid == "ablation")
     assert "measured" not in headline
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("grid", "arms", "seeds"),
+    [
+        ("dynamics", "baseline,both,open_loop,reversed,author", "[0,1]"),
+        ("dsl", "baseline,weight_1_3,t_62_beta_1_6", "[0]"),
+    ],
+)
+def test_the_grids_of_open_questions_run_on_coco(tmp_path: Path, grid: str, arms: str, seeds: str) -> None:
+    """Replays wait for the runs whose T and beta they take; no problem is found in the records."""
+    write_coco_2017(tmp_path / "coco")
+    settings = [f"grid={grid}", f"arms=[{arms}]", "cluster.slots=2", "cluster.threads=1", "base.train.max_iters=4"]
+    if grid == "dynamics":
+        settings.append("base.model.train_cfg.rcnn.dynamic_rcnn.update_iter_interval=2")
+    launcher = start(tmp_path, *settings, seeds=seeds)
+    assert launcher.wait(900) == 0, launcher.communicate()[0]
+    found = [
+        path for path in (tmp_path / "runs/coco").glob("*/seed*-*/status.json") if read_json(path)["state"] == "done"
+    ]
+    assert len(found) == len(arms.split(",")) * len(seeds.split(","))
+    page = tmp_path / "REPORT.md"
+    report = [sys.executable, str(PROJECT / "analysis/report.py"), f"runs={tmp_path / 'runs'}", f"out={page}"]
+    assert subprocess.run(report).returncode == 0
+    problems = page.read_text().split("## Problems found while reading")[1].split("##")[0]
+    assert "replays" not in problems and "did not train" not in problems

@@ -140,8 +140,8 @@ def test_runs_made_by_other_code_are_stale(tmp_path: Path) -> None:
     ("source", "why"),
     [
         ({}, ""),
-        ({"T": 0.6}, "replays both/seed0, which ended with T and beta [0.6, 1.0], not [0.5, 1.0]; rerun=stale runs it"),
-        ({"beta": 0.25}, "replays both/seed0, which ended with T and beta [0.5, 0.25], not [0.5, 1.0]; rerun=stale"),
+        ({"T": 0.6}, "replays both/seed0, which trained with other T and beta and ended with [0.6, 1.0]; rerun=stale"),
+        ({"beta": 0.25}, "replays both/seed0, which trained with other T and beta and ended with [0.5, 0.25]; rerun="),
         ({"code": "0123456789"}, "replays both/seed0, which is stale; rerun=stale runs it again"),
     ],
 )
@@ -157,6 +157,23 @@ def test_a_replay_is_stale_with_what_it_replays(tmp_path: Path, source: dict[str
     states = {run.spec.arm: run for run in make_plan(found, tmp_path)}
     assert states["end_point"].why.startswith(why) and states["end_point"].state == ("stale" if why else "done")
     assert states["baseline"].state == "done"
+
+
+@pytest.mark.parametrize("arm", ["reversed", "shuffled"])
+def test_a_replay_in_another_order_may_end_with_any_state_of_what_it_replays(tmp_path: Path, arm: str) -> None:
+    here = ["grid=dynamics", "base.pretrain=null", "cluster=local", "dataset=shapes"]
+    found = build_grid(resolve([*here, "seeds=[0]", f"arms=[baseline,both,{arm}]"])[0])
+    make_done(tmp_path, found)
+    logs = {spec.arm: spec.directory(tmp_path) / TRAIN_LOG for spec in found.runs}
+    log_states(logs["both"], (0.4, 1.0), (0.5, 0.5), (0.6, 0.2))
+    for states, state in (([(0.6, 0.2), (0.4, 1.0)], "done"), ([(0.6, 0.2), (0.4, 0.9)], "stale")):
+        log_states(logs[arm], *states)
+        assert {run.spec.arm: run.state for run in make_plan(found, tmp_path)}[arm] == state
+
+
+def log_states(path: Path, *states: tuple[float, float]) -> None:
+    rows = [{"iteration": 10 * at, "T": state[0], "beta": state[1]} for at, state in enumerate(states, start=1)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.mark.parametrize("code", [None, "0123456789"])
