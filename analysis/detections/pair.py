@@ -25,6 +25,7 @@ class ArmPair:
     """An arm and its baseline on the images of their grid.
 
     Attributes:
+        arm, baseline: their names.
         coco: the ground truth, for the names of the image files.
         objects: its columns.
         folder: the folder of the images.

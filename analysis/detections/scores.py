@@ -1,4 +1,4 @@
-"""What the scores of detections tell: precision at each recall, how well boxes fit, and which classes are confused.
+"""Precision at each recall, calibration of the scores, and confusion of classes.
 
 Calibration and confusion are hotcoco's, which also computes the metrics of the runs.
 """
@@ -15,14 +15,16 @@ import pandas as pd
 
 from analysis.detections.changes import MIN_SCORE
 from analysis.detections.matching import IOU_THRESHOLDS, Matches
-from analysis.detections.tide import IOUS, MAX_DETECTIONS, group_by_image
+from analysis.detections.tide import IOUS, MAX_DETECTIONS, ImageBoxes, group_by_image
 from analysis.detections.weighted_ap import RECALL_THRESHOLDS, Accumulation
-from dynamic_rcnn.metrics.columns import Detections, Floats, Objects
+from dynamic_rcnn.errors import UserError
+from dynamic_rcnn.metrics import names
+from dynamic_rcnn.metrics.columns import Booleans, Detections, Floats, Objects
 
-POSITIONS = dict(zip(IOUS, (0, 5, 8), strict=True))  # IoU threshold -> its position in IOU_THRESHOLDS
+POSITIONS = {iou: names.IOU_THRESHOLDS.index(iou) for iou in IOUS}
 BINS = 10  # of the scores, equally wide
-FEWEST = 10  # detections in a bin: below, it is left out
-PRECISION, FIT, CORRECT = "precision", "fit", "correct"  # kinds of curves
+MIN_DETECTIONS = 10  # in a bin: one with fewer is left out
+PRECISION, MEAN_IOU, TRUE_POSITIVES = "precision", "mean_iou", "true_positives"  # kinds of curves
 MAX_CLASSES = 12  # rows and columns of a confusion matrix
 _DIGITS = 5
 
@@ -31,14 +33,14 @@ Curve = tuple[Floats, Floats]  # x, y
 
 @dataclass(frozen=True)
 class Scores:
-    """What the scores of one run tell.
+    """Precision-recall curves, calibration and confusion of one run. Detections of crowds do not count.
 
     Attributes:
-        curves: kind, IoU threshold (None for FIT) -> (x, y), both (n,). PRECISION: over recall, mean over the classes
-            with objects, as in COCO's AP. FIT: the mean IoU of a detection with the best object of its class, over
-            the score. CORRECT: the share of detections that are true positives, over the score.
+        curves: kind, IoU threshold (None for MEAN_IOU) -> (x, y), both (n,). PRECISION: over recall, mean over the
+            classes with objects, as in COCO's AP. MEAN_IOU: the mean IoU of a detection with the best object of its
+            class, over the score. TRUE_POSITIVES: the share of detections that are true positives, over the score.
         calibration: IoU threshold -> expected calibration error, the mean gap between score and share of true
-            positives, over bins of the score weighted by their detections.
+            positives, over bins of the score weighted by their detections; NaN without detections.
         confusion: (classes + 1, classes + 1), the shares of each class's objects that are detected as each class; the
             last column: not found. Last row: of the detections without an object, the share of each class. Detections
             with a score of at least MIN_SCORE are matched at IoU 0.5, whatever their class.
@@ -50,17 +52,38 @@ class Scores:
 
 
 def read_scores(objects: Objects, detections: Detections, matches: Matches) -> Scores:
-    """What the scores of one run tell. matches: of its detections, over all object sizes."""
+    """Precision-recall curves, calibration and confusion of one run.
+
+    Args:
+        objects: the ground truth.
+        detections: on its images and categories.
+        matches: of these detections, over all object sizes.
+
+    Raises:
+        UserError: a score is not between 0 and 1.
+    """
+    outside = detections.score[(detections.score < 0) | (detections.score > 1)]
+    if len(outside):
+        raise UserError(f"detections: score is {outside[0]}; calibration needs scores from 0 to 1")
+    images = group_by_image(objects, detections)
     evaluation = _evaluate(objects, detections)
     bins = {iou: evaluation.calibration(BINS, float(IOU_THRESHOLDS[at])) for iou, at in POSITIONS.items()}
-    precision, defined = Accumulation(matches).by_segment(np.ones(len(objects.image_ids), np.int64))
-    curves: dict[tuple[str, float | None], Curve] = {(FIT, None): _fit(objects, detections)}
+    precision, defined = Accumulation(matches).by_segment(np.ones(len(images), np.int64))
+    curves: dict[tuple[str, float | None], Curve] = {(MEAN_IOU, None): _mean_iou(images)}
     for iou, at in POSITIONS.items():
         if defined.any():
             curves[PRECISION, iou] = RECALL_THRESHOLDS, precision[at, defined].mean(axis=0)
-        curves[CORRECT, iou] = _correct(bins[iou]["bins"])
-    confusion = evaluation.confusion_matrix(float(IOU_THRESHOLDS[0]), MAX_DETECTIONS, MIN_SCORE)
-    return Scores(curves, {iou: each["ece"] for iou, each in bins.items()}, confusion["normalized"])
+        curves[TRUE_POSITIVES, iou] = _true_positives(bins[iou]["bins"])
+    errors = {iou: each["ece"] if each["num_detections"] else np.nan for iou, each in bins.items()}
+    counted = np.concatenate([image.detection[_counts(image)] for image in images])
+    plain = Detections(*(getattr(detections, name)[counted] for name in Detections.__dataclass_fields__))
+    confusion = _evaluate(objects, plain).confusion_matrix(float(IOU_THRESHOLDS[0]), MAX_DETECTIONS, MIN_SCORE)
+    return Scores(curves, errors, confusion["normalized"])
+
+
+def _counts(image: ImageBoxes) -> Booleans:
+    """Which detections count: those that reach an object of any class, or no crowd of their class."""
+    return (image.ious.max(axis=1, initial=0) >= IOU_THRESHOLDS[0]) | (image.crowd < IOU_THRESHOLDS[0])
 
 
 def _evaluate(objects: Objects, detections: Detections) -> hotcoco.COCOeval:
@@ -80,19 +103,21 @@ def _evaluate(objects: Objects, detections: Detections) -> hotcoco.COCOeval:
     return evaluation
 
 
-def _fit(objects: Objects, detections: Detections) -> Curve:
+def _mean_iou(images: Sequence[ImageBoxes]) -> Curve:
     """Over bins of the score, the mean IoU with the best object of the class; 0 without one."""
-    images = group_by_image(objects, detections)
-    score = np.concatenate([image.score for image in images])
-    best = np.concatenate([(image.ious * image.same).max(axis=1, initial=0) for image in images])
-    at = np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
+    counted = [_counts(image) for image in images]
+    score = np.concatenate([image.score[used] for image, used in zip(images, counted, strict=True)])
+    best = np.concatenate(
+        [(image.ious * image.same).max(axis=1, initial=0)[used] for image, used in zip(images, counted, strict=True)]
+    )
+    at = np.minimum((score * BINS).astype(np.int64), BINS - 1)
     count = np.bincount(at, minlength=BINS)
-    used = count >= FEWEST
+    used = count >= MIN_DETECTIONS
     return _bin_centres()[used], np.bincount(at, best, BINS)[used] / count[used]
 
 
-def _correct(bins: Sequence[Mapping[str, float]]) -> Curve:
-    used = np.array([each["count"] >= FEWEST for each in bins])
+def _true_positives(bins: Sequence[Mapping[str, float]]) -> Curve:
+    used = np.array([each["count"] >= MIN_DETECTIONS for each in bins])
     return _bin_centres()[used], np.array([each["avg_accuracy"] for each in bins])[used]
 
 
@@ -101,7 +126,7 @@ def _bin_centres() -> Floats:
 
 
 def curve_rows(arms: Mapping[str, Sequence[Scores]]) -> list[dict[str, Any]]:
-    """One row per arm, kind and IoU threshold: the mean, the lowest and the highest run at each x.
+    """One row per arm, kind and IoU threshold: the mean, lowest and highest run at each x that all runs have.
 
     arms: arm -> one per seed.
     """
@@ -109,37 +134,40 @@ def curve_rows(arms: Mapping[str, Sequence[Scores]]) -> list[dict[str, Any]]:
     for arm, runs in arms.items():
         for kind, iou in dict.fromkeys(key for run in runs for key in run.curves):
             curves = [pd.Series(y, x.round(_DIGITS)) for x, y in (run.curves[kind, iou] for run in runs)]
-            over_seeds = pd.concat(curves, axis=1).sort_index().agg(["mean", "min", "max"], axis=1).round(_DIGITS)
+            over_seeds = (
+                pd.concat(curves, axis=1, join="inner").sort_index().agg(["mean", "min", "max"], axis=1).round(_DIGITS)
+            )
             bands = zip(("middle", "low", "high"), over_seeds.to_numpy().T.tolist(), strict=True)
             rows.append({"arm": arm, "kind": kind, "iou": iou, "x": over_seeds.index.tolist(), **dict(bands)})
     return rows
 
 
 def calibration_rows(arms: Mapping[str, Sequence[Scores]]) -> list[dict[str, Any]]:
-    """One row per arm and IoU threshold: the calibration error, mean over seeds."""
-    return [
-        {"arm": arm, "iou": iou, "error": round(float(np.mean([run.calibration[iou] for run in runs])), _DIGITS)}
-        for iou in IOUS
-        for arm, runs in arms.items()
-    ]
+    """One row per arm and IoU threshold: the calibration error, mean over seeds; None if a run has none."""
+    rows = []
+    for iou in IOUS:
+        for arm, runs in arms.items():
+            error = float(np.mean([run.calibration[iou] for run in runs]))
+            rows.append({"arm": arm, "iou": iou, "error": None if error != error else round(error, _DIGITS)})
+    return rows
 
 
-def confusion_of(names: Sequence[str], arms: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
+def confusion_of(classes: Sequence[str], arms: Mapping[str, Sequence[Scores]]) -> dict[str, Any]:
     """The confusion of each arm, mean over seeds, for the classes that are confused most with others.
 
     Args:
-        names: of the classes.
+        classes: the names of all classes.
         arms: arm -> one per seed.
 
     Returns:
-        classes: the names, at most MAX_CLASSES; shares: arm -> rows of shares by true class, then those of detections
-        without an object; columns are the detected classes, then not found.
+        of: the number of all classes; classes: the names, at most MAX_CLASSES; shares: arm -> rows of shares by true
+        class, then those of detections without an object; columns are the detected classes, then not found.
     """
     means = {arm: np.mean([run.confusion for run in runs], axis=0) for arm, runs in arms.items()}
     chosen = _most_confused(means.values())
-    kept = [*chosen, len(names)]
+    kept = [*chosen, len(classes)]
     shares = {arm: mean[np.ix_(kept, kept)].round(_DIGITS).tolist() for arm, mean in means.items()}
-    return {"classes": [names[at] for at in chosen], "shares": shares}
+    return {"of": len(classes), "classes": [classes[at] for at in chosen], "shares": shares}
 
 
 def _most_confused(means: Iterable[Floats]) -> list[int]:

@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.reading.run import ARITHMETIC, origin_row
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.provenance import Provenance
-from dynamic_rcnn.run.replay import State, is_replay
+from dynamic_rcnn.run.replay import Logged, is_replay
 from dynamic_rcnn.run.spec import FINAL_VALUES
 
 ORIGIN = {
@@ -110,9 +110,9 @@ def wrong_replays(runs: pd.DataFrame, curves: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _states(curves: pd.DataFrame, path: str) -> list[State]:
+def _states(curves: pd.DataFrame, path: str) -> Logged:
     rows = curves[curves["path"] == path]
-    return list(zip(rows["T"], rows["beta"], strict=True))
+    return dict(zip(rows["iteration"], zip(rows["T"], rows["beta"], strict=True), strict=True))
 
 
 def _text(value: object) -> str:

@@ -63,7 +63,7 @@ class ScoreCurve(Part):
     """A curve of an arm over recall or score (see detections.scores): mean, lowest and highest run at each x."""
 
     arm: str
-    kind: Literal["precision", "fit", "correct"]
+    kind: Literal["precision", "mean_iou", "true_positives"]
     iou: Fraction | None
     x: list[Fraction]
     middle: list[Fraction]
@@ -72,22 +72,24 @@ class ScoreCurve(Part):
 
 
 class CalibrationRow(Part):
-    """The expected calibration error of an arm at one IoU threshold."""
+    """The expected calibration error of an arm at one IoU threshold; None without detections."""
 
     arm: str
     iou: Fraction
-    error: Fraction
+    error: Fraction | None
 
 
 class Confusion(Part):
     """Which classes are detected as which.
 
     Attributes:
+        of: the number of all classes.
         classes: those that are confused most.
         shares: arm -> for each class, the shares of its objects detected as each class, then not found; the last row:
             the share of each class among detections without an object.
     """
 
+    of: Count
     classes: list[str]
     shares: dict[str, list[list[Fraction]]]
 

@@ -71,7 +71,7 @@ def _compressed(figure: Figure, drawn: DrawnFigure) -> str:
 
 
 def _webp(png: bytes) -> str:
-    """The picture as a data URI, at about a tenth of the size. The PNG is a file beside the report."""
+    """The picture as a WebP data URI; the PNG is in the report's folder."""
     buffer = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "webp", quality=_QUALITY)
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"

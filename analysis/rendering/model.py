@@ -173,7 +173,7 @@ class Figure:
 
     @property
     def shows_values(self) -> bool:
-        """Whether the HTML page shows the values at a place: there are tables of the others, or they are written."""
+        """Whether report.html shows values at the pointer. Bars have a table, and matrices print their values."""
         return self.panels[0].kind not in (BARS, MATRIX)
 
     @property

@@ -54,8 +54,8 @@ def draw_panel(ax: Axes, panel: Panel, arms: Sequence[str]) -> None:
     ax.set_title(panel.title, loc="left")
     if panel.ticks is not None:
         ax.set_xticks(panel.ticks, panel.labels or None)
-    if panel.labels and panel.ticks is not None:
-        ax.set_xlim(-0.5, len(panel.labels) - 0.5)
+        if panel.labels:
+            ax.set_xlim(-0.5, len(panel.labels) - 0.5)
     if panel.starts_at_zero and panel.kind not in (BARS, MATRIX):
         ax.set_ylim(bottom=0)
 
@@ -128,6 +128,7 @@ def _draw_bars(ax: Axes, panel: Panel, styles: Styles) -> None:
 def _draw_matrix(ax: Axes, panel: Panel, styles: Styles) -> None:
     """Cells with their values, which are from 0 to 100, as whole numbers; those that round to 0 are empty."""
     values = np.array([band.middle for band in panel.curves.values()])
+    # The darkest cell is no black, so that the grid is seen
     ax.pcolormesh(values, cmap=CELLS, vmin=0, vmax=130, edgecolors="#dddddd", linewidth=0.4)
     for (row, column), value in np.ndenumerate(values):
         if round(value):
@@ -135,6 +136,8 @@ def _draw_matrix(ax: Axes, panel: Panel, styles: Styles) -> None:
             ax.text(column + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, panel.labels, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(np.arange(values.shape[0]) + 0.5, list(panel.curves))
+    for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
+        label.set_parse_math(False)
     ax.set_ylim(values.shape[0], 0)
     ax.grid(visible=False)
     ax.tick_params(length=0)

@@ -21,10 +21,11 @@ from analysis.rendering.text import one_line
 WIDTH = 10.0  # inches
 LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: y labels, space, x labels, title
 LABELS, VALUES, CHARACTER = 0.3, 0.45, 0.082  # inches beside rows: between labels and panel, values, a character
-FONT = "DejaVu Sans"  # included in matplotlib
+FONT = "DejaVu Sans"  # included in matplotlib, and installed with most Linux desktops
+FALLBACKS = "Verdana, sans-serif"  # Verdana has the same widths
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text, which is a third as large as its outlines and can be searched
     "font.family": FONT,
     "font.size": 10,
     "axes.spines.top": False,
@@ -37,7 +38,7 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 
-_DECIMALS = re.compile(r"-?\d+\.\d{3,}")
+_TAG, _DECIMALS = re.compile(r"<[^>]*>"), re.compile(r"-?\d+\.\d{3,}")
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,23 @@ def _drawn_canvas(figure: Figure) -> tuple[Canvas, list[Axes]]:
 
 
 def _shorten(svg: str) -> str:
-    """The same drawing with coordinates to a hundredth of a point."""
-    return "\n".join(_DECIMALS.sub(_rounded, line.rstrip()) for line in svg.splitlines()) + "\n"
+    """The same drawing with coordinates to a tenth of a point, and fonts for machines that lack the first."""
+    svg = svg.replace(f"'{FONT}'", f"'{FONT}', {FALLBACKS}")
+    svg = _TAG.sub(lambda tag: _DECIMALS.sub(_rounded, tag[0]), svg)
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 
 def _rounded(match: re.Match[str]) -> str:
     value = float(match[0])
-    return f"{value:.{2 if abs(value) >= 1 else 6}f}"
+    size = abs(value)
+    return f"{value:.{1 if size >= 10 else 2 if size >= 1 else 6}f}"
 
 
 def _add_legend(canvas: Canvas, ax: Axes, figure: Figure) -> float:
-    """One legend for all panels, above them, where it hides no data; arms come first. Returns the inches above them."""
+    """One legend for all panels, above them, where it hides no data; arms come first.
+
+    Returns the space above the panels, in inches.
+    """
     found, titles = ax.get_legend_handles_labels()
     order = sorted(range(len(titles)), key=lambda position: titles[position] not in figure.arms)
     handles, labels = [found[position] for position in order], [titles[position] for position in order]

@@ -26,11 +26,13 @@ COST = "What does it cost?"
 
 BETTER, WORSE = "better", "worse"
 MEANING = {
-    "END POINT": "Static training with the final T and beta does as well: the way there does not matter.",
-    "SCHEDULE": "The final T and beta alone are worse; the schedule of another seed does as well, without feedback.",
+    "END POINT": "Static training with the final T and beta does at least as well: the way there does not matter.",
+    "SCHEDULE": "The final T and beta alone are worse; the schedule of another seed does at least as well, without "
+    "feedback.",
     "DYNAMICS": "The final T and beta alone are worse, and so is the schedule of another seed: the feedback matters.",
-    NOT_DECIDED: "Static training with the final T and beta is neither shown to be worse nor to be as good, or the "
-    "schedule of another seed is not.",
+    "NOT THE END POINT": "The final T and beta alone are worse. Whether the schedule of another seed does as well is "
+    "not decided.",
+    NOT_DECIDED: "Static training with the final T and beta is neither shown to be worse nor to be as good.",
 }
 POSITIVE_CONTROLS = ("beta_2", "beta_4", "weight_1_3", "weight_3")  # another box loss
 SMALL_BETAS = ("dsl", "beta_1_3", "beta_1_6")  # at T 0.50
@@ -114,10 +116,11 @@ def _dynamics(comparison: Comparison) -> Answer:
     """From the controls that take something away from the dynamics: all but the end point, or the feedback."""
     end, schedule = (_state(comparison, arm) for arm in ("end_point", "open_loop"))
     verdict = NOT_DECIDED
-    if end == EQUIVALENT:
+    if end in (EQUIVALENT, BETTER):
         verdict = "END POINT"
-    elif end == WORSE and schedule in (EQUIVALENT, WORSE):
-        verdict = "SCHEDULE" if schedule == EQUIVALENT else "DYNAMICS"
+    elif end == WORSE:
+        by_schedule = {EQUIVALENT: "SCHEDULE", BETTER: "SCHEDULE", WORSE: "DYNAMICS"}
+        verdict = by_schedule.get(schedule or "", "NOT THE END POINT")
     controls = _controls(comparison, ("end_point", "open_loop", "static_joint", "shuffled", "reversed"))
     return Answer(DYNAMICS, verdict, f"{MEANING[verdict]} " + controls, comparison.grid.key)
 

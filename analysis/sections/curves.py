@@ -12,6 +12,7 @@ from analysis.stats.seeds import defined_values, mean, running_mean
 from dynamic_rcnn.metrics.names import IOU_THRESHOLDS
 from dynamic_rcnn.run.train_log import HISTOGRAMS, LOG_COLUMNS
 
+BAND = "Line: mean over seeds; band: from the lowest to the highest seed."
 SMOOTHING = 0.05  # width of the running mean, as a fraction of a run's logged points
 
 Runs = dict[str, list[dict[str, list[float]]]]  # arm -> its runs by seed: a name of LOG_COLUMNS -> one value per point
@@ -97,3 +98,8 @@ def _over_seeds(seeds: Iterable[Iterable[tuple[float, float]]]) -> Band:
     known = {x: numbers for x in sorted(values) if (numbers := defined_values(values[x]))}
     summaries = ([summary(numbers) for numbers in known.values()] for summary in (mean, min, max))
     return Band(list(known), *summaries)
+
+
+def height(rows: int) -> float:
+    """Inches of a figure with so many rows of panels."""
+    return 0.4 + 3.0 * rows

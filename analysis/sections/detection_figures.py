@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.detections.changes import MIN_SCORE
-from analysis.detections.scores import BINS, CORRECT, FEWEST, FIT, MAX_CLASSES, PRECISION
+from analysis.detections.scores import BINS, MEAN_IOU, MIN_DETECTIONS, PRECISION, TRUE_POSITIVES
 from analysis.detections.tide import IOUS, KINDS
 from analysis.reading.image_statistics import ErrorRow, ImageStatistics, ScoreCurve
 from analysis.rendering.model import BARS, MATRIX, Band, Curves, Figure, Panel
-from analysis.sections.training_figures import BAND, height
+from analysis.rendering.plots import drawable
+from analysis.sections.curves import BAND, height
+from analysis.sections.grid_figures import shown
 from analysis.stats.comparison import Comparison
 
 PERFECT = "score = share of true positives"
 DIAGONAL = Band([0, 1], [0, 1], [0, 1], [0, 1])
-TENTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+UNIT_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 ROW = 0.3  # inches of a bar or a row of cells
 
 
@@ -22,7 +24,7 @@ def error_figure(results: ImageStatistics, comparison: Comparison, arms: Sequenc
     """The gain of each kind of error as stacked bars, by IoU threshold."""
     panels = [_error_panel([row for row in results.errors if row.iou == iou], iou, arms) for iou in IOUS]
     caption = (
-        f"{comparison.grid.dataset}, mean over seeds: the gains of the table above, end to end. They do not add up to "
+        f"{shown(comparison)}, mean over seeds: the gains of the table above, end to end. They do not add up to "
         "100 - AP, because errors of several kinds hide each other."
     )
     alt = f"Stacked bars of each arm at IoU 0.5, 0.75 and 0.9: the gain of fixing {', '.join(KINDS)} errors."
@@ -44,12 +46,14 @@ def _error_panel(rows: Sequence[ErrorRow], iou: float, arms: Sequence[str]) -> P
 def precision_figure(results: ImageStatistics, comparison: Comparison, arms: Sequence[str]) -> Figure:
     """Precision over recall, by IoU threshold."""
     panels = [
-        Panel(f"IoU {iou}", f"IoU {iou}", "recall", "precision", _curves(results, PRECISION, iou, arms), ticks=TENTHS)
+        Panel(
+            f"IoU {iou}", f"IoU {iou}", "recall", "precision", _curves(results, PRECISION, iou, arms), ticks=UNIT_TICKS
+        )
         for iou in IOUS
     ]
     caption = (
-        f"{_what(results, comparison)}. Interpolated precision, mean over the classes, at the 101 recalls whose mean "
-        f"is COCO's AP. {BAND}"
+        f"{shown(comparison)}. Interpolated precision, mean over the classes, at 101 recalls; their mean is AP "
+        f"at this threshold. {BAND}"
     )
     alt = "Precision of each arm over recall at IoU 0.5, 0.75 and 0.9."
     name = f"{comparison.grid.key}-precision-recall.svg"
@@ -59,12 +63,19 @@ def precision_figure(results: ImageStatistics, comparison: Comparison, arms: Seq
 def calibration_figure(results: ImageStatistics, comparison: Comparison, arms: Sequence[str]) -> Figure:
     """How well boxes fit, and how many are true positives, over the score."""
     panels = [
-        *(_true_panel(iou, _curves(results, CORRECT, iou, arms)) for iou in IOUS),
-        Panel("fit", "fit of the box", "score", "mean IoU", _curves(results, FIT, None, arms), ticks=TENTHS),
+        *(_true_panel(iou, _curves(results, TRUE_POSITIVES, iou, arms)) for iou in IOUS),
+        Panel(
+            "mean IoU",
+            "IoU with the best object",
+            "score",
+            "mean IoU",
+            _curves(results, MEAN_IOU, None, arms),
+            ticks=UNIT_TICKS,
+        ),
     ]
     caption = (
-        f"{_what(results, comparison)}. Over {BINS} bins of the score, without those with fewer than {FEWEST} "
-        "detections. True positives below the dotted line: scores are too high. Fit: IoU with the best object of the "
+        f"{shown(comparison)}. Over {BINS} bins of the score, without those with fewer than {MIN_DETECTIONS} "
+        "detections in a seed. True positives below the dotted line: scores are too high. The best object is of the "
         f"detection's class. {BAND}"
     )
     alt = (
@@ -76,7 +87,7 @@ def calibration_figure(results: ImageStatistics, comparison: Comparison, arms: S
 
 def _true_panel(iou: float, curves: Curves) -> Panel:
     title = f"true positives at IoU {iou}"
-    return Panel(title, title, "score", "share", curves, ticks=TENTHS, reference={PERFECT: DIAGONAL})
+    return Panel(title, title, "score", "share", curves, ticks=UNIT_TICKS, reference={PERFECT: DIAGONAL})
 
 
 def confusion_figure(results: ImageStatistics, comparison: Comparison, arms: Sequence[str]) -> Figure | None:
@@ -84,17 +95,21 @@ def confusion_figure(results: ImageStatistics, comparison: Comparison, arms: Seq
     confusion = results.confusion
     if confusion is None or not all(arm in confusion.shares for arm in arms):
         return None
-    rows, columns = [*confusion.classes, "no object"], [*confusion.classes, "not found"]
+    classes = [drawable(name) for name in confusion.classes]
+    rows, columns = [*classes, "no object"], [*classes, "not found"]
     panels = [
         Panel(arm, arm, "detected as", "", _cells(rows, confusion.shares[arm]), MATRIX, labels=columns) for arm in arms
     ]
     caption = (
-        f"{_what(results, comparison)}, mean over seeds, in percent of each row: what the objects of a class are "
-        f"detected as, with a score of at least {MIN_SCORE} and IoU of at least 0.5. The last row: the classes of "
-        "detections that have no object."
+        f"{comparison.grid.dataset}, {comparison.seeds_text()}, mean over seeds, in percent of each row: what the "
+        f"objects of a class are detected as, with a score of at least {MIN_SCORE} and IoU of at least 0.5. The last "
+        "row: the classes of detections that have no object."
     )
-    if len(confusion.classes) == MAX_CLASSES:
-        caption += f" Of more classes than {MAX_CLASSES}, those that are confused most."
+    if len(classes) < confusion.of:
+        caption += (
+            f" Shown are the {len(classes)} of {confusion.of} classes with the highest rates of confusion; rows need "
+            "not add up to 100."
+        )
     alt = f"Confusion matrices of {' and '.join(arms)} in percent of each row."
     title, name = "Which classes are confused", f"{comparison.grid.key}-confusion.svg"
     return Figure(name, title, caption, alt, [], panels, len(panels), 2.0 + ROW * len(rows))
@@ -115,7 +130,3 @@ def _curves(results: ImageStatistics, kind: str, iou: float | None, arms: Sequen
 
 def _band(curve: ScoreCurve) -> Band:
     return Band(curve.x, curve.middle, curve.low, curve.high)
-
-
-def _what(results: ImageStatistics, comparison: Comparison) -> str:
-    return f"{comparison.grid.dataset}, {results.images} images, {comparison.seeds_text()}"

@@ -12,6 +12,7 @@ from analysis.sections.interaction import interaction_figure
 from analysis.sections.tables import whose_baseline
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
+from dynamic_rcnn.run.comparisons import factorial_arms
 
 MAX_ARMS = 8  # a figure has as many colours
 
@@ -20,7 +21,7 @@ def figures(records: RunTable, comparison: Comparison) -> list[Figure]:
     """The figures of the section; none while no run has finished."""
     if not comparison.n_done:
         return []
-    arms, what = shown_arms(comparison), _what(comparison)
+    arms, what = shown_arms(comparison), shown(comparison)
     runs = curves.training_runs(records, comparison, arms)
     found: list[Figure | None] = [
         forest_figure(comparison, arms),
@@ -29,7 +30,7 @@ def figures(records: RunTable, comparison: Comparison) -> list[Figure]:
     ]
     if any(runs.values()):
         found += [
-            training_figures.sheet(runs, comparison, what),
+            training_figures.state_figure(runs, comparison, what),
             training_figures.distribution_figure(records, comparison, arms, what),
             training_figures.loss_figure(runs, comparison, what),
         ]
@@ -37,17 +38,26 @@ def figures(records: RunTable, comparison: Comparison) -> list[Figure]:
 
 
 def shown_arms(comparison: Comparison) -> list[str]:
-    """The arms in the figures: all, or of many the baseline and those that the grid's contrasts name."""
+    """The arms in the figures: all, or of many the baseline and those that the grid's factors and contrasts name."""
     grid = comparison.grid
     if len(grid.arms) <= MAX_ARMS:
         return list(grid.arms)
-    named = {grid.baseline, *(arm for pair in grid.contrasts for arm in pair)}
-    return [arm for arm in grid.arms if arm in named][:MAX_ARMS] if len(named) > 1 else list(grid.arms)[:MAX_ARMS]
+    named = _named_arms(comparison)[:MAX_ARMS] or list(grid.arms)[:MAX_ARMS]
+    return [arm for arm in grid.arms if arm in named]
 
 
-def _what(comparison: Comparison) -> str:
+def _named_arms(comparison: Comparison) -> list[str]:
+    """In order of importance; none if the grid declares no factors and contrasts."""
+    grid = comparison.grid
+    factors = factorial_arms(grid.factorial) if grid.factorial else ()
+    named = [*factors, *(arm for pair in grid.contrasts for arm in pair)]
+    return list(dict.fromkeys([grid.baseline, *named])) if named else []
+
+
+def shown(comparison: Comparison) -> str:
+    """The data set, the seeds and which arms are shown, for captions."""
     shown, total = len(shown_arms(comparison)), len(comparison.grid.arms)
-    which = "the baseline and the arms of the contrasts" if comparison.grid.contrasts else "the first"
+    which = "the baseline and arms of factors and contrasts" if _named_arms(comparison) else "the first"
     left_out = f"; {shown} of {total} arms: {which}" if shown < total else ""
     return f"{comparison.grid.dataset}, {comparison.seeds_text()}{left_out}"
 

@@ -65,16 +65,18 @@ def _score_blocks(results: ImageStatistics, comparison: Comparison) -> list[Bloc
     for arm in comparison.grid.arms:
         if (arm, IOUS[0]) in by_arm:
             runs = comparison.paths(arm)
-            rows.append([arm, *(TableCell(Number(100 * by_arm[arm, iou], "mean"), runs) for iou in IOUS)])
+            errors = [by_arm[arm, iou] for iou in IOUS]
+            percents = [None if error is None else 100 * error for error in errors]
+            rows.append([arm, *(TableCell(Number(percent, "mean"), runs) for percent in percents)])
     confusion = detection_figures.confusion_figure(results, comparison, _confused_arms(results, comparison))
     return [
         detection_figures.precision_figure(results, comparison, arms),
         Heading("Is a confident box a well-placed one?"),
         "Expected calibration error in percent: the mean gap between the score of detections and the share of true "
-        "positives among them. Mean over seeds, of hotcoco. Exploratory.",
+        "positives among them. Mean over seeds, computed by hotcoco. Exploratory.",
         table(["arm", *(f"IoU {iou}" for iou in IOUS)], rows),
         detection_figures.calibration_figure(results, comparison, arms),
-        *([confusion] if confusion else []),
+        *([Heading("Which classes are confused"), confusion] if confusion else []),
     ]
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from dynamic_rcnn.run.spec import FINAL_VALUES
 
-State = tuple[float | None, float | None]  # T and beta
+Logged = Mapping[int, tuple[float, float]]  # iteration -> T and beta
+_IN_ORDER = "all"
 
 
-def is_replay(trained: Sequence[State], source: Sequence[State], values: str | None) -> bool:
-    """Whether all T and beta of a run are those that it should replay.
+def is_replay(trained: Logged, source: Logged, values: str | None) -> bool:
+    """Whether the T and beta of a run are those that it should replay.
 
     Args:
-        trained: T and beta of the run at each logged iteration.
-        source: those of the run that it replays.
-        values: which ones it replays: FINAL_VALUES or None, the last ones; otherwise all, in some order.
+        trained: of the run.
+        source: of the run that it replays.
+        values: which ones it replays: FINAL_VALUES or None, the last ones; "all", each at its iteration; otherwise all
+            in another order.
     """
-    allowed = source[-1:] if values in (None, FINAL_VALUES) else source
-    return set(trained) <= set(allowed)
+    if values in (None, FINAL_VALUES):
+        return set(trained.values()) == {source[max(source)]}
+    if values == _IN_ORDER:
+        return all(source.get(iteration, state) == state for iteration, state in trained.items())
+    found, allowed = set(trained.values()), set(source.values())
+    return found <= allowed and (len(found) > 1 or len(allowed) == 1)

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.run.files import EVALUATIONS, METRICS, PROVENANCE, SPEC, STATUS, TRAIN_LOG, read_content, read_jsonl
 from dynamic_rcnn.run.fingerprint import code_fingerprint
 from dynamic_rcnn.run.provenance import Provenance
-from dynamic_rcnn.run.replay import State as ReplayedState
-from dynamic_rcnn.run.replay import is_replay
+from dynamic_rcnn.run.replay import Logged, is_replay
 from dynamic_rcnn.run.reuse import find_training, read_trained
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec
 from dynamic_rcnn.run.state import CORRUPT, State, read_state
@@ -125,22 +124,40 @@ def _check_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
     source = next((other for other in plan if other.spec.id == needed["run"]), None)
     if source is None or source.state not in FINAL:
         return run
-    replay = run.spec.replay
     if source.state == "stale":
         why = "is stale"
-    elif replay and not is_replay(_states(run.path), theirs := _states(source.path), replay.get("values")):
-        why = f"trained with other T and beta and ended with {list(theirs[-1]) if theirs else 'none'}"
+    elif run.spec.replay and (ended := _other_end(run, source)):
+        why = f"trained with other T and beta and ended with {ended}"
     else:
         return run
-    verb = "replays" if replay else "evaluates"
+    verb = "replays" if run.spec.replay else "evaluates"
     return replace(run, state="stale", why=f"{verb} {source.spec.name}, which {why}; rerun=stale runs it again")
 
 
-def _states(run_dir: Path) -> list[ReplayedState]:
-    """T and beta at each logged iteration; none if the log cannot be read."""
-    with contextlib.suppress(OSError, UserError):
-        return [(row.get("T"), row.get("beta")) for row in read_jsonl(run_dir / TRAIN_LOG)]
-    return []
+def _other_end(run: PlannedRun, source: PlannedRun) -> list[float] | None:
+    """The last T and beta of `source` if `run` did not replay it; None if it did, or if a log has no T and beta."""
+    trained, theirs = (_logged(path / TRAIN_LOG) for path in (run.path, source.path))
+    if not trained or not theirs or is_replay(trained, theirs, (run.spec.replay or {}).get("values")):
+        return None
+    return list(theirs[max(theirs)])
+
+
+def _logged(log: Path) -> Logged:
+    """T and beta by iteration. A log that has not changed is read once."""
+    with contextlib.suppress(OSError):
+        now = log.stat()
+        return _read_logged(log, now.st_mtime_ns, now.st_size)
+    return {}
+
+
+@lru_cache(maxsize=1024)
+def _read_logged(log: Path, _modified: int, _size: int) -> Logged:
+    with contextlib.suppress(UserError):
+        states = [
+            (row.get("iteration"), row.get("T"), row.get("beta")) for row in read_jsonl(log) if isinstance(row, dict)
+        ]
+        return {at: (t, beta) for at, t, beta in states if all(isinstance(each, int | float) for each in (at, t, beta))}
+    return {}
 
 
 def note_failed_needs(plan: list[PlannedRun]) -> list[PlannedRun]:

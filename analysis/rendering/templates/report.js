@@ -91,7 +91,7 @@ for (const plot of document.querySelectorAll(".plot")) {
     plot.querySelector("img").src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
     const filled = panels.filter(({ arms }) => Object.keys(arms).length);
     if (filled.length) showValues(plot, filled);
-  });
+  }).catch(() => plot.append("This browser cannot unpack the figure. It is a file in the report's folder."));
 }
 
 // Figures: show the values at the mouse pointer, at a tap, or at the x that the arrow keys select.

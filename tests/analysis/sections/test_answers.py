@@ -102,7 +102,8 @@ def test_one_component_without_interaction(tmp_path: Path) -> None:
         ((44, 14), (44, 14), "END POINT"),
         ((42, 14), (44, 14), "SCHEDULE"),
         ((42, 12), (42, 12), "DYNAMICS"),
-        ((46, 14), (44, 14), "NOT DECIDED"),
+        ((46, 14), (44, 14), "END POINT"),
+        ((42, 14), (46, 14), "SCHEDULE"),
     ],
 )
 def test_dynamics_from_the_controls(tmp_path: Path, end_point: Any, open_loop: Any, verdict: str) -> None:
@@ -120,6 +121,15 @@ def test_equivalence_that_is_not_shown_is_not_decided(tmp_path: Path) -> None:
     claims = [{"arms": ["both", "end_point"], "margins": {"AP": 0.01}}]
     found = grid(tmp_path, "dynamics", levels, contrasts=[["both", "end_point"]], equivalence=claims)[DYNAMICS]
     assert found.verdict == "NOT DECIDED" and "would " in str(found.text)
+
+
+def test_that_the_end_point_is_worse_is_an_answer_although_the_schedule_is_not_decided(tmp_path: Path) -> None:
+    levels = {"baseline": (40, 10), "both": (44, 14), "end_point": (42, 12), "open_loop": (44, 14)}
+    pairs = [["both", "end_point"], ["both", "open_loop"]]
+    claims = [{"arms": pair, "margins": {"AP": 0.01}} for pair in pairs]
+    assert (
+        grid(tmp_path, "dynamics", levels, contrasts=pairs, equivalence=claims)[DYNAMICS].verdict == "NOT THE END POINT"
+    )
 
 
 @pytest.mark.parametrize(("author", "verdict"), [((44, 14), "NO"), ((42, 14), "YES"), ((44, 16), "YES")])

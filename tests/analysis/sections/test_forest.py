@@ -36,8 +36,8 @@ def test_its_rows_are_the_differences_the_contrasts_and_the_effects(tmp_path: Pa
     assert "dsl" in ap.hollow and "both" not in ap.hollow
     assert "AP: dla +1.00, dsl 0.00, both +10.00, both minus dla +9.00" in figure.alt
     drawn = draw(figure).svg.decode()
-    assert drawn.count("<!-- both minus dla -->") == drawn.count("<!-- contrasts -->") == 1
-    assert "<!-- +10.00 -->" in drawn and "<!-- arm minus baseline -->" in drawn
+    assert drawn.count(">both minus dla</text>") == drawn.count(">contrasts</text>") == 1
+    assert ">+10.00</text>" in drawn and ">arm minus baseline</text>" in drawn
 
 
 def test_an_arm_without_runs_has_a_row_without_value_and_one_seed_has_no_interval(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_an_arm_without_runs_has_a_row_without_value_and_one_seed_has_no_interva
     assert list(curves) == ["dla", "dsl", "both"] == list(figure.panels[0].hollow)
     assert curves["both"] == Band([0.0], *[[pytest.approx(2.0)]] * 3) and curves["dla"].middle[0] != 2.0
     assert "AP: dla –, dsl –, both +2.00." in figure.alt
-    assert draw(figure).svg.count("<!-- – -->".encode()) == 4
+    assert draw(figure).svg.count(">–</text>".encode()) == 4
 
 
 def test_there_is_none_without_a_difference(tmp_path: Path) -> None:

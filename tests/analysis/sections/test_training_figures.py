@@ -1,4 +1,4 @@
-"""The sheet of training: its panels, and the paper's values beside them."""
+"""T, beta, positives and proposals over training: the panels, and published values beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from analysis.reading.run_table import collect
 from analysis.rendering.model import Band
 from analysis.sections.curves import Runs
-from analysis.sections.training_figures import PAPER, sheet
+from analysis.sections.training_figures import FIGURE_5, ISSUE, state_figure
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn.run.train_log import LOG_COLUMNS
 from tests.analysis.synthetic import ablation
@@ -24,19 +24,21 @@ RUNS: Runs = {"both": [dict.fromkeys(LOG_COLUMNS, VALUES) | {"iteration": ITERAT
 
 
 @pytest.mark.parametrize("dataset", ["shapes", "coco"])
-def test_the_sheet_shows_the_paper_faintly(tmp_path: Path, dataset: str) -> None:
-    """T after 100 to 500 iterations is known on COCO alone; elsewhere the end is a line over all iterations."""
+def test_published_values_are_shown_faintly(tmp_path: Path, dataset: str) -> None:
+    """The end points are lines over all iterations; T after 100 to 500 iterations is shown on COCO alone."""
     ablation(tmp_path)
     records = collect(tmp_path)
     comparison = Comparison(records, records.grids[0])
     comparison.grid = comparison.grid.model_copy(update={"dataset": dataset})
-    figure = sheet(RUNS, comparison, "what")
+    figure = state_figure(RUNS, comparison, "what")
     columns = ["T", "beta", "positives", "proposals_50", "proposals_60", "proposals_70"]
     assert [panel.name for panel in figure.panels][:6] == columns
     t, beta, *others = figure.panels
-    found = dict(zip(t.reference[PAPER].x, t.reference[PAPER].middle, strict=True))
-    assert found == ({50: END_T} if dataset == "shapes" else T_AT) | {90_000: END_T}
-    assert beta.reference[PAPER].middle == [END_BETA, END_BETA] and not any(panel.reference for panel in others)
+    end = t.reference[FIGURE_5]
+    assert (list(end.x), list(end.middle)) == ([50, 90_000], [END_T, END_T])
+    early = t.reference.get(ISSUE)
+    assert (dict(zip(early.x, early.middle, strict=True)) if early else None) == (T_AT if dataset == "coco" else None)
+    assert beta.reference[FIGURE_5].middle == [END_BETA, END_BETA] and not any(panel.reference for panel in others)
     assert t.curves["both"] == Band(ITERATIONS, *[VALUES] * 3)
     assert [panel.name for panel in figure.panels][6:] == ["T_stage2", "beta_stage2", "T_stage3", "beta_stage3"]
-    assert ("need not be reached on shapes" in str(figure.caption)) == (dataset == "shapes")
+    assert ("shapes need not reach them" in str(figure.caption)) == (dataset == "shapes")

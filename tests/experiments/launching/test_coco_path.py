@@ -83,7 +83,8 @@ def test_r50_runs_on_coco_are_stopped_resumed_evaluated_and_reported(tmp_path: P
     interrupt(first, tmp_path, count)
     assert first.wait(300) == 130
     second = start(tmp_path, *settings)
-    assert second.wait(900) == 0, second.communicate()[0]
+    output, _ = second.communicate(timeout=900)
+    assert second.returncode == 0, output
     assert [status["state"] for status in statuses(tmp_path)] == ["done"] * count
     assert [len(status["attempts"]) for status in statuses(tmp_path)] == [2] * count
     report = [sys.executable, str(PROJECT / "analysis" / "report.py")]
@@ -109,7 +110,8 @@ def test_the_grids_of_open_questions_run_on_coco(tmp_path: Path, grid: str, arms
     if grid == "dynamics":
         settings.append("base.model.train_cfg.rcnn.dynamic_rcnn.update_iter_interval=2")
     launcher = start(tmp_path, *settings, seeds=seeds)
-    assert launcher.wait(900) == 0, launcher.communicate()[0]
+    output, _ = launcher.communicate(timeout=900)
+    assert launcher.returncode == 0, output
     found = [
         path for path in (tmp_path / "runs/coco").glob("*/seed*-*/status.json") if read_json(path)["state"] == "done"
     ]
