@@ -18,8 +18,8 @@ from matplotlib.patches import Rectangle
 
 from analysis.detections.changes import MIN_SCORE
 from analysis.detections.pair import ArmPair, Pixels
-from analysis.rendering.panels import COLOURS
-from analysis.rendering.plots import STYLE, drawable
+from analysis.rendering.panels import COLOURS, drawable
+from analysis.rendering.plots import STYLE
 from dynamic_rcnn.metrics.columns import Detections, Floats, Integers, Objects
 
 IMAGES = 4

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 _QUALITY = 80  # of WebP
-_DIGITS = 5  # significant digits of the values that a figure shows at the mouse pointer
+_DIGITS = 4  # significant digits of the values that a figure shows at the mouse pointer
 
 
 def to_html(page: Page, figures: Mapping[str, DrawnFigure]) -> str:
@@ -38,6 +38,7 @@ def to_html(page: Page, figures: Mapping[str, DrawnFigure]) -> str:
     names = {id(each.table): each.name for each in page.tables}
     functions = {
         "compressed": _compressed,
+        "shared": _shared(),
         "sort_key": _sort_key,
         "anchor": _anchor,
         "table_name": lambda block: names[id(block)],
@@ -68,6 +69,17 @@ def _compressed(figure: Figure, drawn: DrawnFigure) -> str:
     ]
     content = {"svg": drawn.svg.decode(), "panels": panels if figure.shows_values else []}
     return b64encode(gzip.compress(json.dumps(content).encode(), mtime=0)).decode()
+
+
+def _shared() -> Callable[[str], tuple[str, bool]]:
+    """A function that gives each content an id, and says whether it has seen the content before."""
+    ids: dict[str, str] = {}
+
+    def identify(content: str) -> tuple[str, bool]:
+        is_known = content in ids
+        return ids.setdefault(content, f"shared-{len(ids)}"), is_known
+
+    return identify
 
 
 def _webp(png: bytes) -> str:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.font_manager import findfont, get_font
 
 from analysis.rendering.model import BARS, INTERVALS, MATRIX, ROWS, Band, Panel
-from analysis.rendering.text import NOTHING, signed
+from analysis.rendering.text import NOTHING, one_line, signed
 
+FONT = "DejaVu Sans"  # included in matplotlib, and installed with most Linux desktops
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
 FIXED_STYLES = {"baseline": 0, "dla": 1, "dsl": 2, "both": 3}
 GREY = "#666666"  # of what is no arm, and of arms beyond the colours
@@ -134,8 +137,14 @@ def _draw_matrix(ax: Axes, panel: Panel, styles: Styles) -> None:
         if round(value):
             colour = "white" if value > 65 else "black"
             ax.text(column + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    ax.set_xticks(np.arange(values.shape[1]) + 0.5, panel.labels, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(np.arange(values.shape[0]) + 0.5, list(panel.curves))
+    ax.set_xticks(
+        np.arange(values.shape[1]) + 0.5,
+        list(map(drawable, panel.labels)),
+        rotation=40,
+        ha="right",
+        rotation_mode="anchor",
+    )
+    ax.set_yticks(np.arange(values.shape[0]) + 0.5, list(map(drawable, panel.curves)))
     for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         label.set_parse_math(False)
     ax.set_ylim(values.shape[0], 0)
@@ -152,3 +161,14 @@ def _ends(band: Band) -> list[Any]:
     """How far the interval extends below and above the value."""
     middle = np.array(band.middle)
     return [middle - band.low, band.high - middle]
+
+
+def drawable(text: str) -> str:
+    """`text` on one line, with "?" for every character that the figures' font lacks."""
+    known = _characters()
+    return "".join(character if ord(character) in known else "?" for character in one_line(text))
+
+
+@cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())

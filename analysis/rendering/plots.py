@@ -5,23 +5,19 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
-from matplotlib.font_manager import findfont, get_font
 
 from analysis.rendering.model import BARS, INTERVALS, LINES, MATRIX, ROWS, Figure, Panel
-from analysis.rendering.panels import draw_panel
-from analysis.rendering.text import one_line
+from analysis.rendering.panels import FONT, draw_panel
 
 WIDTH = 10.0  # inches
 LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: y labels, space, x labels, title
 LABELS, VALUES, CHARACTER = 0.3, 0.45, 0.082  # inches beside rows: between labels and panel, values, a character
-FONT = "DejaVu Sans"  # included in matplotlib, and installed with most Linux desktops
 FALLBACKS = "Verdana, sans-serif"  # Verdana has the same widths
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dynamic-rcnn",
@@ -149,14 +145,3 @@ def _lay_out_rows(canvas: Canvas, axes: list[Axes], figure: Figure, top: float) 
 
 def _row_labels(panel: Panel) -> list[str]:
     return list(panel.labels) if panel.kind == BARS else [*panel.curves, *panel.headings.values()]
-
-
-def drawable(text: str) -> str:
-    """`text` on one line, with "?" for every character that the figures' font lacks."""
-    known = _characters()
-    return "".join(character if ord(character) in known else "?" for character in one_line(text))
-
-
-@cache
-def _characters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FONT)).get_charmap())

@@ -9,7 +9,6 @@ from analysis.detections.scores import BINS, MEAN_IOU, MIN_DETECTIONS, PRECISION
 from analysis.detections.tide import IOUS, KINDS
 from analysis.reading.image_statistics import ErrorRow, ImageStatistics, ScoreCurve
 from analysis.rendering.model import BARS, MATRIX, Band, Curves, Figure, Panel
-from analysis.rendering.plots import drawable
 from analysis.sections.curves import BAND, height
 from analysis.sections.grid_figures import shown
 from analysis.stats.comparison import Comparison
@@ -95,7 +94,7 @@ def confusion_figure(results: ImageStatistics, comparison: Comparison, arms: Seq
     confusion = results.confusion
     if confusion is None or not all(arm in confusion.shares for arm in arms):
         return None
-    classes = [drawable(name) for name in confusion.classes]
+    classes = confusion.classes
     rows, columns = [*classes, "no object"], [*classes, "not found"]
     panels = [
         Panel(arm, arm, "detected as", "", _cells(rows, confusion.shares[arm]), MATRIX, labels=columns) for arm in arms

@@ -69,6 +69,7 @@ def _score_blocks(results: ImageStatistics, comparison: Comparison) -> list[Bloc
             percents = [None if error is None else 100 * error for error in errors]
             rows.append([arm, *(TableCell(Number(percent, "mean"), runs) for percent in percents)])
     confusion = detection_figures.confusion_figure(results, comparison, _confused_arms(results, comparison))
+    own: list[Block] = [Heading("Which classes are confused"), confusion] if confusion else []
     return [
         detection_figures.precision_figure(results, comparison, arms),
         Heading("Is a confident box a well-placed one?"),
@@ -76,7 +77,7 @@ def _score_blocks(results: ImageStatistics, comparison: Comparison) -> list[Bloc
         "positives among them. Mean over seeds, computed by hotcoco. Exploratory.",
         table(["arm", *(f"IoU {iou}" for iou in IOUS)], rows),
         detection_figures.calibration_figure(results, comparison, arms),
-        *([Heading("Which classes are confused"), confusion] if confusion else []),
+        *own,
     ]
 
 

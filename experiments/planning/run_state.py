@@ -152,12 +152,13 @@ def _logged(log: Path) -> Logged:
 
 @lru_cache(maxsize=1024)
 def _read_logged(log: Path, _modified: int, _size: int) -> Logged:
+    found = {}
     with contextlib.suppress(UserError):
-        states = [
-            (row.get("iteration"), row.get("T"), row.get("beta")) for row in read_jsonl(log) if isinstance(row, dict)
-        ]
-        return {at: (t, beta) for at, t, beta in states if all(isinstance(each, int | float) for each in (at, t, beta))}
-    return {}
+        for row in filter(lambda row: isinstance(row, dict), read_jsonl(log)):
+            iteration, threshold, beta = (row.get(name) for name in ("iteration", "T", "beta"))
+            if isinstance(iteration, int) and isinstance(threshold, int | float) and isinstance(beta, int | float):
+                found[iteration] = (threshold, beta)
+    return found
 
 
 def note_failed_needs(plan: list[PlannedRun]) -> list[PlannedRun]:

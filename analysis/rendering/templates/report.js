@@ -81,13 +81,16 @@ document.addEventListener("click", (event) => {
   dialog.showModal();
 });
 
-// Figures are compressed (JSON, gzip, base64): the page is half as large and shown before they are unpacked.
+// Figures are compressed (JSON, gzip, base64): the page is half as large and shown before they are unpacked. One that
+// several sections show is there once, as are other pictures.
+const original = (element) => document.getElementById(element.dataset.same) ?? element;
+for (const picture of document.querySelectorAll("img[data-same]")) picture.src = original(picture).src;
 async function unpacked(text) {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 for (const plot of document.querySelectorAll(".plot")) {
-  unpacked(plot.querySelector("script").textContent).then(({ svg, panels }) => {
+  unpacked(original(plot.querySelector("script")).textContent).then(({ svg, panels }) => {
     plot.querySelector("img").src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
     const filled = panels.filter(({ arms }) => Object.keys(arms).length);
     if (filled.length) showValues(plot, filled);

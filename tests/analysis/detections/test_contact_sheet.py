@@ -22,7 +22,7 @@ from analysis.detections.contact_sheet import (
 )
 from analysis.detections.matching import match
 from analysis.detections.pair import ArmPair, displayable
-from analysis.rendering.plots import drawable
+from analysis.rendering.panels import drawable
 from dynamic_rcnn.data.pixels import read_pixels
 from dynamic_rcnn.metrics.columns import read_detections, read_objects
 from tests.analysis.drawn_detections import Row, coco_of, detection

@@ -223,8 +223,8 @@ def test_a_replay_must_have_trained_with_the_final_state_of_its_source(tmp_path:
     assert any("which is missing or not finished; T and beta unchecked" in line for line in collect(tmp_path).problems)
 
 
-@pytest.mark.parametrize("values", ["all", "reversed", "shuffled"])
-def test_a_replay_of_all_states_must_have_trained_with_states_of_its_source(tmp_path: Path, values: str) -> None:
+@pytest.mark.parametrize("values", ["reversed", "shuffled"])
+def test_a_replay_in_another_order_must_have_trained_with_states_of_its_source(tmp_path: Path, values: str) -> None:
     source, replay = replaying(tmp_path, values)
     states = states_of(source)
     set_states(replay / "train.jsonl", states[::-1])
