@@ -134,11 +134,10 @@ def curve_rows(arms: Mapping[str, Sequence[Scores]]) -> list[dict[str, Any]]:
     for arm, runs in arms.items():
         for kind, iou in dict.fromkeys(key for run in runs for key in run.curves):
             curves = [pd.Series(y, x.round(_DIGITS)) for x, y in (run.curves[kind, iou] for run in runs)]
-            over_seeds = (
-                pd.concat(curves, axis=1, join="inner").sort_index().agg(["mean", "min", "max"], axis=1).round(_DIGITS)
-            )
-            bands = zip(("middle", "low", "high"), over_seeds.to_numpy().T.tolist(), strict=True)
-            rows.append({"arm": arm, "kind": kind, "iou": iou, "x": over_seeds.index.tolist(), **dict(bands)})
+            over_seeds = pd.concat(curves, axis=1, join="inner").sort_index()
+            bands = {"middle": over_seeds.mean(axis=1), "low": over_seeds.min(axis=1), "high": over_seeds.max(axis=1)}
+            values = {name: band.round(_DIGITS).tolist() for name, band in bands.items()}
+            rows.append({"arm": arm, "kind": kind, "iou": iou, "x": over_seeds.index.tolist(), **values})
     return rows
 
 

@@ -274,7 +274,7 @@ def test_links_lead_to_the_figures(tmp_path: Path) -> None:
     text = (tmp_path / page).read_text(encoding="utf-8")
     assert "Part of [Dynamic R-CNN: what was measured](../my.page.md)." in text
     links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
-    assert len(links) == 6
+    assert len(links) == 5
     for link in links:
         assert (tmp_path / "my.page_files" / link).read_text(encoding="utf-8").startswith("<?xml")
 
