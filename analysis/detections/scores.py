@@ -66,18 +66,20 @@ def read_scores(objects: Objects, detections: Detections, matches: Matches) -> S
     if len(outside):
         raise UserError(f"detections: score is {outside[0]}; calibration needs scores from 0 to 1")
     images = group_by_image(objects, detections)
-    evaluation = _evaluate(objects, detections)
+    counted = [_counts(image) for image in images]
+    evaluation = _evaluation(objects, detections)
+    evaluation.evaluate()
     bins = {iou: evaluation.calibration(BINS, float(IOU_THRESHOLDS[at])) for iou, at in POSITIONS.items()}
     precision, defined = Accumulation(matches).by_segment(np.ones(len(images), np.int64))
-    curves: dict[tuple[str, float | None], Curve] = {(MEAN_IOU, None): _mean_iou(images)}
+    curves: dict[tuple[str, float | None], Curve] = {(MEAN_IOU, None): _mean_iou(images, counted)}
     for iou, at in POSITIONS.items():
         if defined.any():
             curves[PRECISION, iou] = RECALL_THRESHOLDS, precision[at, defined].mean(axis=0)
         curves[TRUE_POSITIVES, iou] = _true_positives(bins[iou]["bins"])
     errors = {iou: each["ece"] if each["num_detections"] else np.nan for iou, each in bins.items()}
-    counted = np.concatenate([image.detection[_counts(image)] for image in images])
-    plain = Detections(*(getattr(detections, name)[counted] for name in Detections.__dataclass_fields__))
-    confusion = _evaluate(objects, plain).confusion_matrix(float(IOU_THRESHOLDS[0]), MAX_DETECTIONS, MIN_SCORE)
+    kept = np.concatenate([image.detection[used] for image, used in zip(images, counted, strict=True)])
+    plain = Detections(*(getattr(detections, name)[kept] for name in Detections.__dataclass_fields__))
+    confusion = _evaluation(objects, plain).confusion_matrix(float(IOU_THRESHOLDS[0]), MAX_DETECTIONS, MIN_SCORE)
     return Scores(curves, errors, confusion["normalized"])
 
 
@@ -86,8 +88,8 @@ def _counts(image: ImageBoxes) -> Booleans:
     return (image.ious.max(axis=1, initial=0) >= IOU_THRESHOLDS[0]) | (image.crowd < IOU_THRESHOLDS[0])
 
 
-def _evaluate(objects: Objects, detections: Detections) -> hotcoco.COCOeval:
-    """hotcoco's evaluation of boxes. Positions are ids, from 1."""
+def _evaluation(objects: Objects, detections: Detections) -> hotcoco.COCOeval:
+    """hotcoco's evaluation of boxes, to be started. Positions are ids, from 1."""
     truth = hotcoco.COCO.from_arrays(
         [{"id": number, "width": 1, "height": 1} for number in range(1, len(objects.image_ids) + 1)],
         [{"id": number, "name": name} for number, name in enumerate(objects.names, start=1)],
@@ -98,14 +100,11 @@ def _evaluate(objects: Objects, detections: Detections) -> hotcoco.COCOeval:
         iscrowd=objects.crowd,
     )
     rows = [detections.image + 1, detections.box, detections.score, detections.category + 1]
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(np.column_stack(rows)), "bbox")
-    evaluation.evaluate()
-    return evaluation
+    return hotcoco.COCOeval(truth, truth.load_res(np.column_stack(rows)), "bbox")
 
 
-def _mean_iou(images: Sequence[ImageBoxes]) -> Curve:
+def _mean_iou(images: Sequence[ImageBoxes], counted: Sequence[Booleans]) -> Curve:
     """Over bins of the score, the mean IoU with the best object of the class; 0 without one."""
-    counted = [_counts(image) for image in images]
     score = np.concatenate([image.score[used] for image, used in zip(images, counted, strict=True)])
     best = np.concatenate(
         [(image.ious * image.same).max(axis=1, initial=0)[used] for image, used in zip(images, counted, strict=True)]

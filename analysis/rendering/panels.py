@@ -59,7 +59,7 @@ def draw_panel(ax: Axes, panel: Panel, arms: Sequence[str]) -> None:
         ax.set_xticks(panel.ticks, panel.labels or None)
         if panel.labels:
             ax.set_xlim(-0.5, len(panel.labels) - 0.5)
-    if panel.starts_at_zero and panel.kind not in (BARS, MATRIX):
+    if panel.starts_at_zero:
         ax.set_ylim(bottom=0)
 
 

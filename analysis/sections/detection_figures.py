@@ -10,7 +10,7 @@ from analysis.detections.tide import IOUS, KINDS
 from analysis.reading.image_statistics import ErrorRow, ImageStatistics, ScoreCurve
 from analysis.rendering.model import BARS, MATRIX, Band, Curves, Figure, Panel
 from analysis.sections.curves import BAND, height
-from analysis.sections.grid_figures import shown
+from analysis.sections.grid_figures import shown_text
 from analysis.stats.comparison import Comparison
 
 PERFECT = "score = share of true positives"
@@ -23,7 +23,7 @@ def error_figure(results: ImageStatistics, comparison: Comparison, arms: Sequenc
     """The gain of each kind of error as stacked bars, by IoU threshold."""
     panels = [_error_panel([row for row in results.errors if row.iou == iou], iou, arms) for iou in IOUS]
     caption = (
-        f"{shown(comparison)}, mean over seeds: the gains of the table above, end to end. They do not add up to "
+        f"{shown_text(comparison)}, mean over seeds: the gains of the table above, end to end. They do not add up to "
         "100 - AP, because errors of several kinds hide each other."
     )
     alt = f"Stacked bars of each arm at IoU 0.5, 0.75 and 0.9: the gain of fixing {', '.join(KINDS)} errors."
@@ -34,12 +34,12 @@ def error_figure(results: ImageStatistics, comparison: Comparison, arms: Sequenc
 
 def _error_panel(rows: Sequence[ErrorRow], iou: float, arms: Sequence[str]) -> Panel:
     by_arm = {row.arm: row for row in rows}
-    shown = [arm for arm in arms if arm in by_arm]
+    present = [arm for arm in arms if arm in by_arm]
     curves: dict[str, Band] = {}
     for kind in KINDS:
-        gains = [100 * (getattr(by_arm[arm], kind) or 0.0) for arm in shown]
-        curves[kind] = Band([float(row) for row in range(len(shown))], gains, gains, gains)
-    return Panel(f"IoU {iou}", f"IoU {iou}", "points of AP", "", curves, BARS, labels=shown)
+        gains = [100 * (getattr(by_arm[arm], kind) or 0.0) for arm in present]
+        curves[kind] = Band([float(row) for row in range(len(present))], gains, gains, gains)
+    return Panel(f"IoU {iou}", f"IoU {iou}", "points of AP", "", curves, BARS, starts_at_zero=False, labels=present)
 
 
 def precision_figure(results: ImageStatistics, comparison: Comparison, arms: Sequence[str]) -> Figure:
@@ -51,7 +51,7 @@ def precision_figure(results: ImageStatistics, comparison: Comparison, arms: Seq
         for iou in IOUS
     ]
     caption = (
-        f"{shown(comparison)}. Interpolated precision, mean over the classes, at 101 recalls; their mean is AP "
+        f"{shown_text(comparison)}. Interpolated precision, mean over the classes, at 101 recalls; their mean is AP "
         f"at this threshold. {BAND}"
     )
     alt = "Precision of each arm over recall at IoU 0.5, 0.75 and 0.9."
@@ -73,7 +73,7 @@ def calibration_figure(results: ImageStatistics, comparison: Comparison, arms: S
         ),
     ]
     caption = (
-        f"{shown(comparison)}. Over {BINS} bins of the score, without those with fewer than {MIN_DETECTIONS} "
+        f"{shown_text(comparison)}. Over {BINS} bins of the score, without those with fewer than {MIN_DETECTIONS} "
         "detections in a seed. True positives below the dotted line: scores are too high. The best object is of the "
         f"detection's class. {BAND}"
     )
@@ -97,7 +97,12 @@ def confusion_figure(results: ImageStatistics, comparison: Comparison, arms: Seq
     classes = confusion.classes
     rows, columns = [*classes, "no object"], [*classes, "not found"]
     panels = [
-        Panel(arm, arm, "detected as", "", _cells(rows, confusion.shares[arm]), MATRIX, labels=columns) for arm in arms
+        Panel(
+            *(arm, arm, "detected as", "", _cells(rows, confusion.shares[arm]), MATRIX),
+            starts_at_zero=False,
+            labels=columns,
+        )
+        for arm in arms
     ]
     caption = (
         f"{comparison.grid.dataset}, {comparison.seeds_text()}, mean over seeds, in percent of each row: what the "

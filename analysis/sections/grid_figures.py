@@ -21,7 +21,7 @@ def figures(records: RunTable, comparison: Comparison) -> list[Figure]:
     """The figures of the section; none while no run has finished."""
     if not comparison.n_done:
         return []
-    arms, what = shown_arms(comparison), shown(comparison)
+    arms, what = shown_arms(comparison), shown_text(comparison)
     runs = curves.training_runs(records, comparison, arms)
     found: list[Figure | None] = [
         forest_figure(comparison, arms),
@@ -54,7 +54,7 @@ def _named_arms(comparison: Comparison) -> list[str]:
     return list(dict.fromkeys([grid.baseline, *named])) if named else []
 
 
-def shown(comparison: Comparison) -> str:
+def shown_text(comparison: Comparison) -> str:
     """The data set, the seeds and which arms are shown, for captions."""
     shown, total = len(shown_arms(comparison)), len(comparison.grid.arms)
     which = "the baseline and arms of factors and contrasts" if _named_arms(comparison) else "the first"

@@ -8,21 +8,21 @@ import os
 import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import EVALUATIONS, METRICS, PROVENANCE, SPEC, STATUS, TRAIN_LOG, read_content, read_jsonl
+from dynamic_rcnn.run.files import EVALUATIONS, METRICS, PROVENANCE, SPEC, STATUS, TRAIN_LOG, read_content
 from dynamic_rcnn.run.fingerprint import code_fingerprint
 from dynamic_rcnn.run.provenance import Provenance
-from dynamic_rcnn.run.replay import Logged, is_replay
 from dynamic_rcnn.run.reuse import find_training, read_trained
 from dynamic_rcnn.run.spec import EVALUATE, TRAIN, RunSpec
 from dynamic_rcnn.run.state import CORRUPT, State, read_state
 from dynamic_rcnn.run.status import Attempt, Status
 from experiments.config.grid import Grid
 from experiments.planning.directories import Directories, names_in, nearest_differences
+from experiments.planning.replays import replay_fault
 
 FINAL = ("done", "stale")
 HELD = "held until `scontrol release"  # in the reason of a job that starts only after this command
@@ -124,41 +124,15 @@ def _check_replay(run: PlannedRun, plan: Sequence[PlannedRun]) -> PlannedRun:
     source = next((other for other in plan if other.spec.id == needed["run"]), None)
     if source is None or source.state not in FINAL:
         return run
+    replay = run.spec.replay
     if source.state == "stale":
         why = "is stale"
-    elif run.spec.replay and (ended := _other_end(run, source)):
-        why = f"trained with other T and beta and ended with {ended}"
+    elif fault := replay_fault(run.path, source.path, replay.get("values")) if replay else None:
+        why = fault
     else:
         return run
-    verb = "replays" if run.spec.replay else "evaluates"
+    verb = "replays" if replay else "evaluates"
     return replace(run, state="stale", why=f"{verb} {source.spec.name}, which {why}; rerun=stale runs it again")
-
-
-def _other_end(run: PlannedRun, source: PlannedRun) -> list[float] | None:
-    """The last T and beta of `source` if `run` did not replay it; None if it did, or if a log has no T and beta."""
-    trained, theirs = (_logged(path / TRAIN_LOG) for path in (run.path, source.path))
-    if not trained or not theirs or is_replay(trained, theirs, (run.spec.replay or {}).get("values")):
-        return None
-    return list(theirs[max(theirs)])
-
-
-def _logged(log: Path) -> Logged:
-    """T and beta by iteration. A log that has not changed is read once."""
-    with contextlib.suppress(OSError):
-        now = log.stat()
-        return _read_logged(log, now.st_mtime_ns, now.st_size)
-    return {}
-
-
-@lru_cache(maxsize=1024)
-def _read_logged(log: Path, _modified: int, _size: int) -> Logged:
-    found = {}
-    with contextlib.suppress(UserError):
-        for row in filter(lambda row: isinstance(row, dict), read_jsonl(log)):
-            iteration, threshold, beta = (row.get(name) for name in ("iteration", "T", "beta"))
-            if isinstance(iteration, int) and isinstance(threshold, int | float) and isinstance(beta, int | float):
-                found[iteration] = (threshold, beta)
-    return found
 
 
 def note_failed_needs(plan: list[PlannedRun]) -> list[PlannedRun]:

@@ -42,7 +42,7 @@ def drawn(panel: Panel) -> Axes:
 
 def test_bars_are_stacked_in_their_order() -> None:
     curves = {"one": Band([0, 1], [1, 2], [1, 2], [1, 2]), "two": Band([0, 1], [3, 0], [3, 0], [3, 0])}
-    ax = drawn(Panel("p", "p", "x", "", curves, BARS, labels=["first", "second"]))
+    ax = drawn(Panel("p", "p", "x", "", curves, BARS, starts_at_zero=False, labels=["first", "second"]))
     bars = [(bar.get_x(), bar.get_width(), bar.get_y() + bar.get_height() / 2) for bar in ax.patches]
     assert bars == [(0, 1, 0), (0, 2, 1), (1, 3, 0), (2, 0, 1)]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["first", "second"] and ax.yaxis_inverted()
@@ -51,7 +51,7 @@ def test_bars_are_stacked_in_their_order() -> None:
 
 def test_cells_show_their_values_and_are_empty_where_they_round_to_zero() -> None:
     curves = {"a": Band([0, 1], [90, 0.2], [90, 0.2], [90, 0.2]), "b": Band([0, 1], [10, 40], [10, 40], [10, 40])}
-    ax = drawn(Panel("p", "p", "x", "", curves, MATRIX, labels=["a", "not found"]))
+    ax = drawn(Panel("p", "p", "x", "", curves, MATRIX, starts_at_zero=False, labels=["a", "not found"]))
     shown = {text.get_position(): (text.get_text(), text.get_color()) for text in ax.texts}
     assert shown == {(0.5, 0.5): ("90", "white"), (0.5, 1.5): ("10", "black"), (1.5, 1.5): ("40", "black")}
     assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "not found"]

@@ -171,6 +171,17 @@ def test_a_replay_in_another_order_may_end_with_any_state_of_what_it_replays(tmp
         assert {run.spec.arm: run.state for run in make_plan(found, tmp_path)}[arm] == state
 
 
+@pytest.mark.parametrize("arm", ["both", "end_point"])
+def test_a_replay_whose_states_cannot_be_compared_is_stale(tmp_path: Path, arm: str) -> None:
+    here = ["grid=dynamics", "base.pretrain=null", "cluster=local", "dataset=shapes"]
+    found = build_grid(resolve([*here, "seeds=[0]", "arms=[baseline,both,end_point]"])[0])
+    make_done(tmp_path, found)
+    (log,) = [spec.directory(tmp_path) / TRAIN_LOG for spec in found.runs if spec.arm == arm]
+    log.write_text("5\n{broken\n")
+    (run,) = [run for run in make_plan(found, tmp_path) if run.spec.arm == "end_point"]
+    assert run.state == "stale" and f"train.jsonl of {log.parent.name} has no T and beta" in run.why
+
+
 def log_states(path: Path, *states: tuple[float, float]) -> None:
     rows = [{"iteration": 10 * at, "T": state[0], "beta": state[1]} for at, state in enumerate(states, start=1)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
