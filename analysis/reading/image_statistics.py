@@ -70,6 +70,15 @@ class ScoreCurve(Part):
     low: list[Fraction]
     high: list[Fraction]
 
+    @model_validator(mode="after")
+    def _check_lengths(self) -> ScoreCurve:
+        for name in ("middle", "low", "high"):
+            if len(getattr(self, name)) != len(self.x):
+                raise BrokenRulesError(
+                    [((name,), f"{len(getattr(self, name))} values", f"must be {len(self.x)}, as x")]
+                )
+        return self
+
 
 class CalibrationRow(Part):
     """The expected calibration error of an arm at one IoU threshold; None without detections."""
@@ -92,6 +101,15 @@ class Confusion(Part):
     of: Count
     classes: list[str]
     shares: dict[str, list[list[Fraction]]]
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Confusion:
+        size = len(self.classes) + 1
+        for arm, rows in self.shares.items():
+            if list(map(len, rows)) != [size] * size:
+                rule = f"must be {size} rows of {size}, one more than classes"
+                raise BrokenRulesError([(("shares", arm), f"{len(rows)} rows", rule)])
+        return self
 
 
 class Sheet(Part):

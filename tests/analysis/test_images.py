@@ -252,6 +252,16 @@ CHANGE = {"category": "a", "size": "all", "arm": 0.2, "baseline": 0.1, "differen
         ("sheet", {"arm": "a", "baseline": "b", "images": 3, "sha256": "0"}, "sheet.images=3: must be a list"),
         ("sheet", 7, "sheet=7: must be a mapping"),
         (
+            "confusion",
+            {"of": 2, "classes": ["a", "b"], "shares": {"both": [[1, 0, 0]]}},
+            "confusion.shares.both=1 rows: must be 3 rows of 3, one more than classes",
+        ),
+        (
+            "curves",
+            [{"arm": "both", "kind": "mean_iou", "iou": None, "x": [0.5], "middle": [], "low": [0.5], "high": [0.5]}],
+            "curves[0].middle=0 values: must be 1, as x",
+        ),
+        (
             "sheet",
             {"arm": "a", "baseline": "b", "images": [], "sha256": "0"},
             "missing, or changed since it was written",
