@@ -124,7 +124,7 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
         "runs": detection_digests(runs, paths),
         "sampling": {name: _sampling(*each) for name, each in resampled.sampling().items()},
         "errors": _json_rows(errors),
-        **_scores(objects, detections, matches),
+        **_scores(objects, arms, by_path, matched),
         "sheet": _write_drawn(runs, grid, SHEET_SUFFIX, "contact sheet", partial(draw_contact_sheet, pair)),
         "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
     }
@@ -208,13 +208,19 @@ def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Det
 
 
 def _scores(
-    objects: Objects, detections: Mapping[str, Sequence[Detections]], matches: Mapping[str, Sequence[Matches]]
+    objects: Objects,
+    arms: Mapping[str, Sequence[str]],
+    detections: Mapping[str, Detections],
+    matches: Mapping[str, Matches],
 ) -> dict[str, Any]:
-    """What the scores of each arm tell, as the fields of `ImageStatistics`."""
-    by_arm = {
-        arm: [read_scores(objects, *each) for each in zip(own, matches[arm], strict=True)]
-        for arm, own in detections.items()
-    }
+    """What the scores of each arm tell, as the fields of `ImageStatistics`. detections, matches: by run."""
+    by_run = {}
+    for path, each in detections.items():
+        try:
+            by_run[path] = read_scores(objects, each, matches[path])
+        except UserError as error:
+            raise UserError(f"{path}/{DETECTIONS}: {error}") from None
+    by_arm = {arm: [by_run[path] for path in own] for arm, own in arms.items()}
     confusion = confusion_of(objects.names, by_arm)
     return {"curves": curve_rows(by_arm), "calibration": calibration_rows(by_arm), "confusion": confusion}
 

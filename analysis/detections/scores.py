@@ -64,7 +64,9 @@ def read_scores(objects: Objects, detections: Detections, matches: Matches) -> S
     """
     outside = detections.score[(detections.score < 0) | (detections.score > 1)]
     if len(outside):
-        raise UserError(f"detections: score is {outside[0]}; calibration needs scores from 0 to 1")
+        raise UserError(
+            f"score is {outside[0]}; calibration needs scores from 0 to 1; without this file the run is left out"
+        )
     images = group_by_image(objects, detections)
     counted = [_counts(image) for image in images]
     evaluation = _evaluation(objects, detections)

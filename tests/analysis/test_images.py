@@ -324,3 +324,15 @@ def test_a_grid_with_nothing_to_compare_is_reported(runs: Path, capsys: pytest.C
     for run in (runs / "mine/baseline").iterdir():
         assert f"mine/baseline/{run.name}: left out, because it has no detections.json.gz" in out
     assert not list(runs.glob("mine/*.images.json"))
+
+
+def test_scores_that_are_no_probabilities_are_one_line_with_their_file(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = (runs / "mine/both").glob("seed0-*")
+    found = read_detections(run / "detections.json.gz")
+    detect(run, [{**row, "score": 1 + row["score"]} for row in found])
+    assert images.main([f"runs={runs}", "resamples=2"]) == 2
+    name = run.relative_to(runs).as_posix()
+    assert f"{name}/detections.json.gz: score is 1.9; calibration needs scores from 0 to 1" in capsys.readouterr().err
+    assert not list(runs.glob("mine/*.images.json"))
