@@ -126,7 +126,7 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
         "errors": _json_rows(errors),
         **_scores(objects, arms, by_path, matched),
         "sheet": _write_drawn(runs, grid, SHEET_SUFFIX, "contact sheet", partial(draw_contact_sheet, pair)),
-        "changes": {arm: _changes(objects, detections[arm], detections[baseline]) for arm, baseline in pairs},
+        "changes": _changes(objects, arms, by_path, pairs),
     }
     _write_drawn(runs, grid, BROWSER_SUFFIX, "browser of detections", browser)
     write_content(runs / path_for(grid), validate(ImageStatistics, content))
@@ -202,9 +202,17 @@ def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path, str]:
     return load_ground_truth(root / shared["val_ann"]), root / shared["val_img"], color_type
 
 
-def _changes(objects: Objects, arm: Sequence[Detections], baseline: Sequence[Detections]) -> list[dict[str, Any]]:
-    ours, theirs = ([ap_by_category_and_size(objects, each) for each in part] for part in (arm, baseline))
-    return _json_rows(largest_changes(ours, theirs).head(MOST_CHANGES))
+def _changes(
+    objects: Objects,
+    arms: Mapping[str, Sequence[str]],
+    detections: Mapping[str, Detections],
+    pairs: Sequence[tuple[str, str]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Where each arm differs most from its baseline. detections: by run, which pairs and arms may share."""
+    by_run = {path: ap_by_category_and_size(objects, each) for path, each in detections.items()}
+    by_arm = {arm: [by_run[path] for path in own] for arm, own in arms.items()}
+    largest = {arm: largest_changes(by_arm[arm], by_arm[baseline]).head(MOST_CHANGES) for arm, baseline in pairs}
+    return {arm: _json_rows(frame) for arm, frame in largest.items()}
 
 
 def _scores(

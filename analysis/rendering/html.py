@@ -16,7 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from analysis.rendering.model import Figure, Heading, Page, Section, TableCell
-from analysis.rendering.text import FILE_LINK, LINE_BREAK, LINK, NOTHING, PLAIN, Line, Span, slug, to_text
+from analysis.rendering.text import FILE_LINK, LINE_BREAK, LINK, NOTHING, PLAIN, Line, Span, sentence, slug, to_text
 
 if TYPE_CHECKING:
     from analysis.rendering.plots import DrawnFigure
@@ -34,7 +34,7 @@ def to_html(page: Page, figures: Mapping[str, DrawnFigure]) -> str:
     environment.filters |= {"inline": inline, "plain": lambda line: str(to_text(line))}
     environment.filters |= {"kind": lambda block: type(block).__name__, "webp": _webp}
     numbers = {path: number for number, path in enumerate(page.runs)}
-    environment.filters |= {"run_number": numbers.__getitem__}
+    environment.filters |= {"run_number": numbers.__getitem__, "sentence": sentence}
     names = {id(each.table): each.name for each in page.tables}
     functions = {
         "compressed": _compressed,

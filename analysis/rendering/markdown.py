@@ -7,7 +7,19 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from analysis.rendering.model import Block, Bullets, CodeBlock, Figure, Heading, Page, Picture, Section, Table
-from analysis.rendering.text import CODE, FILE_LINK, LINE_BREAK, LINK, PLAIN, STRONG, Line, Span, one_line, to_text
+from analysis.rendering.text import (
+    CODE,
+    FILE_LINK,
+    LINE_BREAK,
+    LINK,
+    PLAIN,
+    STRONG,
+    Line,
+    Span,
+    one_line,
+    sentence,
+    to_text,
+)
 
 # no markup: "<" before a space, ">" after a space, and "]" that is not followed by a link, reference or definition
 _SPECIAL = re.compile(r"[\\`*_|#~]|\](?=[(\[:])|<(?! )|(?<! )>|&(?=#?\w)")
@@ -50,7 +62,7 @@ def _block(block: Block, place: str, links: Mapping[str, str]) -> str:
             return _table(block, links)
         case Figure() | Picture():
             alt = block.alt if isinstance(block, Figure) else block.title
-            return f"![{inline(alt)}]({place}{block.name})\n\n*{inline(block.title)}.* {inline(block.caption)}"
+            return f"![{inline(alt)}]({place}{block.name})\n\n*{inline(sentence(block.title))}* {inline(block.caption)}"
         case Heading():
             return f"### {inline(block.text)}"
         case Bullets():

@@ -80,6 +80,11 @@ def join(separator: Line, lines: Iterable[Line]) -> Text:
     return joined
 
 
+def sentence(title: str) -> str:
+    """A title that text follows: with a full stop, unless it is a question."""
+    return title if title.endswith("?") else f"{title}."
+
+
 def one_line(text: str) -> str:
     return " ".join(text.split())
 

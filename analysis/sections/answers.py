@@ -34,6 +34,7 @@ MEANING = {
     "not decided.",
     NOT_DECIDED: "Static training with the final T and beta is neither shown to be worse nor to be as good.",
 }
+DECIDING, FURTHER = ("end_point", "open_loop"), ("static_joint", "shuffled", "reversed")  # controls of dynamics
 POSITIVE_CONTROLS = ("beta_2", "beta_4", "weight_1_3", "weight_3")  # another box loss
 SMALL_BETAS = ("dsl", "beta_1_3", "beta_1_6")  # at T 0.50
 AT_A_HIGHER_T = (("t_62_beta_1_3", "t_62"), ("t_62_beta_1_6", "t_62"))
@@ -121,8 +122,10 @@ def _dynamics(comparison: Comparison) -> Answer:
     elif end == WORSE:
         by_schedule = {EQUIVALENT: "SCHEDULE", BETTER: "SCHEDULE", WORSE: "DYNAMICS"}
         verdict = by_schedule.get(schedule or "", "NOT THE END POINT")
-    controls = _controls(comparison, ("end_point", "open_loop", "static_joint", "shuffled", "reversed"))
-    return Answer(DYNAMICS, verdict, f"{MEANING[verdict]} " + controls, comparison.grid.key)
+    declared = [arm for arm in FURTHER if (FULL_METHOD, arm) in comparison.grid.contrasts]
+    further = ", ".join(f"{arm} {_state(comparison, arm) or NOT_DECIDED}" for arm in declared)
+    text = f"{MEANING[verdict]} " + _controls(comparison, DECIDING)
+    return Answer(DYNAMICS, verdict, text + (f". Other controls: {further}" if further else ""), comparison.grid.key)
 
 
 def _statistic(comparison: Comparison) -> Answer:
@@ -143,7 +146,7 @@ def _small_beta(comparison: Comparison) -> Answer:
     if BETTER in (_sign(found.get(arm)) for arm in SMALL_BETAS):
         verdict = "ALSO WITH A FIXED T"
     words = f"AP90 moves in {len(moving)} of {plural('arm', len(POSITIVE_CONTROLS))} with another box loss."
-    parts = [f"{arm} " + number_text(each) for arm, each in found.items()]
+    parts = [f"{arm} " + number_text(found[arm]) for arm in SMALL_BETAS if arm in found]
     parts += [f"{arm} minus {other} " + number_text(each) for (arm, other), each in pairs.items()]
     return Answer(SMALL_BETA, verdict, f"{words} AP90 minus {grid.baseline}: " + join("; ", parts), grid.key)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Band, Curves, Figure, Panel
 from analysis.sections import curves
-from analysis.sections.comparability import COCO
+from analysis.sections.comparability import COCO, deviation
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn.run.published_curves import FINAL_BETA, FINAL_T, PUBLISHED, SOURCE
 from dynamic_rcnn.run.train_log import LATER_STAGES, PROPOSAL_IOUS, stage_column
@@ -40,17 +40,18 @@ def state_figure(runs: curves.Runs, comparison: Comparison, what: str) -> Figure
 
     Of Cascade heads, T and beta of the later stages follow.
     """
-    dataset = comparison.grid.dataset
+    grid = comparison.grid
+    is_published = grid.dataset == COCO and deviation(grid) is None
     later = [stage for stage in LATER_STAGES if _has_values(runs, stage_column("T", stage))]
     panels = [
-        *_state_panels(runs, 1, dataset, bool(later)),
+        *_state_panels(runs, 1, is_published, bool(later)),
         *_panels(runs, COUNT_PANELS),
-        *(panel for stage in later for panel in _state_panels(runs, stage, dataset, True)),
+        *(panel for stage in later for panel in _state_panels(runs, stage, is_published, True)),
     ]
     caption = (
         f"{what}. {curves.BAND} T and beta are not smoothed; counts are, by a {_smoothing()}. Dotted: the end points "
         "of Figure 5 of the paper (COCO, R-50, K_I 75, K_beta 10)"
-        + (f", and T at iterations 100 to 500 ({SOURCE})." if dataset == COCO else f"; {dataset} need not reach them.")
+        + (f", and T at iterations 100 to 500 ({SOURCE})." if is_published else "; other settings need not reach them.")
     )
     title = "T, beta, positives and proposals over training"
     alt = f"Each arm over the iterations: {', '.join(panel.title for panel in panels)}."
@@ -58,24 +59,24 @@ def state_figure(runs: curves.Runs, comparison: Comparison, what: str) -> Figure
     return Figure(name, title, caption, alt, list(runs), panels, 3, curves.height(-(-len(panels) // 3)))
 
 
-def _state_panels(runs: curves.Runs, stage: int, dataset: str, is_cascade: bool) -> Iterable[Panel]:
+def _state_panels(runs: curves.Runs, stage: int, is_published: bool, is_cascade: bool) -> Iterable[Panel]:
     """T and beta of one stage of the head; the first has the published values."""
     for name, (title, label) in STATES.items():
         column = stage_column(name, stage)
         found = curves.training_curves(runs, column)
-        published = _published(name, found, dataset) if stage == 1 else {}
+        published = _published(name, found, is_published) if stage == 1 else {}
         where = f"stage {stage}: " if is_cascade else ""
         yield Panel(column, where + title, AXIS, label, found, starts_at_zero=False, reference=published)
 
 
-def _published(name: str, found: Curves, dataset: str) -> Curves:
-    """The paper's end point as a line over all iterations; on COCO, also T at the published iterations."""
+def _published(name: str, found: Curves, is_published: bool) -> Curves:
+    """The paper's end point as a line over all iterations; in the published setting, also T at its iterations."""
     iterations = [x for band in found.values() for x in band.x]
     if not iterations:
         return {}
     end = {"T": FINAL_T, "beta": FINAL_BETA}[name]
     curves = {FIGURE_5: {min(iterations): end, max(iterations): end}}
-    if name == "T" and dataset == COCO:
+    if name == "T" and is_published:
         curves[ISSUE] = {float(x): y for x, y in PUBLISHED.items() if x <= max(iterations)}
     return {title: Band(list(points), *[list(points.values())] * 3) for title, points in curves.items()}
 

@@ -17,8 +17,9 @@ from dynamic_rcnn.wording import plural
 from experiments.config.conf_files import load_base
 from experiments.config.grid import Grid
 from experiments.planning.directories import Directories
+from experiments.planning.last_rows import last_row
 from experiments.planning.manifest import manifest_path, read_cells
-from experiments.planning.run_state import PlannedRun, last_row
+from experiments.planning.run_state import PlannedRun
 
 if TYPE_CHECKING:
     from slurm.site_profile import Profile

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from dynamic_rcnn.errors import UserError
-from dynamic_rcnn.run.files import EVALUATIONS, METRICS, PROVENANCE, SPEC, STATUS, TRAIN_LOG, read_content
+from dynamic_rcnn.run.files import METRICS, PROVENANCE, SPEC, STATUS, TRAIN_LOG, read_content
 from dynamic_rcnn.run.fingerprint import code_fingerprint
 from dynamic_rcnn.run.provenance import Provenance
 from dynamic_rcnn.run.reuse import find_training, read_trained
@@ -27,7 +24,6 @@ from experiments.planning.replays import replay_fault
 FINAL = ("done", "stale")
 HELD = "held until `scontrol release"  # in the reason of a job that starts only after this command
 STALE_HEARTBEAT_S = 30 * 60.0  # age of a running run's record from which it counts as making no progress
-_TAIL_BYTES = 4096  # holds a row of any file that is read from its end
 
 
 @dataclass(frozen=True)
@@ -245,34 +241,6 @@ def _why_new(spec: RunSpec, path: Path, directories: Directories) -> str:
     shown = "; ".join(f"{field}: {old} -> {new}" for field, old, new in fields[:3])
     more = f" and {len(fields) - 3} more" if len(fields) > 3 else ""
     return f"differs from {other.name} in {shown}{more}"
-
-
-def last_row(path: Path) -> dict[str, Any]:
-    """The last complete line of a run's train.jsonl, read from its end; {} if there is none."""
-    row = _last_rows(path / TRAIN_LOG, 1)[-1]
-    numbers = ("iteration", "loss", "T", "beta", "seconds")
-    return row if all(isinstance(row.get(key), int | float) for key in numbers) else {}
-
-
-def last_evaluations(path: Path) -> list[dict[str, Any]]:
-    """The last metrics, two rows or fewer, that a run evaluated during training, oldest first."""
-    return [row for row in _last_rows(path / EVALUATIONS, 2) if isinstance(row.get("AP"), int | float)]
-
-
-def _last_rows(path: Path, count: int) -> list[dict[str, Any]]:
-    """The last complete lines of a file, oldest first; [{}] if they cannot be read."""
-    try:
-        rows = [json.loads(line) for line in read_end(path, count * _TAIL_BYTES).split("\n")[:-1][-count:]]
-    except (OSError, ValueError):
-        return [{}]
-    return rows if rows and all(isinstance(row, dict) for row in rows) else [{}]
-
-
-def read_end(path: Path, size: int) -> str:
-    """The last `size` bytes of a file."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-        return file.read().decode(errors="replace")
 
 
 def lost_copies(plan: Sequence[PlannedRun]) -> str | None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dynamic_rcnn.run import published_ap
 from dynamic_rcnn.run.published_curves import Point, applies, in_figure, read_early, trajectory, trends, trends_text
 from dynamic_rcnn.run.spec import TRAIN
-from experiments.planning.run_state import PlannedRun, last_row
+from experiments.planning.last_rows import last_row
+from experiments.planning.run_state import PlannedRun
 
 
 def describe_trajectory(run: PlannedRun) -> str | None:

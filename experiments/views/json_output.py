@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Any
 from dynamic_rcnn.run.train_log import TIMING
 from experiments.config.grid import Grid
 from experiments.planning.cost import Cost
-from experiments.planning.run_state import PlannedRun, last_row
+from experiments.planning.last_rows import last_row
+from experiments.planning.run_state import PlannedRun
 from experiments.planning.trajectory import describe_trajectory
 from experiments.views import logs
 from experiments.views.tables import newest_metrics, seconds_left, state_counts

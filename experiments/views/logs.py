@@ -10,8 +10,9 @@ from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.parallel.rank import read_failures
 from dynamic_rcnn.run.files import find_logs
 from experiments.config.grid import Grid
+from experiments.planning.last_rows import read_end
 from experiments.planning.plan import is_submitted
-from experiments.planning.run_state import PlannedRun, read_end
+from experiments.planning.run_state import PlannedRun
 
 _TAIL_BYTES = 256 * 1024
 

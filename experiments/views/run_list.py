@@ -10,7 +10,8 @@ from rich.text import Text
 
 from dynamic_rcnn.run.spec import EVALUATE
 from dynamic_rcnn.wording import plural
-from experiments.planning.run_state import PlannedRun, last_evaluations
+from experiments.planning.last_rows import last_evaluations
+from experiments.planning.run_state import PlannedRun
 from experiments.views import tables
 
 # column -> its smallest width; the last one takes what is left

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from dynamic_rcnn.run.spec import EVALUATE
 from dynamic_rcnn.run.train_log import LATER_STAGES, TIMING, stage_column
-from experiments.planning.run_state import HELD, PlannedRun, last_evaluations, last_row
+from experiments.planning.last_rows import last_evaluations, last_row
+from experiments.planning.run_state import HELD, PlannedRun
 from experiments.views import logs
 
 # state -> its color

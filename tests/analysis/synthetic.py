@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,6 +197,12 @@ def write_report(runs: Path, out: Path) -> str:
     """The Markdown that the command writes."""
     assert report.main([f"runs={runs}", f"out={out}"]) == 0
     return read_report(out)
+
+
+def panels_of_page(page: str) -> list[dict[str, Any]]:
+    """The panels of the figures of report.html, unpacked as the page's script does."""
+    packed = re.findall(r'<script type="text/plain" id="[^"]+">([^<]+)</script>', page)
+    return [panel for each in packed for panel in json.loads(gzip.decompress(b64decode(each)))["panels"]]
 
 
 def read_report(out: Path) -> str:
