@@ -133,6 +133,14 @@ def test_scores_that_are_no_probabilities_are_refused() -> None:
         scores_of([thing(1)], [detection(1, A, BOX, 1.5)])
 
 
+@pytest.mark.parametrize("count", [1, MAX_CLASSES])
+def test_up_to_the_limit_all_classes_are_kept(count: int) -> None:
+    names, confusion = [f"class{number}" for number in range(count)], np.eye(count + 1)
+    confusion[0, -1] = 0.25  # not found
+    kept = confusion_of(names, {"both": [Scores({}, {}, confusion)]})
+    assert kept == {"of": count, "classes": names, "shares": {"both": confusion.tolist()}}
+
+
 def test_of_many_classes_those_that_are_confused_most_are_kept_in_their_order() -> None:
     names = [f"class{number}" for number in range(MAX_CLASSES + 2)]
     confusion = np.eye(len(names) + 1)
