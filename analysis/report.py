@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     write(page, out)
     counts = (("grid", records.grids), ("run", records.runs), ("problem", records.problems))
     print(to_terminal(page.sections[0].blocks) + "\n")
-    print(f"{out}: {', '.join(plural(noun, len(found)) for noun, found in counts)}")
+    print(f"{out}, {html_page(out)}: {', '.join(plural(noun, len(found)) for noun, found in counts)}")
     records.print_problems()
     if other:
         print(replication_section.to_terminal(found, other))

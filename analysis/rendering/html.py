@@ -99,7 +99,7 @@ def inline(line: Line) -> Markup:
 
 def _span(span: Span) -> Markup:
     if span.style == LINE_BREAK:
-        return Markup("<br>")
+        return Markup(" <br>")
     if span.style == PLAIN:
         return Markup.escape(span.text)
     if span.style == LINK:

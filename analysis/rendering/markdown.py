@@ -16,6 +16,7 @@ from analysis.rendering.text import (
     STRONG,
     Line,
     Span,
+    join,
     one_line,
     sentence,
     to_text,
@@ -66,7 +67,9 @@ def _block(block: Block, place: str, links: Mapping[str, str]) -> str:
         case Heading():
             return f"### {inline(block.text)}"
         case Bullets():
-            return "\n".join(f"- {inline(item, links)}" for item in block.items)
+            details = block.details or [""] * len(block.items)
+            items = [join(" ", filter(None, each)) for each in zip(block.items, details, strict=True)]
+            return "\n".join(f"- {inline(item, links)}" for item in items)
         case CodeBlock():
             return "\n".join(["```", *block.lines, "```"])
         case _:

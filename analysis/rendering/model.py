@@ -205,7 +205,10 @@ class Heading:
 
 @dataclass(frozen=True)
 class Bullets:
+    """A list. details: of each item, if given: folded in HTML, left out on a terminal."""
+
     items: Sequence[Line]
+    details: Sequence[Line] = ()
 
 
 @dataclass(frozen=True)

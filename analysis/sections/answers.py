@@ -15,7 +15,6 @@ from analysis.stats.equivalence import EQUIVALENT, NOT_DECIDED, EquivalenceTest
 from analysis.stats.estimate import Estimate
 from analysis.stats.timing import TimingComparison, overhead_verdict
 from analysis.stats.verdict import NOT_REPRODUCED, NOT_RUN, REPRODUCED
-from dynamic_rcnn.wording import plural
 
 WORKS = "Does Dynamic R-CNN work?"
 COMPONENTS = "Which component, and do they interact?"
@@ -34,6 +33,17 @@ MEANING = {
     "not decided.",
     NOT_DECIDED: "Static training with the final T and beta is neither shown to be worse nor to be as good.",
 }
+STATISTICS = {
+    "NO": "The two are equivalent within the margins.",
+    "YES": "They differ significantly.",
+    NOT_DECIDED: "Neither a difference nor equivalence is shown.",
+}
+SMALLER_BETA = {
+    "ALSO WITH A FIXED T": "A smaller beta raises AP90 also with T fixed at 0.50, in DSL or as a constant.",
+    "AT A HIGHER T": "A smaller beta raises AP90 with T at 0.62, and not with T at 0.50.",
+    NOT_DECIDED: "A smaller beta raises AP90 neither with T at 0.50 nor at 0.62.",
+    "CANNOT BE SEEN HERE": "These data cannot show it.",
+}
 DECIDING, FURTHER = ("end_point", "open_loop"), ("static_joint", "shuffled", "reversed")  # controls of dynamics
 POSITIVE_CONTROLS = ("beta_2", "beta_4", "weight_1_3", "weight_3")  # another box loss
 SMALL_BETAS = ("dsl", "beta_1_3", "beta_1_6")  # at T 0.50
@@ -42,11 +52,12 @@ AT_A_HIGHER_T = (("t_62_beta_1_3", "t_62"), ("t_62_beta_1_6", "t_62"))
 
 @dataclass(frozen=True)
 class Answer:
-    """verdict: in a word or two. text: the numbers behind it. grid: the key of the grid that they are of, if any."""
+    """verdict: in a word or two. sentence: what it means. numbers: behind it. grid: the key of their grid, if any."""
 
     question: str
     verdict: str
-    text: Line = ""
+    sentence: str
+    numbers: Line = ""
     grid: str | None = None
 
 
@@ -62,7 +73,7 @@ def answers(comparisons: list[Comparison], timings: list[TimingComparison]) -> l
     found = []
     for question, grid, arm, rule in rules:
         comparison = best_comparison(comparisons, grid, arm)
-        found.append(rule(comparison) if comparison else Answer(question, NOT_RUN, f"Needs grid={grid}"))
+        found.append(rule(comparison) if comparison else Answer(question, NOT_RUN, f"Needs grid={grid}."))
     return [*found, _cost(timings)]
 
 
@@ -82,35 +93,43 @@ def _is_published(comparison: Comparison) -> bool:
 def _works(comparison: Comparison) -> Answer:
     """YES: AP and AP90 are both above the baseline. PARTLY: one is. NO: one is below, and none above."""
     found = {metric: comparison.difference(metric, FULL_METHOD) for metric in PRIMARY}
-    signs = [_sign(estimate) for estimate in found.values()]
-    verdict, words = NOT_DECIDED, "Neither AP nor AP90 differs significantly from the baseline."
+    above, below = ([metric for metric in PRIMARY if _sign(found[metric]) == sign] for sign in (BETTER, WORSE))
+    verdict = NOT_DECIDED
+    if above:
+        verdict = "YES" if len(above) == len(found) else "PARTLY"
+    elif below:
+        verdict = "NO"
+    known = {"above": above, "below": below}
+    words = [
+        f"{' and '.join(metrics)} {'are' if len(metrics) > 1 else 'is'} {where} the baseline"
+        for where, metrics in known.items()
+        if metrics
+    ]
+    sentence = ", ".join(words) or "no significant difference from the baseline in AP or AP90"
     if None in found.values():
-        words = "The runs that decide are not done."
-    if BETTER in signs:
-        is_both = signs.count(BETTER) == len(signs)
-        verdict, words = ("YES", "AP and AP90 are") if is_both else ("PARTLY", "Only one of AP and AP90 is")
-        words += " above the baseline."
-    elif WORSE in signs:
-        verdict, words = "NO", "AP or AP90 is below the baseline."
+        sentence = "the runs that decide are not done"
     counts = [comparison.summary("AP", arm).n for arm in (FULL_METHOD, comparison.grid.baseline_of(FULL_METHOD))]
     numbers = f"{_title(comparison)} minus {comparison.grid.baseline_of(FULL_METHOD)}: " + _numbers(found)
-    return Answer(WORKS, verdict, f"{words} " + numbers + f"; {counts[0]} and {counts[1]} seeds", comparison.grid.key)
+    numbers += f"; {counts[0]} and {counts[1]} seeds."
+    return Answer(WORKS, verdict, f"{_capital(sentence)}.", numbers, comparison.grid.key)
 
 
 def _components(comparison: Comparison) -> Answer:
     """The components whose main effect on AP or AP90 is positive, and whether they interact in either."""
-    if not comparison.grid.factorial:
-        return Answer(COMPONENTS, NOT_RUN, "This grid declares no factors", comparison.grid.key)
-    names = [*comparison.grid.factorial, "interaction"]
+    grid = comparison.grid
+    if not grid.factorial:
+        return Answer(COMPONENTS, NOT_RUN, "This grid declares no factors.", grid=grid.key)
+    names = [*grid.factorial, "interaction"]
     effects = {metric: comparison.effects(metric).values() for metric in PRIMARY}
     found = {name: dict(zip(PRIMARY, each, strict=True)) for name, *each in zip(names, *effects.values(), strict=True)}
-    helping = [name for name in comparison.grid.factorial if BETTER in map(_sign, found[name].values())]
+    raised = {name: [metric for metric in PRIMARY if _sign(found[name][metric]) == BETTER] for name in grid.factorial}
+    helping = {name: metrics for name, metrics in raised.items() if metrics}
+    parts = [f"{name} raises {' and '.join(metrics)}" for name, metrics in helping.items()]
     is_shown = any(map(_sign, found["interaction"].values()))
-    words = "They interact." if is_shown else "No interaction is shown: their effects add up as far as can be seen."
-    text = f"{words} Main effects and interaction: " + join(
-        "; ", [f"{name} " + _numbers(found[name]) for name in names]
-    )
-    return Answer(COMPONENTS, " and ".join(helping) or NOT_DECIDED, text, comparison.grid.key)
+    parts.append("they interact" if is_shown else f"whether they interact is {NOT_DECIDED}")
+    numbers = "Main effects and interaction: " + join("; ", [f"{name} " + _numbers(found[name]) for name in names])
+    sentence = f"{_capital('; '.join(parts))}."
+    return Answer(COMPONENTS, " and ".join(helping) or NOT_DECIDED, sentence, numbers + ".", grid.key)
 
 
 def _dynamics(comparison: Comparison) -> Answer:
@@ -124,14 +143,14 @@ def _dynamics(comparison: Comparison) -> Answer:
         verdict = by_schedule.get(schedule or "", "NOT THE END POINT")
     declared = [arm for arm in FURTHER if (FULL_METHOD, arm) in comparison.grid.contrasts]
     further = ", ".join(f"{arm} {_state(comparison, arm) or NOT_DECIDED}" for arm in declared)
-    text = f"{MEANING[verdict]} " + _controls(comparison, DECIDING)
-    return Answer(DYNAMICS, verdict, text + (f". Other controls: {further}" if further else ""), comparison.grid.key)
+    numbers = _controls(comparison, DECIDING) + (f" Other controls: {further}." if further else "")
+    return Answer(DYNAMICS, verdict, MEANING[verdict], numbers, comparison.grid.key)
 
 
 def _statistic(comparison: Comparison) -> Answer:
     """NO: equivalent. YES: a significant difference."""
     verdict = {EQUIVALENT: "NO", BETTER: "YES", WORSE: "YES"}.get(_state(comparison, "author") or "", NOT_DECIDED)
-    return Answer(STATISTIC, verdict, _controls(comparison, ("author",)), comparison.grid.key)
+    return Answer(STATISTIC, verdict, STATISTICS[verdict], _controls(comparison, ("author",)), comparison.grid.key)
 
 
 def _small_beta(comparison: Comparison) -> Answer:
@@ -145,25 +164,33 @@ def _small_beta(comparison: Comparison) -> Answer:
         verdict = "AT A HIGHER T"
     if BETTER in (_sign(found.get(arm)) for arm in SMALL_BETAS):
         verdict = "ALSO WITH A FIXED T"
-    words = f"AP90 moves in {len(moving)} of {plural('arm', len(POSITIVE_CONTROLS))} with another box loss."
+    share = f"{len(moving)} of {len(POSITIVE_CONTROLS)}"
+    sentence = f"{SMALLER_BETA[verdict]} AP90 moves in {share} arms with another box loss."
     parts = [f"{arm} " + number_text(found[arm]) for arm in SMALL_BETAS if arm in found]
     parts += [f"{arm} minus {other} " + number_text(each) for (arm, other), each in pairs.items()]
-    return Answer(SMALL_BETA, verdict, f"{words} AP90 minus {grid.baseline}: " + join("; ", parts), grid.key)
+    numbers = f"AP90 minus {grid.baseline}: " + join("; ", parts) + "."
+    numbers += " AP: dsl " + number_text(comparison.difference("AP", "dsl")) + "." if "dsl" in grid.arms else ""
+    return Answer(SMALL_BETA, verdict, sentence, numbers, grid.key)
 
 
 def _cost(timings: list[TimingComparison]) -> Answer:
     """NOTHING: no cost is beyond the margin of "no extra overhead", of what was timed; SOMETHING: one is."""
     timed = [each for each in timings if each.n_done and FULL_METHOD in each.arms]
     if not timed:
-        return Answer(COST, NOT_RUN, "Needs grid=speed")
+        return Answer(COST, NOT_RUN, "Needs grid=speed.")
     best = min(timed, key=lambda each: why_not_comparable(each) is not None)
     costs, is_same = best.costs(FULL_METHOD), best.same_network(FULL_METHOD, best.baseline)
     known = [cost for cost in costs if cost.decision is not None]
     verdict = {REPRODUCED: "NOTHING", NOT_REPRODUCED: "SOMETHING"}.get(overhead_verdict(known, is_same), NOT_DECIDED)
-    parts = [f"{cost.name} {cost.ratio.value:.3f} times the baseline" for cost in known if cost.ratio]
-    where: Line = "The network at inference is the same. Timed " if is_same else "Timed "
-    where += why_not_comparable(best) or f"on {best.grid.dataset}"
-    return Answer(COST, verdict, where + ": " + ", ".join(parts), best.grid.key)
+    parts = [f"{cost.name} {cost.ratio.value:.3f} times the baseline's" for cost in known if cost.ratio]
+    parts += [f"{cost.name} not measured" for cost in costs if cost.decision is None]
+    parts += ["the same network at inference"] if is_same else []
+    where: Line = why_not_comparable(best) or f"on {best.grid.dataset}"
+    return Answer(COST, verdict, f"{_capital(', '.join(parts))}.", "Timed " + where + ".", best.grid.key)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _title(comparison: Comparison) -> str:
@@ -212,7 +239,7 @@ def _controls(comparison: Comparison, arms: Iterable[str]) -> Line:
         words = f"{arm} is {state}" if state in (WORSE, BETTER) else state or (undecided or [NOT_DECIDED])[0]
         numbers = _numbers({metric: comparison.contrast(metric, pair) for metric in PRIMARY})
         parts.append(f"{arm} " + numbers + f": {words}")
-    return f"{_title(comparison)} minus " + join("; ", parts)
+    return f"{_title(comparison)} minus " + join("; ", parts) + "."
 
 
 def _numbers(found: Mapping[str, Estimate | None]) -> Text:

@@ -7,7 +7,7 @@ from analysis.rendering.model import Block, Bullets, Figure, Section, Table
 from analysis.rendering.text import Line, code, join, link, strong
 from analysis.sections import grid_figures, tables
 from analysis.sections.answers import Answer, answers, best_comparison
-from analysis.sections.claims import ABLATION, FULL_METHOD, coco_command
+from analysis.sections.claims import ABLATION, CLAIMS, FULL_METHOD, coco_command, verdict_on
 from analysis.sections.comparability import COCO
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
@@ -15,10 +15,12 @@ from analysis.stats.timing import TimingComparison
 from dynamic_rcnn.wording import plural
 
 KEY = "answers"
+AP_CLAIMS = ("value", "difference")
 METRICS = ("AP", "AP50", "AP75", "AP90")
 NOTE = (
-    "Points of AP, differences with 95% intervals; bold: significant, p < 0.05 after Holm's correction. The images of "
-    "shapes are drawn by the suite: they show the mechanism, and neither confirm nor refute a number on COCO."
+    "AP in percent, mean over n seeds. Differences in points with 95% intervals, estimated within seeds and therefore "
+    "not those of the means where arms have different seeds; bold: significant, p < 0.05 after Holm's correction. The "
+    "images of shapes are drawn by the suite: they show the mechanism, and neither confirm nor refute a number on COCO."
 )
 FIGURES = ("-differences.svg", "-training-state.svg")  # of the ablation
 
@@ -27,10 +29,10 @@ def section(records: RunTable, comparisons: list[Comparison], timings: list[Timi
     """The section, whose title is that of the page."""
     found = answers(comparisons, timings)
     ablation = best_comparison(comparisons, ABLATION, FULL_METHOD)
-    blocks: list[Block] = [_runs_line(comparisons, timings), Bullets([_line(answer) for answer in found]), NOTE]
-    blocks += [four_arms(ablation)] if ablation else []
-    blocks.append(coco_line(comparisons))
-    blocks += _figures(records, ablation) if ablation else []
+    answered = Bullets([_line(answer) for answer in found], [answer.numbers for answer in found])
+    blocks: list[Block] = [answered, coco_line(comparisons)]
+    blocks += [four_arms(ablation), NOTE] if ablation else []
+    blocks += [_runs_line(comparisons, timings), *(_figures(records, ablation) if ablation else [])]
     return Section(KEY, "What was asked, and the answers", blocks)
 
 
@@ -40,10 +42,13 @@ def four_arms(ablation: Comparison) -> Table:
 
 
 def coco_line(comparisons: list[Comparison]) -> Line:
-    """Whether COCO was run, with the command that runs the ablation."""
+    """Whether COCO was run, the verdicts on the paper's APs if so, and the command that runs the ablation."""
     runs = {path for each in comparisons if each.grid.dataset == COCO for path in each.runs["path"]}
     done = {path for each in comparisons if each.grid.dataset == COCO for path in each.paths(*each.grid.arms)}
-    state = strong(verdict.NOT_RUN) if not done else f"{len(done)} of {plural('run', len(runs))} done"
+    state: Line = strong(verdict.NOT_RUN)
+    if done:
+        verdicts = [f"{claim.text}: " + verdict_on(claim, comparisons) for claim in CLAIMS if claim.kind in AP_CLAIMS]
+        state = f"{len(done)} of {plural('run', len(runs))} done; " + join("; ", verdicts)
     return strong("COCO") + ", on which the paper's claims are decided: " + state + ". " + code(coco_command(ABLATION))
 
 
@@ -56,7 +61,7 @@ def _runs_line(comparisons: list[Comparison], timings: list[TimingComparison]) -
 
 def _line(answer: Answer) -> Line:
     question = link(answer.question, answer.grid) if answer.grid else answer.question
-    return join(" ", [question, strong(answer.verdict) + ".", *([answer.text + "."] if answer.text else [])])
+    return join(" ", [question, strong(answer.verdict) + ".", answer.sentence])
 
 
 def _figures(records: RunTable, ablation: Comparison) -> list[Figure]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analysis.rendering.model import Row, Table, TableCell, table
-from analysis.rendering.text import BREAK, Line, code, interval, join, mean_sd, number, signed, strong
+from analysis.rendering.text import BREAK, Line, Text, code, interval, join, mean_sd, number, signed, strong
 from analysis.sections.comparability import COCO, deviation, incomplete, looks_text
 from analysis.stats import verdict
 from analysis.stats.comparison import Comparison
@@ -91,6 +91,11 @@ def claims_table(comparisons: list[Comparison], overhead: list[Line]) -> Table:
         cell = TableCell(join(BREAK, overhead)) if claim.kind == "overhead" else _verdict_cell(claim, comparisons)
         rows.append([claim.text, claim.sources, cell, code(claim.grid)])
     return table(["claim (COCO val2017, R-50-FPN, 1x)", "source", "verdict", "grid"], rows, text_columns=4)
+
+
+def verdict_on(claim: PaperClaim, comparisons: list[Comparison]) -> Text:
+    """The verdict with what was measured, and settings that do not count; NOT RUN if there is nothing."""
+    return _verdict_cell(claim, comparisons).text
 
 
 def _verdict_cell(claim: PaperClaim, comparisons: list[Comparison]) -> TableCell:

@@ -9,7 +9,7 @@ from analysis.rendering.model import Block, Bullets, Heading, Number, Row, Secti
 from analysis.rendering.terminal import str_table
 from analysis.rendering.text import NOTHING, Line, code
 from analysis.stats import verdict
-from analysis.stats.replication import OTHER_DATA, Replication, Result
+from analysis.stats.replication import OTHER_DATA_MARGIN, Replication, Result
 from dynamic_rcnn.wording import plural
 
 VERDICTS = (verdict.REPRODUCED, verdict.NOT_REPRODUCED, verdict.INCONCLUSIVE)
@@ -18,10 +18,10 @@ RULE = (
     "Each mean of an arm and each difference of two arms, in percent and points of AP, against the other set: "
     "REPRODUCED if the gap and the half-width of its 90% interval are together within the margin, NOT REPRODUCED if "
     "the gap is larger than the margin and than the half-width of its 95% interval, INCONCLUSIVE otherwise. Both sets "
-    "have noise, over the n seeds in brackets; differences are between runs of one seed. The margins are those of "
-    f"claims, on other data than COCO {OTHER_DATA:g} times as wide. The rows are not corrected for their number: "
-    "if all gaps were noise, 1 in 20 would be significant. Within: whether the 95% interval that the set with more "
-    "seeds prints contains the value of the other set. That interval is for the true value, and the other set has "
+    "have noise, over the n seeds in brackets; differences are means over the seeds that both arms have. On COCO the "
+    f"margins are those of claims, on other data {OTHER_DATA_MARGIN:.1f} points. The rows are not corrected for their "
+    "number: if all gaps were noise, 1 in 20 would be significant. Within: whether the 95% interval that the set with "
+    "more seeds prints contains the value of the other set. That interval is for the true value, and the other set has "
     "noise of its own, so fewer than 95% are to be expected: with 8 and 3 seeds about 75%."
 )
 NOTHING_FINISHED = "No grid of these runs has finished runs to compare."
@@ -87,4 +87,4 @@ def _rows(replication: Replication) -> Iterator[Row]:
         what: Line = " minus ".join(result.arms)
         within = {True: "yes", False: "no", None: NOTHING}[result.is_within]
         margin = Number(result.margin, digits=1)
-        yield [what, result.metric, TableCell(here, runs), there, margin, gap, within, result.text]
+        yield [what, result.metric, TableCell(here, runs), there, margin, TableCell(gap, runs), within, result.text]

@@ -9,7 +9,6 @@ from analysis.frames import load_curves, load_runs
 from dynamic_rcnn import PROJECT
 
 RECORDS = PROJECT / "analysis/records"
-MOST_POSITIVES = 96
 
 
 @pytest.fixture(scope="module")
@@ -48,5 +47,8 @@ def test_proposals_at_least_double(curves: pd.DataFrame) -> None:
 
 
 def test_the_limit_on_positives_is_rarely_reached(curves: pd.DataFrame) -> None:
-    reached = (curves["positives"] >= MOST_POSITIVES).groupby(curves["arm"]).mean()
-    assert (reached <= 0.10).all()
+    """Where it is, in any image, fewer positives are sampled than proposals have the baseline's IoU of 0.5."""
+    baseline = curves[curves["arm"] == "baseline"]
+    lost = baseline["proposals_50"] - baseline["positives"]
+    assert (lost > 1e-3).mean() <= 0.10
+    assert lost.clip(lower=0).sum() / baseline["proposals_50"].sum() <= 0.01

@@ -115,7 +115,8 @@ def test_the_default_report_is_beside_the_runs(tmp_path: Path, capsys: pytest.Ca
     for _ in range(2):  # the second time the folder holds a report
         assert report.main([f"runs={tmp_path / 'runs'}"]) == 0
         printed = capsys.readouterr().out.splitlines()
-        assert printed[-1] == f"{tmp_path / 'runs/REPORT.md'}: 1 grid, 13 runs, 0 problems"
+        files = f"{tmp_path / 'runs/REPORT.md'}, {tmp_path / 'runs/report.html'}"
+        assert printed[-1] == f"{files}: 1 grid, 13 runs, 0 problems"
         (both,) = (line for line in printed if line.startswith("both: "))
         assert " ".join(both.split()) == (
             "both: DLA + DSL 3 51.00 50.00 50.00 22.00 +10.00 [+9.00, +11.00] +10.00 [+8.00, +12.00]"
@@ -168,7 +169,7 @@ def test_the_script_runs_from_any_folder_with_its_exit_codes(tmp_path: Path) -> 
     script = str(ROOT / "analysis/report.py")
     result = run_command([script, "runs=runs", "out=R.md"], tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.endswith("\nR.md: 1 grid, 13 runs, 0 problems\n")
+    assert result.stdout.endswith("\nR.md, r.html: 1 grid, 13 runs, 0 problems\n")
     assert (tmp_path / "R.md").exists()
     wrong = run_command([script, "seeds=3"], tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")

@@ -47,7 +47,7 @@ def test_without_runs_each_question_names_the_grid_that_answers(tmp_path: Path) 
     assert [each.question for each in found] == [WORKS, COMPONENTS, DYNAMICS, STATISTIC, SMALL_BETA, COST]
     assert {each.verdict for each in found} == {"NOT RUN"}
     needed = ["ablation", "ablation", "dynamics", "dynamics", "dsl", "speed"]
-    assert [each.text for each in found] == [f"Needs grid={name}" for name in needed]
+    assert [each.sentence for each in found] == [f"Needs grid={name}." for name in needed]
 
 
 def test_grids_without_the_arms_or_the_runs_that_decide(tmp_path: Path) -> None:
@@ -59,23 +59,23 @@ def test_grids_without_the_arms_or_the_runs_that_decide(tmp_path: Path) -> None:
     folder.manifest(factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "both"]})
     found = answered(tmp_path / "half")
     assert found[WORKS].verdict == found[COMPONENTS].verdict == "NOT DECIDED"
-    assert str(found[WORKS].text).startswith("The runs that decide are not done.")
+    assert found[WORKS].sentence == "The runs that decide are not done."
 
 
 @pytest.mark.parametrize(
-    ("both", "verdict"),
+    ("both", "verdict", "sentence"),
     [
-        ((42, 12), "YES"),
-        ((42, 10), "PARTLY"),
-        ((40, 10), "NOT DECIDED"),
-        ((38, 10), "NO"),
-        ((38, 12), "PARTLY"),
+        ((42, 12), "YES", "AP and AP90 are above the baseline."),
+        ((42, 10), "PARTLY", "AP is above the baseline."),
+        ((40, 10), "NOT DECIDED", "No significant difference from the baseline in AP or AP90."),
+        ((38, 10), "NO", "AP is below the baseline."),
+        ((38, 12), "PARTLY", "AP90 is above the baseline, AP is below the baseline."),
     ],
 )
-def test_it_works_if_ap_and_ap90_are_above_the_baseline(tmp_path: Path, both: Any, verdict: str) -> None:
+def test_it_works_if_ap_and_ap90_are_above_the_baseline(tmp_path: Path, both: Any, verdict: str, sentence: str) -> None:
     found = grid(tmp_path, "ablation", {"baseline": (40, 10), "both": both})[WORKS]
-    assert found.verdict == verdict
-    assert f"both minus baseline: AP {both[0] - 40:+.2f}".replace("+0.00", "0.00") in str(found.text).replace("*", "")
+    assert (found.verdict, found.sentence) == (verdict, sentence)
+    assert f"both minus baseline: AP {both[0] - 40:+.2f}".replace("+0.00", "0.00") in str(found.numbers)
 
 
 def test_components_are_the_factors_with_a_positive_main_effect(tmp_path: Path) -> None:
@@ -85,15 +85,17 @@ def test_components_are_the_factors_with_a_positive_main_effect(tmp_path: Path) 
     (manifest,) = tmp_path.glob("*/*.grid.json")
     edit_json(manifest, factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "both"]})
     found = answered(tmp_path)[COMPONENTS]
-    assert found.verdict == "DLA and DSL" and str(found.text).startswith("They interact. ")
-    assert "DLA AP +5.50 [+4.79, +6.21]" in str(found.text) and "interaction AP +9.00" in str(found.text)
+    assert found.verdict == "DLA and DSL"
+    assert found.sentence == "DLA raises AP and AP90; DSL raises AP and AP90; they interact."
+    assert "DLA AP +5.50 [+4.79, +6.21]" in str(found.numbers) and "interaction AP +9.00" in str(found.numbers)
 
 
 def test_one_component_without_interaction(tmp_path: Path) -> None:
     factors = {"DLA": ["dla", "both"], "DSL": ["dsl", "both"]}
     levels = {"baseline": (40, 10), "dla": (42, 13), "dsl": (40, 10), "both": (42, 13)}
     found = grid(tmp_path, "ablation", levels, factorial=factors)[COMPONENTS]
-    assert found.verdict == "DLA" and str(found.text).startswith("No interaction is shown")
+    assert found.verdict == "DLA"
+    assert found.sentence == "DLA raises AP and AP90; whether they interact is NOT DECIDED."
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_equivalence_that_is_not_shown_is_not_decided(tmp_path: Path) -> None:
     levels = {"baseline": (40, 10), "both": (44, 14), "end_point": (44, 14)}
     claims = [{"arms": ["both", "end_point"], "margins": {"AP": 0.01}}]
     found = grid(tmp_path, "dynamics", levels, contrasts=[["both", "end_point"]], equivalence=claims)[DYNAMICS]
-    assert found.verdict == "NOT DECIDED" and "would " in str(found.text)
+    assert found.verdict == "NOT DECIDED" and "would " in str(found.numbers)
 
 
 def test_that_the_end_point_is_worse_is_an_answer_although_the_schedule_is_not_decided(tmp_path: Path) -> None:

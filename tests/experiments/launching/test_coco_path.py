@@ -100,6 +100,7 @@ def test_r50_runs_on_coco_are_stopped_resumed_evaluated_and_reported(tmp_path: P
     ("grid", "arms", "seeds"),
     [
         ("dynamics", "baseline,both,open_loop,reversed,author", "[0,1]"),
+        ("dynamics", "both,end_point,shuffled,static_joint,dla_beta_1_6,all_reduce", "[0]"),
         ("dsl", "baseline,weight_1_3,t_62_beta_1_6", "[0]"),
     ],
 )
