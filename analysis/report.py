@@ -128,11 +128,11 @@ def html_page(out: Path) -> Path:
 def write(page: Page, out: Path) -> None:
     """Write the figures and tables, then the pages that show them; remove files of the previous report."""
     from analysis.rendering.html import to_html
-    from analysis.rendering.plots import draw
+    from analysis.rendering.plots import draw_all
 
     folder = figure_folder(out)
     previous = _previous_files(out)
-    figures = {figure.name: draw(figure) for figure in page.figures}
+    figures = draw_all(page.figures)
     tables = {f"{each.name}.csv": to_csv(each.table) for each in page.tables}
     tables |= {"tables.json": to_json(page), "tables.tex": to_latex(page)}
     files = {folder / picture.name: picture.png for picture in page.pictures}
