@@ -147,7 +147,7 @@ def test_the_picture_shows_the_committed_records(tmp_path):
 
 
 def test_the_picture_shows_the_differences_of_the_report(tmp_path):
-    """dla has seed 0 alone and dsl 0 and 1: their effects are +1 and +2, and their means 2 and 0.5 below the baseline."""
+    """dla has seed 0 alone and dsl 0 and 1: they are 1 and 2 better, and their means 2 and 0.5 below the baseline."""
     uneven(tmp_path)
     tables = runpy.run_path(str(ROOT / "docs/picture.py"))["panels"](tmp_path)
     gains = tables["AP"].loc[0.90].to_dict()

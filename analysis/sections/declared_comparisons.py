@@ -19,7 +19,8 @@ def effect_blocks(comparison: Comparison) -> list[Block]:
     first, second = comparison.grid.factorial
     heading = Heading("Main effects and interaction")
     if not comparison.factorial:
-        return [heading, f"{first} and {second} as two factors, from the same runs: see " + link(deciding.key, deciding.key) + "."]
+        seen = f"{first} and {second} as two factors, from the same runs: see "
+        return [heading, seen + link(deciding.key, deciding.key) + "."]
     text = (
         f"{first} and {second} as two factors, with intervals as above; bold after Holm's correction over the rows of "
         "this table, for each metric separately. The interaction is the effect of one factor given the other one minus "

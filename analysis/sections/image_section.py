@@ -52,7 +52,7 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
 
 
 def _images_text(results: ImageStatistics, comparison: Comparison) -> str:
-    """'2000 images of the test split', as metrics.json of the runs names it; without it if they name none or several."""
+    """'2000 images of the test split', as named in metrics.json; the split is left out if none or several are named."""
     splits = set(comparison.averaged["split"])
     if len(splits) == 1 and isinstance(split := splits.pop(), str):
         return f"{results.images} images of the {SPLITS.get(split, split)} split"
@@ -131,7 +131,10 @@ def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Blo
         ]
         for row in results.changes[arm]
     ]
-    text = f"The classes and object sizes in which AP of {arm} and of {baseline} differ most; mean over {_seeds(results)}."
+    text = (
+        f"The classes and object sizes in which AP of {arm} and of {baseline} differ most; mean over "
+        f"{_seeds(results)}."
+    )
     header = ["class", "size", "AP, baseline", f"AP, {arm}", "difference"]
     return [Heading("What changed most"), text, table(header, rows, text_columns=2)]
 

@@ -15,8 +15,8 @@ WITHOUT_INTERACTION = "both, if the effects added up"
 def interaction_figure(comparison: Comparison, arms: Sequence[str]) -> Figure | None:
     """The four arms by factor; None if the grid shows no factorial, or if an arm has no value.
 
-    Each arm is at the mean of the baseline plus its difference from the baseline as in the tables. The means of the arms
-    would show other effects than the tables if the arms have different seeds.
+    Each arm is at the mean of the baseline plus its difference from the baseline as in the tables. The means of the
+    arms would show other effects than the tables if the arms have different seeds.
 
     Args:
         comparison: of the grid.
@@ -30,7 +30,7 @@ def interaction_figure(comparison: Comparison, arms: Sequence[str]) -> Figure | 
     if len(panels) < len(PRIMARY):
         return None
     caption = (
-        f"{grid.dataset}, {comparison.seeds_text()}. The baseline is at its mean over seeds, the other arms are at this "
+        f"{grid.dataset}, {comparison.seeds_text()}. The baseline is at its mean over seeds, the other arms at this "
         f"mean plus their difference from the baseline, estimated by least squares as in the tables, with its {LEVEL} "
         f"interval. Left without and right with {first}; dashed without and solid with {second}. Parallel lines: no "
         "interaction, the effects add up. The dotted line leads to where the arm with both would be then; the distance "

@@ -74,7 +74,8 @@ def test_contrasts_are_of_the_two_arms_that_the_grid_names(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("pair", "shown"), [(["dla", "baseline"], "+1.00<br>[0.00, +2.00]"), (["baseline", "dla"], "-1.00<br>[-2.00, 0.00]")]
+    ("pair", "shown"),
+    [(["dla", "baseline"], "+1.00<br>[0.00, +2.00]"), (["baseline", "dla"], "-1.00<br>[-2.00, 0.00]")],
 )
 def test_a_contrast_with_the_baseline_is_as_bold_as_the_difference(tmp_path: Path, pair: list[str], shown: str) -> None:
     """p of dla is 0.0498: significant if corrected for one contrast, and not among the three differences."""
@@ -89,7 +90,8 @@ def test_a_contrast_with_the_baseline_is_as_bold_as_the_difference(tmp_path: Pat
 def test_contrasts_and_margins_name_the_commits_of_the_runs(tmp_path: Path) -> None:
     ablation(tmp_path)
     (manifest,) = tmp_path.glob("*/*.grid.json")
-    edit_json(manifest, contrasts=[["both", "dla"]], equivalence=[{"arms": ["baseline", "dsl"], "margins": {"AP": 0.8}}])
+    claim = {"arms": ["baseline", "dsl"], "margins": {"AP": 0.8}}
+    edit_json(manifest, contrasts=[["both", "dla"]], equivalence=[claim])
     text = markdown(tmp_path)
     one = "declared at `01234567` (with uncommitted changes), the commit of the runs."
     assert f"Pairs of arms, {one} Intervals" in text and f"Arms and margins were {one} **" in text
