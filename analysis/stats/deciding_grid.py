@@ -1,7 +1,7 @@
 """Which of the grids that share arms has the tables of what they all could show: a factorial, a printed difference.
 
-Every grid uses all finished runs of its arms, so the grids of a folder have the same seeds of the arms that they share.
-What differs is for how many other arms a test is corrected. The grid with the fewest arms has the tables, and the others
+Every grid uses all finished runs of its arms, so the grids of a folder have the same seeds of the arms they share. What
+differs is for how many other arms a test is corrected. The grid with the fewest arms has the tables, and the others
 refer to it, so that the report shows each of these results once.
 """
 
