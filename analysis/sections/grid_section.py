@@ -107,10 +107,9 @@ def _difference_blocks(records: RunTable, comparison: Comparison) -> list[Block]
         "differences of the means if all arms have the same seeds. "
         + strong("Bold")
         + f": significant, p < {ALPHA} after Holm's correction over the rows of this table, for each metric "
-        "separately; intervals are not corrected. Another grid corrects the same difference for its own arms, so it can "
-        f"be bold on one page and not on another. {' and '.join(PRIMARY)} are the primary metrics, all others are "
-        "exploratory."
-        + _start_note(records, comparison)
+        "separately; intervals are not corrected. Another grid corrects the same difference for its own arms, so it "
+        f"can be bold on one page and not on another. {' and '.join(PRIMARY)} are the primary metrics, all others are "
+        "exploratory." + _start_note(records, comparison)
     )
     return [
         Heading("Difference from the baseline"),

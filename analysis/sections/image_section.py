@@ -132,8 +132,7 @@ def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Blo
         for row in results.changes[arm]
     ]
     text = (
-        f"The classes and object sizes in which AP of {arm} and of {baseline} differ most; mean over "
-        f"{_seeds(results)}."
+        f"The classes and object sizes in which AP of {arm} and of {baseline} differ most; mean over {_seeds(results)}."
     )
     header = ["class", "size", "AP, baseline", f"AP, {arm}", "difference"]
     return [Heading("What changed most"), text, table(header, rows, text_columns=2)]
