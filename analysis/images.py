@@ -10,9 +10,10 @@ workers    number of processes; the results do not depend on it
 
 Writes, beside each grid's manifest, <grid>-<setting>.images.json, and the images on which two arms differ most:
 <grid>-<setting>.images.png, a picture of 4, and <grid>-<setting>.detections.html, a page to browse 40. The arms are the
-full method and its baseline; in a grid without it, the arm whose AP differs most from its baseline's. Writes none of
-them if the detections of a run do not give the AP in its metrics.json, and no pictures if the images are not on this
-machine. The runs' specs say where the ground truth is; missing shapes are drawn.
+full method and its baseline; in a grid without it, the arm whose AP differs most from its baseline's. Two arms are
+compared over the seeds that both have. Writes none of them if the detections of a run do not give the AP in its
+metrics.json, and no pictures if the images are not on this machine. The runs' specs say where the ground truth is;
+missing shapes are drawn.
 analysis/report.py shows the results, and reports those that are missing or out of date.
 """
 
@@ -51,8 +52,9 @@ from analysis.reading.image_statistics import (
     path_for,
 )
 from analysis.reading.run_table import RunTable, collect
-from analysis.rendering.panels import COLOURS
-from analysis.sections.claims import FULL_METHOD
+from analysis.rendering.panels import colours_of
+from analysis.sections.grid_figures import shown_arms
+from analysis.sections.image_section import compared_arm
 from analysis.stats.comparison import Comparison
 from dynamic_rcnn import PROJECT as ROOT
 from dynamic_rcnn.data import dataset
@@ -91,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"error: {grid.key}: {error}", file=sys.stderr)
             code = 2
         else:
-            print(written or f"{grid.key}: no arm and its baseline have finished runs with detections")
+            print(written or f"{grid.key}: no arm and its baseline have finished runs with detections of the same seed")
     return code
 
 
@@ -99,10 +101,10 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     """Write the files of one grid. Returns a line about them, or None if there is nothing to compare."""
     comparison = Comparison(records, grid)
     arms = _arms_with_detections(comparison, runs)
-    compared = [arm for arm in comparison.others if arm in arms and grid.baseline_of(arm) in arms]
-    if not compared:
-        return None
     paths = sorted({path for own in arms.values() for path in own})
+    pairs = _pairs(comparison, paths)
+    if not pairs:
+        return None
     coco, folder, color_type = _ground_truth(runs, paths)
     objects = read_objects(coco)
     by_path = {
@@ -110,14 +112,15 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
     }
     matched = {path: match(objects, each) for path, each in by_path.items()}
     check_recorded(comparison.averaged, matched)
-    detections = {arm: [by_path[path] for path in own] for arm, own in arms.items()}
-    matches = {arm: [matched[path] for path in own] for arm, own in arms.items()}
     resampled = bootstrap([matched[path] for path in paths], resamples, np.random.default_rng(seed), workers)
-    pairs = [(arm, grid.baseline_of(arm)) for arm in compared]
-    errors = error_frame({arm: [find_errors(objects, each) for each in own] for arm, own in detections.items()})
-    pair = ArmPair(*_shown_arms(comparison, pairs), coco, objects, folder, detections, matches, color_type)
+    errors = error_frame({arm: [find_errors(objects, by_path[path]) for path in own] for arm, own in arms.items()})
+    shown = compared_arm(comparison, list(pairs))
+    detections = {arm: [by_path[path] for path in own] for arm, own in pairs[shown].items()}
+    matches = {arm: [matched[path] for path in own] for arm, own in pairs[shown].items()}
+    pair = ArmPair(shown, grid.baseline_of(shown), coco, objects, folder, detections, matches, color_type)
     title = f"Detections of {pair.baseline} and {pair.arm}: {grid.key}"
-    browser = partial(draw_browser, pair, title, arms, _colours(grid))
+    colours = colours_of(shown_arms(comparison), list(pairs[shown]))
+    browser = partial(draw_browser, pair, title, pairs[shown], colours)
     content = {
         **{"grid": grid.name, "setting": grid.setting, "baseline": grid.baseline},
         **{"images": len(objects.image_ids), "resamples": resamples, "seed": seed},
@@ -126,24 +129,23 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
         "errors": _json_rows(errors),
         **_scores(objects, arms, by_path, matched),
         "sheet": _write_drawn(runs, grid, SHEET_SUFFIX, "contact sheet", partial(draw_contact_sheet, pair)),
-        "changes": _changes(objects, arms, by_path, pairs),
+        "changes": _changes(objects, by_path, pairs),
+        "pairs_seeds": True,
     }
     _write_drawn(runs, grid, BROWSER_SUFFIX, "browser of detections", browser)
     write_content(runs / path_for(grid), validate(ImageStatistics, content))
     return f"{runs / path_for(grid)}: {len(paths)} runs on {len(objects.image_ids)} images"
 
 
-def _shown_arms(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """The arm and the baseline whose images are shown: the full method, or the arm whose mean AP differs most."""
-    means = comparison.averaged.astype({"AP": float}).groupby("arm")["AP"].mean()
-    by_difference = sorted(pairs, key=lambda pair: -abs(means[pair[0]] - means[pair[1]]))
-    return next((pair for pair in pairs if pair[0] == FULL_METHOD), by_difference[0])
-
-
-def _colours(grid: Manifest) -> dict[str, str]:
-    """Arm -> its colour, as in the report's figures; black for the first arm alone."""
-    first, *rest = COLOURS
-    return {arm: rest[(number - 1) % len(rest)] if number else first for number, arm in enumerate(grid.arms)}
+def _pairs(comparison: Comparison, paths: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Arm -> itself and its baseline -> the runs among `paths` of the seeds that both have; not if they share none."""
+    found = {}
+    for arm in comparison.others:
+        baseline = comparison.grid.baseline_of(arm)
+        ours, theirs = comparison.paired_paths(arm, baseline, set(paths))
+        if ours:
+            found[arm] = {arm: ours, baseline: theirs}
+    return found
 
 
 def _write_drawn(
@@ -203,16 +205,16 @@ def _ground_truth(runs: Path, paths: Sequence[str]) -> tuple[COCO, Path, str]:
 
 
 def _changes(
-    objects: Objects,
-    arms: Mapping[str, Sequence[str]],
-    detections: Mapping[str, Detections],
-    pairs: Sequence[tuple[str, str]],
+    objects: Objects, detections: Mapping[str, Detections], pairs: Mapping[str, Mapping[str, Sequence[str]]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Where each arm differs most from its baseline. detections: by run, which pairs and arms may share."""
-    by_run = {path: ap_by_category_and_size(objects, each) for path, each in detections.items()}
-    by_arm = {arm: [by_run[path] for path in own] for arm, own in arms.items()}
-    largest = {arm: largest_changes(by_arm[arm], by_arm[baseline]).head(MOST_CHANGES) for arm, baseline in pairs}
-    return {arm: _json_rows(frame) for arm, frame in largest.items()}
+    """Where each arm differs most from its baseline. detections: by run. pairs: see `_pairs`."""
+    needed = {path for own in pairs.values() for paths in own.values() for path in paths}
+    by_run = {path: ap_by_category_and_size(objects, detections[path]) for path in needed}
+    largest = {}
+    for arm, own in pairs.items():
+        ours, theirs = ([by_run[path] for path in paths] for paths in own.values())
+        largest[arm] = _json_rows(largest_changes(ours, theirs).head(MOST_CHANGES))
+    return largest
 
 
 def _scores(

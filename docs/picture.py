@@ -9,6 +9,7 @@ a test can check that the committed picture shows them.
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from analysis.frames import load_curves, load_runs
+from analysis.reading.run_table import collect
+from analysis.stats.comparison import Comparison
 
-RECORDS, GRID = PROJECT / "analysis/records", "shapes-ablation-"
+RECORDS, GRID = PROJECT / "analysis/records", "ablation"
 ARMS = {  # label, colour, line width and dashes: lines of different arms may coincide
     "baseline": ("baseline", "#000000", 2.4, "-"),
     "dla": ("DLA only", "#0072B2", 1.6, "-"),
@@ -42,15 +44,31 @@ STYLE = {
 }
 
 
-def panels() -> dict[str, pd.DataFrame]:
-    """Return the mean over seeds for each panel: one column per arm, indexed by iteration or IoU threshold."""
-    runs = load_runs(RECORDS)
-    runs = runs[runs["grids"].map(lambda keys: any(key.startswith(GRID) for key in keys))]
-    curves = load_curves(RECORDS)
-    curves = curves[curves["path"].isin(runs["path"])].groupby(["iteration", "arm"])[["T", "beta"]].mean()
-    ap = 100 * runs.groupby("arm")[list(METRICS.values())].mean().T.set_axis(list(METRICS))
-    tables = {"T": curves["T"].unstack(), "beta": curves["beta"].unstack(), "AP": ap.sub(ap["baseline"], axis="index")}
+def panels(folder: Path = RECORDS) -> dict[str, pd.DataFrame]:
+    """Return the numbers of each panel: one column per arm, indexed by iteration or IoU threshold.
+
+    T and beta are means over seeds. Differences in AP are the report's, estimated by least squares: the arms have
+    different seeds, whose effects a difference of means would contain.
+    """
+    records = collect(folder)
+    comparison = Comparison(records, records.choose_grids(GRID)[0])
+    curves = comparison.averaged[["path", "arm"]].merge(records.curves, on="path")
+    means = curves.groupby(["iteration", "arm"])[["T", "beta"]].mean()
+    gains = {arm: [_gain(comparison, metric, arm) for metric in METRICS.values()] for arm in ARMS}
+    tables = {
+        "T": means["T"].unstack(),
+        "beta": means["beta"].unstack(),
+        "AP": pd.DataFrame(gains, index=list(METRICS)),
+    }
     return {name: table[list(ARMS)] for name, table in tables.items()}
+
+
+def _gain(comparison: Comparison, metric: str, arm: str) -> float:
+    """AP of the arm minus that of the baseline, in points; NaN if it is not known."""
+    if arm == comparison.grid.baseline:
+        return 0.0
+    found = comparison.difference(metric, arm)
+    return found.value if found else math.nan
 
 
 def draw(tables: dict[str, pd.DataFrame], out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.analysis.synthetic import RunsFolder, read_report
+from tests.analysis.synthetic import RunsFolder, read_report, uneven
 from tests.dynamic_rcnn.data.coco_fixture import write_coco
 from tests.experiments.coco_layout import write_coco_2017
 
@@ -143,6 +144,16 @@ def test_the_picture_shows_the_committed_records(tmp_path):
     numbers = re.compile(r"numbers-[0-9a-f]{16}")
     drawn = numbers.findall((tmp_path / "picture.svg").read_text())
     assert drawn and drawn == numbers.findall((ROOT / "docs/picture.svg").read_text())
+
+
+def test_the_picture_shows_the_differences_of_the_report(tmp_path):
+    """dla has seed 0 alone and dsl 0 and 1: they are 1 and 2 better, and their means 2 and 0.5 below the baseline."""
+    uneven(tmp_path)
+    tables = runpy.run_path(str(ROOT / "docs/picture.py"))["panels"](tmp_path)
+    gains = tables["AP"].loc[0.90].to_dict()
+    assert gains == pytest.approx({"baseline": 0, "dla": 1, "dsl": 2, "both": 4})
+    assert list(tables["AP"].index) == [0.50, 0.60, 0.70, 0.75, 0.80, 0.90]
+    assert list(tables["T"].columns) == ["baseline", "dla", "dsl", "both"] and tables["T"].notna().all(axis=None)
 
 
 def test_the_readme_is_short_and_every_link_leads_somewhere():

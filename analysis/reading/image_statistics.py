@@ -127,10 +127,12 @@ class ImageStatistics(FileContent):
 
     Attributes:
         runs: run directory -> sha256 of the detections that were used.
-        images: number of validation images. resamples: number of bootstrap resamples.
+        images: number of images that the runs were evaluated on. resamples: number of bootstrap resamples.
         sampling: "AP" or an IoU threshold such as "0.75" -> the runs in the order of `runs`. Empty in older files.
         errors: AP that fixing one kind of error would gain, by arm and IoU threshold.
         changes: arm -> the categories and sizes in which it differs most from its baseline.
+        pairs_seeds: whether `changes` and `sheet` are over the seeds that both arms have. In older files they are over
+            all seeds of each arm.
         curves, calibration, confusion: what the scores tell. Older files have none.
         browser: the path of the page to browse detections, relative to the folder of runs, or in a report to
             its own; empty if there is none.
@@ -146,6 +148,7 @@ class ImageStatistics(FileContent):
     sampling: dict[str, Sampling] = Field(default_factory=dict)
     errors: list[ErrorRow]
     changes: dict[str, list[ChangeRow]]
+    pairs_seeds: bool = False
     curves: list[ScoreCurve] = Field(default_factory=list)
     calibration: list[CalibrationRow] = Field(default_factory=list)
     confusion: Confusion | None = None

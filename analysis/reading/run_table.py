@@ -35,7 +35,7 @@ from dynamic_rcnn.run.train_log import LOG_COLUMNS
 RUN_COLUMNS = [
     "path", "dataset", "arm", "seed", "id", "setting", "init", "replay", "replayed_values", "state", "cause",
     "iteration", "max_iterations", "attempts", "commit", "dirty", "device", "processor", "code", "init_sha256",
-    "command", "processes", "torch", *ARITHMETIC, "seconds", "images", "accuracy",
+    "command", "processes", "torch", *ARITHMETIC, "seconds", "split", "images", "accuracy",
     *BOX_METRICS, *MASK_METRICS,
 ]
 # fmt: on
@@ -219,7 +219,8 @@ def _row(run: Run) -> dict[str, Any]:
     seconds = run.log.columns["seconds"][np.isfinite(run.log.columns["seconds"])]
     row |= {"seconds": float(np.median(seconds)) if len(seconds) else None}
     if isinstance(run.results, EvaluationResults):
-        row |= {"images": run.results.images, **run.results.metrics}
+        split = run.results.split if "split" in run.results.model_fields_set else None
+        row |= {"split": split, "images": run.results.images, **run.results.metrics}
     if isinstance(run.results, PretrainingResults):
         row |= {"accuracy": run.results.accuracy}
     return row

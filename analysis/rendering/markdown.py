@@ -35,12 +35,13 @@ def to_markdown(page: Page, name: str, folder: str) -> dict[str, str]:
     place = quote(folder) + "/"
     own = {section.key: f"{section.key}.md" for section in page.sections if section.summary is not None}
     links = {key: place + quote(file) for key, file in own.items()}
+    links_between = {FILE_LINK: "../", **{key: quote(file) for key, file in own.items()}}
     main = [text for section in page.sections for text in _on_main_page(section, place, links)]
     pages = {"": [f"# {page.title}", *main]}
     for section in page.sections:
         if section.key in own:
             back = f"Part of [{inline(page.title)}](../{quote(name)})."
-            texts = [_block(block, "", {FILE_LINK: "../"}) for block in section.blocks]
+            texts = [_block(block, "", links_between) for block in section.blocks]
             pages[own[section.key]] = [f"# {inline(section.title)}", back, *texts]
     return {file: "\n\n".join(texts) + "\n" for file, texts in pages.items()}
 

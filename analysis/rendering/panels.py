@@ -2,7 +2,7 @@
 
 Colours of arms are Okabe and Ito's, those of bars Paul Tol's light ones: both are safe for colour-blind readers. Every
 arm has its own marker and dashes as well, since lines of different arms may lie on each other. The arms of the paper's
-ablation have the same colours in all figures.
+ablation, and those that several grids draw, have the same colours in all figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from analysis.rendering.text import NOTHING, one_line, signed
 
 FONT = "DejaVu Sans"  # included in matplotlib, and installed with most Linux desktops
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D31")
-FIXED_STYLES = {"baseline": 0, "dla": 1, "dsl": 2, "both": 3}
+ABLATION_STYLES = {"baseline": 0, "dla": 1, "dsl": 2, "both": 3}
+FIXED_STYLES = {**ABLATION_STYLES, "beta_1_6": 5}  # controls and dsl draw beta_1_6
 GREY = "#666666"  # of what is no arm, and of arms beyond the colours
 REFERENCE = "#999999"
 REFERENCE_LINE: dict[str, Any] = {"linewidth": 1.4, "linestyle": ":"}
@@ -38,10 +39,23 @@ def arm_styles(arms: Sequence[str]) -> Styles:
     """Fixed styles, or else the first free one; the first arm gets style 0 unless another arm has it."""
     styles = {arm: FIXED_STYLES[arm] for arm in arms if arm in FIXED_STYLES}
     others = [arm for arm in arms if arm not in styles]
-    last_resort = [*range(len(FIXED_STYLES), len(COLOURS)), *range(len(FIXED_STYLES))]
+    last_resort = [*range(len(ABLATION_STYLES), len(COLOURS)), *range(len(ABLATION_STYLES))]
     order = [0, *last_resort] if arms and arms[0] in others else last_resort
     free = [style for style in dict.fromkeys(order) if style not in styles.values()]
     return styles | dict(zip(others, free, strict=False))
+
+
+def colours_of(arms: Sequence[str], more: Sequence[str] = ()) -> dict[str, str]:
+    """Arm -> its colour.
+
+    Args:
+        arms: those that have a colour in figures.
+        more: other arms, which get the colours that are left, or else grey.
+    """
+    own = {arm: COLOURS[style] for arm, style in arm_styles(arms).items()}
+    others = [arm for arm in dict.fromkeys(more) if arm not in own]
+    left = [colour for colour in COLOURS if colour not in own.values()]
+    return {**own, **dict.fromkeys(others, GREY), **dict(zip(others, left, strict=False))}
 
 
 def draw_panel(ax: Axes, panel: Panel, arms: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.rendering.model import Block, Heading, Row, table
-from analysis.rendering.text import signed
+from analysis.rendering.text import Line, join, link, signed
 from analysis.sections.comparability import COCO, deviation
 from analysis.sections.difference_tables import estimate_cell
 from analysis.stats.comparison import Comparison
@@ -38,7 +38,25 @@ class Disagreement:
 
 
 def compared(comparison: Comparison) -> Iterator[tuple[str, str, float, Estimate]]:
-    """Arm, metric, printed and measured difference from the baseline, where the paper shows one."""
+    """Arm, metric, printed and measured difference from the baseline, where the paper shows one.
+
+    Without arms that another grid compares, see `analysis.stats.deciding_grid`.
+    """
+    found = _all_compared(comparison)
+    return (each for each in found if comparison.paper_grid(each[0]).key == comparison.grid.key)
+
+
+def compared_elsewhere(comparison: Comparison) -> dict[str, list[str]]:
+    """Key of another grid -> the arms of this one whose differences it compares with the paper's."""
+    arms = dict.fromkeys(arm for arm, *_ in _all_compared(comparison))
+    found: dict[str, list[str]] = {}
+    for arm in arms:
+        if (key := comparison.paper_grid(arm).key) != comparison.grid.key:
+            found.setdefault(key, []).append(arm)
+    return found
+
+
+def _all_compared(comparison: Comparison) -> Iterator[tuple[str, str, float, Estimate]]:
     paper = comparison.grid.paper
     for arm in comparison.others if paper else ():
         for metric in AP_METRICS:
@@ -77,19 +95,29 @@ def _is_beyond_one_more_pair(measured: Estimate, printed: float) -> bool:
 def blocks(comparison: Comparison) -> list[Block]:
     """The part of the section that names them; empty if nothing can be compared."""
     total = len(list(compared(comparison)))
+    elsewhere = _elsewhere(comparison)
     if not total:
-        return []
-    rule = "significant here, with the opposite sign there"
+        return [HEADING, elsewhere] if elsewhere else []
+    rule = "significant in the table of differences above, with the opposite sign there"
     if _compares_size(comparison):
         rule += ", or of another size than two more single runs would show in 95 of 100 cases"
     else:
         rule += "; the setting differs, so the direction alone is compared"
-    text = f"Of the {plural('difference', total)} from the baseline that the paper shows, those that disagree ({rule})"
+    text = f"Of {plural('difference', total)} from the baseline that the paper shows, those that disagree ({rule})"
+    more = [elsewhere] if elsewhere else []
     found = disagreements(comparison)
     if not found:
-        return [HEADING, text + ": none."]
+        return [HEADING, text + ": none.", *more]
     header = ["arm", "metric", "paper", f"measured, {LEVEL} interval", "disagreement"]
-    return [HEADING, text + ":", table(header, [_row(each, comparison) for each in found], text_columns=2)]
+    rows = [_row(each, comparison) for each in found]
+    return [HEADING, text + ":", table(header, rows, text_columns=2), *more]
+
+
+def _elsewhere(comparison: Comparison) -> Line:
+    """Which grids compare other arms of this one; empty if none does."""
+    found = compared_elsewhere(comparison)
+    parts = [f"{', '.join(arms)}: see " + link(key, key) for key, arms in found.items()]
+    return join("; ", parts) + " (the same runs, tested among fewer arms)." if parts else ""
 
 
 def _row(each: Disagreement, comparison: Comparison) -> Row:

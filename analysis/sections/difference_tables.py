@@ -41,13 +41,17 @@ def contrast_table(comparison: Comparison) -> Table:
     return table(["contrast", *PRIMARY_FIRST], rows)
 
 
-def effect_table(comparison: Comparison, title: str, effects: Effects) -> Table:
-    """One row per effect of the grid's factors."""
+def effect_table(comparison: Comparison, title: str, effects: Effects, is_tested: bool = True) -> Table:
+    """One row per effect of the grid's factors. is_tested: whether significant ones are bold."""
     grid = comparison.grid
     runs = comparison.paths(grid.baseline, *(arm for arms in grid.factorial.values() for arm in arms))
     found = {metric: effects(metric) for metric in PRIMARY_FIRST}
     names = found[PRIMARY_FIRST[0]]
-    rows: list[Row] = [[name, *(estimate_cell(found[metric][name], runs) for metric in found)] for name in names]
+
+    def cell(estimate: Estimate | None) -> TableCell:
+        return estimate_cell(estimate, runs, is_tested)
+
+    rows: list[Row] = [[name, *(cell(found[metric][name]) for metric in found)] for name in names]
     return table([title, *PRIMARY_FIRST], rows)
 
 
@@ -69,17 +73,17 @@ def equivalence_table(comparison: Comparison) -> Table:
     return table(header, rows, text_columns=3)
 
 
-def estimate_cell(estimate: Estimate | None, runs: list[str]) -> TableCell:
-    """A difference with its interval, bold if it is significant."""
+def estimate_cell(estimate: Estimate | None, runs: list[str], is_tested: bool = True) -> TableCell:
+    """A difference with its interval, bold if it is tested and significant."""
     if estimate is None:
         return TableCell(NOTHING)
     shown = Number(
         *(estimate.value, "difference"),
         is_signed=True,
-        is_bold=bool(estimate.is_significant),
+        is_bold=is_tested and bool(estimate.is_significant),
         low=estimate.low,
         high=estimate.high,
-        more={"p_holm": estimate.deciding_p},
+        more={"p_holm": estimate.deciding_p} if is_tested else {},
     )
     return TableCell(shown, runs)
 

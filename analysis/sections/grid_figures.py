@@ -56,9 +56,9 @@ def _named_arms(comparison: Comparison) -> list[str]:
 
 def shown_text(comparison: Comparison) -> str:
     """The data set, the seeds and which arms are shown, for captions."""
-    shown, total = len(shown_arms(comparison)), len(comparison.grid.arms)
-    which = "the baseline and arms of factors and contrasts" if _named_arms(comparison) else "the first"
-    left_out = f"; {shown} of {total} arms: {which}" if shown < total else ""
+    arms, shown = comparison.grid.arms, shown_arms(comparison)
+    others = [arm for arm in arms if arm not in shown]
+    left_out = f"; {len(shown)} of {len(arms)} arms, without {', '.join(others)}" if others else ""
     return f"{comparison.grid.dataset}, {comparison.seeds_text()}{left_out}"
 
 

@@ -7,14 +7,20 @@ from analysis.reading.image_statistics import COMMAND
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Block, Heading, Number, Row, Section, TableCell, table
 from analysis.rendering.text import Line, code, emphasis, join, strong
-from analysis.sections import against_paper, difference_tables, image_section, paper_numbers, tables
+from analysis.sections import (
+    against_paper,
+    declared_comparisons,
+    difference_tables,
+    image_section,
+    paper_numbers,
+    tables,
+)
 from analysis.sections.comparability import looks_text
 from analysis.sections.grid_figures import figures
 from analysis.sections.summary import paragraph, summary_line
 from analysis.stats.comparison import PRIMARY, PRIMARY_FIRST, Comparison
-from analysis.stats.equivalence import DIFFERENT, EQUIVALENT
 from analysis.stats.estimate import POWER
-from analysis.stats.seeds import ALPHA, LEVEL, TOST_LEVEL
+from analysis.stats.seeds import ALPHA, LEVEL
 from dynamic_rcnn.metrics.names import AP_METRICS, IOU_THRESHOLDS, MASK_METRICS, RECALL_METRICS, SIZE_METRICS
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
@@ -33,9 +39,9 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         "the mean, " + noise_words(comparison) + ".",
         tables.mean_table(comparison, AP_METRICS, ["runs", "n"]),
         *_difference_blocks(records, comparison),
-        *_effect_blocks(comparison),
-        *_contrast_blocks(comparison),
-        *_equivalence_blocks(comparison),
+        *declared_comparisons.effect_blocks(comparison),
+        *declared_comparisons.contrast_blocks(comparison),
+        *declared_comparisons.equivalence_blocks(comparison),
         *_gradient_blocks(records, comparison),
         *_noise_blocks(comparison),
         *_unseen_blocks(comparison),
@@ -43,7 +49,8 @@ def section(records: RunTable, comparison: Comparison) -> Section:
         *paper_numbers.blocks(comparison),
         *against_paper.blocks(comparison),
         Heading("AP at each IoU threshold"),
-        f"Exploratory. Mean over seeds in percent, then the differences, with {LEVEL} intervals; bold as above.",
+        f"Exploratory. Mean over seeds in percent, then the differences, with {LEVEL} intervals; bold after Holm's "
+        "correction over the arms, for each threshold separately.",
         tables.mean_table(comparison, IOU_THRESHOLDS, hidden=["sd"]),
         difference_tables.difference_table(comparison, IOU_THRESHOLDS),
         *figures(records, comparison),
@@ -99,31 +106,15 @@ def _difference_blocks(records: RunTable, comparison: Comparison) -> list[Block]
         + ". Runs of one seed are a block: differences are least-squares estimates from arm + seed, which are the "
         "differences of the means if all arms have the same seeds. "
         + strong("Bold")
-        + f": significant, p < {ALPHA} after Holm's correction over the rows, for each metric separately; intervals "
-        f"are not corrected. {' and '.join(PRIMARY)} are the primary metrics, all others are exploratory."
-        + _start_note(records, comparison)
+        + f": significant, p < {ALPHA} after Holm's correction over the rows of this table, for each metric "
+        "separately; intervals are not corrected. Another grid corrects the same difference for its own arms, so it "
+        f"can be bold on one page and not on another. {' and '.join(PRIMARY)} are the primary metrics, all others are "
+        "exploratory." + _start_note(records, comparison)
     )
     return [
         Heading("Difference from the baseline"),
         text,
         difference_tables.difference_table(comparison, PRIMARY_FIRST),
-    ]
-
-
-def _effect_blocks(comparison: Comparison) -> list[Block]:
-    if not comparison.grid.factorial:
-        return []
-    first, second = comparison.grid.factorial
-    text = (
-        f"{first} and {second} as two factors, with intervals and bold as above. The interaction is the effect of one "
-        "factor given the other one minus its effect without. The second table has the simple "
-        "effects, whose means are the main effects (exploratory)."
-    )
-    return [
-        Heading("Main effects and interaction"),
-        text,
-        difference_tables.effect_table(comparison, "effect", comparison.effects),
-        difference_tables.effect_table(comparison, "simple effect", comparison.simple_effects),
     ]
 
 
@@ -182,31 +173,10 @@ def _unseen_blocks(comparison: Comparison) -> list[Block]:
     return [
         Heading(f"Difference from the baseline, without seed {seeds}"),
         f"The AP of seed {seeds} was known when settings of this grid were chosen (see the grid's file). The same "
-        "tables from the other seeds alone:",
+        "tables from the other seeds alone, with bold corrected over their own rows:",
         difference_tables.difference_table(unseen, PRIMARY_FIRST),
         difference_tables.noise_table(unseen),
     ]
-
-
-def _contrast_blocks(comparison: Comparison) -> list[Block]:
-    if not comparison.grid.contrasts:
-        return []
-    note = "Pairs of arms that the grid declares, with intervals and bold as above, corrected over these pairs."
-    return [Heading("Contrasts"), note, difference_tables.contrast_table(comparison)]
-
-
-def _equivalence_blocks(comparison: Comparison) -> list[Block]:
-    if not comparison.grid.equivalence:
-        return []
-    note = (
-        "Arms that the grid declares to be equivalent: no two of them differ by more than the margin in points of AP. "
-        + strong(EQUIVALENT)
-        + f": every {TOST_LEVEL} interval is within the margin (TOST at {ALPHA}). "
-        + strong(DIFFERENT)
-        + f": a pair is beyond it (one-sided at {ALPHA}, corrected for the number of pairs). Neither: not decided; "
-        "further seeds reduce the noise between seeds, not that over images."
-    )
-    return [Heading("Equivalence"), note, difference_tables.equivalence_table(comparison)]
 
 
 def consistency_note(records: RunTable, grid: Manifest) -> Line:
@@ -230,7 +200,7 @@ def _mask_blocks(comparison: Comparison) -> list[Block]:
         Heading("Masks"),
         f"AP of the masks, by IoU of pixels, in percent on {comparison.grid.dataset}: mean ± sd over seeds; then the "
         f"differences from {tables.whose_baseline(comparison.grid)} as for boxes above, for the noise between seeds "
-        "alone.",
+        "alone; bold after Holm's correction over the arms, for each metric separately.",
         tables.mean_table(comparison, MASK_METRICS, ["n"], hidden=["interval"]),
         difference_tables.difference_table(
             comparison, MASK_METRICS, [difference_tables.residual_row(comparison, MASK_METRICS)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from analysis.detections.changes import MIN_SCORE
 from analysis.detections.tide import IOUS, KINDS
 from analysis.reading.image_statistics import COMMAND, ImageStatistics
@@ -13,6 +15,20 @@ from analysis.sections.grid_figures import shown_arms
 from analysis.stats.comparison import Comparison
 
 HEADING = Heading("Where AP is lost")
+SPLITS = {"val": "validation"}  # how metrics.json names it -> as a word
+
+
+def compared_arm(comparison: Comparison, arms: Sequence[str]) -> str:
+    """The one of `arms` whose images and classes are compared with its baseline's.
+
+    The full method, or in a grid without it the arm whose AP differs most from its baseline's, as in the tables.
+    """
+
+    def size(arm: str) -> float:
+        found = comparison.difference("AP", arm)
+        return abs(found.value) if found else 0.0
+
+    return FULL_METHOD if FULL_METHOD in arms else max(arms, key=size)
 
 
 def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Block]:
@@ -24,7 +40,7 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
         return [HEADING, f"Not shown: {reason}; run " + code(COMMAND) + " again."]
     return [
         HEADING,
-        f"On the {results.images} validation images: the gain in AP at one IoU threshold, in points, if all errors of "
+        f"On the {_images_text(results, comparison)}: the gain in AP at one IoU threshold, in points, if all errors of "
         "one kind were fixed (TIDE kinds; background is below IoU 0.1); mean over seeds. Gains do not add up.",
         _error_table(results, comparison),
         detection_figures.error_figure(results, comparison, shown_arms(comparison)),
@@ -33,6 +49,14 @@ def blocks(results: ImageStatistics | None, comparison: Comparison) -> list[Bloc
         *_sheet_blocks(results, comparison),
         *_browser_blocks(results),
     ]
+
+
+def _images_text(results: ImageStatistics, comparison: Comparison) -> str:
+    """'2000 images of the test split', as named in metrics.json; the split is left out if none or several are named."""
+    splits = set(comparison.averaged["split"])
+    if len(splits) == 1 and isinstance(split := splits.pop(), str):
+        return f"{results.images} images of the {SPLITS.get(split, split)} split"
+    return f"{results.images} images that the runs were evaluated on"
 
 
 def _why_not_shown(results: ImageStatistics, comparison: Comparison) -> str | None:
@@ -87,10 +111,16 @@ def _confused_arms(results: ImageStatistics, comparison: Comparison) -> list[str
 
 
 def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Block]:
-    arm = next((arm for arm in (FULL_METHOD, *comparison.others) if arm in results.changes), None)
-    if arm is None:
+    """The arm of the contact sheet, or without one the arm that it would have."""
+    arms = [arm for arm in comparison.others if arm in results.changes]
+    if not arms:
         return []
-    theirs, ours = (comparison.paths(each) for each in (comparison.grid.baseline_of(arm), arm))
+    sheet = results.sheet
+    arm = sheet.arm if sheet and sheet.arm in arms else compared_arm(comparison, arms)
+    baseline = comparison.grid.baseline_of(arm)
+    ours, theirs = comparison.paths(arm), comparison.paths(baseline)
+    if results.pairs_seeds:
+        ours, theirs = comparison.paired_paths(arm, baseline)
     rows: list[Row] = [
         [
             row.category,
@@ -101,7 +131,9 @@ def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Blo
         ]
         for row in results.changes[arm]
     ]
-    text = f"The classes and object sizes in which AP of {arm} and of the baseline differ most; mean over seeds."
+    text = (
+        f"The classes and object sizes in which AP of {arm} and of {baseline} differ most; mean over {_seeds(results)}."
+    )
     header = ["class", "size", "AP, baseline", f"AP, {arm}", "difference"]
     return [Heading("What changed most"), text, table(header, rows, text_columns=2)]
 
@@ -112,11 +144,16 @@ def _sheet_blocks(results: ImageStatistics, comparison: Comparison) -> list[Bloc
         return []
     caption = (
         f"{comparison.grid.dataset}: the {len(sheet.images)} images whose F1 differs most between {sheet.baseline} and "
-        f"{sheet.arm} (mean over seeds and IoU 0.5 to 0.95, of detections with a score of at least {MIN_SCORE}), with "
-        "both values. From the left: ground truth, then the detections of each arm's first seed. The images were "
-        "chosen by this difference, so they are extremes and not representative."
+        f"{sheet.arm} (mean over {_seeds(results)} and IoU 0.5 to 0.95, of detections with a score of at least "
+        f"{MIN_SCORE}), with both values. From the left: ground truth, then the detections of each arm's first seed "
+        "among these. The images were chosen by this difference, so they are extremes and not representative."
     )
     return [Picture(f"{comparison.grid.key}-images.png", "Where two arms differ most", caption, sheet.png)]
+
+
+def _seeds(results: ImageStatistics) -> str:
+    """Over which seeds two arms are compared."""
+    return "the seeds that both have" if results.pairs_seeds else "all seeds of each"
 
 
 def _browser_blocks(results: ImageStatistics) -> list[Block]:

@@ -13,24 +13,28 @@ WITHOUT_INTERACTION = "both, if the effects added up"
 
 
 def interaction_figure(comparison: Comparison, arms: Sequence[str]) -> Figure | None:
-    """The means of the four arms by factor; None without a factorial, or if an arm has no value.
+    """The four arms by factor; None if the grid shows no factorial, or if an arm has no value.
+
+    Each arm is at the mean of the baseline plus its difference from the baseline as in the tables. The means of the
+    arms would show other effects than the tables if the arms have different seeds.
 
     Args:
         comparison: of the grid.
         arms: those that have a colour.
     """
     grid = comparison.grid
-    if not grid.factorial:
+    if not comparison.factorial:
         return None
     first, second = grid.factorial
     panels = [panel for metric in PRIMARY if (panel := _panel(comparison, metric))]
     if len(panels) < len(PRIMARY):
         return None
     caption = (
-        f"{grid.dataset}, {comparison.seeds_text()}. Means over seeds with {LEVEL} intervals as in the tables, without "
-        f"and with {first} and {second}. Parallel lines: no interaction, the effects add up. The dotted line leads to "
-        f"where the arm with both would be then. Runs of one seed are compared, so differences between arms are known "
-        "better than these intervals show."
+        f"{grid.dataset}, {comparison.seeds_text()}. The baseline is at its mean over seeds, the other arms at this "
+        f"mean plus their difference from the baseline, estimated by least squares as in the tables, with its {LEVEL} "
+        f"interval. Left without and right with {first}; dashed without and solid with {second}. Parallel lines: no "
+        "interaction, the effects add up. The dotted line leads to where the arm with both would be then; the distance "
+        "between the two is the interaction in the table."
     )
     title = f"{first} and {second}: do their effects add up?"
     alt = f"Interaction plot of {first} and {second}. {' '.join(map(_described, panels))}"
@@ -41,19 +45,18 @@ def _panel(comparison: Comparison, metric: str) -> Panel | None:
     grid = comparison.grid
     first, second = grid.factorial
     one, other, both = factorial_arms(grid.factorial)
-    places = {grid.baseline: 0.0, one: 1.0, other: 0.0, both: 1.0}
-    means = {arm: comparison.mean(metric, arm) for arm in places}
-    curves: dict[str, Band] = {}
-    values: dict[str, float] = {}
-    for arm, mean in means.items():
-        if mean is None:
+    baseline = comparison.mean(metric, grid.baseline)
+    if baseline is None:
+        return None
+    curves = {grid.baseline: Band([0.0], *[[baseline.value]] * 3)}
+    for arm, place in ((one, 1.0), (other, 0.0), (both, 1.0)):
+        difference = comparison.estimate(metric, {arm: 1.0, grid.baseline: -1.0})
+        if difference is None:
             return None
-        low, high = mean.interval()
-        values[arm] = mean.value
-        ends = [mean.value if end is None else end for end in (low, high)]
-        curves[arm] = Band([places[arm]], [mean.value], ends[:1], ends[1:])
-    added = values[one] + values[other] - values[grid.baseline]
-    expected = [values[other], added]
+        ends = [difference.value if end is None else end for end in difference.interval()]
+        curves[arm] = Band([place], *([baseline.value + each] for each in (difference.value, *ends)))
+    without = curves[other].middle[0]
+    expected = [without, curves[one].middle[0] + without - baseline.value]
     return Panel(
         *(metric, metric, "", f"{metric} (%)", curves, INTERVALS),
         dodge=0.012,

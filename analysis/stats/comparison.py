@@ -8,6 +8,8 @@ A metric is a name of `dynamic_rcnn.metrics.names`, or an IoU threshold as a flo
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -18,13 +20,14 @@ from analysis.reading.run import UNREADABLE
 from analysis.reading.run_table import RunTable
 from analysis.stats import seeds
 from analysis.stats.blocks import Blocks, Cell
+from analysis.stats.deciding_grid import factorial_grid, paper_grid
 from analysis.stats.equivalence import EquivalenceTest, decide_equivalence
 from analysis.stats.estimate import Estimate, correct_by_holm
 from analysis.stats.factorial import main_effects, simple_effects
 from analysis.stats.image_noise import PERCENT, Metric, image_covariance, image_fault
 from analysis.stats.seeds import PooledSd, Summary
 from dynamic_rcnn.metrics.names import AP_METRICS, BOX_METRICS, MASK_METRICS
-from dynamic_rcnn.run.comparisons import Equivalence
+from dynamic_rcnn.run.comparisons import Equivalence, Factorial
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.published_curves import Point, Trajectory, Trend, trajectory, trends
 from dynamic_rcnn.wording import plural
@@ -100,6 +103,16 @@ class Comparison:
         paths = [path for arm, by_seed in self._paths.items() if arm in arms for path in by_seed.values()]
         return list(dict.fromkeys(paths))
 
+    def paired_paths(self, arm: str, other: str, among: Collection[str] | None = None) -> tuple[list[str], list[str]]:
+        """The averaged runs of two arms, of the seeds that both have.
+
+        among: only these runs count; None for all.
+        """
+        found = [self._paths.get(each, {}) for each in (arm, other)]
+        own = [{seed: path for seed, path in each.items() if among is None or path in among} for each in found]
+        common = [seed for seed in own[0] if seed in own[1]]
+        return [own[0][seed] for seed in common], [own[1][seed] for seed in common]
+
     def summary(self, metric: Metric, arm: str) -> Summary:
         return seeds.summarize(self.values(metric, arm).values())
 
@@ -154,41 +167,81 @@ class Comparison:
         return self._family("arms", metric, pairs).get(arm)
 
     def contrast(self, metric: Metric, pair: tuple[str, str]) -> Estimate | None:
-        """The first arm minus the second one, corrected for the number of contrasts. None: see `difference`."""
-        pairs = {" ".join(each): {each[0]: 1.0, each[1]: -1.0} for each in self.grid.contrasts}
+        """The first arm minus the second one, corrected for the number of contrasts. None: see `difference`.
+
+        Of an arm and its baseline: `difference`, so that no two arms are tested twice.
+        """
+        first, second = pair
+        if self._is_from_baseline(first, second):
+            return self.difference(metric, first)
+        if self._is_from_baseline(second, first):
+            found = self.difference(metric, second)
+            return replace(found, value=-found.value) if found else None
+        pairs = {
+            " ".join(each): {each[0]: 1.0, each[1]: -1.0}
+            for each in self.grid.contrasts
+            if not self._is_from_baseline(*each) and not self._is_from_baseline(*reversed(each))
+        }
         return self._family("contrasts", metric, pairs)[" ".join(pair)]
+
+    @property
+    def factorial_grid(self) -> Manifest | None:
+        """The grid that has the tables of this grid's factorial, see `deciding_grid`; None without a factorial."""
+        return factorial_grid(self._table.grids, self.grid) if self.grid.factorial else None
+
+    @property
+    def factorial(self) -> Factorial:
+        """The factors of the grid; {} without any, and if another grid has the tables of this factorial."""
+        owner = self.factorial_grid
+        return self.grid.factorial if owner is not None and owner.key == self.grid.key else {}
+
+    def paper_grid(self, arm: str) -> Manifest:
+        """The grid that compares the arm's difference from its baseline with the paper's, see `deciding_grid`."""
+        return paper_grid(self._table.grids, self.grid, arm)
 
     def effects(self, metric: Metric) -> dict[str, Estimate | None]:
         """The main effects and the interaction of the grid's factors, corrected together; {} without factors."""
         return self._family("effects", metric, main_effects(self.grid))
 
     def simple_effects(self, metric: Metric) -> dict[str, Estimate | None]:
-        """Each factor's effect without and given the other one, corrected together; {} without factors."""
-        return self._family("simple effects", metric, simple_effects(self.grid))
+        """Each factor's effect without and given the other one, not corrected; {} without factors.
+
+        Without those that are the difference of an arm from its baseline, or a contrast: they are tested there.
+        """
+        shown = {name: each for name, each in simple_effects(self.grid).items() if not self._is_tested(each)}
+        return {name: self.estimate(metric, each) for name, each in shown.items()}
+
+    def estimate(self, metric: Metric, coefficients: Mapping[str, float]) -> Estimate | None:
+        """A contrast of arms whose coefficients sum to 0, not corrected. None: see `difference`."""
+        blocks = self.blocks(metric)
+        if blocks is None or not coefficients.keys() <= self._own_arm.keys():
+            return None
+        own = {self._own_arm[arm]: value for arm, value in coefficients.items()}
+        return blocks.contrast(own) if len(own) == len(coefficients) else None
 
     def equivalence(self, claim: Equivalence, metric: str) -> EquivalenceTest | None:
         """Whether no two arms of the claim differ by more than its margin; None if a difference is not known."""
-        blocks = self.blocks(metric)
-        if blocks is None:
-            return None
-        found = {pair: self._contrast(blocks, {pair[0]: 1.0, pair[1]: -1.0}) for pair in combinations(claim.arms, 2)}
+        pairs = list(combinations(claim.arms, 2))
+        found = {pair: self.estimate(metric, {pair[0]: 1.0, pair[1]: -1.0}) for pair in pairs}
         known = {pair: each for pair, each in found.items() if each is not None}
         return decide_equivalence(known, len(claim.arms), claim.margins[metric]) if len(known) == len(found) else None
+
+    def _is_from_baseline(self, arm: str, other: str) -> bool:
+        """Whether `difference` of `arm` is that from `other`."""
+        return arm in self.others and self.grid.baseline_of(arm) == other
+
+    def _is_tested(self, coefficients: Mapping[str, float]) -> bool:
+        """Whether a difference of two arms is one from a baseline or a contrast, whatever its sign."""
+        first, second = sorted(coefficients, key=lambda arm: coefficients[arm])
+        pairs = [(first, second), (second, first)]
+        return any(self._is_from_baseline(*pair) or pair in self.grid.contrasts for pair in pairs)
 
     def _family(self, kind: str, metric: Metric, contrasts: dict[str, dict[str, float]]) -> dict[str, Estimate | None]:
         """The contrasts of one kind in one metric, corrected for their number (Holm)."""
         if (kind, metric) not in self._families:
-            blocks = self.blocks(metric)
-            found = {name: self._contrast(blocks, each) if blocks else None for name, each in contrasts.items()}
+            found = {name: self.estimate(metric, each) for name, each in contrasts.items()}
             self._families[kind, metric] = correct_by_holm(found)
         return self._families[kind, metric]
-
-    def _contrast(self, blocks: Blocks, coefficients: dict[str, float]) -> Estimate | None:
-        """A contrast of arms; None if one has no averaged run, or if two have the same runs."""
-        if not coefficients.keys() <= self._own_arm.keys():
-            return None
-        own = {self._own_arm[arm]: value for arm, value in coefficients.items()}
-        return blocks.contrast(own) if len(own) == len(coefficients) else None
 
     def _runs(self, metric: Metric) -> dict[Cell, float]:
         """(arm, seed) -> percent, each run once: as one of the first arm that has it."""

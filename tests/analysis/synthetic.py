@@ -178,6 +178,20 @@ def ablation(root: Path) -> RunsFolder:
     return folder
 
 
+def uneven(root: Path, **changes: Any) -> RunsFolder:
+    """Seeds 0, 1, 2 of baseline (AP and AP90 40, 41, 48) and both, seed 0 of dla, 0 and 1 of dsl.
+
+    The effects of arms add to those of seeds: dla +1, dsl +2, both +4. The means are 43, 41, 42.5 and 47.
+    """
+    folder = RunsFolder(root)
+    for arm, gain, seeds in (("baseline", 0, 3), ("dla", 1, 1), ("dsl", 2, 2), ("both", 4, 3)):
+        for seed in range(seeds):
+            ap = ((40, 41, 48)[seed] + gain) / 100
+            folder.done(arm, seed, ap, ap90=ap)
+    folder.manifest(**changes)
+    return folder
+
+
 def markdown(runs: Path) -> str:
     """The pages of the report as Markdown, one after the other, without its files."""
     return all_pages(build(collect(runs)))

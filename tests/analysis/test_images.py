@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from analysis import images, records
 from analysis.reading import checksums
 from analysis.reading.run_table import collect
+from analysis.rendering.panels import COLOURS
+from analysis.sections.image_section import compared_arm
+from analysis.stats.comparison import Comparison
 from dynamic_rcnn.data import dataset
 from dynamic_rcnn.errors import UserError
 from dynamic_rcnn.metrics.ap import evaluate
@@ -27,15 +30,20 @@ SHIFTS = {"baseline": (6.0, 4.0), "dla": (2.0, 0.0), "both": (0.0, 0.5)}  # by s
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """Three arms of two seeds on a tiny data set; better arms have boxes closer to the objects."""
+    return write_runs(tmp_path, SHIFTS)
+
+
+def write_runs(tmp_path: Path, by_arm: Mapping[str, Mapping[int, float] | tuple[float, ...]]) -> Path:
+    """Runs with these shifts, by arm and seed."""
     layout = write_coco(tmp_path / "data")
     data = dataset.coco_format_dataset(tmp_path / "data", {key: layout[key] for key in dataset.PATHS})
     truth = json.loads((tmp_path / "data" / layout["val_ann"]).read_text())
     folder = RunsFolder(tmp_path / "runs", "mine", {"dataset": {**data, "name": "mine"}})
-    for arm, shifts in SHIFTS.items():
-        for seed, shift in enumerate(shifts):
+    for arm, shifts in by_arm.items():
+        for seed, shift in shifts.items() if isinstance(shifts, Mapping) else enumerate(shifts):
             run = folder.done(arm, seed, 0.5)
             detect(run, detections(truth, shift))
-    folder.manifest(arms={arm: arm for arm in SHIFTS}, paper=None)
+    folder.manifest(arms={arm: arm for arm in by_arm}, paper=None)
     return tmp_path / "runs"
 
 
@@ -110,7 +118,10 @@ def test_the_report_shows_the_results_and_the_records_keep_them(runs: Path, tmp_
     names = ("errors", "precision-recall", "calibration", "confusion")
     assert all(len(list(tmp_path.glob(f"R_files/*-{name}.svg"))) == 1 for name in names)
     assert "### What changed most" in text and "![Where two arms differ most](" in text
+    assert "in which AP of both and of baseline differ most; mean over the seeds that both have." in text
+    assert "On the 4 images of the validation split: the gain" in text
     (browser,) = runs.glob("mine/*.detections.html")
+    assert f"--arm0: {COLOURS[0]}; --arm1: {COLOURS[3]};" in browser.read_text()  # as in the report, dla has COLOURS[1]
     link = f"runs/mine/{browser.name}"
     named = f"[Browse such images](../{link}), filtered by class, size and kind of error."
     assert named in text and "Detections of baseline and both: mine-ablation-" in browser.read_text()
@@ -157,12 +168,13 @@ def test_a_file_of_an_earlier_version_shows_its_tables(runs: Path, tmp_path: Pat
     compute(runs)
     (file,) = runs.glob("mine/*.images.json")
     content = json.loads(file.read_text())
-    for name in ("sampling", "curves", "calibration", "confusion"):
+    for name in ("sampling", "curves", "calibration", "confusion", "pairs_seeds"):
         del content[name]
     file.write_text(json.dumps(content | {"differences": []}))
     text = page(runs, tmp_path)
     assert "### Where AP is lost" in text and "noise between seeds alone (over images: not computed" in text
     assert "### Is a confident box" not in text
+    assert "differ most; mean over all seeds of each." in text
 
 
 def test_results_of_fewer_runs_than_are_finished_are_not_shown(runs: Path, tmp_path: Path) -> None:
@@ -195,15 +207,65 @@ def test_without_the_images_the_sheet_and_the_browser_are_missing(
     assert "### What changed most" in text and "Where two arms differ most" not in text
 
 
+def test_two_arms_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """Seed 2 of the baseline is far off, and dla has no such seed."""
+    more = write_runs(tmp_path / "more", {"baseline": (6.0, 4.0, 30.0), "dla": (6.0, 4.0), "both": {1: 0.0}})
+    content = compute(more)
+    assert [row["difference"] for row in content["changes"]["dla"]] == [0] * len(content["changes"]["dla"])
+    found = [next((more / "mine" / arm).glob("seed1-*")) / "metrics.json" for arm in ("baseline", "both")]
+    ap = [json.loads(path.read_text())["metrics"]["AP"] for path in found]
+    whole = next(row for row in content["changes"]["both"] if (row["category"], row["size"]) == ("all", "all"))
+    assert [whole["baseline"], whole["arm"]] == pytest.approx(ap) and ap[0] < ap[1]
+    fewer = compute(write_runs(tmp_path / "fewer", {"baseline": {1: 4.0}, "both": {1: 0.0}}))
+    assert content["sheet"]["images"] == fewer["sheet"]["images"]
+    assert content["changes"]["both"] == fewer["changes"]["both"]
+    table = collect(more)
+    comparison = Comparison(table, table.grids[0])
+    assert comparison.paired_paths("both", "baseline") == (
+        comparison.paths("both"),
+        [path for path in comparison.paths("baseline") if "/seed1-" in path],
+    )
+
+
+def test_arms_without_a_common_seed_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = write_runs(tmp_path, {"baseline": {0: 6.0}, "both": {1: 0.0}})
+    assert images.main([f"runs={runs}"]) == 0
+    message = "no arm and its baseline have finished runs with detections of the same seed"
+    assert message in capsys.readouterr().out and not list(runs.glob("mine/*.images.json"))
+
+
+def test_the_largest_changes_are_those_of_the_arm_on_the_contact_sheet(tmp_path: Path) -> None:
+    """Without the full method it is `far`, whose AP differs most, and not the first arm."""
+    runs = write_runs(tmp_path, {"baseline": (6.0, 4.0), "near": (6.0, 3.5), "far": (0.0, 0.0)})
+    content = compute(runs)
+    assert content["sheet"]["arm"] == "far"
+    text = page(runs, tmp_path)
+    assert "| class | size | AP, baseline | AP, far | difference |" in text
+    (file,) = runs.glob("mine/*.images.json")
+    edit_json(file, sheet=None)
+    assert "| class | size | AP, baseline | AP, far | difference |" in page(runs, tmp_path)
+
+
+def test_the_split_is_named_as_in_the_records(runs: Path, tmp_path: Path) -> None:
+    compute(runs)
+    found = list(runs.glob("mine/*/*/metrics.json"))
+    for path in found:
+        edit_json(path, split="test")
+    assert "On the 4 images of the test split: the gain" in page(runs, tmp_path)
+    edit_json(found[0], split="val")
+    assert "On the 4 images that the runs were evaluated on: the gain" in page(runs, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("means", "expected"),
     [({"dla": 0.1, "both": 0.4}, "both"), ({"a": 0.3, "b": 0.1, "c": 0.6}, "b"), ({"a": 0.3, "b": 0.39}, "a")],
 )
 def test_the_arms_shown_are_the_full_method_or_the_largest_difference(means: dict[str, float], expected: str) -> None:
-    rows = [(arm, mean + shift) for arm, mean in {"baseline": 0.4, **means}.items() for shift in (-0.01, 0.01)]
-    comparison = SimpleNamespace(averaged=pd.DataFrame(rows, columns=["arm", "AP"], dtype=object))
-    pairs = [(arm, "baseline") for arm in means]
-    assert images._shown_arms(comparison, pairs) == (expected, "baseline")  # type: ignore[arg-type]
+    def difference(metric: str, arm: str) -> SimpleNamespace:
+        return SimpleNamespace(value=means[arm] - 0.4)
+
+    comparison = SimpleNamespace(difference=difference)
+    assert compared_arm(comparison, list(means)) == expected  # type: ignore[arg-type]
 
 
 def test_records_without_detections_are_accepted(runs: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dynamic_rcnn.run.lock import locked
 from tests.analysis.synthetic import (
     ARMS,
     PAPER,
+    SETTING,
     START,
     RunsFolder,
     ablation,
@@ -72,6 +73,58 @@ def test_contrasts_are_of_the_two_arms_that_the_grid_names(tmp_path: Path) -> No
     assert "contrasts[0]=['both', 'bth']: must be a pair of different arms" in "".join(collect(tmp_path).problems)
 
 
+@pytest.mark.parametrize(
+    ("pair", "shown"),
+    [(["dla", "baseline"], "+1.00<br>[0.00, +2.00]"), (["baseline", "dla"], "-1.00<br>[-2.00, 0.00]")],
+)
+def test_a_contrast_with_the_baseline_is_as_bold_as_the_difference(tmp_path: Path, pair: list[str], shown: str) -> None:
+    """p of dla is 0.0498: significant if corrected for one contrast, and not among the three differences."""
+    ablation(tmp_path)
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    edit_json(manifest, contrasts=[pair])
+    text = markdown(tmp_path)
+    assert row_of(text, "### Difference", "dla")[1] == "+1.00<br>[0.00, +2.00]"
+    assert row_of(text, "### Contrasts", " minus ".join(pair))[1] == shown
+
+
+def test_contrasts_and_margins_name_the_commits_of_the_runs(tmp_path: Path) -> None:
+    ablation(tmp_path)
+    (manifest,) = tmp_path.glob("*/*.grid.json")
+    claim = {"arms": ["baseline", "dsl"], "margins": {"AP": 0.8}}
+    edit_json(manifest, contrasts=[["both", "dla"]], equivalence=[claim])
+    text = markdown(tmp_path)
+    one = "declared at `01234567` (with uncommitted changes), the commit of the runs."
+    assert f"Pairs of arms, {one} Intervals" in text and f"Arms and margins were {one} **" in text
+    for path in tmp_path.glob("shapes/both/*/provenance.json"):
+        edit_json(path, commit="fedcba9876543210", dirty=False)
+    several = "declared at `01234567` (with uncommitted changes) and `fedcba98`, the commits of the runs."
+    assert markdown(tmp_path).count(several) == 2
+
+
+def test_one_grid_shows_the_factorial_and_the_disagreements_that_several_could(tmp_path: Path) -> None:
+    """`controls` has the runs of `ablation` and one arm more, l1, which loses 2 AP while the paper's gains."""
+    folder = ablation(tmp_path)
+    for seed in range(3):
+        folder.done("l1", seed, (38 + seed) / 100)
+    settings = {arm: folder.spec(arm, 0).setting for arm in (*ARMS, "l1")}
+    cells = [cell | {"setting": settings[cell["arm"]]} for cell in folder.cells]
+    paper = {**PAPER, "rows": {**PAPER["rows"], "both": {"AP": 36.0}, "l1": {"AP": 38.0}}}
+    more = {"factorial": {"DLA": ["dla", "both"], "DSL": ["dsl", "both"]}, "paper": paper}
+    folder.manifest("ablation", runs=[cell for cell in cells if cell["arm"] != "l1"], **more)
+    folder.manifest("controls", runs=cells, arms={**ARMS, "l1": "L1"}, **more)
+    text = markdown(tmp_path)
+    at = text.index("Grid `controls`")
+    own, controls = text[:at], text[at:]
+    there = f"[shapes-ablation-{SETTING}](shapes-ablation-{SETTING}.md)"
+    assert f"DLA and DSL as two factors, from the same runs: see {there}." in controls
+    assert "interaction of DLA and DSL" in own and "interaction of DLA and DSL" not in controls
+    assert "-interaction.svg" in own and "-interaction.svg" not in controls
+    assert row_of(own, "### Disagreement", "both")[:3] == ["both", "AP", "-1.0"]
+    assert row_of(controls, "### Disagreement", "l1")[:3] == ["l1", "AP", "+1.0"]
+    assert f"dla, dsl, both: see {there} (the same runs, tested among fewer arms)." in controls
+    assert controls.count("opposite sign |") == 1 and "AP of both" not in controls
+
+
 def test_the_factorial_gives_main_effects_and_their_interaction(tmp_path: Path) -> None:
     """Means 41 42 41 51: DLA (1 + 10) / 2, DSL (0 + 9) / 2, interaction 9; sd 0.5 on 6 df, t 2.4469.
 
@@ -86,11 +139,13 @@ def test_the_factorial_gives_main_effects_and_their_interaction(tmp_path: Path) 
         "DLA, mean over DSL off and on": "**+5.50**<br>[+4.79, +6.21]",
         "DSL, mean over DLA off and on": "**+4.50**<br>[+3.79, +5.21]",
         "interaction of DLA and DSL": "**+9.00**<br>[+7.59, +10.41]",
-        "DSL without DLA": "0.00<br>[-1.00, +1.00]",
-        "DSL given DLA": "**+9.00**<br>[+8.00, +10.00]",
-        "DLA given DSL": "**+10.00**<br>[+9.00, +11.00]",
+        "DSL given DLA": "+9.00<br>[+8.00, +10.00]",  # not tested, so not bold
+        "DLA given DSL": "+10.00<br>[+9.00, +11.00]",
     }
     assert {name: row_of(text, "### Main effects", name)[1] for name in effects} == effects
+    assert "DSL without DLA" not in text and "DLA without DSL" not in text  # differences from the baseline
+    edit_json(manifest, contrasts=[["both", "dla"]])
+    assert "DSL given DLA" not in markdown(tmp_path) and "DLA given DSL" in markdown(tmp_path)
     assert "**interaction of DLA and DSL**: AP +9.00 [+7.59, +10.41], significant;" in text
     edit_json(manifest, factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "baseline"]})
     assert "factorial=" in "".join(collect(tmp_path).problems)

@@ -9,13 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.rendering.model import BARS, MATRIX, Band, Panel
-from analysis.rendering.panels import COLOURS, FIXED_STYLES, MARKERS, arm_styles, draw_panel
+from analysis.rendering.panels import (
+    ABLATION_STYLES,
+    COLOURS,
+    GREY,
+    MARKERS,
+    arm_styles,
+    colours_of,
+    draw_panel,
+)
 from dynamic_rcnn import PROJECT
 
 
 def test_the_arms_of_the_ablation_have_the_colours_of_the_picture_on_the_front_page() -> None:
     picture = runpy.run_path(str(PROJECT / "docs/picture.py"))["ARMS"]
-    assert {arm: COLOURS[style] for arm, style in FIXED_STYLES.items()} == {arm: row[1] for arm, row in picture.items()}
+    own = {arm: COLOURS[style] for arm, style in ABLATION_STYLES.items()}
+    assert own == {arm: row[1] for arm, row in picture.items()}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,8 @@ def test_the_arms_of_the_ablation_have_the_colours_of_the_picture_on_the_front_p
         (["baseline", "both", "replay", "t_60"], [0, 3, 4, 5]),
         (["k_64", "k_75", "baseline"], [4, 5, 0]),
         (["k_64", "k_75", "k_100"], [0, 4, 5]),
+        (["baseline", "both", "dla", "dsl", "t_60", "beta_1_6"], [0, 3, 1, 2, 4, 5]),  # controls
+        (["baseline", "beta_1_6", "t_62", "t_62_beta_1_3", "t_62_beta_1_6"], [0, 5, 4, 6, 7]),  # dsl
         ([*"abcdefgh"], [0, 4, 5, 6, 7, 1, 2, 3]),
         ([], []),
     ],
@@ -32,6 +43,15 @@ def test_the_arms_of_the_ablation_have_the_colours_of_the_picture_on_the_front_p
 def test_an_arm_has_its_colour_whatever_its_place(arms: list[str], styles: list[int]) -> None:
     found = arm_styles(arms)
     assert [found[arm] for arm in arms] == styles and len(COLOURS) == len(MARKERS) == 8
+
+
+def test_arms_that_no_figure_draws_get_the_colours_that_are_left() -> None:
+    drawn = colours_of(["baseline", "both", "dla"], ["dla", "weight_3", "weight_3"])
+    own = {"baseline": COLOURS[0], "both": COLOURS[3], "dla": COLOURS[1]}
+    assert drawn == {**own, "weight_3": COLOURS[2]}
+    full = colours_of([*"abcdefgh"], ["i"])
+    assert [full[arm] for arm in "abcdefgh"] == [COLOURS[style] for style in (0, 4, 5, 6, 7, 1, 2, 3)]
+    assert full["i"] == GREY
 
 
 def drawn(panel: Panel) -> Axes:

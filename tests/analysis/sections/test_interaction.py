@@ -12,7 +12,7 @@ from analysis.sections.grid_figures import figures, shown_arms
 from analysis.sections.interaction import WITHOUT_INTERACTION, interaction_figure
 from analysis.stats.comparison import Comparison
 from tests.analysis.sections.test_forest import FACTORIAL, compare
-from tests.analysis.synthetic import ARMS, RunsFolder, ablation, edit_json
+from tests.analysis.synthetic import ARMS, RunsFolder, ablation, edit_json, uneven
 
 
 def test_it_shows_the_four_means_and_where_both_would_be_without_interaction(tmp_path: Path) -> None:
@@ -34,6 +34,22 @@ def test_it_shows_the_four_means_and_where_both_would_be_without_interaction(tmp
     assert draw(figure).svg.count(b">with DSL</text>") == 1
 
 
+def test_with_different_seeds_it_shows_the_effects_of_the_table(tmp_path: Path) -> None:
+    """43 + 1, + 2, + 4: both would be at 44 + 45 - 43 = 46, so the interaction is 1. From the means: 47 - 40.5."""
+    comparison = compare(uneven(tmp_path, factorial=FACTORIAL))
+    figure = interaction_figure(comparison, list(ARMS))
+    assert figure is not None
+    for panel in figure.panels:
+        found = {arm: band.middle[0] for arm, band in panel.curves.items()}
+        assert found == pytest.approx({"baseline": 43, "dla": 44, "dsl": 45, "both": 47})
+        assert panel.reference[WITHOUT_INTERACTION].middle == pytest.approx([45, 46])
+        interaction = comparison.effects(panel.name)["interaction of DLA and DSL"]
+        assert interaction is not None and interaction.value == pytest.approx(1)
+    assert comparison.summary("AP", "dla").mean == pytest.approx(41)
+    assert f"both 47.00; {WITHOUT_INTERACTION}: 46.00." in figure.alt
+    assert "plus their difference from the baseline, estimated by least squares" in str(figure.caption)
+
+
 def test_of_many_arms_the_factors_and_then_the_contrasts_are_drawn(tmp_path: Path) -> None:
     folder = RunsFolder(tmp_path)
     others = [f"other{number}" for number in range(7)]
@@ -45,4 +61,7 @@ def test_of_many_arms_the_factors_and_then_the_contrasts_are_drawn(tmp_path: Pat
     records = collect(tmp_path)
     comparison = Comparison(records, records.grids[0])
     assert shown_arms(comparison) == [*others[:4], *ARMS]
-    assert all(draw(figure).svg for figure in figures(records, comparison))
+    drawn = figures(records, comparison)
+    assert all(draw(figure).svg for figure in drawn)
+    named = [figure.name for figure in drawn if "8 of 11 arms, without other4, other5, other6" in str(figure.caption)]
+    assert len(named) == len(drawn) - 2  # the forest plot has all arms, the interaction plot the four of the factors
