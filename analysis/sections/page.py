@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+
+import pandas as pd
 
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Bullets, CodeBlock, Page, Row, Section, Table, table
@@ -15,6 +18,7 @@ from analysis.sections.summary import equivalence_sentences
 from analysis.stats.comparison import Comparison, describe_state
 from analysis.stats.timing import TimingComparison
 from analysis.stats.verdict import NOT_COMPARABLE, NOT_RUN
+from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.wording import plural
 
 TITLE = "Dynamic R-CNN: what was measured"  # report.py recognises earlier reports by it
@@ -29,6 +33,7 @@ REBUILD = (
     "python analysis/report.py runs=analysis/records against=analysis/replication out=REPORT.md",
     "python analysis/report.py check=true",
 )
+MOST_LISTED = 10  # unfinished runs of a grid
 CLAIM_RULE = (
     ("Each verdict follows from " + RULE + ", which was fixed before any run on COCO; ")
     + code("docs/operating-characteristics.md")
@@ -81,9 +86,18 @@ def _not_run(records: RunTable, comparisons: list[Comparison], timings: list[Tim
         what = "no grid in the published setting" if on_coco else "no grid that trains on it"
         lines.append(f"COCO: these records have {what}. " + code(coco_command(ABLATION)))
     for grid, runs in [(each.grid, each.runs) for each in comparisons] + [(each.grid, each.runs) for each in timings]:
-        for row in runs[runs["state"] != "done"].itertuples():
-            lines.append(f"{grid.key}: {row.arm}, seed {row.seed}: {describe_state(row.state, row.cause)}")
+        lines += _unfinished(grid, runs[runs["state"] != "done"])
     return lines or ["All runs of all grids are done."]
+
+
+def _unfinished(grid: Manifest, runs: pd.DataFrame) -> list[str]:
+    """A line for each run; for many, one for each state."""
+    states = [describe_state(row.state, row.cause) for row in runs.itertuples()]
+    if len(runs) > MOST_LISTED:
+        counts = Counter(states).most_common()
+        return [f"{grid.key}: {plural('run', count)} {state}, listed in its section" for state, count in counts]
+    named = zip(runs["arm"], runs["seed"], states, strict=True)
+    return [f"{grid.key}: {arm}, seed {seed}: {state}" for arm, seed, state in named]
 
 
 def paper_tables(comparisons: Sequence[Comparison | TimingComparison]) -> Table:

@@ -433,3 +433,13 @@ def test_printed_values_of_masks_get_a_verdict(tmp_path: Path) -> None:
     assert row_of(cells, "| Table 2", "baseline")[1] == "REPRODUCED: 33.8, measured 33.80"
     assert row_of(cells, "| Table 2", "both")[1] == "NOT REPRODUCED: 34.8, measured 30.00"
     assert row_of(cells, "| Table 2", "both")[2] == "REPRODUCED: 40.0, measured 40.00"
+
+
+def test_many_unfinished_runs_are_counted_by_state(tmp_path: Path) -> None:
+    folder = RunsFolder(tmp_path)
+    for seed in range(12):
+        folder.start("both", seed, "failed", "NaN" if seed else "killed")
+    folder.manifest()
+    text = markdown(tmp_path)
+    assert "11 runs failed (NaN), listed in its section" in text and "1 run failed (killed), listed in its" in text
+    assert "both, seed 3: failed" not in text

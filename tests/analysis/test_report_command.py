@@ -214,3 +214,10 @@ def test_the_committed_report_agrees_with_the_committed_records(capsys: pytest.C
     if not (ROOT / "analysis/records").is_dir():
         pytest.skip("no records are committed yet: analysis/records does not exist")
     assert report.main(["check=true"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_committed_report_is_small(tmp_path: Path) -> None:
+    assert report.main([f"runs={ROOT / 'analysis/records'}", f"out={tmp_path / 'R.md'}"]) == 0
+    assert (tmp_path / "r.html").stat().st_size <= 2_000_000
+    assert len((tmp_path / "R.md").read_text().splitlines()) <= 200
