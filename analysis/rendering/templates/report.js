@@ -26,14 +26,14 @@ function unfold(target) {
   target.scrollIntoView();
 }
 for (const event of ["load", "hashchange"]) addEventListener(event, () => unfold(document.querySelector(":target")));
-const foldAll = (sections, folded) => sections.forEach((section) => { section.open = !folded; });
 let unfoldedToPrint = [];
+const showInPrint = (shown) => unfoldedToPrint.forEach((section) => { section.open = shown; });
 addEventListener("beforeprint", () => {
   unfoldedToPrint = document.querySelectorAll("details:not([open])");
-  foldAll(unfoldedToPrint, false);
+  showInPrint(true);
   unpackShown();
 });
-addEventListener("afterprint", () => foldAll(unfoldedToPrint, true));
+addEventListener("afterprint", () => showInPrint(false));
 const contents = document.querySelector("nav ul");
 const inSight = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
