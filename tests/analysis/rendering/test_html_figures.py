@@ -94,8 +94,8 @@ def test_figures_are_unpacked_when_their_section_is_unfolded(browser: sync_api.B
     page.close()
 
 
-def shown_values(browser: sync_api.Browser, folder: Path, panel: Panel, presses: int) -> list[list[str]]:
-    """The lines that a figure of this panel shows at the pointer, and after each press of the right arrow key."""
+def shown_values(browser: sync_api.Browser, folder: Path, panel: Panel, stops: int) -> list[list[str]]:
+    """The lines that a figure of this panel shows at the pointer in its middle, and at each stop of the arrow keys."""
     figure = Figure("f.svg", "Title", "", "alt", list(panel.curves), [panel], 1, 3.0)
     page = browser.new_page()
     errors = collect_errors(page)
@@ -103,13 +103,12 @@ def shown_values(browser: sync_api.Browser, folder: Path, panel: Panel, presses:
     page.wait_for_function(ARE_UNPACKED)
     page.locator(".plot").hover()
     shown = [page.locator(".values").inner_text().splitlines()]
-    page.locator(".plot").press("Escape")
-    for _ in range(presses):
-        page.locator(".plot").press("ArrowRight")
+    for key in ["ArrowLeft"] * stops + ["ArrowRight"] * stops:
+        page.locator(".plot").press(key)
         shown.append(page.locator(".values").inner_text().splitlines())
     assert errors == []
     page.close()
-    return shown
+    return [shown[0], *shown[stops:-1]]
 
 
 def exact(points: dict[float, float]) -> Band:
@@ -121,16 +120,15 @@ def test_a_figure_shows_the_arms_that_have_a_point_at_an_x(browser: sync_api.Bro
     """As in the interaction plot, where each arm is at one x."""
     curves = {"baseline": exact({0: 40}), "dla": exact({1: 42}), "dsl": exact({0: 41}), "both": exact({1: 51})}
     panel = Panel("AP", "AP", "", "", curves, INTERVALS, ticks=(0, 1), labels=("without dla", "with dla"))
-    _, first, second, last = shown_values(browser, tmp_path, panel, presses=3)
-    assert first == ["AP, without dla", "baseline: 40", "dsl: 41"]
-    assert second == last == ["AP, with dla", "dla: 42", "both: 51"]
+    _, *shown = shown_values(browser, tmp_path, panel, stops=2)
+    assert shown == [["AP, without dla", "baseline: 40", "dsl: 41"], ["AP, with dla", "dla: 42", "both: 51"]]
 
 
 def test_curves_that_are_logged_at_other_iterations_are_shown_where_they_are_near(
     browser: sync_api.Browser, tmp_path: Path
 ) -> None:
     curves = {"a": exact({10: 1, 20: 2, 30: 3, 40: 4}), "b": exact({14: 5, 24: 6}), "c": exact({10: 7})}
-    _, *shown = shown_values(browser, tmp_path, Panel("T", "T", "iteration", "", curves, LINES), presses=6)
+    _, *shown = shown_values(browser, tmp_path, Panel("T", "T", "iteration", "", curves, LINES), stops=6)
     assert shown == [
         ["T, iteration 10", "a: 1", "b: 5", "c: 7"],
         ["T, iteration 14", "a: 1", "b: 5"],
@@ -143,14 +141,14 @@ def test_curves_that_are_logged_at_other_iterations_are_shown_where_they_are_nea
 
 def test_a_forest_plot_has_no_x(browser: sync_api.Browser, tmp_path: Path) -> None:
     panel = Panel("AP", "AP", "difference", "", {"dla": exact({0: 1}), "both": exact({0: 2})}, ROWS)
-    assert shown_values(browser, tmp_path, panel, presses=1) == [["AP", "dla: 1", "both: 2"]] * 2
+    assert shown_values(browser, tmp_path, panel, stops=1) == [["AP", "dla: 1", "both: 2"]] * 2
 
 
 @pytest.mark.parametrize("order", [["dla", "both"], ["both", "dla"]])
 def test_arms_without_finished_runs_are_left_out(browser: sync_api.Browser, tmp_path: Path, order: list[str]) -> None:
     known: Curves = {"dla": exact({}), "both": exact({10: 1, 20: 2})}
     panel = Panel("T", "T", "iteration", "", {arm: known[arm] for arm in order}, LINES)
-    _, *shown = shown_values(browser, tmp_path, panel, presses=2)
+    _, *shown = shown_values(browser, tmp_path, panel, stops=2)
     assert shown == [["T, iteration 10", "both: 1"], ["T, iteration 20", "both: 2"]]
 
 
