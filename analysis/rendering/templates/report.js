@@ -115,7 +115,8 @@ document.addEventListener("click", (event) => {
 });
 
 // Figures are compressed (JSON, gzip, base64): the page is half as large, and shown before they are unpacked, which is
-// when their section is unfolded. One that several sections show is there once, as are other pictures.
+// when their section is unfolded, or the browser is idle: printing does not wait for it. One that several sections show
+// is there once, as are other pictures.
 const original = (element) => document.getElementById(element.dataset.same) ?? element;
 for (const picture of document.querySelectorAll("img[data-same]")) picture.src = original(picture).src;
 async function unpacked(text) {
@@ -128,7 +129,7 @@ function unpackShown() {
 }
 function unpack(plot) {
   packed.delete(plot);
-  unpacked(original(plot.querySelector("script")).textContent).then(({ svg, panels }) => {
+  return unpacked(original(plot.querySelector("script")).textContent).then(({ svg, panels }) => {
     plot.querySelector("img").src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
     const filled = panels.filter(({ arms }) => Object.keys(arms).length);
     if (filled.length) showValues(plot, filled);
@@ -136,6 +137,14 @@ function unpack(plot) {
 }
 unpackShown();
 document.addEventListener("toggle", unpackShown, true);  // the event does not bubble
+const whenIdle = window.requestIdleCallback ?? setTimeout;
+async function unpackRest() {
+  for (const plot of packed) {
+    await unpack(plot);
+    await new Promise((resolve) => whenIdle(resolve));
+  }
+}
+addEventListener("load", () => whenIdle(unpackRest));
 
 // Figures: show the values at the mouse pointer, at a tap, or at the x that the arrow keys select.
 function nearest(values, x) {

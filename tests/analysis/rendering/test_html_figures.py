@@ -83,14 +83,15 @@ def test_arrow_keys_step_through_the_values_of_a_figure(page: sync_api.Page) -> 
 
 
 def test_figures_are_unpacked_when_their_section_is_unfolded(browser: sync_api.Browser, page_file: Path) -> None:
+    """Or, for printing, when the browser is idle, which it never is here."""
     page = browser.new_page()
+    page.add_init_script("window.requestIdleCallback = () => {}")
     page.goto(page_file.as_uri())
     page.wait_for_timeout(500)
     figures = page.locator("details[id^=shapes] .plot img")
     assert figures.count() > 3 and page.locator("details .plot img[src]").count() == 0
     page.locator("details[id^=shapes] summary").click()
     page.wait_for_function(ARE_UNPACKED)
-    assert figures.evaluate_all("images => images.every((image) => image.src)")
     page.close()
 
 

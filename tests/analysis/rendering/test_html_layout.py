@@ -38,9 +38,10 @@ def test_the_address_of_a_part_unfolds_it(
 def test_printing_unfolds_all_sections_and_folds_them_again(browser: sync_api.Browser, page_file: Path) -> None:
     page = browser.new_page()
     page.goto(page_file.as_uri())
-    page.locator("details[id^=shapes] summary p").click()
+    page.locator("#runs summary p").click()
     count = "document.querySelectorAll('details:not([open])').length"
     page.evaluate(f"addEventListener('beforeprint', () => {{ window.foldedInPrint = {count} }})")
+    page.wait_for_function(ARE_UNPACKED)  # also figures of folded sections, while the browser is idle
     assert page.pdf().startswith(b"%PDF")
     assert page.evaluate("window.foldedInPrint") == 0
     assert page.locator("details[open]").count() == 1 < page.locator("details").count()
