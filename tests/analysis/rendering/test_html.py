@@ -1,4 +1,4 @@
-"""The HTML page, in a real browser: sorting, the runs behind a number, values in figures, widths, dark, print."""
+"""The HTML page, in a real browser: sorting, filters, the runs behind a number, copying, widths, dark, print."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.rendering.html import to_html
-from analysis.rendering.model import Number, Page, Section, table
-from tests.analysis.synthetic import ablation, edit_json, write_report
+from analysis.rendering.model import Number, TableCell, table
+from tests.analysis.rendering.in_browser import ARE_UNPACKED, HOSTILE, UNFOLD, collect_errors, write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 # Of every element with text of its own: its text, its colour, and the first background behind it that is there.
@@ -21,28 +20,7 @@ COLOURS = """() => [...document.querySelectorAll("body *:not(script)")]
     while (behind.parentElement && background(behind) === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
     return [element.tagName + " " + element.textContent.trim(), getComputedStyle(element).color, background(behind)];
   })"""
-UNFOLD = "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
 PLOT = ".plot[aria-label^='AP against the IoU threshold']"
-HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-
-
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    runs = ablation(folder / "runs")
-    edit_json(folder / "runs" / runs.path("dsl", 2) / "status.json", state="failed", cause=HOSTILE)
-    (folder / "runs" / runs.path("dsl", 2) / "metrics.json").unlink()
-    (manifest,) = (folder / "runs").glob("*/*.grid.json")
-    edit_json(manifest, title=f"Which? {HOSTILE}")
-    write_report(folder / "runs", folder / "REPORT.md")
-    return folder / "report.html"
-
-
-@pytest.fixture
-def page(page: sync_api.Page) -> sync_api.Page:
-    """The page with all sections unfolded."""
-    page.evaluate(UNFOLD)
-    return page
 
 
 def test_text_of_records_is_not_run_as_html(page: sync_api.Page) -> None:
@@ -71,19 +49,22 @@ def test_a_column_sorts_both_ways(page: sync_api.Page) -> None:
         (1, ["0f48", "21f0", "8c77", "9e01", "–"], ["9e01", "8c77", "21f0", "0f48", "–"]),
         (2, ["2", "3", "10", "11", "–"], ["11", "10", "3", "2", "–"]),
         (3, ["-1.50", "9.0 ± 1", "10.0 ± 1", "–", "never"], ["10.0 ± 1", "9.0 ± 1", "-1.50", "–", "never"]),
+        (4, ["no", "no", "no", "yes", "–"], ["yes", "no", "no", "no", "–"]),
     ],
 )
 def test_text_and_numbers_sort_by_value_and_missing_values_last(
-    browser: sync_api.Browser, at: int, rising: list[str], falling: list[str]
+    browser: sync_api.Browser, tmp_path: Path, at: int, rising: list[str], falling: list[str]
 ) -> None:
     ten, nine = (Number(value, "mean", 1, note=" ± 1") for value in (10, 9))
     measured = ["–", ten, "never", nine, "-1.50"]
-    rows = list(zip(["–", "8c77", "21f0", "9e01", "0f48"], ["2", "–", "11", "10", "3"], measured, strict=True))
+    ids, seeds = ["–", "8c77", "21f0", "9e01", "0f48"], ["2", "–", "11", "10", "3"]
+    within = ["yes", "no", "–", "no", "no"]
+    rows = list(zip(ids, seeds, measured, within, strict=True))
     page = browser.new_page()
-    page.set_content(to_html(Page("", [Section("s", "", [table(["id", "seed", "AP"], rows, 2)])], {}), {}))
+    page.goto(write_page(tmp_path, table(["id", "seed", "AP", "within"], rows, 2)))
     for expected in (rising, falling):
         page.locator(f"th:nth-child({at}) button").click()
-        assert page.locator(f"td:nth-child({at})").all_inner_texts() == expected
+        assert page.locator(f"tbody tr > :nth-child({at})").all_inner_texts() == expected
     page.close()
 
 
@@ -107,73 +88,6 @@ def test_without_javascript_a_number_links_to_its_first_run(browser: sync_api.Br
     target = page.locator(page.url[page.url.index("#") :])
     assert "shapes/both/seed0-" in target.inner_text()
     context.close()
-
-
-def test_a_figure_shows_its_values_at_the_mouse_pointer(page: sync_api.Page) -> None:
-    """At IoU 0.75 both are at AP + 0.2 - 0.06 * 5 = AP - 0.1: 41 % for 51 %, 31 % for 41 %.
-
-    Variance of 2 + 2 + 0.5 + 2 over 7 degrees of freedom, of which the seeds have all but 0.3, so that they are worth
-    3.214 (Satterthwaite): half width 3.0661 x 0.9636 / sqrt(3) = 1.7058.
-    """
-    page.mouse.move(*place_of(page, 0.75))
-    values = page.locator(f"{PLOT} .values").first
-    expected_text = values.inner_text()
-    assert expected_text.startswith("AP, IoU threshold 0.75") and re.search(r"both: 41\b", expected_text)
-    assert re.search(r"baseline: 31 +\[29\.29, 32\.71\]", expected_text)
-    page.mouse.move(5, 5)
-    assert not values.is_visible()
-
-
-def place_of(page: sync_api.Page, value: float) -> tuple[float, float]:
-    """The point on the screen at this x value and half the height of the first panel of the first figure."""
-    plot = page.locator(PLOT).first
-    plot.scroll_into_view_if_needed()
-    box = plot.bounding_box()
-    assert box is not None
-    panel = plot.evaluate(
-        "async (plot) => (await unpacked(original(plot.querySelector('script')).textContent)).panels[0]"
-    )
-    left, bottom, width, height = panel["box"]
-    share = (value - panel["span"][0]) / (panel["span"][1] - panel["span"][0])
-    return box["x"] + (left + share * width) * box["width"], box["y"] + (1 - bottom - height / 2) * box["height"]
-
-
-def test_a_tap_on_a_figure_shows_its_values_until_the_next_tap(browser: sync_api.Browser, page_file: Path) -> None:
-    context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    page.goto(page_file.as_uri())
-    page.evaluate(UNFOLD)
-    values = page.locator(f"{PLOT} .values").first
-    for threshold in (0.55, 0.7, 0.85):
-        page.touchscreen.tap(*place_of(page, threshold))
-        page.wait_for_timeout(100)
-        assert values.is_visible() and values.inner_text().startswith(f"AP, IoU threshold {threshold}\n")
-        box = values.bounding_box()
-        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390
-    page.locator("[id^=shapes] figcaption").first.dispatch_event(
-        "pointerdown"
-    )  # alone: not every browser takes the focus away
-    assert not values.is_visible()
-    context.close()
-
-
-def test_arrow_keys_step_through_the_values_of_a_figure(page: sync_api.Page) -> None:
-    """Thresholds are 0.5, 0.55, ..., 0.95, in each of two panels."""
-    values = page.locator(f"{PLOT} .values").first
-    page.locator(PLOT).first.focus()
-    assert page.locator(PLOT).first.evaluate("plot => getComputedStyle(plot).outlineStyle") == "solid"
-    for key, shown in [("ArrowRight", "0.5"), ("ArrowRight", "0.55"), ("ArrowLeft", "0.5"), ("ArrowLeft", "0.5")]:
-        page.keyboard.press(key)
-        assert values.inner_text().startswith(f"AP, IoU threshold {shown}\n")
-    for _ in range(10):
-        page.keyboard.press("ArrowRight")
-    assert values.inner_text().startswith("difference, IoU threshold 0.5\n")
-    page.keyboard.press("Escape")
-    assert not values.is_visible()
-    page.keyboard.press("ArrowLeft")
-    assert values.inner_text().startswith("AP, IoU threshold 0.95\n")
-    page.keyboard.press("Tab")
-    assert not values.is_visible()
 
 
 def test_lists_have_bullets_and_the_contents_stay_in_sight(browser: sync_api.Browser, page_file: Path) -> None:
@@ -207,23 +121,53 @@ def test_tables_are_filtered_by_arm_and_metric(page: sync_api.Page) -> None:
     grid.get_by_label("Rows with").fill("both dla")
     grid.get_by_label("Columns with").fill("ap90")
     shown = grid.locator("table").first
-    assert [text.strip() for text in shown.locator("th:visible").all_inner_texts()] == ["arm", "AP90"]
-    assert [text.split(":")[0] for text in shown.locator("tbody td:first-child:visible").all_inner_texts()] == [
+    assert [text.strip() for text in shown.locator("thead th:visible").all_inner_texts()] == ["arm", "runs", "AP90"]
+    assert [text.split(":")[0] for text in shown.locator("tbody th:visible").all_inner_texts()] == [
         "dla",
         "both",
     ]
     grid.get_by_label("Rows with").fill("")
     grid.get_by_label("Columns with").fill("")
-    assert shown.locator("th:visible").count() > 5 and shown.locator("tbody tr:visible").count() == 4
+    assert shown.locator("thead th:visible").count() > 5 and shown.locator("tbody tr:visible").count() == 4
+
+
+def test_any_text_cell_is_filtered_and_the_page_says_what_it_found(browser: sync_api.Browser, tmp_path: Path) -> None:
+    rows = [["0.5", "baseline/seed0", "-", "41", "10"], ["0.75", "both", "dla, dsl", "51", "20"]]
+    url = write_page(tmp_path, table(["IoU", "arm", "parts", "AP", "AP90"], rows, 3), summary="one line")
+    page = browser.new_page()
+    page.goto(url)
+    page.evaluate(UNFOLD)
+    found, row, status = page.get_by_label("Rows with"), page.locator("tbody tr:visible"), page.get_by_role("status")
+    for words, expected, said in [
+        ("seed0", ["0.5"], "Rows: 1."),
+        ("BASELINE/seed0", ["0.5"], "Rows: 1."),
+        ("dsl", ["0.75"], "Rows: 1."),
+        ("41", [], "No row matches."),
+        ("both, baseline", ["0.5", "0.75"], "Rows: 2."),
+        ("", ["0.5", "0.75"], ""),
+    ]:
+        found.fill(words)
+        assert row.locator("th").all_inner_texts() == expected and status.inner_text() == said
+        content = page.locator("tbody").evaluate("body => getComputedStyle(body, '::after').content")
+        assert ("No row matches." in content) == (expected == [])
+    columns, text = page.get_by_label("Columns with"), ["IoU", "arm", "parts"]
+    for words, expected in [("ap90", [*text, "AP90"]), ("nothing", [*text, "AP", "AP90"])]:
+        columns.fill(words)
+        assert page.locator("thead th:visible").all_inner_texts() == expected
+    assert status.inner_text() == "No column matches."
+    assert page.locator("form.filter").get_attribute("autocomplete") == "off"
+    page.close()
 
 
 def test_a_click_marks_the_cell_and_headings_have_links(page: sync_api.Page) -> None:
     for text in ("51.00 ± 1.00", "42.00 ± 1.00"):
         page.locator("td a", has_text=text).first.click()
         page.get_by_role("button", name="Close").click()
-        assert page.locator("td.clicked").all_inner_texts()[0].startswith(text)
-    anchors = page.locator("main :is(h2, h3) .anchor").evaluate_all("links => links.map(link => link.hash.slice(1))")
-    assert len(anchors) > 10 and len(set(anchors)) == len(anchors)
+        assert page.locator(".clicked").all_inner_texts()[0].startswith(text)
+    headings = page.locator("main :is(h2, h3, figcaption)")
+    anchors = headings.locator(".anchor").evaluate_all("links => links.map(link => link.hash.slice(1))")
+    assert len(set(anchors)) == len(anchors) == headings.count() - page.locator("#runs .run h3").count()
+    assert "runs" in anchors and sum("-figure-" in anchor for anchor in anchors) == page.locator("figure").count() > 3
     assert all(page.locator(f'[id="{anchor}"]').count() == 1 for anchor in anchors)
 
 
@@ -238,16 +182,49 @@ def test_a_button_copies_a_command(browser: sync_api.Browser, page_file: Path) -
     context.close()
 
 
-@pytest.mark.parametrize("folded", [True, False])
-def test_the_rules_of_accessibility_hold(browser: sync_api.Browser, page_file: Path, folded: bool) -> None:
-    axe = pytest.importorskip("axe_core_python.sync_playwright", reason="axe-core-python is not installed")
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+def test_commands_in_the_dialog_are_copied_and_the_page_says_so(browser: sync_api.Browser, tmp_path: Path) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(write_with_a_run(tmp_path))
+    page.locator("td a").click()
+    dialog = page.locator("dialog")
+    assert dialog.get_by_role("status").inner_text() == ""
+    dialog.get_by_role("button", name="Copy this command").click()
+    dialog.get_by_role("status").get_by_text("Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == "python run.py arm=both"
+    context.close()
+
+
+def write_with_a_run(folder: Path) -> str:
+    """A page with one number, and one run behind it with its command."""
+    cells = table(["arm", "AP"], [["both", TableCell(Number(1.0), ["run"])]])
+    return write_page(folder, cells, runs={"run": {"command": "python run.py arm=both"}})
+
+
+@pytest.mark.parametrize("clipboard", ["undefined", "{ writeText: () => Promise.reject(new Error('denied')) }"])
+def test_a_command_that_cannot_be_copied_is_selected(
+    browser: sync_api.Browser, page_file: Path, clipboard: str
+) -> None:
+    page = browser.new_page()
+    errors = collect_errors(page)
+    page.add_init_script(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})")
     page.goto(page_file.as_uri())
-    if not folded:
-        page.evaluate(UNFOLD)
-    found = axe.Axe().run(page)
-    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
+    page.locator("#rebuild .copy").click()
+    page.locator("#rebuild").get_by_role("status").get_by_text("Not copied, but selected").wait_for()
+    assert page.evaluate("getSelection().toString().trim()") == page.locator("#rebuild pre").inner_text().strip()
+    assert errors == []
     page.close()
+
+
+def test_ctrl_click_on_a_number_opens_its_link(browser: sync_api.Browser, tmp_path: Path) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(write_with_a_run(tmp_path))
+    with context.expect_page(timeout=5000) as opened:
+        page.locator("td a").click(modifiers=["Control"])
+    opened.value.wait_for_url("**#run-0")
+    assert not page.locator("dialog").is_visible() and not page.locator("#run-0").is_visible()
+    context.close()
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
@@ -267,6 +244,7 @@ def test_dark_and_light_have_contrast_and_print_is_complete(browser: sync_api.Br
         page = browser.new_page(color_scheme=scheme)
         page.goto(page_file.as_uri())
         page.evaluate(UNFOLD)
+        page.wait_for_function(ARE_UNPACKED)
         page.locator(PLOT).first.press("ArrowRight")
         shown = page.evaluate(COLOURS)
         assert {"P", "LI", "TD", "A", "BUTTON", "FIGCAPTION", "DT", "DIV"} <= {text.split()[0] for text, *_ in shown}
@@ -296,14 +274,5 @@ def test_the_first_column_stays_in_place_when_a_table_is_scrolled(page: sync_api
     page.set_viewport_size({"width": 390, "height": 844})
     frame = page.locator(".scroll", has=page.locator("th", has_text="0.95")).first
     assert frame.evaluate("frame => { frame.scrollLeft = 200; return frame.scrollLeft }") == 200
-    arm, edge = frame.locator("tbody td").first.bounding_box(), frame.bounding_box()
+    arm, edge = frame.locator("tbody th").first.bounding_box(), frame.bounding_box()
     assert arm is not None and edge is not None and arm["x"] == edge["x"]
-
-
-def test_figures_are_unpacked_without_moving_the_text(page: sync_api.Page) -> None:
-    """Each has its size before its picture is there."""
-    page.wait_for_function("[...document.querySelectorAll('.plot img')].every((image) => image.naturalWidth)")
-    sizes = (
-        "[...document.querySelectorAll('.plot img')].map((i) => i.width / i.height - i.naturalWidth / i.naturalHeight)"
-    )
-    assert max(map(abs, page.evaluate(sizes))) < 0.02
