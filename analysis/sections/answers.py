@@ -108,6 +108,8 @@ def _works(comparison: Comparison) -> Answer:
     sentence = ", ".join(words) or "no significant difference from the baseline in AP or AP90"
     if None in found.values():
         sentence = "the runs that decide are not done"
+    elif all(each.low is None for each in found.values() if each):
+        sentence = "one seed per arm, so the noise is not known"
     counts = [comparison.summary("AP", arm).n for arm in (FULL_METHOD, comparison.grid.baseline_of(FULL_METHOD))]
     numbers = f"{_title(comparison)} minus {comparison.grid.baseline_of(FULL_METHOD)}: " + _numbers(found)
     numbers += f"; {counts[0]} and {counts[1]} seeds."

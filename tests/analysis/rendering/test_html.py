@@ -83,7 +83,7 @@ def test_without_javascript_a_number_links_to_its_first_run(browser: sync_api.Br
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(page_file.as_uri())
-    page.locator("summary").first.click()
+    page.locator("details.section > summary").first.click()
     page.locator("td a", has_text="51.00 ± 1.00").first.click()
     target = page.locator(page.url[page.url.index("#") :])
     assert "shapes/both/seed0-" in target.inner_text()
@@ -107,6 +107,9 @@ def test_the_first_screen_answers_and_grids_are_folded(browser: sync_api.Browser
     for text in ("Does Dynamic R-CNN work?", "What does it cost?", "COCO, on which the paper's claims are decided"):
         box = page.get_by_text(text).first.bounding_box()
         assert box is not None and box["y"] + box["height"] <= 900
+    shown = page.locator("#answers :is(figure img, tbody tr)")
+    bottoms = shown.evaluate_all("all => all.map((each) => each.getBoundingClientRect().bottom)")
+    assert len(bottoms) == 2 + 4 and max(bottoms) <= 900  # two figures and four arms
     grid = page.locator("details[id^=shapes]")
     assert (
         not grid.locator("table").first.is_visible() and "both minus baseline" in grid.locator("summary").inner_text()

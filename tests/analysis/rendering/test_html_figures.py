@@ -156,7 +156,8 @@ def test_arms_without_finished_runs_are_left_out(browser: sync_api.Browser, tmp_
 def test_figures_are_unpacked_without_moving_the_text(page: sync_api.Page) -> None:
     """Each has its size before its picture is there."""
     page.wait_for_function("[...document.querySelectorAll('.plot img')].every((image) => image.naturalWidth)")
-    sizes = (
-        "[...document.querySelectorAll('.plot img')].map((i) => i.width / i.height - i.naturalWidth / i.naturalHeight)"
-    )
-    assert max(map(abs, page.evaluate(sizes))) < 0.02
+    off = """[...document.querySelectorAll('.plot img')].map((image) => {
+      const { width, height } = image.getBoundingClientRect();
+      return width / height - image.naturalWidth / image.naturalHeight;
+    })"""
+    assert max(map(abs, page.evaluate(off))) < 0.02
