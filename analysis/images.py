@@ -138,7 +138,7 @@ def _analyse(records: RunTable, grid: Manifest, runs: Path, resamples: int, seed
 
 
 def _pairs(comparison: Comparison, paths: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """Arm -> itself and its baseline -> the runs among `paths` of the seeds that both have; not if they share none."""
+    """For each arm with seeds in common with its baseline: {arm: its runs, baseline: its runs}, in this order."""
     found = {}
     for arm in comparison.others:
         baseline = comparison.grid.baseline_of(arm)

@@ -1,9 +1,9 @@
-"""Finds where trainings with other instructions of the processor first differ from those with the default ones.
+"""Finds the first tensor that differs between trainings with two CPU instruction sets.
 
     python -m benchmarks.instruction_sets [iterations=3] [seed=0]
 
 Runs the pretraining of shapes and the baseline detector twice, each time in a process of its own: with the default
-instructions, and with ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX. Seed and initial weights are the same.
+instruction set, and with ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX. Seed and initial weights are the same.
 For each iteration it compares, in the order in which they are computed:
 
 images       what the model gets: pixels, boxes and labels of an image, and crops of objects
@@ -13,7 +13,7 @@ samples      indices and boxes that RPN and RoI head sample; an index may mean a
 losses, gradients, statistics (of batch normalisation), weights (after the step)
 
 A tensor is equal if all its bits are. A difference is relative to the largest value of its tensor; integers have none.
-`iterations` also sets the number of images, so trainings of other lengths have other losses.
+`iterations` also sets the number of images, so losses for different values are not comparable.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def record(folder: Path, variables: dict[str, str], arguments: Sequence[str]) ->
     command = [sys.executable, "-m", "benchmarks.instruction_trace", f"folder={folder}", *arguments]
     done = subprocess.run(command, env={**environment, **variables}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise UserError(f"the training with the variables {variables} failed; its message is above")
+        shown = " ".join(f"{name}={value}" for name, value in variables.items()) or "the default instruction set"
+        raise UserError(f"training with {shown} failed: see the error above")
     found = [re.search(pattern, done.stdout, flags=re.M) for pattern in (r"^aten:(.*)$", r",isa:(.*)$")]
     aten, onednn = (each[1] if each else "unknown" for each in found)
     return f"ATen {aten}, oneDNN {onednn}"

@@ -38,8 +38,8 @@ def largest_changes(arm: Sequence[pd.DataFrame], baseline: Sequence[pd.DataFrame
 
     Args:
         arm: the result of `ap_by_category_and_size` for each seed.
-        baseline: the same for the baseline, of the same seeds: AP of a seed depends on its pretraining, which a
-            difference of means over other seeds would contain.
+        baseline: the same for the baseline, for the same seeds. With other seeds, the difference would contain that of
+            their pretrainings.
 
     Returns:
         Columns category, size, arm and baseline (means over the seeds), difference; without rows that have no objects.

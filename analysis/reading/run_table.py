@@ -219,6 +219,7 @@ def _row(run: Run) -> dict[str, Any]:
     seconds = run.log.columns["seconds"][np.isfinite(run.log.columns["seconds"])]
     row |= {"seconds": float(np.median(seconds)) if len(seconds) else None}
     if isinstance(run.results, EvaluationResults):
+        # Earlier versions did not write it; the default would be a guess
         split = run.results.split if "split" in run.results.model_fields_set else None
         row |= {"split": split, "images": run.results.images, **run.results.metrics}
     if isinstance(run.results, PretrainingResults):

@@ -68,7 +68,7 @@ def draw_panel(ax: Axes, panel: Panel, arms: Sequence[str]) -> None:
     ax.set_ylabel(panel.ylabel)
     if panel.marks_zero:
         ax.axhline(0, color=COLOURS[0], linewidth=1.0)
-    ax.set_title(panel.title, loc="left", y=1.0)  # without y its place is searched for, which takes a tenth of the time
+    ax.set_title(panel.title, loc="left", y=1.0)  # a given y skips the search for a free place
     if panel.ticks is not None:
         ax.set_xticks(panel.ticks, panel.labels or None)
         if panel.labels:

@@ -6,7 +6,6 @@ import io
 import multiprocessing
 import os
 import re
-import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure as Canvas
 
 from analysis.rendering.model import BARS, INTERVALS, LINES, MATRIX, ROWS, Figure, Panel
 from analysis.rendering.panels import FONT, draw_panel
+from dynamic_rcnn.run.worker import start_worker
 
 WIDTH = 10.0  # inches
 LEFT, RIGHT, BOTTOM, TITLE = 0.68, 0.12, 0.55, 0.32  # inches around each panel: y labels, space, x labels, title
@@ -64,9 +64,8 @@ def draw_all(figures: Sequence[Figure]) -> dict[str, DrawnFigure]:
     processes = min(len(os.sched_getaffinity(0)), len(figures) // _FIGURES_PER_PROCESS, _MOST_PROCESSES)
     if processes < 2:
         return {figure.name: draw(figure) for figure in figures}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:  # we handle it
-        return {figure.name: drawn for figure, drawn in zip(figures, pool.map(draw, figures), strict=True)}
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), start_worker) as pool:
+        return dict(zip((figure.name for figure in figures), pool.map(draw, figures), strict=True))
 
 
 def draw(figure: Figure) -> DrawnFigure:

@@ -98,7 +98,7 @@ def blocks(comparison: Comparison) -> list[Block]:
     elsewhere = _elsewhere(comparison)
     if not total:
         return [HEADING, elsewhere] if elsewhere else []
-    rule = "significant in the table of differences above, with the opposite sign there"
+    rule = "significant in the table of differences above, and of the opposite sign in the paper"
     if _compares_size(comparison):
         rule += ", or of another size than two more single runs would show in 95 of 100 cases"
     else:
@@ -117,7 +117,7 @@ def _elsewhere(comparison: Comparison) -> Line:
     """Which grids compare other arms of this one; empty if none does."""
     found = compared_elsewhere(comparison)
     parts = [f"{', '.join(arms)}: see " + link(key, key) for key, arms in found.items()]
-    return join("; ", parts) + " (the same runs, tested among fewer arms)." if parts else ""
+    return join("; ", parts) + " (the same runs, in the grid with the fewest arms)." if parts else ""
 
 
 def _row(each: Disagreement, comparison: Comparison) -> Row:

@@ -15,13 +15,15 @@ from analysis.stats.timing import TimingComparison
 from dynamic_rcnn.wording import plural
 
 KEY = "answers"
-AP_CLAIMS = ("value", "difference")
+AP_CLAIMS = ("value", "difference")  # kinds of claims with a printed AP
 METRICS = ("AP", "AP50", "AP75", "AP90")
 NOTE = (
-    "AP in percent, mean over n seeds. Differences in points with 95% intervals, estimated within seeds and therefore "
-    "not those of the means where arms have different seeds; bold: significant, p < 0.05 after Holm's correction. The "
-    "images of shapes are drawn by the suite: they show the mechanism, and neither confirm nor refute a number on COCO."
+    "AP in percent, mean over n seeds. Differences in points with 95% intervals. They are estimated within seeds, so "
+    "they are not the differences of the means shown if arms have different seeds. Bold: significant, p < 0.05 after "
+    "Holm's correction."
 )
+ABOUT = "DLA moves the IoU threshold T of positives during training, DSL the beta of SmoothL1."
+SHAPES = "images that the suite draws: they show the mechanism, and neither confirm nor refute a number on COCO"
 FIGURES = ("-differences.svg", "-training-state.svg")  # of the ablation
 
 
@@ -29,8 +31,9 @@ def section(records: RunTable, comparisons: list[Comparison], timings: list[Timi
     """The section, whose title is that of the page."""
     found = answers(comparisons, timings)
     ablation = best_comparison(comparisons, ABLATION, FULL_METHOD)
-    answered = Bullets([_line(answer) for answer in found], [answer.numbers for answer in found])
-    blocks: list[Block] = [answered, coco_line(comparisons)]
+    items = [*map(_line, found), coco_line(comparisons)]
+    about = join(" ", [*_data_lines(comparisons), ABOUT])
+    blocks: list[Block] = [about, Bullets(items, [*(answer.numbers for answer in found), ""])]
     blocks += [four_arms(ablation), NOTE] if ablation else []
     blocks += [_runs_line(comparisons, timings), *(_figures(records, ablation) if ablation else [])]
     return Section(KEY, "What was asked, and the answers", blocks)
@@ -50,6 +53,15 @@ def coco_line(comparisons: list[Comparison]) -> Line:
         verdicts = [f"{claim.text}: " + verdict_on(claim, comparisons) for claim in CLAIMS if claim.kind in AP_CLAIMS]
         state = f"{len(done)} of {plural('run', len(runs))} done; " + join("; ", verdicts)
     return strong("COCO") + ", on which the paper's claims are decided: " + state + ". " + code(coco_command(ABLATION))
+
+
+def _data_lines(comparisons: list[Comparison]) -> list[Line]:
+    """What was measured on, with what it is worth."""
+    names = sorted({each.grid.dataset for each in comparisons if each.n_done})
+    if not names:
+        return []
+    worth = f", {SHAPES}" if "shapes" in names else ""
+    return [f"Measured on {' and '.join(names)}{worth}."]
 
 
 def _runs_line(comparisons: list[Comparison], timings: list[TimingComparison]) -> Line:

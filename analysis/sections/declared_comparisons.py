@@ -18,9 +18,9 @@ def effect_blocks(comparison: Comparison) -> list[Block]:
         return []
     first, second = comparison.grid.factorial
     heading = Heading("Main effects and interaction")
-    if not comparison.factorial:
-        seen = f"{first} and {second} as two factors, from the same runs: see "
-        return [heading, seen + link(deciding.key, deciding.key) + "."]
+    if not comparison.shows_factorial:
+        text = f"{first} and {second} as two factors, from the same runs: see "
+        return [heading, text + link(deciding.key, deciding.key) + "."]
     text = (
         f"{first} and {second} as two factors, with intervals as above; bold after Holm's correction over the rows of "
         "this table, for each metric separately. The interaction is the effect of one factor given the other one minus "
@@ -31,8 +31,8 @@ def effect_blocks(comparison: Comparison) -> list[Block]:
     if not simple.rows:
         return [heading, text, effects]
     note = (
-        "The simple effects that no other table has: those that are differences from the baseline or contrasts are "
-        "tested there. These are exploratory and not tested, so none is bold."
+        "Simple effects that no other table has. The others are differences from the baseline or contrasts, and are "
+        "tested in those tables. These are exploratory and not tested, so none is bold."
     )
     return [heading, text, effects, note, simple]
 
@@ -41,37 +41,38 @@ def contrast_blocks(comparison: Comparison) -> list[Block]:
     """The declared contrasts; empty without any."""
     if not comparison.grid.contrasts:
         return []
-    declared = _declared(comparison)
     text = (
-        ("Pairs of arms, " + declared if declared else "Pairs of arms that the grid declares")
-        + ". Intervals as above; bold after Holm's correction over these pairs, for each metric separately. A pair of "
-        "an arm and its baseline is tested among the differences from the baseline instead."
+        "Pairs of arms that the grid declares. Intervals as above; bold after Holm's correction over these pairs, for "
+        "each metric separately. A pair of an arm and its baseline is tested among the differences from the baseline "
+        "instead."
     )
-    return [Heading("Contrasts"), text, difference_tables.contrast_table(comparison)]
+    return [Heading("Contrasts"), text + _commits(comparison), difference_tables.contrast_table(comparison)]
 
 
 def equivalence_blocks(comparison: Comparison) -> list[Block]:
     """The declared claims of equivalence; empty without any."""
     if not comparison.grid.equivalence:
         return []
-    declared = _declared(comparison)
     text = (
         "Arms that the grid declares to be equivalent: no two of them differ by more than the margin in points of AP. "
-        + ("Arms and margins were " + declared + ". " if declared else "")
         + strong(EQUIVALENT)
         + f": every {TOST_LEVEL} interval is within the margin (TOST at {ALPHA}). "
         + strong(DIFFERENT)
         + f": a pair is beyond it (one-sided at {ALPHA}, corrected for the number of pairs). Neither: not decided; "
         "further seeds reduce the noise between seeds, not that over images."
     )
-    return [Heading("Equivalence"), text, difference_tables.equivalence_table(comparison)]
+    return [Heading("Equivalence"), text + _commits(comparison), difference_tables.equivalence_table(comparison)]
 
 
-def _declared(comparison: Comparison) -> Line:
-    """'declared at `cc63d9a2`, the commit of the runs'; empty if no run has recorded its commit."""
+def _commits(comparison: Comparison) -> Line:
+    """'The runs are of commit `cc63d9a2`: ...'; empty if no run recorded its commit."""
     names: list[Line] = []
     for commit, rows in comparison.averaged.groupby("commit", sort=False):
         changed = " (with uncommitted changes)" if rows["dirty"].eq(True).any() else ""
         names.append(code(str(commit)[:SHORT_COMMIT]) + changed)
+    if not names:
+        return ""
     which = "commit" if len(names) == 1 else "commits"
-    return "declared at " + join(" and ", names) + f", the {which} of the runs" if names else ""
+    return (
+        f" The runs are of {which} " + join(" and ", names) + ": the grid's file there shows what was declared before."
+    )

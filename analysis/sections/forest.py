@@ -31,10 +31,9 @@ def forest_figure(comparison: Comparison, arms: Sequence[str]) -> Figure | None:
     panels = [_panel(metric, each) for metric, each in groups.items()]
     rows = sum(1 + len(each) for each in groups[PRIMARY[0]].values())
     caption = (
-        f"{comparison.grid.dataset}, {comparison.seeds_text()}. Differences in points from "
-        f"{whose_baseline(comparison.grid)}, and the contrasts and effects of the tables, with {LEVEL} intervals as "
-        f"there, not corrected for multiple comparisons. Filled: significant, p < {ALPHA} after Holm's correction over "
-        "the rows of one kind in one metric, as in the tables; hollow: not. Right of 0 is better."
+        f"{comparison.grid.dataset}, {comparison.seeds_text()}. Differences from {whose_baseline(comparison.grid)}, "
+        f"contrasts and effects, in points with {LEVEL} intervals, as in the tables. Filled: significant, p < {ALPHA} "
+        "after Holm's correction over the group in that panel; hollow: not. Right of 0 is better."
     )
     title = f"Differences in {' and '.join(PRIMARY)}"
     alt = f"Forest plot. {' '.join(map(_described, panels))}"
@@ -49,7 +48,7 @@ def _groups(comparison: Comparison, metric: Metric) -> dict[str, Rows]:
     groups: dict[str, Rows] = {
         "arm minus baseline": {minus[arm]: comparison.difference(metric, arm) for arm in comparison.others},
         "contrasts": {" minus ".join(pair): comparison.contrast(metric, pair) for pair in grid.contrasts},
-        "factors": comparison.effects(metric) if comparison.factorial else {},
+        "factors": comparison.effects(metric) if comparison.shows_factorial else {},
     }
     return {heading: rows for heading, rows in groups.items() if rows}
 

@@ -111,7 +111,7 @@ def _confused_arms(results: ImageStatistics, comparison: Comparison) -> list[str
 
 
 def _change_blocks(results: ImageStatistics, comparison: Comparison) -> list[Block]:
-    """The arm of the contact sheet, or without one the arm that it would have."""
+    """Where the arm on the contact sheet differs most from its baseline; without a sheet, the arm of `compared_arm`."""
     arms = [arm for arm in comparison.others if arm in results.changes]
     if not arms:
         return []

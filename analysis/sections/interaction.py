@@ -23,7 +23,7 @@ def interaction_figure(comparison: Comparison, arms: Sequence[str]) -> Figure | 
         arms: those that have a colour.
     """
     grid = comparison.grid
-    if not comparison.factorial:
+    if not comparison.shows_factorial:
         return None
     first, second = grid.factorial
     panels = [panel for metric in PRIMARY if (panel := _panel(comparison, metric))]

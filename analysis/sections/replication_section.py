@@ -19,7 +19,7 @@ RULE = (
     "REPRODUCED if the gap and the half-width of its 90% interval are together within the margin, NOT REPRODUCED if "
     "the gap is larger than the margin and than the half-width of its 95% interval, INCONCLUSIVE otherwise. Both sets "
     "have noise, over the n seeds in brackets; differences are means over the seeds that both arms have. On COCO the "
-    f"margins are those of claims, on other data {OTHER_DATA_MARGIN:.1f} points. The rows are not corrected for their "
+    f"margins are those of claims, on other data {OTHER_DATA_MARGIN:g} point. The rows are not corrected for their "
     "number: if all gaps were noise, 1 in 20 would be significant. Within: whether the 95% interval that the set with "
     "more seeds prints contains the value of the other set. That interval is for the true value, and the other set has "
     "noise of its own, so fewer than 95% are to be expected: with 8 and 3 seeds about 75%."

@@ -51,7 +51,7 @@ def paragraph(comparison: Comparison) -> Line:
             words = "; ".join(_words(metric, each, "the baseline") for metric, each in found.items())
         against = f" against {grid.baseline_of(arm)}" if grid.baselines else ""
         parts.append(strong(arm) + f"{against}: {words}.")
-    effects = {metric: comparison.effects(metric) if comparison.factorial else {} for metric in PRIMARY}
+    effects = {metric: comparison.effects(metric) if comparison.shows_factorial else {} for metric in PRIMARY}
     for name in effects[PRIMARY[0]]:
         parts.append(strong(name) + f": {'; '.join(_words(metric, effects[metric][name]) for metric in PRIMARY)}.")
     for pair in grid.contrasts:

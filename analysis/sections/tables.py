@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.reading.run import MISSING
 from analysis.reading.run_table import RunTable
 from analysis.rendering.model import Content, Number, Row, Table, TableCell, table
-from analysis.rendering.text import NOTHING, Line, code
+from analysis.rendering.text import BREAK, NOTHING, Line, code
 from analysis.stats.comparison import PRIMARY, Comparison, describe_state
 from analysis.stats.image_noise import Metric
 from dynamic_rcnn.run.manifest import Manifest
@@ -59,7 +59,10 @@ def level_and_difference_table(comparison: Comparison, metrics: Sequence[Metric]
             shown = Number(found.value, "difference", 2, True, bool(found.is_significant), low=low, high=high)
             cells.append(TableCell(shown, [*runs, *comparison.paths(comparison.grid.baseline_of(arm))]))
         rows.append([arm_title(comparison.grid, arm), str(comparison.summary("AP", arm).n), *cells])
-    return table(["arm", "n", *titles(metrics), *(f"{metric} minus baseline" for metric in PRIMARY)], rows)
+    return table(
+        ["arm", "n", *titles(metrics), *(f"{metric} minus baseline" + BREAK + "within seeds" for metric in PRIMARY)],
+        rows,
+    )
 
 
 def class_table(records: RunTable, comparison: Comparison) -> Table:

@@ -49,8 +49,8 @@ def state_figure(runs: curves.Runs, comparison: Comparison, what: str) -> Figure
         *(panel for stage in later for panel in _state_panels(runs, stage, is_published, True)),
     ]
     caption = (
-        f"{what}. {curves.BAND} T and beta are not smoothed; counts are, by a {_smoothing()}. Dotted: the end points "
-        "of Figure 5 of the paper (COCO, R-50, K_I 75, K_beta 10)"
+        f"{what}. {curves.BAND} Counts are smoothed by a {_smoothing()}. Dotted: the end points of Figure 5 of the "
+        "paper (COCO, R-50, K_I 75, K_beta 10)"
         + (f", and T at iterations 100 to 500 ({SOURCE})." if is_published else "; other settings need not reach them.")
     )
     title = "T, beta, positives and proposals over training"

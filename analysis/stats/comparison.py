@@ -27,7 +27,7 @@ from analysis.stats.factorial import main_effects, simple_effects
 from analysis.stats.image_noise import PERCENT, Metric, image_covariance, image_fault
 from analysis.stats.seeds import PooledSd, Summary
 from dynamic_rcnn.metrics.names import AP_METRICS, BOX_METRICS, MASK_METRICS
-from dynamic_rcnn.run.comparisons import Equivalence, Factorial
+from dynamic_rcnn.run.comparisons import Equivalence
 from dynamic_rcnn.run.manifest import Manifest
 from dynamic_rcnn.run.published_curves import Point, Trajectory, Trend, trajectory, trends
 from dynamic_rcnn.wording import plural
@@ -190,10 +190,10 @@ class Comparison:
         return factorial_grid(self._table.grids, self.grid) if self.grid.factorial else None
 
     @property
-    def factorial(self) -> Factorial:
-        """The factors of the grid; {} without any, and if another grid has the tables of this factorial."""
+    def shows_factorial(self) -> bool:
+        """Whether this grid has a factorial and no other grid shows it."""
         owner = self.factorial_grid
-        return self.grid.factorial if owner is not None and owner.key == self.grid.key else {}
+        return owner is not None and owner.key == self.grid.key
 
     def paper_grid(self, arm: str) -> Manifest:
         """The grid that compares the arm's difference from its baseline with the paper's, see `deciding_grid`."""
@@ -208,7 +208,7 @@ class Comparison:
 
         Without those that are the difference of an arm from its baseline, or a contrast: they are tested there.
         """
-        shown = {name: each for name, each in simple_effects(self.grid).items() if not self._is_tested(each)}
+        shown = {name: each for name, each in simple_effects(self.grid).items() if not self._has_own_table(each)}
         return {name: self.estimate(metric, each) for name, each in shown.items()}
 
     def estimate(self, metric: Metric, coefficients: Mapping[str, float]) -> Estimate | None:
@@ -230,7 +230,7 @@ class Comparison:
         """Whether `difference` of `arm` is that from `other`."""
         return arm in self.others and self.grid.baseline_of(arm) == other
 
-    def _is_tested(self, coefficients: Mapping[str, float]) -> bool:
+    def _has_own_table(self, coefficients: Mapping[str, float]) -> bool:
         """Whether a difference of two arms is one from a baseline or a contrast, whatever its sign."""
         first, second = sorted(coefficients, key=lambda arm: coefficients[arm])
         pairs = [(first, second), (second, first)]

@@ -1,8 +1,8 @@
-"""Which of the grids that share arms has the tables of what they all could show: a factorial, a printed difference.
+"""Chooses, of the grids that share arms, the one that shows a factorial or a comparison with the paper.
 
-Every grid uses all finished runs of its arms, so the grids of a folder have the same seeds of the arms they share. What
-differs is for how many other arms a test is corrected. The grid with the fewest arms has the tables, and the others
-refer to it, so that the report shows each of these results once.
+Every grid uses all finished runs of its arms, so these grids have the same seeds of the arms they share. They differ in
+the other arms, from which the noise is pooled and for whose number a test is corrected. The grid with the fewest arms
+shows the result; the others link to it.
 """
 
 from __future__ import annotations

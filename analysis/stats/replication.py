@@ -20,7 +20,7 @@ from analysis.stats.verdict import Decision
 from dynamic_rcnn.run.manifest import Manifest
 
 COCO = "coco"
-OTHER_DATA_MARGIN = 1.0  # of every metric on other data sets, in points: less than half of the effects on shapes
+OTHER_DATA_MARGIN = 1.0  # points, for every metric on other data sets: less than half of the effect of both on shapes
 SAME_DIGITS = "same digits"
 
 

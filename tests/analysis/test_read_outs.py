@@ -47,7 +47,7 @@ def test_proposals_at_least_double(curves: pd.DataFrame) -> None:
 
 
 def test_the_limit_on_positives_is_rarely_reached(curves: pd.DataFrame) -> None:
-    """Where it is, in any image, fewer positives are sampled than proposals have the baseline's IoU of 0.5."""
+    """Of the baseline, whose T is 0.5: an image at the limit has fewer positives than proposals with this IoU."""
     baseline = curves[curves["arm"] == "baseline"]
     lost = baseline["proposals_50"] - baseline["positives"]
     assert (lost > 1e-3).mean() <= 0.10

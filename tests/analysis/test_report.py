@@ -93,11 +93,10 @@ def test_contrasts_and_margins_name_the_commits_of_the_runs(tmp_path: Path) -> N
     claim = {"arms": ["baseline", "dsl"], "margins": {"AP": 0.8}}
     edit_json(manifest, contrasts=[["both", "dla"]], equivalence=[claim])
     text = markdown(tmp_path)
-    one = "declared at `01234567` (with uncommitted changes), the commit of the runs."
-    assert f"Pairs of arms, {one} Intervals" in text and f"Arms and margins were {one} **" in text
+    assert text.count("The runs are of commit `01234567` (with uncommitted changes): the grid's file there") == 2
     for path in tmp_path.glob("shapes/both/*/provenance.json"):
         edit_json(path, commit="fedcba9876543210", dirty=False)
-    several = "declared at `01234567` (with uncommitted changes) and `fedcba98`, the commits of the runs."
+    several = "The runs are of commits `01234567` (with uncommitted changes) and `fedcba98`: the grid's file there"
     assert markdown(tmp_path).count(several) == 2
 
 
@@ -121,7 +120,7 @@ def test_one_grid_shows_the_factorial_and_the_disagreements_that_several_could(t
     assert "-interaction.svg" in own and "-interaction.svg" not in controls
     assert row_of(own, "### Disagreement", "both")[:3] == ["both", "AP", "-1.0"]
     assert row_of(controls, "### Disagreement", "l1")[:3] == ["l1", "AP", "+1.0"]
-    assert f"dla, dsl, both: see {there} (the same runs, tested among fewer arms)." in controls
+    assert f"dla, dsl, both: see {there} (the same runs, in the grid with the fewest arms)." in controls
     assert controls.count("opposite sign |") == 1 and "AP of both" not in controls
 
 

@@ -77,6 +77,6 @@ def test_the_first_tensor_integers_and_samples_that_differ_are_named(
     ]
 
 
-def test_a_number_that_is_none_is_refused() -> None:
+def test_iterations_below_one_are_refused() -> None:
     with pytest.raises(UserError, match="argument 'iterations' is '0'"):
         instruction_sets.main(["iterations=0"])

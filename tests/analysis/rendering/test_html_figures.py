@@ -155,9 +155,6 @@ def test_arms_without_finished_runs_are_left_out(browser: sync_api.Browser, tmp_
 
 def test_figures_are_unpacked_without_moving_the_text(page: sync_api.Page) -> None:
     """Each has its size before its picture is there."""
-    page.wait_for_function("[...document.querySelectorAll('.plot img')].every((image) => image.naturalWidth)")
-    off = """[...document.querySelectorAll('.plot img')].map((image) => {
-      const { width, height } = image.getBoundingClientRect();
-      return width / height - image.naturalWidth / image.naturalHeight;
-    })"""
+    off = """[...document.querySelectorAll('.plot img')].map((image) =>
+      image.getAttribute('width') / image.getAttribute('height') - image.naturalWidth / image.naturalHeight)"""
     assert max(map(abs, page.evaluate(off))) < 0.02

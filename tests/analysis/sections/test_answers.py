@@ -13,12 +13,15 @@ from analysis.sections.answers import (
     COST,
     DYNAMICS,
     SMALL_BETA,
+    SMALLER_BETA,
     STATISTIC,
     WORKS,
     Answer,
     answers,
 )
 from analysis.stats.comparison import Comparison
+from analysis.stats.timing import TimingComparison
+from dynamic_rcnn import PROJECT
 from tests.analysis.synthetic import RunsFolder, ablation, edit_json
 
 NOISE = (0.0, 0.001, -0.001)  # of three seeds, in AP as a fraction
@@ -59,22 +62,22 @@ def test_grids_without_the_arms_or_the_runs_that_decide(tmp_path: Path) -> None:
     folder.manifest(factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "both"]})
     found = answered(tmp_path / "half")
     assert found[WORKS].verdict == found[COMPONENTS].verdict == "NOT DECIDED"
-    assert found[WORKS].sentence == "The runs that decide are not done."
+    assert found[WORKS].sentence == "On shapes, the runs that decide are not done."
 
 
 @pytest.mark.parametrize(
     ("both", "verdict", "sentence"),
     [
-        ((42, 12), "YES", "AP and AP90 are above the baseline."),
-        ((42, 10), "PARTLY", "AP is above the baseline."),
-        ((40, 10), "NOT DECIDED", "No significant difference from the baseline in AP or AP90."),
-        ((38, 10), "NO", "AP is below the baseline."),
-        ((38, 12), "PARTLY", "AP90 is above the baseline, AP is below the baseline."),
+        ((42, 12), "YES", "AP and AP90 are above the baseline by 2.00 and 2.00 points"),
+        ((42, 10), "PARTLY", "AP is above the baseline by 2.00 points"),
+        ((40, 10), "NOT DECIDED", "no significant difference from the baseline in AP or AP90"),
+        ((38, 10), "NO", "AP is below the baseline by 2.00 points"),
+        ((38, 12), "PARTLY", "AP90 is above the baseline by 2.00 points, AP is below the baseline by 2.00 points"),
     ],
 )
 def test_it_works_if_ap_and_ap90_are_above_the_baseline(tmp_path: Path, both: Any, verdict: str, sentence: str) -> None:
     found = grid(tmp_path, "ablation", {"baseline": (40, 10), "both": both})[WORKS]
-    assert (found.verdict, found.sentence) == (verdict, sentence)
+    assert (found.verdict, found.sentence) == (verdict, f"On shapes, {sentence}.")
     assert f"both minus baseline: AP {both[0] - 40:+.2f}".replace("+0.00", "0.00") in str(found.numbers)
 
 
@@ -86,7 +89,10 @@ def test_components_are_the_factors_with_a_positive_main_effect(tmp_path: Path) 
     edit_json(manifest, factorial={"DLA": ["dla", "both"], "DSL": ["dsl", "both"]})
     found = answered(tmp_path)[COMPONENTS]
     assert found.verdict == "DLA and DSL"
-    assert found.sentence == "DLA raises AP and AP90; DSL raises AP and AP90; they interact."
+    assert (
+        found.sentence
+        == "On average over the other component: DLA raises AP and AP90; DSL raises AP and AP90. They interact."
+    )
     assert "DLA AP +5.50 [+4.79, +6.21]" in str(found.numbers) and "interaction AP +9.00" in str(found.numbers)
 
 
@@ -95,7 +101,10 @@ def test_one_component_without_interaction(tmp_path: Path) -> None:
     levels = {"baseline": (40, 10), "dla": (42, 13), "dsl": (40, 10), "both": (42, 13)}
     found = grid(tmp_path, "ablation", levels, factorial=factors)[COMPONENTS]
     assert found.verdict == "DLA"
-    assert found.sentence == "DLA raises AP and AP90; whether they interact is NOT DECIDED."
+    assert (
+        found.sentence
+        == "On average over the other component: DLA raises AP and AP90. Whether they interact is NOT DECIDED."
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,6 +124,12 @@ def test_dynamics_from_the_controls(tmp_path: Path, end_point: Any, open_loop: A
     found = grid(tmp_path, "dynamics", levels, contrasts=pairs, equivalence=claims)
     assert found[DYNAMICS].verdict == verdict
     assert found[STATISTIC].verdict == "NOT DECIDED"  # the grid has no such arm
+
+
+def test_further_controls_are_named_with_what_they_are(tmp_path: Path) -> None:
+    levels = {"baseline": (40, 10), "both": (44, 14), "end_point": (42, 12), "shuffled": (42, 12)}
+    found = grid(tmp_path, "dynamics", levels, contrasts=[["both", "end_point"], ["both", "shuffled"]])
+    assert str(found[DYNAMICS].numbers).endswith(": end_point is worse. Other controls: shuffled worse.")
 
 
 def test_equivalence_that_is_not_shown_is_not_decided(tmp_path: Path) -> None:
@@ -158,3 +173,17 @@ def test_when_a_smaller_beta_helps(
     levels = {arm: (40.0, value) for arm, value in ap90.items()}
     found = grid(tmp_path, "dsl", levels, contrasts=[["t_62_beta_1_6", "t_62"]])
     assert found[SMALL_BETA].verdict == verdict
+    assert found[SMALL_BETA].sentence.startswith(SMALLER_BETA[verdict])
+    assert f"changes AP90 in {0 if verdict == 'CANNOT BE SEEN HERE' else 1} of 4 controls" in found[SMALL_BETA].sentence
+
+
+def test_the_cost_of_the_committed_records(tmp_path: Path) -> None:
+    """On a CPU no memory is measured; both arms are one network at inference, so its time does not count."""
+    records = collect(PROJECT / "analysis/records")
+    (timing,) = [TimingComparison(records, grid) for grid in records.grids if grid.name == "speed"]
+    found = {each.question: each for each in answers([], [timing])}[COST]
+    ratio = timing.costs("both")[0].ratio
+    assert ratio is not None and ratio.high < 1.05
+    assert found.verdict == "NO EXTRA TIME"
+    assert f"raining time {ratio.value:.3f} times the baseline's, training memory not measured" in found.sentence
+    assert "inference time: same network" in str(found.numbers)
