@@ -70,7 +70,7 @@ def test_check_names_the_first_differing_line(tmp_path: Path, capsys: pytest.Cap
     assert f"{out}: line " in (message := check_fails(tmp_path, capsys)) and "the records give ''" in message
     out.write_text(main)
     (tmp_path / "runs" / folder.path("dla", 1) / "metrics.json").unlink()
-    assert f"{out}: line 5 is " in check_fails(tmp_path, capsys)
+    assert f"{out}: line 7 is " in check_fails(tmp_path, capsys)
 
 
 def test_check_finds_a_figure_of_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

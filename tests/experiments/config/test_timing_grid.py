@@ -58,7 +58,7 @@ def test_one_run_per_seed_contains_the_models_of_all_arms() -> None:
     config = found.runs[0].config
     assert list(config["arms"]) == ARMS and list(found.timed_arms or {}) == ARMS
     assert found.pretrain is None and found.changed == []
-    assert config["train"]["max_iters"] == 20 * 2 + 12 * 5
+    assert config["train"]["max_iters"] == 100 * 2 + 20 * 5
     method = [config["arms"][arm]["train_cfg"]["rcnn"]["dynamic_rcnn"] for arm in ("baseline", "both")]
     assert [(each["label_assignment"], each["smooth_l1"]) for each in method] == [(False, False), (True, True)]
 
