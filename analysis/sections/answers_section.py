@@ -60,7 +60,7 @@ def _data_lines(comparisons: list[Comparison]) -> list[Line]:
     names = sorted({each.grid.dataset for each in comparisons if each.n_done})
     if not names:
         return []
-    worth = f", {SHAPES}" if "shapes" in names else ""
+    worth = f", {SHAPES}" if any(name.startswith("shapes") for name in names) else ""
     return [f"Measured on {' and '.join(names)}{worth}."]
 
 

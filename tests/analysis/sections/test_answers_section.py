@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.analysis.synthetic import RunsFolder, markdown
 
 
@@ -11,12 +13,13 @@ def first_section(runs: Path) -> str:
     return markdown(runs).split("\n## ")[1]
 
 
-def test_coco_is_not_run_without_records_of_it(tmp_path: Path) -> None:
-    folder = RunsFolder(tmp_path)
+@pytest.mark.parametrize("dataset", ["shapes", "shapes_tiny"])
+def test_coco_is_not_run_without_records_of_it(tmp_path: Path, dataset: str) -> None:
+    folder = RunsFolder(tmp_path, dataset)
     folder.done("baseline", 0, 0.4)
     folder.manifest()
     text = first_section(tmp_path)
-    assert "Measured on shapes, images that the suite draws" in text
+    assert f"Measured on {dataset}, images that the suite draws".replace("_", "\\_") in text
     assert "the paper's claims are decided: **NOT RUN**. `python experiments/launch.py grid=ablation" in text
 
 
