@@ -13,7 +13,7 @@ from analysis.sections.timing_section import cost_text, why_not_comparable
 from analysis.stats.comparison import PRIMARY, Comparison
 from analysis.stats.equivalence import EQUIVALENT, NOT_DECIDED, EquivalenceTest
 from analysis.stats.estimate import Estimate
-from analysis.stats.timing import TimingComparison, overhead_verdict
+from analysis.stats.timing import TimingComparison, counted_costs, overhead_verdict
 from analysis.stats.verdict import NOT_REPRODUCED, NOT_RUN, REPRODUCED
 
 WORKS = "Does Dynamic R-CNN work?"
@@ -189,10 +189,10 @@ def _cost(timings: list[TimingComparison]) -> Answer:
         return Answer(COST, NOT_RUN, "Needs grid=speed.")
     best = min(timed, key=lambda each: why_not_comparable(each) is not None)
     costs, is_same = best.costs(FULL_METHOD), best.same_network(FULL_METHOD, best.baseline)
-    counted = costs[:2] if is_same else costs
+    counted = counted_costs(costs, is_same)
     known = [cost for cost in counted if cost.decision is not None]
     words = {REPRODUCED: "NOTHING" if known == counted else "NO EXTRA TIME", NOT_REPRODUCED: "SOMETHING"}
-    verdict = words.get(overhead_verdict(known, False), NOT_DECIDED) if costs[0] in known else NOT_DECIDED
+    verdict = words.get(overhead_verdict(known), NOT_DECIDED) if costs[0] in known else NOT_DECIDED
     parts = [f"{cost.name} {cost.ratio.value:.3f} times the baseline's" for cost in known if cost.ratio]
     parts += [f"{cost.name} not measured" for cost in counted if cost not in known]
     parts += ["the same network at inference"] if is_same else []

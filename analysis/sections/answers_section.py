@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.reading.run_table import RunTable
+from collections.abc import Sequence
+
 from analysis.rendering.model import Block, Bullets, Figure, Section, Table
 from analysis.rendering.text import Line, code, join, link, strong
-from analysis.sections import grid_figures, tables
+from analysis.sections import tables
 from analysis.sections.answers import Answer, answers, best_comparison
 from analysis.sections.claims import ABLATION, CLAIMS, FULL_METHOD, coco_command, verdict_on
 from analysis.sections.comparability import COCO
@@ -27,15 +28,16 @@ SHAPES = "images that the suite draws: they show the mechanism, and neither conf
 FIGURES = ("-differences.svg", "-training-state.svg")  # of the ablation
 
 
-def section(records: RunTable, comparisons: list[Comparison], timings: list[TimingComparison]) -> Section:
-    """The section, whose title is that of the page."""
+def section(comparisons: list[Comparison], timings: list[TimingComparison], figures: Sequence[Figure] = ()) -> Section:
+    """The section. figures: of all grids, of which it repeats those of the ablation that FIGURES names."""
     found = answers(comparisons, timings)
     ablation = best_comparison(comparisons, ABLATION, FULL_METHOD)
     items = [*map(_line, found), coco_line(comparisons)]
     about = join(" ", [*_data_lines(comparisons), ABOUT])
     blocks: list[Block] = [about, Bullets(items, [*(answer.numbers for answer in found), ""])]
     blocks += [four_arms(ablation), NOTE] if ablation else []
-    blocks += [_runs_line(comparisons, timings), *(_figures(records, ablation) if ablation else [])]
+    names = [f"{ablation.grid.key}{suffix}" for suffix in FIGURES] if ablation else []
+    blocks += [_runs_line(comparisons, timings), *(figure for figure in figures if figure.name in names)]
     return Section(KEY, "What was asked, and the answers", blocks)
 
 
@@ -74,7 +76,3 @@ def _runs_line(comparisons: list[Comparison], timings: list[TimingComparison]) -
 def _line(answer: Answer) -> Line:
     question = link(answer.question, answer.grid) if answer.grid else answer.question
     return join(" ", [question, strong(answer.verdict) + ".", answer.sentence])
-
-
-def _figures(records: RunTable, ablation: Comparison) -> list[Figure]:
-    return [figure for figure in grid_figures.figures(records, ablation) if figure.name.endswith(FIGURES)]

@@ -10,7 +10,7 @@ from analysis.sections.claims import FULL_METHOD
 from analysis.sections.timing_section import MEGABYTE, cost_text
 from analysis.stats import verdict
 from analysis.stats.seeds import TOST_LEVEL, Ratio, paired_ratio
-from analysis.stats.timing import RESPECTS, CostRatio, overhead_verdict
+from analysis.stats.timing import RESPECTS, CostRatio, counted_costs, overhead_verdict
 from dynamic_rcnn.run.gpu_times import COMPONENTS, ComparedTimes, GpuTimes
 from dynamic_rcnn.run.manifest import PUBLISHED_BASE
 from dynamic_rcnn.run.results import CPU
@@ -53,7 +53,7 @@ def overhead_text(gpu: GpuTimes) -> Line:
     ratios = "; ".join(cost_text(cost, reason is None, True) for cost in costs)
     if reason is not None:
         return f"{verdict.NOT_COMPARABLE}: " + reason + f": {ratios}"
-    decided = strong(overhead_verdict(costs, True)) + f": {ratios}; margin {verdict.OVERHEAD}"
+    decided = strong(overhead_verdict(counted_costs(costs, True))) + f": {ratios}; margin {verdict.OVERHEAD}"
     return decided + f" (one {gpu.origin.device}, {gpu.images})"
 
 

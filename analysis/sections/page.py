@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.reading.run_table import RunTable
-from analysis.rendering.model import Bullets, CodeBlock, Page, Row, Section, Table, table
+from analysis.rendering.model import Bullets, CodeBlock, Figure, Page, Row, Section, Table, table
 from analysis.rendering.text import BREAK, Line, code, join, strong
 from analysis.sections import accounting, answers_section, gpu_section, grid_section, released_section, timing_section
 from analysis.sections.claims import ABLATION, claims_table, coco_command
@@ -61,15 +61,17 @@ def build(records: RunTable, against: Section | None = None) -> Page:
     timings = [TimingComparison(records, grid) for grid in records.grids if grid.timed_arms is not None]
     overhead = timing_section.overhead_verdicts(timings, gpu_section.overhead_verdicts(records.gpu))
     not_run = _not_run(records, comparisons, timings)
+    grids = [
+        (grid_section if comparison.grid.trains else released_section).section(records, comparison)
+        for comparison in comparisons
+    ]
+    figures = [block for section in grids for block in section.blocks if isinstance(block, Figure)]
     sections = [
-        answers_section.section(records, comparisons, timings),
+        answers_section.section(comparisons, timings, figures),
         *([against] if against else []),
         Section("claims", "The paper's headline claims", [CLAIM_RULE, claims_table(comparisons, overhead)]),
         Section("not-run", "What was not run", [paper_tables([*comparisons, *timings]), Bullets(not_run)]),
-        *(
-            (grid_section if comparison.grid.trains else released_section).section(records, comparison)
-            for comparison in comparisons
-        ),
+        *grids,
         *(timing_section.section(records, each) for each in timings),
         *gpu_section.sections(records.gpu),
         accounting.section(records),

@@ -16,7 +16,7 @@ from analysis.sections.tables import RUN_COLUMNS, RunColumns, run_table
 from analysis.stats import verdict
 from analysis.stats.comparison import describe_state, is_lost
 from analysis.stats.seeds import TOST_LEVEL
-from analysis.stats.timing import IMAGES_PER_SECOND, CostRatio, TimingComparison, overhead_verdict
+from analysis.stats.timing import IMAGES_PER_SECOND, CostRatio, TimingComparison, counted_costs, overhead_verdict
 from dynamic_rcnn.run.results import CPU, INFERENCE, TRAINING
 from dynamic_rcnn.wording import plural
 
@@ -164,7 +164,7 @@ def overhead_text(speed: TimingComparison) -> Line:
     ratios = "; ".join(cost_text(cost, reason is None, is_same) for cost in costs)
     if reason is not None:
         return f"{verdict.NOT_COMPARABLE}: " + reason + f": {ratios}"
-    decided = strong(incomplete_text(speed) or overhead_verdict(costs, is_same))
+    decided = strong(incomplete_text(speed) or overhead_verdict(counted_costs(costs, is_same)))
     return decided + f": {ratios}; margin {verdict.OVERHEAD}"
 
 

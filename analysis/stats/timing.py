@@ -88,12 +88,13 @@ class TimingComparison:
         }
 
 
-def overhead_verdict(costs: list[CostRatio], same_network: bool) -> str:
-    """The verdict on training time, training memory and inference time together.
+def counted_costs(costs: list[CostRatio], same_network: bool) -> list[CostRatio]:
+    """Without inference time if both arms are the same network at inference, whose time cannot differ."""
+    return costs[:2] if same_network else costs
 
-    If both arms are the same network at inference, its time cannot differ and does not count.
-    """
-    counted = costs[:2] if same_network else costs
+
+def overhead_verdict(counted: list[CostRatio]) -> str:
+    """The verdict on the costs that count, together."""
     verdicts = [cost.decision.verdict if cost.decision else None for cost in counted]
     if verdict.NOT_REPRODUCED in verdicts:
         return verdict.NOT_REPRODUCED

@@ -195,6 +195,15 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
+def parse_row(line: str) -> dict[str, Any]:
+    """A line of a JSON-lines file; {} if it is torn or no object."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; [] if it is missing. Raises UserError for a line that is not valid JSON.
 

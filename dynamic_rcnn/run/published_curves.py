@@ -8,13 +8,12 @@ Values of the figure are read off its curves. They are approximate, and the tole
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamic_rcnn.run.files import TRAIN_LOG
+from dynamic_rcnn.run.files import TRAIN_LOG, parse_row
 from dynamic_rcnn.run.statistic import MMDET
 
 # Iteration -> T in mmdet on COCO, R-50-FPN 1x (hkzhang95/DynamicRCNN, issue 3). One run, printed to four digits.
@@ -96,20 +95,12 @@ def read_early(run_dir: Path) -> dict[int, Point]:
     points: dict[int, Point] = {}
     with contextlib.suppress(OSError), (run_dir / TRAIN_LOG).open(encoding="utf-8") as file:
         for line in file:
-            row = _parse_row(line)
+            row = parse_row(line)
             if row.get("iteration", 0) > max(PUBLISHED):
                 break
             if "iteration" in row and all(isinstance(row.get(name), int | float) for name in ("T", "beta")):
                 points[row["iteration"]] = Point(float(row["T"]), float(row["beta"]))
     return points
-
-
-def _parse_row(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}
 
 
 def trajectory(early: Mapping[int, Point]) -> Trajectory:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from functools import lru_cache
 from pathlib import Path
 
-from dynamic_rcnn.run.files import TRAIN_LOG
+from dynamic_rcnn.run.files import TRAIN_LOG, parse_row
 from dynamic_rcnn.run.replay import Logged, is_replay
 
 
@@ -35,12 +33,7 @@ def _logged(log: Path) -> Logged:
 @lru_cache(maxsize=1024)
 def _read(log: Path, _modified: int, _size: int) -> Logged:
     found = {}
-    for line in log.read_text("utf-8", errors="replace").splitlines():
-        row = None
-        with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(line)
-        if not isinstance(row, dict):
-            continue
+    for row in map(parse_row, log.read_text("utf-8", errors="replace").splitlines()):
         iteration, threshold, beta = (row.get(name) for name in ("iteration", "T", "beta"))
         if isinstance(iteration, int) and isinstance(threshold, int | float) and isinstance(beta, int | float):
             found[iteration] = (threshold, beta)
