@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from analysis.rendering.model import Row, Table, TableCell, table
 from analysis.rendering.text import BREAK, Line, Text, code, interval, join, mean_sd, number, signed, strong
 from analysis.sections.comparability import COCO, deviation, incomplete, looks_text
-from analysis.stats import verdict
+from analysis.stats import training_curves, verdict
 from analysis.stats.comparison import Comparison
 from analysis.stats.seeds import LEVEL
 from analysis.stats.verdict import Decision
@@ -190,7 +190,7 @@ def difference_text(comparison: Comparison, metric: str, arm: str) -> str | None
 
 def trajectory_text(comparison: Comparison, arm: str) -> Line | None:
     """The verdict on T over the first iterations. Does not need finished runs. None before iteration 100."""
-    runs = comparison.trajectories(arm)
+    runs = training_curves.trajectories(comparison, arm)
     known = [run for run in runs if run.values]
     if not known:
         return None
@@ -209,7 +209,7 @@ def trajectory_text(comparison: Comparison, arm: str) -> Line | None:
 
 def trends_text(comparison: Comparison, arm: str) -> Line | None:
     """The verdict on the trends of Figure 5; None before any run shows one of them."""
-    runs = comparison.trends(arm, PUBLISHED_METHOD)
+    runs = training_curves.trends(comparison, arm, PUBLISHED_METHOD)
     known = [trend for run in runs for trend in run if trend.holds is not None]
     if not known:
         return None

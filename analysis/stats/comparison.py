@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import pandas as pd
 
@@ -29,7 +28,6 @@ from analysis.stats.seeds import PooledSd, Summary
 from dynamic_rcnn.metrics.names import AP_METRICS, BOX_METRICS, MASK_METRICS
 from dynamic_rcnn.run.comparisons import Equivalence
 from dynamic_rcnn.run.manifest import Manifest
-from dynamic_rcnn.run.published_curves import Point, Trajectory, Trend, trajectory, trends
 from dynamic_rcnn.wording import plural
 
 PRIMARY = ("AP", "AP90")  # the metrics of the paper's headline claims; all others are exploratory
@@ -255,26 +253,10 @@ class Comparison:
         """The states of the arm's runs with their causes, and how many runs have each; done first."""
         return sorted(self._states[arm].items(), key=lambda item: (item[0] != "done", item[0]))
 
-    def trajectories(self, arm: str) -> list[Trajectory]:
-        """T at the published iterations, for each of the arm's runs, finished or not."""
-        return [trajectory(points) for points, _ in self._points(arm)]
-
-    def trends(self, arm: str, method: dict[str, Any]) -> list[list[Trend]]:
-        """The trends of Figure 5, for each of the arm's runs, finished or not."""
-        return [trends(points, points[max(points)] if done else None, method) for points, done in self._points(arm)]
-
-    def _points(self, arm: str) -> list[tuple[dict[int, Point], bool]]:
-        """T and beta by iteration, and whether the run is finished, for each of the arm's runs."""
-        runs = self.runs[self.runs["arm"] == arm]
-        curves = self._table.curves[self._table.curves["path"].isin(runs["path"])]
-        curves = curves[["path", "iteration", "T", "beta"]].dropna()
-        found = []
-        for path, state in zip(runs["path"], runs["state"], strict=True):
-            own = curves[curves["path"] == path]
-            rows = zip(own["iteration"], own["T"], own["beta"], strict=True)
-            points = {int(iteration): Point(float(t), float(beta)) for iteration, t, beta in rows}
-            found.append((points, state == "done" and bool(points)))
-        return found
+    @property
+    def curves(self) -> pd.DataFrame:
+        """The logged iterations of the grid's runs, finished or not."""
+        return self._table.curves[self._table.curves["path"].isin(self.runs["path"])]
 
     def seeds_text(self) -> str:
         """The number of finished seeds: '3 seeds per arm', or the range."""
